@@ -1,0 +1,161 @@
+"""What a client asks: the request body of each API, read as far as the proxy needs and no further.
+
+Every field the proxy does not touch is kept as the bytes the client sent (:class:`msgspec.Raw`), so big integers,
+floats and key order reach the upstream unchanged. No I/O, no WSGI; prompt prefixes live in :mod:`sseproxy.core.prompt`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from sseproxy.core.failure import Failure
+
+Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
+
+API_PATHS: Final[dict[str, Api]] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+    "/v1/embeddings": "embeddings",
+}
+
+CONTENT_FIELDS: Final[dict[Api, str]] = {
+    "chat": "messages",
+    "completions": "prompt",
+    "responses": "input",
+    "messages": "messages",
+    "embeddings": "input",
+}
+
+T = TypeVar("T")
+Fields = dict[str, msgspec.Raw]
+_fields = msgspec.json.Decoder(Fields)
+
+
+class BadRequest(Failure):
+    """The client's body cannot be accepted; says which field and what was expected."""
+
+    def __init__(self, message: str, param: str | None = None, *, code: str | None = None, status: int = 400) -> None:
+        super().__init__(message, status=status, type="invalid_request_error", code=code, param=param)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as the client meant it; changing it makes a new one.
+
+    :ivar wants_usage: the client itself asked for a usage chunk.
+    :ivar prefix: the text the proxy put before the client's own, for separate counting.
+    """
+
+    api: Api
+    fields: Fields
+    model: str
+    stream: bool
+    wants_usage: bool
+    choices: int
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, api: Api, body: bytes) -> Request:
+        """Read a request body.
+
+        :raises BadRequest: not JSON, not an object, or a field the proxy relies on has the wrong type.
+        """
+        fields = _decode_fields(body)
+        model = read_field(fields, "model", str, "a string")
+        if not model:
+            raise BadRequest("The field 'model' is missing: name the model to use.", "model")
+        required = CONTENT_FIELDS[api]
+        if api != "responses" and (required not in fields or fields[required] == b"null"):
+            raise BadRequest(f"The field '{required}' is missing.", required)
+        if required == "messages":
+            read_field(fields, "messages", list[msgspec.Raw], "a list of messages")
+        options = read_field(fields, "stream_options", Fields, "an object") or {}
+        return cls(
+            api=api,
+            fields=fields,
+            model=model,
+            stream=bool(read_field(fields, "stream", bool, "true or false")),
+            wants_usage=bool(read_field(options, "include_usage", bool, "true or false", "stream_options.")),
+            choices=_choices(fields),
+        )
+
+    def encode(self) -> bytes:
+        """The body to send on."""
+        return msgspec.json.encode(self.fields)
+
+    def with_field(self, name: str, value: Any) -> Request:
+        """The same request with one field set, in its old place if it had one."""
+        return replace(self, fields={**self.fields, name: as_raw(value)})
+
+    def with_model(self, model: str) -> Request:
+        """The same request for another model."""
+        return self if model == self.model else replace(self.with_field("model", model), model=model)
+
+    def asking_usage(self, ask: bool) -> Request:
+        """The same request with ``stream_options.include_usage`` switched on or removed.
+
+        Only chat and completions streams know the option; the others report usage unasked.
+        """
+        if not self.stream or self.api not in ("chat", "completions"):
+            return self
+        options = msgspec.json.decode(self.fields.get("stream_options") or b"null", type=Fields | None) or {}
+        options.pop("include_usage", None)
+        if ask:
+            options["include_usage"] = msgspec.Raw(b"true")
+        if options:
+            return self.with_field("stream_options", options)
+        return replace(self, fields={name: raw for name, raw in self.fields.items() if name != "stream_options"})
+
+    def output_limit(self) -> int | None:
+        """The most output tokens the client allows per choice, if it set a sane limit."""
+        for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
+            limit = peek_field(self.fields, name, int)
+            if limit is not None and limit > 0:
+                return limit
+        return None
+
+
+def as_raw(value: Any) -> msgspec.Raw:
+    """A JSON value as the bytes that will be sent."""
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def read_field(fields: Fields, name: str, type: type[T], expected: str, where: str = "") -> T | None:
+    """One field, or None if it is absent or null.
+
+    :raises BadRequest: it has another type.
+    """
+    raw = fields.get(name)
+    if raw is None or raw == b"null":
+        return None
+    try:
+        return msgspec.json.decode(raw, type=type)
+    except (msgspec.DecodeError, RecursionError):
+        raise BadRequest(f"The field '{where}{name}' must be {expected}.", where + name) from None
+
+
+def peek_field(fields: Fields, name: str, type: type[T]) -> T | None:
+    """One field if it is there and has this type, else None: for fields that are the upstream's to judge."""
+    try:
+        return read_field(fields, name, type, "")
+    except BadRequest:
+        return None
+
+
+def _decode_fields(body: bytes) -> Fields:
+    try:
+        return _fields.decode(body)
+    except msgspec.ValidationError:
+        raise BadRequest("The request body must be a JSON object.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The request body is not valid JSON: {error}.") from None
+
+
+def _choices(fields: Fields) -> int:
+    """``n``: how many answers; what is no positive integer is left for the upstream to judge."""
+    return max(1, peek_field(fields, "n", int) or 1)

@@ -1,0 +1,142 @@
+"""The prompt prefix: the operator's text before the client's own, in each API's place for it. Pure.
+
+The prefix is byte-stable and comes first, so that the provider's prompt cache keeps hitting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import msgspec
+
+from sseproxy.core.chat import BadRequest, Fields, Request, as_raw, peek_field, read_field
+
+ClientSystem = Literal["keep", "merge", "drop", "reject"]
+SYSTEM_ROLES: Final = frozenset({"system", "developer"})
+SEPARATOR: Final = "\n\n"
+
+
+class _Message(msgspec.Struct):
+    role: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What is put before a prompt.
+
+    :param text: the text itself; empty: nothing is added.
+    :param role: the role it is given in chat messages, ``system`` or ``developer``.
+    :param client_system: what becomes of the client's own system text. ``keep``: stays, after the prefix. ``merge``:
+        joined with the prefix in one message. ``drop``: removed. ``reject``: refused with 400.
+    """
+
+    text: str
+    role: str = "system"
+    client_system: ClientSystem = "keep"
+
+    def apply(self, request: Request) -> Request:
+        """The request with the prefix in place.
+
+        :raises BadRequest: the client's prompt cannot carry it, or ``client_system`` is ``reject``.
+        """
+        if request.api == "embeddings":
+            return request
+        changed = _APPLY[request.api](self, request)
+        return replace(changed, prefix=self.text)
+
+
+def _chat(prefix: Prefix, request: Request) -> Request:
+    messages = read_field(request.fields, "messages", list[msgspec.Raw], "a list of messages") or []
+    system, others = _split(messages)
+    _refuse_system(prefix, bool(system), "messages")
+    content: Any = prefix.text
+    if prefix.client_system == "merge" and system:
+        content, messages = _joined(prefix.text, [_content(raw) for raw in system]), others
+    elif prefix.client_system == "drop":
+        messages = others
+    first = [as_raw({"role": prefix.role, "content": content})] if content else []
+    return request.with_field("messages", first + messages)
+
+
+def _completions(prefix: Prefix, request: Request) -> Request:
+    if not prefix.text:
+        return request
+    one = peek_field(request.fields, "prompt", str)
+    if one is not None:
+        return request.with_field("prompt", prefix.text + SEPARATOR + one)
+    several = peek_field(request.fields, "prompt", list[str])
+    if several is None:
+        raise BadRequest(
+            "The field 'prompt' must be a string or a list of strings: token arrays are not accepted here.", "prompt"
+        )
+    return request.with_field("prompt", [prefix.text + SEPARATOR + prompt for prompt in several])
+
+
+def _responses(prefix: Prefix, request: Request) -> Request:
+    own = read_field(request.fields, "instructions", str, "a string") or ""
+    items = peek_field(request.fields, "input", list[msgspec.Raw]) or []
+    system, others = _split(items)
+    _refuse_system(prefix, bool(own or system), "instructions" if own else "input")
+    if prefix.client_system == "drop":
+        own = ""
+        if system:
+            request = request.with_field("input", others)
+    instructions = SEPARATOR.join(text for text in (prefix.text, own) if text)
+    return _with_or_without(request, "instructions", instructions)
+
+
+def _messages(prefix: Prefix, request: Request) -> Request:
+    own = peek_field(request.fields, "system", str | list[Fields])  # type: ignore[arg-type]
+    _refuse_system(prefix, bool(own), "system")
+    if prefix.client_system == "drop" or not own:
+        return _with_or_without(request, "system", prefix.text)
+    return request.with_field("system", _joined(prefix.text, [own])) if prefix.text else request
+
+
+_APPLY: Final = {"chat": _chat, "completions": _completions, "responses": _responses, "messages": _messages}
+
+
+def _split(messages: list[msgspec.Raw]) -> tuple[list[msgspec.Raw], list[msgspec.Raw]]:
+    """System messages, and the others."""
+    system: list[msgspec.Raw] = []
+    others: list[msgspec.Raw] = []
+    for raw in messages:
+        (system if _is_system(raw) else others).append(raw)
+    return system, others
+
+
+def _is_system(raw: msgspec.Raw) -> bool:
+    try:
+        return msgspec.json.decode(raw, type=_Message).role in SYSTEM_ROLES
+    except (msgspec.DecodeError, TypeError):
+        return False
+
+
+def _content(raw: msgspec.Raw) -> Any:
+    return msgspec.json.decode(raw, type=Fields).get("content", msgspec.Raw(b'""'))
+
+
+def _refuse_system(prefix: Prefix, present: bool, param: str) -> None:
+    if present and prefix.client_system == "reject":
+        raise BadRequest(
+            "A system prompt of your own is not accepted here; send user and assistant messages only.", param
+        )
+
+
+def _joined(text: str, contents: list[Any]) -> Any:
+    """Prefix and client texts as one: a string if all are strings, else a list of content parts."""
+    decoded = [msgspec.json.decode(item) if isinstance(item, msgspec.Raw) else item for item in contents]
+    texts = [text, *decoded] if text else decoded
+    if all(isinstance(item, str) for item in texts):
+        return SEPARATOR.join(texts)
+    parts: list[Any] = []
+    for item in texts:
+        parts += item if isinstance(item, list) else [{"type": "text", "text": item}]
+    return parts
+
+
+def _with_or_without(request: Request, name: str, text: str) -> Request:
+    if text:
+        return request.with_field(name, text)
+    return replace(request, fields={key: raw for key, raw in request.fields.items() if key != name})

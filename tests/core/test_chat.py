@@ -1,0 +1,102 @@
+"""core/chat: the request body, read no further than needed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sseproxy.core.chat import BadRequest, Request
+
+CHAT = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'
+
+
+def test_unknown_fields_reach_the_upstream_byte_exact_and_in_order() -> None:
+    body = (
+        b'{"zeta":123456789012345678901234567890,"model":"m","messages":[{"role":"user","content":"hi","x":1.10}],'
+        b'"temperature":1e-7,"alpha":{"b":[1.0,2],"a":null}}'
+    )
+
+    assert Request.parse("chat", body).encode() == body
+
+
+def test_another_model_takes_the_place_of_the_old_one() -> None:
+    request = Request.parse("chat", b'{"a":1,"model":"m","messages":[],"b":2}').with_model("n")
+
+    assert request.encode() == b'{"a":1,"model":"n","messages":[],"b":2}'
+    assert request.model == "n"
+
+
+def test_a_repeated_key_is_sent_once_so_that_nobody_reads_another_value() -> None:
+    request = Request.parse("chat", b'{"model":"dear","messages":[],"model":"cheap"}')
+
+    assert request.model == "cheap"
+    assert request.encode() == b'{"model":"cheap","messages":[]}'
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[1]", None),
+        (b'"text"', None),
+        (b"\xff", None),
+        (b"{" * 100_000, None),
+        (b'{"messages":[]}', "model"),
+        (b'{"model":"","messages":[]}', "model"),
+        (b'{"model":1,"messages":[]}', "model"),
+        (b'{"model":"m"}', "messages"),
+        (b'{"model":"m","messages":null}', "messages"),
+        (b'{"model":"m","messages":{}}', "messages"),
+        (b'{"model":"m","messages":[],"stream":"yes"}', "stream"),
+        (b'{"model":"m","messages":[],"stream":1}', "stream"),
+        (b'{"model":"m","messages":[],"stream_options":[]}', "stream_options"),
+        (b'{"model":"m","messages":[],"stream_options":{"include_usage":"x"}}', "stream_options.include_usage"),
+    ],
+)
+def test_a_bad_body_is_refused_and_the_field_is_named(body: bytes, param: str | None) -> None:
+    with pytest.raises(BadRequest) as caught:
+        Request.parse("chat", body)
+
+    assert caught.value.status == 400
+    assert caught.value.param == param
+
+
+def test_asking_for_usage_keeps_the_clients_other_stream_options() -> None:
+    body = b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_obfuscation":false}}'
+    request = Request.parse("chat", body)
+
+    asked = json.loads(request.asking_usage(True).encode())
+
+    assert asked["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+    assert not request.asking_usage(True).wants_usage
+    assert request.asking_usage(True).asking_usage(False).encode() == body
+
+
+def test_no_usage_is_asked_where_the_option_does_not_exist() -> None:
+    whole = Request.parse("chat", CHAT)
+    typed = Request.parse("responses", b'{"model":"m","input":"hi","stream":true}')
+
+    assert whole.asking_usage(True) is whole
+    assert typed.asking_usage(True) is typed
+
+
+def test_removing_the_only_stream_option_removes_the_field() -> None:
+    body = b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}'
+
+    assert Request.parse("chat", body).asking_usage(False).encode() == b'{"model":"m","messages":[],"stream":true}'
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"),
+    [("max_tokens", 7), ("max_completion_tokens", 7), ("max_output_tokens", 7), ("other", None)],
+)
+def test_the_output_limit_is_read_under_each_of_its_names(field: str, limit: int | None) -> None:
+    request = Request.parse("chat", b'{"model":"m","messages":[],"%s":7}' % field.encode())
+
+    assert request.output_limit() == limit
+
+
+def test_a_limit_of_another_type_is_left_for_the_upstream_to_judge() -> None:
+    assert Request.parse("chat", b'{"model":"m","messages":[],"max_tokens":"7"}').output_limit() is None
