@@ -1,0 +1,133 @@
+"""Calling a WSGI application from a middleware, once and rightly (PEP 3333).
+
+Covers the late ``start_response``, the legacy ``write()``, ``exc_info`` and an application that raises; a body that
+needed none of this is handed on as the very same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Headers = list[tuple[str, str]]
+
+
+class Answer:
+    """What an application answered, before any of it was sent. A WSGI application itself.
+
+    :ivar status: code and phrase, ``"200 OK"``.
+    :ivar headers: as the application gave them; a middleware may change the list.
+    :ivar body: the application's own iterable; to be closed by whoever iterates it.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: str, headers: Headers, body: Iterable[bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    @property
+    def code(self) -> int:
+        """The status as a number."""
+        return int(self.status[:3])
+
+    def header(self, name: str) -> str:
+        """The first header of that name, or an empty string."""
+        name = name.lower()
+        return next((value for key, value in self.headers if key.lower() == name), "")
+
+    def set_header(self, name: str, value: str) -> None:
+        """Set a header, replacing every earlier one of that name."""
+        self.drop_headers(name)
+        self.headers.append((name, value))
+
+    def drop_headers(self, *names: str) -> None:
+        """Remove headers by name."""
+        unwanted = {name.lower() for name in names}
+        self.headers = [item for item in self.headers if item[0].lower() not in unwanted]
+
+    def close(self) -> None:
+        """Close the body without reading on."""
+        close_body(self.body)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(self.status, self.headers)
+        return self.body
+
+
+def close_body(body: Iterable[bytes]) -> None:
+    """Call a WSGI body's ``close()``, if it has one."""
+    close = getattr(body, "close", None)
+    if close is not None:
+        close()
+
+
+def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
+    """Call an application and return its answer, with status and headers known and nothing sent.
+
+    :raises Exception: whatever the application raises before its headers; its body is closed then.
+    :raises RuntimeError: it ended without calling ``start_response``.
+    """
+    start = _Start()
+    body = app(environ, start)
+    if start.status is None:
+        body = _pull_until_started(body, start)
+    if start.written:
+        body = _Joined(start.written, body)
+    assert start.status is not None
+    return Answer(start.status, start.headers, body)
+
+
+class _Start:
+    """The ``start_response`` that an application is called with."""
+
+    def __init__(self) -> None:
+        self.status: str | None = None
+        self.headers: Headers = []
+        self.written: list[bytes] = []
+
+    def __call__(self, status: str, headers: Headers, exc_info: OptExcInfo | None = None) -> Callable[[bytes], object]:
+        if exc_info is None and self.status is not None:
+            raise AssertionError("start_response called twice without exc_info (PEP 3333)")
+        self.status = status
+        self.headers = list(headers)
+        return self.written.append
+
+
+def _pull_until_started(body: Iterable[bytes], start: _Start) -> Iterable[bytes]:
+    """Read on until the application has called ``start_response``, which it may do as late as its first item."""
+    pieces: list[bytes] = []
+    rest = iter(body)
+    try:
+        while start.status is None:
+            pieces.append(next(rest))
+    except StopIteration:
+        close_body(body)
+        raise RuntimeError("the application ended without calling start_response") from None
+    except BaseException:
+        close_body(body)
+        raise
+    return _Joined(pieces, body, rest)
+
+
+class _Joined:
+    """Pieces already taken from a body (or given to ``write()``), then the rest of it."""
+
+    def __init__(self, pieces: list[bytes], body: Iterable[bytes], rest: Iterator[bytes] | None = None) -> None:
+        self._pieces = pieces
+        self._body = body
+        self._rest: Iterator[Any] = rest if rest is not None else iter(body)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return self._pieces.pop(0) if self._pieces else next(self._rest)
+
+    def close(self) -> None:
+        close_body(self._body)

@@ -1,0 +1,79 @@
+"""Is the client still there? Asked of the server in whatever way it offers. PEP 3333 itself offers none.
+
+waitress tells by a callable (``channel_request_lookahead`` must be at least 1); gunicorn and Werkzeug's server hand
+the client's socket to the application. Elsewhere only a failed write tells.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from sseproxy.core.failure import Failure
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+
+
+class ClientGone(Failure):
+    """The client hung up before its answer was there. Nobody reads this; the status is nginx's, for the log."""
+
+    STATUS: Final = 499
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The client closed its connection.", status=self.STATUS, type="client_gone", code="client_gone"
+        )
+
+
+def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
+    """A function that tells, at once and without side effects, whether the client is known to have left."""
+    told: Callable[[], bool] | None = environ.get("waitress.client_disconnected")
+    if told is not None:
+        return told
+    for key in SOCKET_KEYS:
+        if isinstance(environ.get(key), socket.socket):
+            return _Peek(environ[key])
+    return _never
+
+
+def lingering(gone: Callable[[], bool], seconds: float) -> Callable[[], bool]:
+    """As ``gone``, but true only when the client has been gone for that long."""
+    if not seconds:
+        return gone
+    since: list[float] = []
+
+    def gone_for_long() -> bool:
+        if not since and gone():
+            since.append(monotonic())
+        return bool(since) and monotonic() - since[0] >= seconds
+
+    return gone_for_long
+
+
+def _never() -> bool:
+    return False
+
+
+class _Peek:
+    """Looks at the next byte without taking it: the end of the stream means that the client closed."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def __call__(self) -> bool:
+        timeout = self._connection.gettimeout()
+        try:
+            self._connection.settimeout(0)
+            return not self._connection.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, ValueError):  # nothing sent (or TLS, which cannot peek): still there for all we know
+            return False
+        except OSError:
+            return True
+        finally:
+            if self._connection.fileno() >= 0:
+                self._connection.settimeout(timeout)

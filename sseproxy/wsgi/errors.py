@@ -1,0 +1,51 @@
+"""Failures as WSGI answers: OpenAI's JSON error body, or one error event for a client that reads event streams.
+
+fetch-event-source re-POSTs every second on a JSON 401, 402 or 429; the same status as ``text/event-stream`` with one
+error event ends it. The status stays the true one.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING
+
+import msgspec
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
+
+from sseproxy.core.failure import Failure
+from sseproxy.core.sse import Event, encode
+from sseproxy.wsgi.call import Answer, Headers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+STREAM_HEADERS: Headers = [
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-cache, no-transform"),
+    ("X-Accel-Buffering", "no"),
+]
+
+
+def status_line(code: int) -> str:
+    """``404`` → ``"404 NOT FOUND"``."""
+    return f"{code} {HTTP_STATUS_CODES.get(code, 'Client Closed Request' if code == 499 else 'Unknown')}"
+
+
+def wants_events(environ: WSGIEnvironment) -> bool:
+    """Whether the client names ``text/event-stream`` in its ``Accept`` header, as EventSource does."""
+    accept = environ.get("HTTP_ACCEPT", "")
+    return "text/event-stream" in accept and parse_accept_header(accept, MIMEAccept).quality("text/event-stream") > 0
+
+
+def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
+    """The answer that tells a client of a failure while nothing has been sent."""
+    body = msgspec.json.encode(failure.as_json())
+    if wants_events(environ):
+        content = list(STREAM_HEADERS)
+        body = encode(Event(data=body))
+    else:
+        content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    if failure.retry_after is not None:
+        content.append(("Retry-After", str(max(1, ceil(failure.retry_after)))))
+    return Answer(status_line(failure.status), content + (headers or []), [body])

@@ -1,0 +1,168 @@
+"""The body of a streamed answer: bytes to the server, events to a middleware.
+
+Parsed once and encoded once however many middlewares share it; closed exactly once, from any thread, also when it was
+never started (PEP 3333 calls ``close()`` on the iterable in every case; a generator's ``finally`` would not run then).
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from time import monotonic
+
+from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
+
+Transform = Callable[[Iterator[Event]], Iterator[Event]]
+MAX_WRITE = 64 * 1024
+
+
+class EventStream:
+    """An iterable of bytes with ``close()`` that is a stream of events inside.
+
+    All events that one upstream read brought leave in one write; a write never mixes a keep-alive with data.
+
+    :param events: the events, with :data:`~sseproxy.core.sse.FLUSH` where nothing more is at hand.
+    :param gone: tells whether the client is known to have left; asked in silences.
+    :param keepalive: seconds of silence after which a keep-alive is written.
+    """
+
+    def __init__(
+        self, events: Iterator[Event], *, gone: Callable[[], bool] | None = None, keepalive: float = 15.0
+    ) -> None:
+        self.gone = gone
+        self.keepalive = keepalive
+        self._events = iter(events)
+        self._started = False
+        self._wrote = True
+        self._quiet_since = 0.0
+        self._client_left = False
+        self._broken: BaseException | None = None
+        self._callbacks: ExitStack | None = ExitStack()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, body: Iterable[bytes], parse: Callable[[Iterable[bytes]], Iterator[Event]] = decode) -> EventStream:
+        """The stream behind a WSGI body: itself if it is one already, else parsed from its bytes."""
+        if isinstance(body, cls):
+            return body
+        stream = cls(parse(body))
+        close = getattr(body, "close", None)
+        if close is not None:
+            stream.on_close(close)
+        return stream
+
+    def pipe(self, transform: Transform) -> EventStream:
+        """Attach a transform outside those attached before. Returns the stream itself.
+
+        :raises RuntimeError: the stream has begun; what was read already cannot be transformed any more.
+        """
+        if self._started:
+            raise RuntimeError("pipe() after the first event was read")
+        self._events = transform(self._events)
+        return self
+
+    def on_close(self, callback: Callable[[], object]) -> None:
+        """Call this when the stream ends, however it ends; last in, first out. At once if it has ended."""
+        with self._lock:
+            if self._callbacks is not None:
+                self._callbacks.callback(callback)
+                return
+        callback()
+
+    def peek(self) -> Event | None:
+        """Wait for the first event and leave it in place; None when it did not come within :attr:`keepalive`.
+
+        Transforms may still be attached afterwards.
+
+        For a middleware that chooses the response's status by how the stream begins. An idle tick is the occasion to
+        notice that the client left; then the stream is closed and looks ended.
+        """
+        deadline = monotonic() + self.keepalive
+        for event in self._events:
+            if event is not FLUSH:
+                self._events = _chain(event, self._events)
+                return event
+            if self.gone is not None and self.gone():
+                self._leave()
+                break
+            if monotonic() >= deadline:
+                break
+        return None
+
+    @property
+    def client_left(self) -> bool:
+        """Whether the stream was closed because the client had left."""
+        return self._client_left
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        self._started = True
+        if self._broken is not None or self._client_left:
+            self._fail()
+        pieces: list[bytes] = []
+        ended = False
+        try:
+            ended = self._collect(pieces)
+        except Exception as error:
+            if not pieces:
+                raise
+            self._broken = error
+        if pieces:
+            self._wrote = True
+            return b"".join(pieces)
+        if ended:
+            self.close()
+            raise StopIteration
+        return self._idle()
+
+    def _collect(self, pieces: list[bytes]) -> bool:
+        """Encode what is at hand into ``pieces``; True when the events have ended."""
+        size = 0
+        for event in self._events:
+            if event is FLUSH:
+                return False
+            pieces.append(encode(event))
+            size += len(pieces[-1])
+            if size >= MAX_WRITE:
+                return False
+        return True
+
+    def close(self) -> None:
+        """End the stream: run what :meth:`on_close` collected. Idempotent and safe from any thread."""
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, None
+        if callbacks is not None:
+            callbacks.close()
+
+    def _idle(self) -> bytes:
+        """What a silent tick writes: nothing, or a keep-alive when one is due or the client seems gone."""
+        now = monotonic()
+        if self.gone is not None and self.gone():
+            self._leave()
+            return PING
+        if self._wrote:
+            self._wrote = False
+            self._quiet_since = now
+        elif now - self._quiet_since >= self.keepalive:
+            self._quiet_since = now
+            return PING
+        return b""
+
+    def _leave(self) -> None:
+        self._client_left = True
+        self.close()
+
+    def _fail(self) -> None:
+        """Raise what ended the stream early, so that the server aborts instead of ending the body cleanly."""
+        if self._broken is not None:
+            raise self._broken
+        raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
+
+
+def _chain(first: Event, rest: Iterator[Event]) -> Iterator[Event]:
+    yield first
+    yield from rest

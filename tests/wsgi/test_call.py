@@ -1,0 +1,126 @@
+"""wsgi/call: any WSGI application, called once and rightly."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+from werkzeug.test import create_environ
+
+from sseproxy.wsgi.call import call_app
+
+
+def test_a_plain_body_is_handed_on_as_the_same_object() -> None:
+    body = [b"x"]
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("X-A", "1")])
+        return body
+
+    answer = call_app(app, create_environ())
+
+    assert answer.body is body
+    assert (answer.status, answer.code, answer.headers) == ("200 OK", 200, [("X-A", "1")])
+
+
+def test_a_generator_that_starts_late_keeps_all_of_its_pieces() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        yield b""
+        start_response("201 Created", [])
+        yield b"a"
+        yield b"b"
+
+    answer = call_app(app, create_environ())
+
+    assert answer.code == 201
+    assert b"".join(answer.body) == b"ab"
+
+
+def test_what_was_given_to_write_comes_before_the_body() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        write = start_response("200 OK", [])
+        write(b"a")
+        write(b"b")
+        return [b"c"]
+
+    assert b"".join(call_app(app, create_environ()).body) == b"abc"
+
+
+def test_an_error_page_replaces_headers_that_were_not_sent() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        try:
+            raise ValueError
+        except ValueError:
+            start_response("500 Oops", [], sys.exc_info())
+        return [b"sorry"]
+
+    assert call_app(app, create_environ()).status == "500 Oops"
+
+
+class Closing:
+    """A body that remembers whether it was closed."""
+
+    def __init__(self, items: Iterable[bytes]) -> None:
+        self._items = iter(items)
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._items
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_an_application_that_raises_before_its_headers_is_closed() -> None:
+    def items() -> Iterator[bytes]:
+        raise ValueError("boom")
+        yield b""
+
+    body = Closing(items())
+
+    with pytest.raises(ValueError, match="boom"):
+        call_app(lambda environ, start_response: body, create_environ())
+    assert body.closed
+
+
+def test_an_application_that_never_starts_its_response_is_an_error() -> None:
+    body = Closing([b"x"])
+
+    with pytest.raises(RuntimeError, match="without calling start_response"):
+        call_app(lambda environ, start_response: body, create_environ())
+    assert body.closed
+
+
+def test_closing_a_late_body_closes_the_application_s_own_iterable() -> None:
+    bodies: list[Closing] = []
+
+    def app(environ: Any, start_response: Any) -> Closing:
+        def items() -> Iterator[bytes]:
+            start_response("200 OK", [])
+            yield b"a"
+
+        bodies.append(Closing(items()))
+        return bodies[0]
+
+    call_app(app, create_environ()).close()
+
+    assert bodies[0].closed
+
+
+def test_calling_keeps_to_pep_3333_on_both_sides() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"x"]
+
+    def middle(environ: Any, start_response: Any) -> Iterable[bytes]:
+        return call_app(validator(app), environ)(environ, start_response)
+
+    environ = create_environ(environ_overrides={"QUERY_STRING": ""})
+    body = validator(middle)(environ, lambda status, headers, exc_info=None: lambda data: None)
+
+    assert list(body) == [b"x"]
+    body.close()  # type: ignore[attr-defined]
