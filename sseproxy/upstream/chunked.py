@@ -1,0 +1,84 @@
+"""The chunked transfer coding, decoded from pieces of any size (RFC 9112 section 7.1). No socket.
+
+http.client reads chunk by chunk and line by line; a stream's chunks are tiny, so that costs more than all else.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sseproxy.core.failure import UpstreamFailure
+
+MAX_LINE: Final = 16 * 1024
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\Z", re.DOTALL)
+
+
+class ChunkedDecoder:
+    """Takes what a socket gave, returns the payload in it.
+
+    :ivar done: the last chunk and its trailers have been read.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._rest = b""
+        self._left = 0
+        self._in_trailers = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload bytes that ``data`` completes.
+
+        :raises UpstreamFailure: the framing is broken.
+        """
+        if self._rest:
+            data = self._rest + data
+            self._rest = b""
+        payload: list[bytes] = []
+        position = 0
+        while not self.done and position < len(data):
+            if self._left > 2:
+                end = position + self._left - 2
+                piece = data[position:end]
+                payload.append(piece)
+                position += len(piece)
+                self._left -= len(piece)
+                continue
+            step = self._end_of_chunk(data, position) if self._left else self._line(data, position)
+            if step < 0:
+                self._rest = data[position:]
+                break
+            position = step
+        return payload[0] if len(payload) == 1 else b"".join(payload)
+
+    def _end_of_chunk(self, data: bytes, position: int) -> int:
+        """Skip the CRLF after a chunk's payload; -1 when it is not all there."""
+        if len(data) - position < 2:
+            return -1
+        if data[position : position + 2] != b"\r\n":
+            raise _broken("a chunk is longer than its stated size")
+        self._left = 0
+        return position + 2
+
+    def _line(self, data: bytes, position: int) -> int:
+        """Read a chunk-size line or a trailer line; -1 when it is not all there."""
+        end = data.find(b"\n", position)
+        if end < 0:
+            if len(data) - position > MAX_LINE:
+                raise _broken(f"a chunk-size line is longer than {MAX_LINE} bytes")
+            return -1
+        line = data[position:end].rstrip(b"\r")
+        if self._in_trailers:
+            self.done = not line
+        else:
+            match = _SIZE.match(line)
+            if match is None:
+                raise _broken("a chunk-size line is not a hexadecimal number")
+            size = int(match[1], 16)
+            self._in_trailers = size == 0
+            self._left = size + 2 if size else 0
+        return end + 1
+
+
+def _broken(reason: str) -> UpstreamFailure:
+    return UpstreamFailure(f"The upstream's chunked body is malformed: {reason}.", code="upstream_bad_framing")

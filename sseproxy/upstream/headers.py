@@ -1,0 +1,86 @@
+"""Which header fields cross the proxy, in each direction (RFC 9110 section 7.6, RFC 9112).
+
+End-to-end fields pass; hop-by-hop fields, credentials, cookies and what the proxy states itself do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+HOP_BY_HOP: Final = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+CREDENTIALS: Final = frozenset(
+    ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "openai-organization", "openai-project"]
+)
+"""The client's own, or (organization, project) meaningful only together with the key they belong to."""
+
+OWN_REQUEST: Final = frozenset(["host", "content-length", "accept", "accept-encoding", "expect", "x-request-id"])
+"""Stated anew by the proxy on its way to the upstream."""
+
+ADDRESSES: Final = frozenset(
+    [
+        "forwarded",
+        "via",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-real-ip",
+    ]
+)
+"""Where the client is: no business of the upstream's."""
+
+OWN_RESPONSE: Final = frozenset(
+    ["set-cookie", "server", "date", "www-authenticate", "strict-transport-security", "alt-svc"]
+)
+"""Between the upstream and the proxy only."""
+
+NOT_SENT: Final = HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES
+
+
+def request_headers(environ: WSGIEnvironment, own: Mapping[str, str]) -> dict[str, str]:
+    """The header fields to send on: the client's end-to-end fields, then the proxy's own, which win."""
+    listed = _listed(environ.get("HTTP_CONNECTION", ""))
+    headers = {name: value for name, value in _fields(environ) if name not in NOT_SENT and name not in listed}
+    headers.update((name.lower(), value) for name, value in own.items())
+    return headers
+
+
+def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The header fields of an upstream's answer that a client may see."""
+    fields = list(fields)
+    listed = _listed(",".join(value for name, value in fields if name.lower() == "connection"))
+    return [
+        (name, value)
+        for name, value in fields
+        if name.lower() not in HOP_BY_HOP and name.lower() not in OWN_RESPONSE and name.lower() not in listed
+    ]
+
+
+def _fields(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            yield key[5:].replace("_", "-").lower(), value
+    if environ.get("CONTENT_TYPE"):
+        yield "content-type", environ["CONTENT_TYPE"]
+
+
+def _listed(connection: str) -> frozenset[str]:
+    """The fields a ``Connection`` header names as hop-by-hop too (RFC 9110 section 7.6.1)."""
+    return frozenset(name.strip().lower() for name in connection.split(","))

@@ -1,0 +1,29 @@
+"""A WSGI application as an upstream: called in the client's thread, without the client's secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sseproxy.upstream.headers import CREDENTIALS
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+WITHHELD = {"HTTP_" + name.upper().replace("-", "_") for name in CREDENTIALS}
+
+
+class LocalUpstream:
+    """Hands a request to an application of this process as if it had come over a network.
+
+    What the proxy keeps in the environ (``sseproxy.*``) stays behind, so that the application may itself be a proxy.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self.app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        passed = {
+            key: value for key, value in environ.items() if key not in WITHHELD and not key.startswith("sseproxy.")
+        }
+        return self.app(passed, start_response)

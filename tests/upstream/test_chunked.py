@@ -1,0 +1,58 @@
+"""upstream/chunked: RFC 9112 section 7.1 at every cut position."""
+
+from __future__ import annotations
+
+import pytest
+
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.upstream.chunked import MAX_LINE, ChunkedDecoder
+
+CODED = b'5\r\nhello\r\n6 ; note="a"\r\n world\r\n00A\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n'
+PAYLOAD = b"hello world0123456789"
+
+
+def test_every_cut_gives_the_same_payload() -> None:
+    for cut in range(len(CODED) + 1):
+        decoder = ChunkedDecoder()
+
+        assert decoder.feed(CODED[:cut]) + decoder.feed(CODED[cut:]) == PAYLOAD, cut
+        assert decoder.done
+
+
+def test_single_bytes_give_the_same_payload() -> None:
+    decoder = ChunkedDecoder()
+
+    assert b"".join(decoder.feed(CODED[i : i + 1]) for i in range(len(CODED))) == PAYLOAD
+    assert decoder.done
+
+
+def test_a_body_without_its_last_chunk_is_not_done() -> None:
+    decoder = ChunkedDecoder()
+    decoder.feed(b"5\r\nhello\r\n")
+
+    assert not decoder.done
+
+
+def test_bytes_after_the_end_are_no_part_of_the_body() -> None:
+    decoder = ChunkedDecoder()
+
+    assert decoder.feed(b"1\r\na\r\n0\r\n\r\nHTTP/1.1 200 OK") == b"a"
+    assert decoder.done
+
+
+@pytest.mark.parametrize(
+    "coded",
+    [
+        b"x\r\n",
+        b"-1\r\na\r\n",
+        b"\r\n",
+        b"1\r\nab\r\n",
+        b"+5\r\nhello",
+        b"0x5\r\nhello",
+        b"f" * 20 + b"\r\n",
+        b"1" * (MAX_LINE + 1),
+    ],
+)
+def test_broken_framing_is_an_error(coded: bytes) -> None:
+    with pytest.raises(UpstreamFailure, match="malformed"):
+        ChunkedDecoder().feed(coded)

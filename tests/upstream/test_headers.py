@@ -1,0 +1,54 @@
+"""upstream/headers: what crosses the proxy (RFC 9110 section 7.6)."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.test import create_environ
+
+from sseproxy.upstream.headers import request_headers, response_headers
+
+
+def sent(**fields: str) -> dict[str, str]:
+    environ = create_environ(headers={name.replace("_", "-"): value for name, value in fields.items()})
+    return request_headers(environ, {"authorization": "Bearer upstream"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Cookie", "X-Api-Key", "Api-Key", "Proxy-Authorization", "Connection", "Keep-Alive", "TE", "Upgrade",
+     "Transfer-Encoding", "X-Forwarded-For", "Forwarded", "Accept-Encoding", "OpenAI-Organization", "Expect"],
+)  # fmt: skip
+def test_the_client_s_own_connection_and_secrets_stay_here(name: str) -> None:
+    environ = create_environ(headers={name: "client-value"})
+
+    assert "client-value" not in request_headers(environ, {}).values()
+
+
+def test_the_upstream_s_key_replaces_the_client_s() -> None:
+    assert sent(Authorization="Bearer client")["authorization"] == "Bearer upstream"
+
+
+def test_end_to_end_fields_pass() -> None:
+    fields = sent(OpenAI_Beta="x=1", traceparent="00-ab-cd-01", X_Custom="1", User_Agent="me/1")
+
+    assert fields["openai-beta"] == "x=1"
+    assert fields["traceparent"] == "00-ab-cd-01"
+    assert fields["x-custom"] == "1"
+    assert fields["user-agent"] == "me/1"
+
+
+def test_fields_named_by_connection_are_hop_by_hop() -> None:
+    environ = create_environ(headers={"Connection": "close, X-Hop", "X-Hop": "1", "X-End": "2"})
+    fields = request_headers(environ, {})
+
+    assert "x-hop" not in fields
+    assert fields["x-end"] == "2"
+
+
+def test_an_answer_loses_cookies_and_hop_by_hop_fields() -> None:
+    fields = [
+        ("Content-Type", "application/json"), ("Set-Cookie", "a=b"), ("Connection", "keep-alive, X-Hop"),
+        ("X-Hop", "1"), ("Transfer-Encoding", "chunked"), ("Retry-After", "3"), ("WWW-Authenticate", "Bearer"),
+    ]  # fmt: skip
+
+    assert response_headers(fields) == [("Content-Type", "application/json"), ("Retry-After", "3")]
