@@ -1,0 +1,36 @@
+"""The configuration: YAML in, immutable and fully checked sections out. docs/configuration.md describes every key."""
+
+from __future__ import annotations
+
+from sseproxy.config.accounting import Accounting
+from sseproxy.config.auth import Auth
+from sseproxy.config.builtin import DEMO_KEY
+from sseproxy.config.config import Config
+from sseproxy.config.log import Log
+from sseproxy.config.models import Model, Price, find_model
+from sseproxy.config.problem import ConfigError, Problem
+from sseproxy.config.prompt import Prompt, PromptFor
+from sseproxy.config.server import Server
+from sseproxy.config.streams import Streams
+from sseproxy.config.upstreams import Timeout, Upstream
+from sseproxy.config.users import User
+
+__all__ = [
+    "DEMO_KEY",
+    "Accounting",
+    "Auth",
+    "Config",
+    "ConfigError",
+    "Log",
+    "Model",
+    "Price",
+    "Problem",
+    "Prompt",
+    "PromptFor",
+    "Server",
+    "Streams",
+    "Timeout",
+    "Upstream",
+    "User",
+    "find_model",
+]

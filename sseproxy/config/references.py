@@ -1,0 +1,70 @@
+"""What must fit together across keys. Looks at plain data, so that it speaks up beside errors of any other kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sseproxy.config.builtin import DEMO_KEY
+from sseproxy.config.problem import Path, Problem, closest
+from sseproxy.config.source import Source
+from sseproxy.config.users import HASH_PREFIX, hash_key
+
+
+def check_references(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    """Problems of upstreams, of models that name them, and of keys that two users share."""
+    upstreams = _entries(data, "upstreams")
+    for name, upstream in upstreams.items():
+        if isinstance(upstream, Mapping) and (upstream.get("url") is None) == (upstream.get("wsgi") is None):
+            yield source.problem(("upstreams", name), "expected exactly one of url and wsgi")
+    known = list(upstreams) or ["demo"]
+    for pattern, model in _entries(data, "models").items():
+        wanted = model.get("upstream") if isinstance(model, Mapping) else None
+        if isinstance(wanted, str) and wanted and wanted not in known:
+            message = f"no upstream is called {wanted}; known: {', '.join(map(str, known))}"
+            yield source.problem(("models", pattern, "upstream"), message, closest(wanted, known))
+    yield from _shared_keys(data, source)
+
+
+def check_plain_keys(data: Mapping[str, Any], source: Source, local: bool) -> Iterator[Problem]:
+    """Warnings about secrets that stand in the file itself; ``data`` is as written, before ``${VAR}`` is replaced.
+
+    :param local: only this machine can connect, so that the demo key does no harm.
+    """
+    for path, key in _keys(data):
+        if key == DEMO_KEY and not local:
+            yield source.problem(path, f"everybody knows the key {DEMO_KEY}, and others than this machine can connect")
+        elif key != DEMO_KEY and not key.startswith(HASH_PREFIX) and "${" not in key:
+            yield source.problem(path, "a key in plain text; better sha256:<hex> of it, or ${VAR}")
+    for name, upstream in _entries(data, "upstreams").items():
+        secret = upstream.get("api_key") if isinstance(upstream, Mapping) else None
+        if isinstance(secret, str) and secret and "${" not in secret:
+            yield source.problem(("upstreams", name, "api_key"), "a key in plain text; better ${VAR}")
+
+
+def _entries(data: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    entries = data.get(section)
+    return entries if isinstance(entries, Mapping) else {}
+
+
+def _keys(data: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Every key of every user that is text."""
+    for name, user in _entries(data, "users").items():
+        keys = user.get("keys") if isinstance(user, Mapping) else None
+        for index, key in enumerate(keys if isinstance(keys, (list, tuple)) else ()):
+            if isinstance(key, str):
+                yield ("users", name, "keys", index), key
+
+
+def _shared_keys(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    """A key must say who is billed."""
+    owners: dict[str, Path] = {}
+    for path, key in _keys(data):
+        try:
+            digest = hash_key(key)
+        except ValueError:
+            continue
+        if digest in owners:
+            owner = owners[digest]
+            yield source.problem(path, f"the same key as users.{owner[1]}.keys[{owner[3]}]; each key has one user")
+        owners.setdefault(digest, path)

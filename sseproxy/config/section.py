@@ -1,0 +1,21 @@
+"""What every section of the configuration is: immutable, complete, and without room for a key nobody reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+
+class Section(BaseModel):
+    """A mapping of the file. Attribute = YAML key; every attribute has a description for ``sseproxy schema``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_means_default(cls, value: Any) -> Any:
+        """``threads:`` with nothing after it, as when its value is commented out, is the default."""
+        if not isinstance(value, dict):
+            return value
+        return {key: each for key, each in value.items() if each is not None or key not in cls.model_fields}

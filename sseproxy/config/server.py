@@ -1,0 +1,61 @@
+"""The section ``server``: where the proxy listens and how much it takes on."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from sseproxy.config.section import Section
+from sseproxy.config.values import Expected, Size, Text, Whole
+
+_ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+|\*)):(?P<port>\d{1,5})")
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """``HOST:PORT`` or ``[IPv6]:PORT`` in its two parts; ``*`` is every address of the machine.
+
+    :raises Expected: if it is neither, or the port is none.
+    """
+    match = _ADDRESS.fullmatch(address.strip())
+    if match and int(match["port"]) < 65536:
+        return match["six"] or match["host"], int(match["port"])
+    port = address.strip().lstrip(":")
+    bare = port.isdigit() and int(port) < 65536
+    raise Expected("expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080", f"127.0.0.1:{port}" if bare else None)
+
+
+def normal_address(value: str) -> str:
+    """``value`` as ``HOST:PORT`` without blanks and leading zeros.
+
+    :raises Expected: if it is no address.
+    """
+    host, port = split_address(value)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _positive(value: int) -> int:
+    if not 1 <= value <= 10_000:
+        raise Expected("expected 1 to 10000 threads")
+    return value
+
+
+class Server(Section):
+    """Where the proxy listens and how much it takes on."""
+
+    listen: Annotated[Text, AfterValidator(normal_address)] = Field(
+        default="127.0.0.1:8080", description="Address and port; `*` as the host is every address, port 0 any free one."
+    )
+    threads: Annotated[Whole, AfterValidator(_positive)] = Field(
+        default=64, description="Threads that answer requests; one running stream holds one."
+    )
+    max_body: Size = Field(
+        default=10 * 1024 * 1024, description="Longest request body accepted; a longer one gets 413."
+    )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect."""
+        host, _ = split_address(self.listen)
+        return host in ("localhost", "::1") or host.startswith("127.")

@@ -1,0 +1,167 @@
+"""Where a configuration comes from, and its YAML as plain data that remembers its lines.
+
+YAML 1.1 as PyYAML reads it (https://pyyaml.org/wiki/PyYAMLDocumentation), with two differences: a key given twice is a
+problem, and keys are always text (``007:`` names the user "007"). What the keys mean may not go in here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+
+from sseproxy.config.builtin import BUILT_IN
+from sseproxy.config.problem import ConfigError, Path, Problem, dotted
+
+VARIABLE = "SSEPROXY_CONFIG"
+DEFAULT_FILE = "config.yaml"
+
+_TAG = "tag:yaml.org,2002:"
+_MERGE = f"{_TAG}merge"
+
+
+@dataclass
+class Source:
+    """A configuration before anything is known of its meaning.
+
+    :param name: what ``Config.source`` says.
+    :param directory: what relative file names in it are relative to.
+    :param data: the tree of plain values.
+    :param lines: the line of each key and list item; empty where there is no file.
+    """
+
+    name: str
+    directory: FilePath
+    data: Mapping[str, Any]
+    lines: dict[Path, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def line(self, path: Path) -> int | None:
+        """The line of ``path``, else of the nearest key around it."""
+        for length in range(len(path), -1, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return 1 if self.lines else None
+
+    def problem(self, path: Path, message: str, suggestion: str | None = None) -> Problem:
+        return Problem(self.name, self.line(path), dotted(path), message, suggestion)
+
+
+def find(given: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
+    """Read ``given``; without it ``$SSEPROXY_CONFIG``, else ``./config.yaml``, else the built-in demo configuration.
+
+    :raises ConfigError: if the file cannot be read or is no YAML mapping.
+    """
+    if isinstance(given, Mapping):
+        return Source("configuration", FilePath.cwd(), given)
+    if given is None:
+        given = os.environ.get(VARIABLE) or (DEFAULT_FILE if FilePath(DEFAULT_FILE).is_file() else None)
+    if given is None:
+        return Source("built-in demo configuration", FilePath.cwd(), BUILT_IN)
+    return _read(os.fspath(given))
+
+
+def _read(name: str) -> Source:
+    try:
+        text = FilePath(name).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigError([Problem(name, None, "", f"cannot be read: {error.strerror or error}")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(name, None, "", f"is not UTF-8 text (byte {error.start + 1})")]) from None
+    source = Source(name, FilePath(name).resolve().parent, {})
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError([_syntax(name, error)]) from None
+    data = _Builder(source).value(node, ()) if node else {}
+    if not isinstance(data, dict):
+        source.problems.append(Problem(name, 1, "", "expected a mapping (`key: value` lines) at the top of the file"))
+        raise ConfigError(source.problems)
+    source.data = data
+    return source
+
+
+def _syntax(name: str, error: yaml.YAMLError) -> Problem:
+    """PyYAML's complaint without its excerpt of the file: the line might hold a key."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    what = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+    if "'\\t'" in what:
+        what = "a tab; YAML indents with spaces only"
+    context = getattr(error, "context", None)
+    column = f" (column {mark.column + 1})" if mark else ""
+    return Problem(
+        name,
+        mark.line + 1 if mark else None,
+        "",
+        f"is no valid YAML: {f'{context}, ' if context else ''}{what}{column}",
+    )
+
+
+class _Builder:
+    """Turns YAML nodes into plain values and notes each one's line in the source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._scalars = yaml.constructor.SafeConstructor()
+        self._open: set[int] = set()
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        if id(node) in self._open:
+            self._source.problems.append(self._source.problem(path, "an alias that contains itself"))
+            return None
+        self._open.add(id(node))
+        try:
+            if isinstance(node, yaml.MappingNode) and node.tag == f"{_TAG}map":
+                return self._mapping(node, path)
+            if isinstance(node, yaml.SequenceNode) and node.tag == f"{_TAG}seq":
+                return self._sequence(node, path)
+            return self._scalar(node, path)
+        finally:
+            self._open.discard(id(node))
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        merges = [value for key, value in node.value if key.tag == _MERGE]
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            inner = (*path, key)
+            if key in result:
+                message = f"given twice; the first is on line {self._source.lines[inner]}"
+                self._source.problems.append(Problem(self._source.name, line, dotted(inner), message))
+                continue
+            self._source.lines.setdefault(inner, line)
+            result[key] = self.value(value_node, inner)
+        for value_node in merges:
+            for other in self._merged(value_node, path):
+                result = {**other, **result}
+        return result
+
+    def _merged(self, node: yaml.Node, path: Path) -> Iterator[dict[str, Any]]:
+        """The mappings of ``<<: *anchor`` or ``<<: [*a, *b]``; the earlier wins (https://yaml.org/type/merge.html)."""
+        for each in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            value = self.value(each, path)
+            if isinstance(value, dict):
+                yield value
+            else:
+                self._source.problems.append(self._source.problem(path, "`<<` expects an alias of a mapping"))
+
+    def _sequence(self, node: yaml.SequenceNode, path: Path) -> list[Any]:
+        for index, each in enumerate(node.value):
+            self._source.lines.setdefault((*path, index), each.start_mark.line + 1)
+        return [self.value(each, (*path, index)) for index, each in enumerate(node.value)]
+
+    def _scalar(self, node: yaml.Node, path: Path) -> Any:
+        try:
+            if not isinstance(node, yaml.ScalarNode):
+                raise ValueError(node.tag)
+            return self._scalars.construct_object(node)
+        except (yaml.YAMLError, ValueError):
+            message = f"a value that YAML cannot read as {node.tag.rpartition(':')[2]}; put it in quotes"
+            self._source.problems.append(self._source.problem(path, message))
+            return None

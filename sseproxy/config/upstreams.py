@@ -1,0 +1,149 @@
+"""The section ``upstreams``: where answers come from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
+
+from sseproxy.config.section import Section
+from sseproxy.config.values import Duration, Expected, Text, kind
+
+# RFC 9110, 5.6.2 (token) and 5.5 (field values): what is neither would let a value add headers of its own.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE = re.compile(r"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
+#: Fields that belong to one connection or to the message's framing (RFC 9110, 7.6.1; RFC 9112, 6).
+_FRAMING = frozenset(
+    ("connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding")
+) | {"upgrade"}
+_PATH = re.compile(r"/v1(?:/[A-Za-z0-9._~:@!$&'()+,;=-]+)+")
+
+
+def _field_value(value: object) -> object:
+    """A header's value as it may be sent. The message does not repeat it: it is most likely a key."""
+    if not isinstance(value, str):
+        raise Expected(f"expected text, not {kind(value)}; put it in quotes")
+    if value and not _FIELD_VALUE.fullmatch(value):
+        raise Expected("expected a header value: one line without control characters or blanks around it")
+    return value
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_field_value), WithJsonSchema({"type": "string"})]
+
+
+def _no_empty(value: SecretStr | None) -> SecretStr | None:
+    return value if value is not None and value.get_secret_value() else None
+
+
+def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    seen: set[str] = set()
+    for name in headers:
+        if not _TOKEN.fullmatch(name):
+            raise Expected("expected header names of letters, digits and hyphens")
+        if name.lower() in _FRAMING:
+            raise Expected(f"{name} is made for each connection and cannot be set")
+        if name.lower() in seen:
+            raise Expected(f"{name} is given twice")
+        seen.add(name.lower())
+    return headers
+
+
+def _url(value: str) -> str:
+    expected = "expected an http:// or https:// address, such as https://api.openai.com/v1"
+    if re.search(r"[\s\x00-\x1f\x7f]", value):
+        raise Expected(f"{expected}, without blanks")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise Expected(expected) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+        raise Expected(expected)
+    if parts.username is not None or parts.password is not None:
+        raise Expected("credentials do not belong in the address; use api_key or headers")
+    if "?" in value or "#" in value:
+        raise Expected("expected the base address without a query or fragment")
+    return value.rstrip("/")
+
+
+def _application(value: object) -> object:
+    """Import now what will be needed then: a typing error shall not wait for the first request."""
+    if value is not None and not callable(value):
+        load_application(value)
+    return value
+
+
+def load_application(name: object) -> Callable[..., Any]:
+    """The WSGI application that ``package.module:attribute`` names.
+
+    :raises Expected: if it cannot be imported or is not callable.
+    """
+    from importlib import import_module
+
+    expected = 'expected "package.module:attribute" of a WSGI application'
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.]+:[\w.]+", name):
+        raise Expected(expected, f"{name}:app" if isinstance(name, str) and re.fullmatch(r"[\w.]+", name) else None)
+    module, _, attribute = name.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # an import runs anybody's code
+        raise Expected(f"{name} cannot be imported: {type(error).__name__}: {error}") from None
+    if not callable(found):
+        raise Expected(f"{name} is not callable; {expected}")
+    application: Callable[..., Any] = found
+    return application
+
+
+def _passthrough(value: str) -> str:
+    """The path with ``/v1`` before it, however it was written."""
+    path = "/" + value.strip().removeprefix("/").removeprefix("v1/")
+    path = f"/v1{path}"
+    if not _PATH.fullmatch(path) or any(part in (".", "..") for part in path.split("/")):
+        raise Expected("expected a path under /v1/, such as /v1/audio/speech")
+    return path
+
+
+class Timeout(Section):
+    """How long to wait for an upstream."""
+
+    connect: Duration = Field(default=5.0, description="For the connection.")
+    first_byte: Duration = Field(default=60.0, description="From the request to the first byte of the answer.")
+    idle: Duration = Field(default=60.0, description="Between two reads of a running answer.")
+    total: Duration = Field(default=900.0, description="For the whole exchange.")
+
+
+class Upstream(Section):
+    """One place where answers come from: an HTTP endpoint or a WSGI application, exactly one of them."""
+
+    url: Annotated[Text, AfterValidator(_url)] | None = Field(
+        default=None, description="Base address of an OpenAI-compatible API, with its /v1."
+    )
+    wsgi: Annotated[Any, BeforeValidator(_application), WithJsonSchema({"type": "string"})] = Field(
+        default=None,
+        description="Importable WSGI application, `package.module:attribute`; in Python also the application itself.",
+    )
+    api_key: Annotated[Secret | None, AfterValidator(_no_empty)] = Field(
+        default=None, description="Sent as `Authorization: Bearer`. Clients never see it."
+    )
+    headers: Annotated[dict[str, Secret], AfterValidator(_headers)] = Field(
+        default_factory=dict, description="Further headers of every request to this upstream."
+    )
+    timeout: Timeout = Field(default_factory=Timeout, description="How long to wait.")
+    include_usage: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Ask for token usage in streams: auto (ask; repeat without where that is refused), always, never.",
+    )
+    passthrough: tuple[Annotated[Text, AfterValidator(_passthrough)], ...] = Field(
+        default=(), description="Further paths under /v1/ to hand on unread, charged at 0."
+    )
+
+    @property
+    def application(self) -> Callable[..., Any] | None:
+        """The WSGI application, if this upstream is one."""
+        application: Callable[..., Any] | None = self.wsgi
+        return load_application(self.wsgi) if isinstance(self.wsgi, str) else application

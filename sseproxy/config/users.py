@@ -1,0 +1,46 @@
+"""The section ``users``: who is billed, and the hashes of their keys. A key's plain text ends here."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from sseproxy.config.section import Section
+from sseproxy.config.values import Expected, Flag, Text
+
+HASH_PREFIX = "sha256:"
+
+
+def hash_key(value: object) -> str:
+    """The SHA-256 of a key in hex, from the key or from ``sha256:<64 hex digits>``.
+
+    A fast hash is right here: keys are random and long, not passwords.
+
+    :raises Expected: if it is neither.
+    """
+    if not isinstance(value, str):
+        raise Expected("expected a key as text in quotes, or sha256:<64 hex digits>")
+    if value.startswith(HASH_PREFIX):
+        digest = value.removeprefix(HASH_PREFIX).lower()
+        if not re.fullmatch(r"[0-9a-f]{64}", digest):
+            raise Expected("expected 64 hex digits after sha256:")
+        return digest
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise Expected("expected a key of visible ASCII characters without blanks")
+    return hashlib.sha256(value.encode()).hexdigest()
+
+
+KeyHash = Annotated[str, BeforeValidator(hash_key), WithJsonSchema({"type": "string"})]
+
+
+class User(Section):
+    """Somebody who is billed."""
+
+    keys: tuple[KeyHash, ...] = Field(
+        default=(), repr=False, description="API keys: `sha256:<hex>`, or the key itself, best as `${VAR}`."
+    )
+    admin: Flag = Field(default=False, description="May see everybody's usage.")
+    models: tuple[Text, ...] = Field(default=("*",), description="Patterns of the models this user may ask for.")

@@ -1,0 +1,137 @@
+"""The kinds of value the file knows beside text: durations, sizes, numbers, patterns, with their JSON Schema.
+
+Each accepts what ``${VAR}`` leaves behind, which is always text. A message here never repeats the value: it may be a
+secret that stands in the wrong place.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BYTES: Final = {"": 1, "B": 1} | {
+    f"{prefix}{suffix}": base**power
+    for suffix, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate("KMGT", start=1)
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_SIZE = re.compile(r"(\d+)\s*([KMGT]?i?B|)")
+_REFERENCE_SCHEMA: Final = {"type": "string", "pattern": r"\$\{"}
+
+
+class Expected(ValueError):
+    """A value of the wrong kind.
+
+    :param message: what was expected.
+    :param suggestion: how it would be written right.
+    """
+
+    def __init__(self, message: str, suggestion: str | None = None) -> None:
+        super().__init__(message)
+        self.suggestion = suggestion
+
+
+def parse_duration(text: object) -> float:
+    """``500ms``, ``5s``, ``15m``, ``12h``, ``90d``, ``2w`` in seconds.
+
+    :raises Expected: for anything else, a bare number included.
+    """
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and text > 0:
+        raise Expected("expected a duration with its unit, such as 500ms, 5s, 15m, 90d", f"{text:g}s")
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise Expected("expected a duration longer than nothing, such as 500ms, 5s, 15m, 90d")
+    return seconds
+
+
+def parse_size(text: object) -> int:
+    """``10MiB`` (1024-based), ``1MB`` (1000-based) or a number of bytes.
+
+    :raises Expected: for anything else, and for nothing.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        text = str(text)
+    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    size = int(match[1]) * _BYTES.get(match[2], 0) if match else 0
+    if size < 1:
+        raise Expected("expected a size such as 64KiB, 10MiB or 1MB")
+    return size
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, str) and re.fullmatch(r"\d{1,18}", value.strip()):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise Expected("expected a whole number")
+
+
+def _flag(value: object) -> object:
+    known = {"true": True, "false": False}
+    word = value.strip().lower() if isinstance(value, str) else None
+    if isinstance(value, bool):
+        return value
+    if word in known:
+        return known[word]
+    raise Expected("expected true or false")
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)):
+        raise Expected("expected text; put the value in quotes")
+    raise Expected(f"expected text, not {kind(value)}")
+
+
+def _amount(value: object) -> Decimal:
+    """USD. A YAML number is taken as it was written: ``str`` of a float is the shortest that reads back the same."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise Expected('expected USD per million tokens as a decimal in quotes, such as "0.15"')
+    try:
+        amount = Decimal(str(value).strip())
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or not 0 <= amount <= 1_000_000:
+        raise Expected('expected USD per million tokens as a decimal in quotes, such as "0.15"')
+    return amount
+
+
+def kind(value: object) -> str:
+    """What ``value`` is, in words for people who write YAML."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    names = {str: "text", list: "a list", tuple: "a list", dict: "a mapping", datetime: "a date", date: "a date"}
+    return names.get(type(value), "this")
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d|w)|.*\$\{.*)$", "examples": ["5s", "15m"]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}], "examples": ["10MiB", "64KiB"]}),
+]
+Whole = Annotated[
+    int, BeforeValidator(_whole), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _REFERENCE_SCHEMA]})
+]
+Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"anyOf": [{"type": "boolean"}, _REFERENCE_SCHEMA]})]
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+Amount = Annotated[
+    Decimal,
+    BeforeValidator(_amount),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["0.15"]}),
+]

@@ -1,0 +1,82 @@
+"""YAML as people write it wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sseproxy.config import Config, ConfigError
+
+Load = Callable[[str], Config]
+Problems = Callable[[str], list[str]]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("server:\n\tthreads: 3\n", "config.yaml:2: is no valid YAML: while scanning for the next token, a tab; YAML"),
+        ("server: {threads: 3\n", "config.yaml:2: is no valid YAML: while parsing a flow mapping"),
+        ("server: a: b\n", "config.yaml:1: is no valid YAML: mapping values are not allowed here"),
+        ("a: *b\n", "config.yaml:1: is no valid YAML: found undefined alias 'b'"),
+        ("{}\n---\n{}\n", "config.yaml:2: is no valid YAML: expected a single document"),
+        ("- a\n", "config.yaml:1: expected a mapping (`key: value` lines) at the top of the file"),
+        ("a: \x00\n", "config.yaml: is no valid YAML: special characters are not allowed"),
+        ("log: !!python/object:os.system {}\n", "config.yaml:1: log"),
+        ("server: {threads: !!int x}\n", "config.yaml:1: server.threads: a value that YAML cannot read as int"),
+        ("log: &a {level: info, x: *a}\n", "config.yaml:1: log.x: an alias that contains itself"),
+        ("log:\n  <<: 3\n", "config.yaml:1: log: `<<` expects an alias of a mapping"),
+    ],
+)
+def test_what_is_no_yaml_is_said_with_its_line(problems: Problems, text: str, problem: str) -> None:
+    assert any(found.startswith(problem) for found in problems(text)), problems(text)
+
+
+def test_a_file_that_is_not_utf_8_is_said_to_be_so() -> None:
+    Path("latin.yaml").write_bytes(b"log: {level: inf\xf6}")
+
+    with pytest.raises(ConfigError, match=r"latin\.yaml: is not UTF-8 text \(byte 17\)"):
+        Config.load("latin.yaml")
+
+
+def test_a_byte_order_mark_is_no_mistake() -> None:
+    Path("bom.yaml").write_bytes(b"\xef\xbb\xbflog: {level: debug}")
+
+    assert Config.load("bom.yaml").log.level == "debug"
+
+
+def test_a_key_given_twice_is_a_problem_that_names_both_lines(problems: Problems) -> None:
+    assert problems("users:\n  alice: {}\n  bob: {}\n  alice: {}\n") == [
+        "config.yaml:4: users.alice: given twice; the first is on line 2"
+    ]
+
+
+def test_anchors_and_merges_work_and_own_keys_win(load: Load) -> None:
+    config = load(
+        """\
+        upstreams:
+          a: &a
+            url: https://a.example/v1
+            timeout: &slow {connect: 9s, idle: 8s}
+          b: {<<: *a, url: "https://b.example/v1"}
+          c: {wsgi: "sseproxy.demo:app", timeout: {idle: 7s, <<: [*slow]}}
+        """
+    )
+
+    assert config.upstreams["b"].url == "https://b.example/v1"
+    assert config.upstreams["b"].timeout.connect == 9
+    assert (config.upstreams["c"].timeout.connect, config.upstreams["c"].timeout.idle) == (9, 7)
+
+
+def test_a_problem_inside_a_merged_mapping_is_on_the_line_where_it_stands(problems: Problems) -> None:
+    found = problems("upstreams:\n  a: &a\n    url: https://a/v1\n    x: 1\n  b:\n    <<: *a\n")
+
+    assert [line.split(": unknown")[0] for line in found] == [
+        "config.yaml:4: upstreams.a.x",
+        "config.yaml:4: upstreams.b.x",
+    ]
+
+
+def test_keys_are_text_whatever_yaml_takes_them_for(load: Load) -> None:
+    assert list(load("users: {007: {}, on: {}, 1.50: {}, null: {}}").users) == ["007", "on", "1.50", "null"]
