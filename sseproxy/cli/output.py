@@ -1,0 +1,96 @@
+"""Rows as a table for people, as JSON or as CSV. Names in rows come from clients: none of them may run anything.
+
+CSV: RFC 4180; a cell that a spreadsheet would take for a formula gets an apostrophe before it
+(https://owasp.org/www-community/attacks/CSV_Injection).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+Row = Mapping[str, Any]
+FORMATS = ("table", "json", "csv")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n")
+
+
+def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--format table|json|csv``."""
+    return click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)(command)
+
+
+def show(
+    rows: Iterable[Row],
+    style: str,
+    columns: Sequence[str],
+    *,
+    narrow: Sequence[str] | None = None,
+    none: str = "nothing booked",
+) -> None:
+    """Write the rows to standard output, and nothing else.
+
+    :param columns: in this order; also the header where there is no row.
+    :param narrow: the columns of a table, if not all.
+    :param none: what stands in place of an empty table.
+    """
+    if style == "json":
+        _show_json(rows)
+    elif style == "csv":
+        _show_csv(rows, columns)
+    else:
+        _show_table(rows, narrow or columns, none)
+
+
+def _show_json(rows: Iterable[Row]) -> None:
+    """An array, a row a line, written as the rows come."""
+    separator = "["
+    for row in rows:
+        click.echo(separator + "\n  " + json.dumps(dict(row), ensure_ascii=False), nl=False)
+        separator = ","
+    click.echo("[]" if separator == "[" else "\n]")
+
+
+def _show_csv(rows: Iterable[Row], columns: Sequence[str]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([safe_cell(row[column]) for column in columns] for row in rows)
+
+
+def safe_cell(value: object) -> object:
+    """The value of a CSV cell that no spreadsheet executes."""
+    if not isinstance(value, str):
+        return "" if value is None else value
+    # A lone CR ends a row for some readers, and Python's writer does not put it in quotes.
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _show_table(rows: Iterable[Row], columns: Sequence[str], none: str) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE)
+    shown = [[row[column] for column in columns] for row in rows]
+    for index, column in enumerate(columns):
+        numbers = column.endswith(("_usd", "_ms")) or any(isinstance(cells[index], int) for cells in shown)
+        table.add_column(column.replace("_", " "), justify="right" if numbers else "left", overflow="fold")
+    for cells in shown:
+        # Text, not str: brackets in a name are no markup.
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    console = Console()
+    # Where nobody's screen says how wide it is, a wrapped table is the worse guess.
+    wide = console if console.is_terminal else Console(width=1000)
+    wide.print(table if shown else none)
+
+
+def printable(value: object) -> str:
+    """The value as text that cannot steer a terminal."""
+    text = "" if value is None else f"{value}"
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

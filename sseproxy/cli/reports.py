@@ -1,0 +1,76 @@
+"""``sseproxy usage`` and ``sseproxy charges``: what the books say."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import click
+
+from sseproxy.cli.output import format_option, show
+from sseproxy.cli.source import config_option, load_config, open_books
+from sseproxy.cli.times import moment
+
+GROUPS = ("user", "model", "day", "route", "key", "upstream")
+STATES = ("pending", "settled", "released", "expired")
+SUMS = (
+    "requests", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "pending",
+    "unpriced",
+)  # fmt: skip
+CHARGE = (
+    "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source",
+    "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd",
+    "status", "started_at", "first_token_ms", "duration_ms", "unpriced",
+)  # fmt: skip
+CHARGE_TABLE = (
+    "started_at", "user", "model", "state", "outcome", "usage_source", "input_tokens", "output_tokens", "cost_usd",
+    "duration_ms", "id",
+)  # fmt: skip
+
+_since = click.option("--since", callback=moment, metavar="T", help="From then on: 2026-11-01, 7d, today, month, …")
+_until = click.option("--until", callback=moment, metavar="T", help="Before then.")
+_user = click.option("--user", metavar="USER", help="Only this user's.")
+
+
+@click.command()
+@config_option
+@click.option("--by", type=click.Choice(GROUPS), default="user", show_default=True, help="One row for each.")
+@_user
+@_since
+@_until
+@format_option
+def usage(
+    file: str | None, by: Any, user: str | None, since: datetime | None, until: datetime | None, style: str
+) -> None:
+    """Sums out of the ledger: requests, tokens, cost. Times are UTC."""
+    columns = ("user", *(() if by == "user" else (by,)), *SUMS)
+    narrow = tuple(column for column in columns if column != "user" or by == "user" or user)
+    with open_books(load_config(file)) as ledger:
+        show(ledger.usage(by, user=user, since=since, until=until), style, columns, narrow=narrow)
+
+
+@click.command()
+@config_option
+@_user
+@_since
+@_until
+@click.option("--state", type=click.Choice(STATES), help="Only charges in this state.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the newest N.")
+@format_option
+def charges(
+    file: str | None,
+    user: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    state: str | None,
+    limit: int | None,
+    style: str,
+) -> None:
+    """The charges themselves, the oldest first. Times are UTC."""
+    with open_books(load_config(file)) as ledger:
+        show(
+            ledger.charges(user=user, since=since, until=until, state=state, limit=limit),
+            style,
+            CHARGE,
+            narrow=CHARGE_TABLE,
+        )

@@ -1,0 +1,118 @@
+"""``sseproxy serve``: runs the proxy, and says how to try it while it is the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from sseproxy.cli.source import config_option, fail, load_config, show_warnings
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from sseproxy.config import Config
+
+
+@click.command()
+@config_option
+@click.option("--listen", metavar="HOST:PORT", help="Instead of server.listen; port 0 is any free one.")
+@click.option("--server", type=click.Choice(["waitress", "gunicorn"]), default="waitress", show_default=True)
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes; gunicorn only.  [default: 1]")
+@click.option(
+    "--worker-class",
+    type=click.Choice(["gthread", "gevent"]),
+    default="gthread",
+    show_default=True,
+    help="How a process of gunicorn runs its streams: in threads or greenlets.",
+)
+def serve(
+    file: str | None,
+    listen: str | None,
+    server: Literal["waitress", "gunicorn"],
+    workers: int | None,
+    worker_class: Literal["gthread", "gevent"],
+) -> None:
+    """Run the proxy.
+
+    Prints its address when it accepts connections. SIGTERM or Ctrl-C ends it; running streams are closed and settled.
+    """
+    from sseproxy.server import ServerError
+    from sseproxy.server import serve as run
+    from sseproxy.server.log import set_up_logging
+
+    config = load_config(file)
+    if listen is not None:
+        config = _listening_on(config, listen)
+    set_up_logging(config.log.format, config.log.level)
+    click.echo(f"sseproxy: configuration: {config.source}")
+    show_warnings(config)
+
+    def ready(addresses: Sequence[str]) -> None:
+        click.echo(f"sseproxy: listening on {', '.join(addresses)}")
+        for line in demo_lines(config, addresses[0], own_name(), file):
+            click.echo(line)
+        sys.stdout.flush()
+
+    try:
+        run(_build, config, server=server, workers=workers, worker_class=worker_class, ready=ready)
+    except ServerError as error:
+        fail(str(error), 2)
+
+
+def _build(config: Config) -> WSGIApplication:
+    """The proxy. Imported late: gunicorn's workers patch what it imports."""
+    from sseproxy.app import create_app
+    from sseproxy.core.failure import Failure
+    from sseproxy.server import ServerError
+
+    try:
+        return create_app(config)
+    except (Failure, ValueError, RuntimeError) as error:
+        raise ServerError(str(error)) from None
+
+
+def _listening_on(config: Config, listen: str) -> Config:
+    try:
+        return config.listening_on(listen)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--listen") from None
+
+
+def demo_lines(config: Config, address: str, name: str, file: str | None) -> list[str]:
+    """How to see it work, as long as the demo key and the demo upstream are in the configuration.
+
+    :param name: the command to type for this program.
+    """
+    from sseproxy.config import DEMO_KEY
+
+    if config.demo_model is None:
+        return []
+    reachable = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
+    message = {"role": "user", "content": "Hello! What are you?"}
+    body = json.dumps({"model": config.demo_model, "stream": True, "messages": [message]})
+    curl = f"curl -N {reachable}/v1/chat/completions -H 'Authorization: Bearer {DEMO_KEY}'"
+    usage = f"{name} usage{f' -c {shlex.quote(file)}' if file else ''}"
+    return [
+        "Watch an answer type itself out, from another terminal:",
+        f"  {curl} -H 'Content-Type: application/json' -d {shlex.quote(body)}",
+        "Then see what it cost:",
+        f"  {usage}",
+    ]
+
+
+def own_name() -> str:
+    """What to type to run this program again from here."""
+    called = sys.argv[0]
+    if os.path.basename(called) == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m sseproxy"
+    found = shutil.which("sseproxy")
+    if found and os.path.exists(called) and os.path.samefile(found, called):
+        return "sseproxy"
+    return shlex.quote(os.path.relpath(called)) if os.path.exists(called) else "sseproxy"

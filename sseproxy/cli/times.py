@@ -1,0 +1,27 @@
+"""Options that are points in time or durations."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import click
+
+
+def moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """Option callback: date, ISO 8601 timestamp (UTC unless it names a zone), duration ago, ``today``, ``month``."""
+    from sseproxy.times import EXPECTED, parse_moment
+
+    found = None if value is None else parse_moment(value, datetime.now(timezone.utc))
+    if value is not None and found is None:
+        raise click.BadParameter(EXPECTED)
+    return found
+
+
+def duration(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
+    """Option callback: how long something holds, such as ``90d``."""
+    from sseproxy.config.values import parse_duration
+
+    try:
+        return None if value is None else timedelta(seconds=parse_duration(value))
+    except (ValueError, OverflowError):
+        raise click.BadParameter("expected a duration such as 12h, 90d or 52w") from None

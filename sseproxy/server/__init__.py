@@ -1,0 +1,52 @@
+"""Runs the WSGI application on a server that lets streams through: waitress (the default) or gunicorn.
+
+Which server is told what is each runner's affair; what an answer is may not go in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from sseproxy.config import Config
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+__all__ = ["Ready", "ServerError", "serve"]
+
+#: Called once connections are accepted, with the addresses as ``http://HOST:PORT``.
+Ready = Callable[[Sequence[str]], object]
+
+
+class ServerError(Exception):
+    """The server cannot run: the address is taken, an extra is not installed. The message is for people."""
+
+
+def serve(
+    build: Callable[[Config], WSGIApplication],
+    config: Config,
+    *,
+    server: Literal["waitress", "gunicorn"] = "waitress",
+    workers: int | None = None,
+    worker_class: Literal["gthread", "gevent"] = "gthread",
+    ready: Ready | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then close what still runs, so that everything is settled, and return.
+
+    :param build: makes the application; called in this process for waitress, in each worker for gunicorn.
+    :param workers: processes, gunicorn only; default 1.
+    :param worker_class: gunicorn only; ``gevent`` holds many more streams in one process than threads do.
+    :param ready: told the real addresses, also if port 0 was asked for.
+    :raises ServerError: the server cannot run.
+    """
+    if server == "gunicorn":
+        from sseproxy.server.gunicorn import run_gunicorn
+
+        run_gunicorn(build, config, workers=workers or 1, worker_class=worker_class, ready=ready)
+    else:
+        from sseproxy.server.waitress import run_waitress
+
+        if workers not in (None, 1):
+            raise ServerError("waitress runs in one process; use --server gunicorn for --workers")
+        run_waitress(build(config), config, ready=ready)

@@ -1,0 +1,295 @@
+"""The servers as `serve` sets them up, over real sockets, with an application that never ends by itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseproxy.config import Config
+from sseproxy.server import ServerError, serve
+from sseproxy.server.address import http_address, ipv6_works
+from sseproxy.server.log import JSONFormatter, set_up_logging
+from sseproxy.server.waitress import WaitressServer
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+ROOT = Path(__file__).parent.parent
+WAIT = 20
+
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from sseproxy.config import Config
+from sseproxy.core.sse import FLUSH, Event
+from sseproxy.server import serve
+from sseproxy.wsgi.client import watch_client
+from sseproxy.wsgi.stream import EventStream
+
+def note(word):
+    with open("notes", "a") as notes:
+        notes.write(word + "\\n")
+
+def ticks():
+    yield Event(data=b"1")
+    while True:
+        yield FLUSH
+        time.sleep(0.05)
+
+class App:
+    def __call__(self, environ, start_response):
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        stream = EventStream(ticks(), gone=watch_client(environ))
+        stream.on_close(lambda: note("settled"))
+        return stream
+
+    def close(self):
+        note("closed")
+
+server, worker_class = sys.argv[1:]
+config = Config.load({"server": {"listen": "127.0.0.1:0", "threads": 4}})
+serve(lambda config: App(), config, server=server, worker_class=worker_class, ready=lambda at: print(at[0], flush=True))
+note("returned")
+"""
+
+
+@contextmanager
+def program(directory: Path, server: str, worker_class: str = "gthread") -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The program above in a process of its own, and its port."""
+    command = [sys.executable, "-c", PROGRAM, server, worker_class]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process, int(process.stdout.readline().rpartition(":")[2])
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait(WAIT)
+
+
+@contextmanager
+def running(app: WSGIApplication, listen: str = "127.0.0.1:0", max_body: int = 1024) -> Iterator[WaitressServer]:
+    """waitress in a thread of this process."""
+    server = WaitressServer(app, listen=listen, threads=4, max_body=max_body)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join(WAIT)
+        assert not thread.is_alive()
+
+
+def connect(server: WaitressServer) -> socket.socket:
+    host, _, port = server.addresses[0].removeprefix("http://").rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), WAIT)
+
+
+def exchange(server: WaitressServer, request: bytes) -> tuple[bytes, Any]:
+    """Status line and JSON body of an answer after which the server hangs up."""
+    with connect(server) as connection:
+        connection.sendall(request)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.split(b"\r\n")[0], json.loads(body)
+
+
+def hello(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    body = json.dumps({"hello": environ["SERVER_SOFTWARE"]}).encode()
+    start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_closes_and_settles_running_streams_then_the_application_and_exits_with_0(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with program(tmp_path, "waitress") as (process, port):
+        with stream(port), stream(port):
+            process.send_signal(number)
+
+            assert process.wait(WAIT) == 0
+        assert (tmp_path / "notes").read_text().split() == ["settled", "settled", "closed", "returned"]
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_gunicorn_closes_and_settles_running_streams_at_sigterm(tmp_path: Path, worker_class: str) -> None:
+    pytest.importorskip("gunicorn")
+    pytest.importorskip("gevent")
+    with program(tmp_path, "gunicorn", worker_class) as (process, port):
+        with stream(port), stream(port):
+            process.terminate()
+
+            assert process.wait(WAIT) == 0
+        assert (tmp_path / "notes").read_text().split() == ["settled", "settled", "closed", "returned"]
+
+
+def stream(port: int) -> socket.socket:
+    """A client in the middle of an answer."""
+    connection = socket.create_connection(("127.0.0.1", port), WAIT)
+    connection.sendall(GET)
+    received = b""
+    while b"data: 1\n" not in received:
+        piece = connection.recv(4096)
+        assert piece, received
+        received += piece
+    return connection
+
+
+def test_a_second_server_on_the_same_address_is_refused_in_words() -> None:
+    with running(hello) as server:
+        taken = server.addresses[0].removeprefix("http://")
+
+        with pytest.raises(ServerError, match=f"cannot listen on {taken}: Address already in use"):
+            WaitressServer(hello, listen=taken, threads=1, max_body=1)
+
+
+def test_port_0_shows_the_real_port_and_the_server_names_itself() -> None:
+    with running(hello) as server:
+        assert server.addresses[0].startswith("http://127.0.0.1:") and not server.addresses[0].endswith(":0")
+        assert exchange(server, GET) == (b"HTTP/1.1 200 OK", {"hello": "sseproxy"})
+
+
+def test_it_listens_on_ipv6() -> None:
+    if not ipv6_works():
+        pytest.skip("no IPv6 here")
+    with running(hello, "[::1]:0") as server:
+        assert server.addresses[0].startswith("http://[::1]:")
+        assert exchange(server, GET)[0] == b"HTTP/1.1 200 OK"
+
+
+def test_localhost_and_every_address_work_with_and_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_ipv6 in (ipv6_works(), False):
+        monkeypatch.setattr("sseproxy.server.waitress.ipv6_works", lambda has_ipv6=has_ipv6: has_ipv6)
+        for listen in ("localhost:0", "*:0"):
+            with running(hello, listen) as server:
+                assert exchange(server, GET)[0] == b"HTTP/1.1 200 OK"
+                assert has_ipv6 or not any("[" in address for address in server.addresses)
+
+
+def test_each_piece_leaves_before_the_next_is_made() -> None:
+    read: list[threading.Event] = [threading.Event() for _ in range(3)]
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        for number, event in enumerate(read):
+            yield b"data: %d\n\n" % number
+            assert event.wait(WAIT)
+
+    with running(app) as server, connect(server) as connection:
+        connection.sendall(GET)
+        for number, event in enumerate(read):
+            received = b""
+            while b"data: %d\n\n" % number not in received:
+                received += connection.recv(4096)
+            event.set()
+
+
+def test_a_client_that_leaves_is_noticed_without_a_write() -> None:
+    noticed = threading.Event()
+    begun = threading.Event()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        begun.set()
+        gone = environ["waitress.client_disconnected"]
+        ticker = threading.Event()
+        while not gone():
+            ticker.wait(0.01)
+        noticed.set()
+        return hello(environ, start_response)
+
+    with running(app) as server:
+        with connect(server) as connection:
+            connection.sendall(GET)
+            assert begun.wait(WAIT)
+        assert noticed.wait(WAIT)
+
+
+def test_a_body_far_over_the_limit_is_refused_unread_with_json() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n"
+    with running(hello) as server:
+        status, body = exchange(server, head)
+
+        assert status.split()[1] == b"413"
+        assert body["error"]["code"] == "request_too_large"
+        assert body["error"]["type"] == "invalid_request_error"
+
+
+def test_what_is_no_http_is_refused_with_json() -> None:
+    with running(hello) as server:
+        status, body = exchange(server, b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")
+
+        assert status.split()[1] == b"400"
+        assert body["error"]["type"] == "invalid_request_error"
+
+
+def test_waitress_refuses_several_workers_in_words() -> None:
+    with pytest.raises(ServerError, match="--server gunicorn"):
+        serve(lambda config: hello, Config.load({}), workers=2)
+
+
+def test_a_missing_gunicorn_is_named_with_its_extra(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['gunicorn'] = None; import sseproxy.server.gunicorn"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)
+
+    assert 'pip install "sseproxy[gunicorn]"' in result.stderr
+
+
+def test_addresses_are_written_as_browsers_take_them() -> None:
+    assert http_address("::", 80) == "http://[::]:80"
+    assert http_address("127.0.0.1", "80") == "http://127.0.0.1:80"
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger, put back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("waitress", "alembic"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def test_json_logs_are_one_object_a_line_and_access_records_keep_their_fields(
+    root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", out)
+    set_up_logging("json", "warning")
+    logging.getLogger("sseproxy.access").warning('{"status": 200, "user": "alice"}')
+    logging.getLogger("sseproxy.upstream").error("two\nlines")
+    logging.getLogger("sseproxy.upstream").info("too little")
+
+    access, other = map(json.loads, out.getvalue().splitlines())
+    assert (access["status"], access["user"], access["level"]) == (200, "alice", "warning")
+    assert (other["message"], other["logger"]) == ("two\nlines", "sseproxy.upstream")
+
+
+def test_a_json_record_carries_the_traceback() -> None:
+    try:
+        raise KeyError("x")
+    except KeyError:
+        record = logging.LogRecord("sseproxy", logging.ERROR, "file", 1, "failed", None, sys.exc_info())
+
+    assert "KeyError: 'x'" in json.loads(JSONFormatter().format(record))["exception"]
