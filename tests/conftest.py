@@ -1,0 +1,39 @@
+"""Fixtures of the whole suite, and the rule that CI has every part: there a skip for a missing part is a failure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import Upstream
+from tests.harness.parts import IN_CI
+
+_MISSING = re.compile(r"missing part|could not import|No module named")
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    """A controllable upstream that answers as OpenAI would until its ``script`` is changed."""
+    with Upstream() as running:
+        yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    return _refuse_skip(report)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[None]:
+    report = yield
+    return _refuse_skip(report)
+
+
+def _refuse_skip(report):  # type: ignore[no-untyped-def]
+    if IN_CI and report.skipped and _MISSING.search(str(report.longrepr)):
+        report.outcome = "failed"
+        report.longrepr = f"in CI nothing may be missing: {report.longrepr}"
+    return report

@@ -1,0 +1,208 @@
+"""The real servers: waitress in a thread of this process, and sseproxy or gunicorn in processes of their own.
+
+Every one listens on a free port of 127.0.0.1, is ready when it is handed over, ends with its ``with`` block, and shows
+its log in the report of a test that failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from waitress import wasyncore
+from waitress.server import create_server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+ROOT = Path(__file__).parent.parent.parent
+SERVERS = ("waitress", "gthread", "gevent")
+"""What :func:`serve` can start."""
+
+
+def free_port() -> int:
+    """A port on which nobody listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """A running server. ``process`` is None for the one in a thread of this process."""
+
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    log_file: Path | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else os.getpid()
+
+    @property
+    def log(self) -> str:
+        """What it has written so far, standard output and error together."""
+        return self.log_file.read_text("utf-8", "replace") if self.log_file else ""
+
+    def workers(self) -> list[int]:
+        """The processes it has started (gunicorn's workers)."""
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def kill(self) -> None:
+        """kill -9 for it and its workers, at once."""
+        assert self.process
+        for pid in [self.pid, *self.workers()]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self, timeout: float = 15) -> int:
+        """SIGTERM, then wait; its exit code. After `timeout` seconds :meth:`kill`, and AssertionError."""
+        assert self.process
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still running {timeout} s after SIGTERM\n{self.log}") from None
+
+
+@contextlib.contextmanager
+def waitress_thread(app: WSGIApplication, **options: Any) -> Iterator[Server]:
+    """`app` on waitress in a thread here, with the settings that sseproxy uses.
+
+    :param options: of ``waitress.create_server``, e.g. ``threads=4``.
+    """
+    sockets: dict[int, Any] = {}
+    options = {"listen": "127.0.0.1:0", "threads": 16, "channel_request_lookahead": 1, **options}
+    server = create_server(app, map=sockets, **options)
+    stopping = threading.Event()
+
+    def run() -> None:
+        while not stopping.is_set():
+            wasyncore.loop(timeout=0.1, map=sockets, count=1)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield Server(int(server.effective_port))
+    finally:
+        stopping.set()
+        server.pull_trigger()
+        thread.join(5)
+        server.task_dispatcher.shutdown(timeout=5)
+        wasyncore.close_all(sockets)
+
+
+@contextlib.contextmanager
+def serve(
+    config: Mapping[str, Any] | str | Path,
+    server: str = "waitress",
+    *,
+    env: Mapping[str, str] | None = None,
+    workers: int = 1,
+    threads: int = 32,
+    directory: Path | None = None,
+) -> Iterator[Server]:
+    """The proxy with this configuration (a mapping is written to a file) as processes of its own.
+
+    :param server: ``waitress`` is ``sseproxy serve``; ``gthread`` and ``gevent`` are gunicorn's workers.
+    :param threads: of a gthread worker; waitress takes its number from the configuration.
+    :param directory: working directory, where relative paths of the configuration lie; a temporary one unless given.
+    """
+    with contextlib.ExitStack() as stack:
+        where = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        port = free_port()
+        command = _command(server, write_config(config, where), port, workers, threads)
+        running = stack.enter_context(start(command, port, where, env))
+        _wait_until_answering(running)
+        yield running
+
+
+@contextlib.contextmanager
+def start(command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Any command that then listens on `port`."""
+    log = directory / f"server-{port}.log"
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(env or {})}
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+        )
+    running = Server(port, process, log)
+    try:
+        wait_until_listening(port, process)
+        yield running
+    finally:
+        try:
+            if process.poll() is None:
+                running.stop()
+        finally:
+            print(f"---- log of {' '.join(command)}\n{running.log}")
+
+
+def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None, timeout: float = 20) -> None:
+    """Until someone accepts connections.
+
+    :raises AssertionError: if `process` ends before, or after `timeout` seconds.
+    """
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        assert process is None or process.poll() is None, f"ended with exit code {process and process.returncode}"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"nobody listens on port {port} after {timeout} s")
+
+
+def _wait_until_answering(server: Server, timeout: float = 20) -> None:
+    """gunicorn's master listens before a worker has loaded the app, and for a while after one has failed to."""
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        assert server.process is None or server.process.poll() is None, "ended before it answered; see its log"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 5) as sock:
+            sock.sendall(b"GET /-/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if sock.recv(1):
+                return
+        time.sleep(0.02)
+    raise AssertionError(f"no answer after {timeout} s; see its log")
+
+
+def write_config(config: Mapping[str, Any] | str | Path, directory: Path) -> Path:
+    """A configuration file: a path as it is, a mapping or YAML text written to `directory`."""
+    if isinstance(config, Path):
+        return config
+    text = config if isinstance(config, str) else yaml.safe_dump(dict(config), sort_keys=False)
+    path = directory / "config.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def _command(server: str, config: Path, port: int, workers: int, threads: int) -> list[str]:
+    listen = f"127.0.0.1:{port}"
+    if server == "waitress":
+        return [sys.executable, "-m", "sseproxy", "serve", "-c", str(config), "--listen", listen]
+    assert server in SERVERS, f"unknown server {server}"
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", server, "--workers", str(workers), "--bind", listen]
+    if server == "gthread":
+        command += ["--threads", str(threads)]
+    # A worker's heartbeat file on a slow disk is a known cause of spurious restarts.
+    shm = ["--worker-tmp-dir", "/dev/shm"] if os.path.isdir("/dev/shm") else []
+    return [*command, *shm, "--graceful-timeout", "5", f"sseproxy:create_app({str(config)!r})"]
