@@ -36,7 +36,7 @@ log = logging.getLogger("sseproxy.upstream")
 IncludeUsage = Literal["auto", "always", "never"]
 ERROR_BODY_LIMIT: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 2048
-KEY_SHAPED: Final = re.compile(r"\b(?:sk|key|pk|gsk|xai)-[\w*.…-]{4,}")
+KEY_SHAPED: Final = re.compile(r"\b(?:sk|key|pk|gsk|xai)-[\w*.…-]{3,}[\w*]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,10 @@ class UpstreamApp:
         except Failure as failure:
             answer = refuse(failure, environ)
         return answer(environ, start_response)
+
+    def close(self) -> None:
+        """Close the connections that wait in the pool."""
+        self._adapter.close()
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         exchange = Exchange.of(environ)

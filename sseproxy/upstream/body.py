@@ -49,25 +49,33 @@ class UpstreamBody:
         if self._first:
             piece, self._first = self._first, b""
             return piece
-        while not self._ended:
-            try:
-                data = self._socket.recv(READ_SIZE)
-            except TimeoutError:
-                self._check_idle()
-                return b""
-            except OSError as error:
-                raise _truncated(f"the connection broke: {error.strerror or error}") from error
-            self._last_read = now = monotonic()
-            if not data:
-                self._end_of_file()
-                break
-            if now > self._deadline:
-                raise _timeout("total", "the whole answer took too long")
-            piece = self._decode(data)
-            if piece:
-                return piece
+        try:
+            while not self._ended:
+                piece = self._read()
+                if piece is not None:
+                    return piece
+        except UpstreamFailure:
+            self.close()
+            raise
         self._release()
         raise StopIteration
+
+    def _read(self) -> bytes | None:
+        """One read: its payload, nothing for a silent tick, None if it brought framing only."""
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except TimeoutError:
+            self._check_idle()
+            return b""
+        except OSError as error:
+            raise _truncated(f"the connection broke: {error.strerror or error}") from error
+        self._last_read = now = monotonic()
+        if not data:
+            self._end_of_file()
+            return None
+        if now > self._deadline:
+            raise _timeout("total", "the whole answer took too long")
+        return self._decode(data) or None
 
     def close(self) -> None:
         """Hang up if the answer has not ended. The upstream notices at once, a blocked reader too."""

@@ -1,0 +1,180 @@
+"""upstream/app and upstream/body: an HTTP endpoint as a WSGI application, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.test import create_environ
+
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.upstream.app import Timeout, UpstreamApp
+from sseproxy.wsgi.call import Answer, call_app
+from tests.harness import Upstream, raw, refuse, silent, stream
+
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+STREAM = {**CHAT, "stream": True}
+
+
+def ask(app: UpstreamApp, body: Any = STREAM, path: str = "/v1/chat/completions", **environ: Any) -> Answer:
+    return call_app(app, create_environ(path, method="POST", json=body, environ_overrides=environ))
+
+
+def test_bytes_pass_as_they_arrive(upstream: Upstream) -> None:
+    upstream.script = raw([b"data: a\n\n", b"data: b\n\n"], steps=True)
+    answer = ask(UpstreamApp(upstream.url))
+    exchange = upstream.last
+
+    exchange.allow(1)
+    assert next(piece for piece in answer.body if piece) == b"data: a\n\n"
+    exchange.allow(1)
+    assert b"".join(answer.body) == b"data: b\n\n"
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+def test_each_framing_is_read_to_its_end(framing: str, upstream: Upstream) -> None:
+    upstream.script = raw([b"one ", b"two ", b"three"], framing=framing)
+
+    assert b"".join(ask(UpstreamApp(upstream.url)).body) == b"one two three"
+
+
+@pytest.mark.parametrize(("framing", "end"), [("chunked", "cut"), ("length", "cut"), ("chunked", "reset")])
+def test_a_body_that_breaks_off_is_a_failure_and_not_an_end(framing: str, end: str, upstream: Upstream) -> None:
+    upstream.script = raw(b"data: a\n\n", framing=framing, end=end)
+    answer = ask(UpstreamApp(upstream.url))
+
+    with pytest.raises(UpstreamFailure) as caught:
+        list(answer.body)
+    assert caught.value.type == "upstream_truncated"
+
+
+def test_a_silent_upstream_gives_empty_pieces_and_then_its_time_out(upstream: Upstream) -> None:
+    upstream.script = raw(b"data: a\n\n", end="hang")
+    answer = ask(UpstreamApp(upstream.url, timeout=Timeout(idle=0.2)))
+    pieces = []
+
+    with pytest.raises(UpstreamFailure) as caught:
+        for piece in answer.body:
+            pieces.append(piece)
+    assert pieces[0] == b"data: a\n\n"
+    assert not any(pieces[1:])
+    assert (caught.value.status, caught.value.code) == (504, "upstream_idle_timeout")
+
+
+def test_closing_hangs_up_and_the_upstream_notices_at_once(upstream: Upstream) -> None:
+    upstream.script = raw(b"data: a\n\n", end="hang")
+    answer = ask(UpstreamApp(upstream.url))
+    next(iter(answer.body))
+    closed = time.monotonic()
+
+    answer.close()
+    answer.close()
+
+    assert upstream.last.wait_for_peer_close() - closed < 0.5
+
+
+def test_closing_from_another_thread_wakes_a_blocked_reader(upstream: Upstream) -> None:
+    import threading
+
+    upstream.script = raw(b"data: a\n\n", end="hang")
+    answer = ask(UpstreamApp(upstream.url))
+    body = iter(answer.body)
+    next(body)
+    threading.Timer(0.05, answer.close).start()
+    began = time.monotonic()
+
+    with pytest.raises((UpstreamFailure, StopIteration)):
+        while True:
+            next(body)
+    assert time.monotonic() - began < 5
+
+
+def test_connections_are_kept_and_used_again_after_each_framing(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url)
+    for framing in ("chunked", "length", "chunked"):
+        upstream.script = raw(b"x", framing=framing)
+        list(ask(app).body)
+    upstream.script = refuse(429)
+    list(ask(app).body)
+
+    assert upstream.connections == 1
+
+
+def test_an_answer_that_was_not_read_to_its_end_does_not_spoil_the_next(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url)
+    upstream.scripts.append(raw([b"one", b"two"], interval=0.01))
+    answer = ask(app)
+    next(iter(answer.body))
+    answer.close()
+    upstream.script = raw(b"three")
+
+    assert b"".join(ask(app).body) == b"three"
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_is_not_followed(status: int, upstream: Upstream) -> None:
+    upstream.script = raw(b"", status=status, headers={"Location": "http://elsewhere.invalid/"}, framing="length")
+    answer = ask(UpstreamApp(upstream.url, api_key="sk-secret"))
+
+    assert answer.code == 502
+    assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_redirect"
+
+
+def test_query_and_subpath_are_kept_below_the_base_url(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url + "/deployment")
+    environ = create_environ("/v1/audio/speech?a=1&b=%20", method="POST", data=b"\x00\xff")
+    list(call_app(app, environ).body)
+
+    assert upstream.last.path == "/v1/deployment/audio/speech?a=1&b=%20"
+    assert upstream.last.raw_body == b"\x00\xff"
+
+
+def test_what_goes_up_is_the_proxy_s_own_word(upstream: Upstream) -> None:
+    list(ask(UpstreamApp(upstream.url, api_key="sk-up", headers={"X-Team": "a"}), HTTP_AUTHORIZATION="Bearer me").body)
+
+    headers = upstream.last.headers
+    assert headers["authorization"] == "Bearer sk-up"
+    assert headers["x-team"] == "a"
+    assert headers["accept-encoding"] == "identity"
+    assert headers["x-request-id"].startswith("req_")
+
+
+def test_the_key_is_cut_out_of_a_refusal(upstream: Upstream) -> None:
+    upstream.script = refuse(401, "Bad key hunter2hunter2, see sk-proj-abcd.")
+    answer = ask(UpstreamApp(upstream.url, api_key="hunter2hunter2"))
+
+    assert answer.code == 401
+    assert json.loads(b"".join(answer.body))["error"]["message"] == "Bad key [key], see [key]."
+
+
+def test_no_answer_at_all_is_504_first_byte(upstream: Upstream) -> None:
+    upstream.script = silent()
+    answer = ask(UpstreamApp(upstream.url, timeout=Timeout(first_byte=0.2)))
+
+    assert answer.code == 504
+    assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_first_byte_timeout"
+
+
+def test_a_client_that_leaves_before_the_head_ends_the_waiting(upstream: Upstream) -> None:
+    upstream.script = silent()
+    gone: Callable[[], bool] = lambda: True  # noqa: E731
+
+    answer = ask(UpstreamApp(upstream.url), **{"waitress.client_disconnected": gone})
+
+    assert answer.code == 499
+    upstream.last.wait_for_peer_close()
+
+
+def test_a_hundred_hang_ups_leave_no_connection_behind(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url)
+    upstream.script = stream(tokens=50, interval=0.01)
+    for _ in range(100):
+        answer = ask(app)
+        next(iter(answer.body))
+        answer.close()
+    upstream.wait_until_idle()
+
+    assert {exchange.outcome for exchange in upstream.exchanges} == {"peer_gone"}

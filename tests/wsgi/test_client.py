@@ -1,0 +1,43 @@
+"""wsgi/client: is the client still there?"""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from werkzeug.test import create_environ
+
+from sseproxy.wsgi.client import lingering, watch_client
+
+
+def test_waitress_is_asked_by_its_own_callable() -> None:
+    gone = watch_client(create_environ(environ_overrides={"waitress.client_disconnected": lambda: True}))
+
+    assert gone()
+
+
+@pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
+def test_a_socket_tells_by_its_end_and_keeps_its_bytes_and_time_out(key: str) -> None:
+    ours, theirs = socket.socketpair()
+    ours.settimeout(7)
+    gone = watch_client(create_environ(environ_overrides={key: ours}))
+
+    assert not gone()
+    theirs.send(b"pipelined")
+    assert not gone()
+    assert ours.recv(100) == b"pipelined"
+    assert ours.gettimeout() == 7
+    theirs.close()
+    assert gone()
+    ours.close()
+    assert gone()
+
+
+def test_a_server_that_tells_nothing_is_never_taken_for_a_hang_up() -> None:
+    assert not watch_client(create_environ())()
+
+
+def test_lingering_waits_before_it_says_gone() -> None:
+    assert lingering(lambda: True, 0.0)()
+    assert not lingering(lambda: True, 60.0)()
+    assert not lingering(lambda: False, 60.0)()

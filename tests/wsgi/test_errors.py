@@ -1,0 +1,50 @@
+"""wsgi/errors: a failure as an answer, in the form its client survives."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from werkzeug.test import create_environ
+
+from sseproxy.core.failure import Failure
+from sseproxy.wsgi.errors import refuse, status_line, wants_events
+
+FAILURE = Failure("no\ndata: more", status=429, type="t", code="c", param="p")
+
+
+def test_most_clients_get_openai_s_json() -> None:
+    answer = refuse(FAILURE, create_environ(), [("Retry-After", "3")])
+
+    assert (answer.code, answer.header("Content-Type"), answer.header("Retry-After")) == (429, "application/json", "3")
+    error = json.loads(b"".join(answer.body))["error"]
+    assert error == {"message": "no\ndata: more", "type": "t", "param": "p", "code": "c"}
+
+
+def test_an_event_source_gets_one_event_with_the_true_status() -> None:
+    answer = refuse(FAILURE, create_environ(headers={"Accept": "text/event-stream"}))
+
+    assert answer.code == 429
+    assert answer.header("Content-Type") == "text/event-stream; charset=utf-8"
+    body = b"".join(answer.body)
+    assert body.count(b"\n\n") == 1
+    assert json.loads(body.removeprefix(b"data: "))["error"]["code"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        ("text/event-stream", True),
+        ("application/json, text/event-stream;q=0.5", True),
+        ("*/*", False),
+        ("", False),
+        ("text/event-stream;q=0", False),
+    ],
+)
+def test_events_are_wanted_only_where_they_are_named(accept: str, wanted: bool) -> None:
+    assert wants_events(create_environ(headers={"Accept": accept})) is wanted
+
+
+def test_an_unusual_status_still_has_a_phrase() -> None:
+    assert status_line(499) == "499 Client Closed Request"
+    assert status_line(599) == "599 Unknown"

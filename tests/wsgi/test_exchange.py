@@ -1,0 +1,61 @@
+"""wsgi/exchange: what middlewares share of one request."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.test import create_environ
+
+from sseproxy.core.chat import BadRequest
+from sseproxy.wsgi.exchange import Exchange
+
+PATH = "/v1/chat/completions"
+CHAT = {"model": "m", "messages": []}
+
+
+def test_every_middleware_sees_the_same_exchange() -> None:
+    environ = create_environ(PATH, method="POST", json=CHAT)
+
+    assert Exchange.of(environ) is Exchange.of(environ)
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-123", True), ("a b", False), ("x" * 200, False), ("", False)])
+def test_a_sane_request_id_of_the_client_s_is_kept(given: str, kept: bool) -> None:
+    request_id = Exchange.of(create_environ(headers={"X-Request-Id": given})).request_id
+
+    assert (request_id == given) is kept
+    assert request_id
+
+
+def test_a_changed_request_is_what_the_application_reads() -> None:
+    environ = create_environ(PATH, method="POST", json=CHAT)
+    exchange = Exchange.of(environ)
+    request = exchange.read_request(environ)
+    assert request is not None
+
+    exchange.put_request(environ, request.with_model("n"))
+
+    body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    assert body == b'{"model":"n","messages":[]}'
+    assert exchange.read_request(environ) is exchange.request
+
+
+def test_a_get_is_no_llm_call() -> None:
+    environ = create_environ(PATH)
+
+    assert Exchange.of(environ).read_request(environ) is None
+
+
+def test_a_body_shorter_than_stated_is_a_bad_request() -> None:
+    environ = create_environ(PATH, method="POST", json=CHAT)
+    environ["CONTENT_LENGTH"] = "1000"
+
+    with pytest.raises(BadRequest):
+        Exchange.of(environ).read_request(environ)
+
+
+def test_a_body_over_the_limit_is_413() -> None:
+    environ = create_environ(PATH, method="POST", json=CHAT)
+
+    with pytest.raises(BadRequest) as caught:
+        Exchange.of(environ).read_request(environ, max_body=5)
+    assert caught.value.status == 413
