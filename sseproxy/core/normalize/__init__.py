@@ -1,0 +1,110 @@
+"""Normalisation: whatever an upstream emits, one clean stream comes out (DESIGN section 4).
+
+* :func:`events_of` reads any body into raw events; :func:`normalize` makes them canonical: the transforms below, each
+  events to events, in this order, none knowing of the others; :func:`annotate` only reads, and changes nothing.
+* :func:`completion_of` gathers a normalised stream into one JSON answer; :func:`read_completion` reads, repairs and
+  meters an answer that came as one; :func:`failure_of` reads a refusal.
+
+framing -> failures -> foreign shapes -> envelope -> deltas -> (cumulative, thinking) -> tool calls -> finish -> usage
+-> end -> seal; plain chunks of a known shape go around them all. Sans-IO; no switch on a vendor's name, only shapes.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from sseproxy.core.chat import Api
+from sseproxy.core.chunk import Shapes
+from sseproxy.core.normalize.bodies import events_of
+from sseproxy.core.normalize.completion import Completion, completion_of, read_completion
+from sseproxy.core.normalize.counts import separate_usage
+from sseproxy.core.normalize.cumulative import strip_repetition
+from sseproxy.core.normalize.deltas import tidy_deltas, tidy_texts
+from sseproxy.core.normalize.dialect import STANDARD, Dialect
+from sseproxy.core.normalize.end import conclude
+from sseproxy.core.normalize.envelope import Identity, unify_envelope
+from sseproxy.core.normalize.failures import failure_of, lift_failures
+from sseproxy.core.normalize.finish import tidy_finish
+from sseproxy.core.normalize.foreign import adopt_foreign
+from sseproxy.core.normalize.framing import repair_framing
+from sseproxy.core.normalize.reading import annotate
+from sseproxy.core.normalize.seal import seal
+from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.normalize.thinking import split_thinking
+from sseproxy.core.normalize.tool_calls import tidy_calls
+from sseproxy.core.normalize.typed import failure_event, normalize_typed
+from sseproxy.core.sse import Event
+
+__all__ = [
+    "STANDARD",
+    "Completion",
+    "Dialect",
+    "annotate",
+    "completion_of",
+    "events_of",
+    "failure_event",
+    "failure_of",
+    "normalize",
+    "read_completion",
+]
+
+_CHAT_TEXTS = ("delta.content", "delta.reasoning_content", "delta.reasoning", "delta.refusal")
+
+
+def normalize(
+    events: Iterator[Event],
+    *,
+    api: Api,
+    model: str = "",
+    choices: int = 1,
+    dialect: Dialect = STANDARD,
+    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    now: Callable[[], float] = time.time,
+) -> Iterator[Event]:
+    """Return the canonical stream of raw `events`; ends after exactly one ``[DONE]`` or one error event.
+
+    :param events: from :func:`events_of` or :func:`sseproxy.core.sse.decode`.
+    :param api: what was asked; chat and completions become canonical, typed streams are repaired and passed on.
+    :param model: the model's name where the upstream gives none.
+    :param choices: the request's ``n``.
+    :param dialect: what the operator knows of the upstream.
+    :param make_id: random part of an id the upstream did not give.
+    :param now: seconds since 1970, for a ``created`` the upstream did not give.
+    """
+    shapes = Shapes()
+    if api in ("responses", "messages"):
+        return normalize_typed(repair_framing(events, shapes, pings=api == "messages"), api)
+    identity = Identity(api, model, make_id=make_id, now=now)
+
+    def transforms(events: Iterator[Event]) -> Iterator[Event]:
+        events = repair_framing(events, shapes)
+        events = lift_failures(events)
+        events = adopt_foreign(events)
+        events = unify_envelope(events, identity)
+        events = (_tidy_texts if api == "completions" else _tidy_chat)(events, choices, dialect, make_id)
+        events = tidy_finish(events)
+        events = separate_usage(events, fold=dialect.reasoning_in_total)
+        events = conclude(events, identity, choices, text=api == "completions")
+        return seal(events, shapes)
+
+    return shorten(events, shapes, transforms)
+
+
+def _tidy_chat(events: Iterator[Event], choices: int, dialect: Dialect, make_id: Callable[[], str]) -> Iterator[Event]:
+    events = tidy_deltas(events, choices)
+    events = strip_repetition(events, _cumulative(dialect, choices), _CHAT_TEXTS)
+    if dialect.think_tags:
+        events = split_thinking(events)
+    return tidy_calls(events, make_id)
+
+
+def _tidy_texts(events: Iterator[Event], choices: int, dialect: Dialect, make_id: Callable[[], str]) -> Iterator[Event]:
+    return strip_repetition(tidy_texts(events, choices), _cumulative(dialect, choices), ("text",))
+
+
+def _cumulative(dialect: Dialect, choices: int) -> Literal["auto", "always", "never"]:
+    """The evidence that `auto` asks for is only told apart where there is one answer."""
+    return "never" if dialect.cumulative == "auto" and choices > 1 else dialect.cumulative

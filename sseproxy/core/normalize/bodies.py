@@ -1,0 +1,247 @@
+"""Bodies: whatever bytes an upstream answers with become events, and I/O failures become the last event.
+
+SSE by any content type, one JSON document, JSON lines, HTML, gzip stated, unstated or falsely stated. What the events
+mean is the business of the transforms. Content types are not looked at: of the bodies seen in the field too many lie
+(ollama#294, chat-ui#657); the first byte does not.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from sseproxy.core.chunk import error_event, read_json
+from sseproxy.core.failure import Failure
+from sseproxy.core.normalize.failures import failure_of, invalid_answer, truncated
+from sseproxy.core.sse import DONE, FLUSH, LIMIT, Decoder, Event, EventTooLarge
+
+__all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of", "unzip"]
+
+BODY_LIMIT: Final = 32 * 1024 * 1024
+_REFUSAL_LIMIT: Final = 256 * 1024
+_STEP: Final = 64 * 1024
+# gzip, and zlib as "deflate" is spelt (RFC 1950): no text begins like either.
+_MAGIC: Final = (b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda")
+_EITHER: Final = 32 + zlib.MAX_WBITS
+_SPACE: Final = b" \t\r\n"
+_BOM: Final = b"\xef\xbb\xbf"
+_FIRST: Final = b":deir{["  # comment, data, event, id, retry, JSON
+
+# Identity sentinel inside the transforms: the upstream has been silent for a tick. FLUSH alone cannot say so, it also
+# follows a read that brought half an event. Never leaves `normalize`.
+IDLE: Final = Event(type="idle", read=True)
+
+
+class Lost(Event):
+    """The connection failed, not the upstream: harmless where the answer was complete."""
+
+
+def events_of(
+    pieces: Iterable[bytes],
+    *,
+    status: int = 200,
+    content_type: str = "",
+    limit: int = LIMIT,
+    body_limit: int = BODY_LIMIT,
+) -> Iterator[Event]:
+    """Return the raw events of a body, with FLUSH after every piece; an empty piece is an idle tick.
+
+    Never raises :class:`Failure`: what `pieces` raises becomes the last event.
+
+    :param pieces: the body as it arrives.
+    :param content_type: what a refusal claims to be; decides nothing else.
+    :param status: from 400 on the body is one refusal, and so becomes one error event.
+    :param limit: bytes of one event at most.
+    :param body_limit: bytes of one JSON document at most.
+    """
+    source = _until_failure(unzip(pieces))
+    if status >= 400:
+        yield from _refusal(source, status, content_type)
+        return
+    body = _Body(limit, body_limit)
+    for piece in source:
+        if isinstance(piece, Failure):
+            yield from body.finish(piece)
+            return
+        if piece:
+            yield from body.feed(piece)
+            if body.failed:
+                return
+        else:
+            yield IDLE
+        yield FLUSH
+    yield from body.finish(None)
+
+
+def _until_failure(pieces: Iterator[bytes]) -> Iterator[bytes | Failure]:
+    try:
+        yield from pieces
+    except Failure as failure:
+        yield failure
+    except (OSError, EOFError, zlib.error):
+        yield truncated()
+
+
+def _refusal(source: Iterator[bytes | Failure], status: int, content_type: str) -> Iterator[Event]:
+    kept = b""
+    for piece in source:
+        if isinstance(piece, Failure):
+            break
+        kept += piece[: _REFUSAL_LIMIT - len(kept)]
+        if len(kept) >= _REFUSAL_LIMIT:
+            break
+        yield FLUSH
+    yield error_event(failure_of(status, kept, content_type))
+
+
+class _Body:
+    """What kind of body this is, known from its first byte that is no white space; then its events."""
+
+    def __init__(self, limit: int, body_limit: int) -> None:
+        self.failed = False
+        self._limit = body_limit
+        self._decoder = Decoder(limit, lenient=True)
+        self._known = False
+        self._head: bytes | None = b""  # the first bytes, while they may be half a byte order mark
+        self._strange = self._spoke = False  # it does not begin like an event stream; it has had an event
+        self._document: list[bytes] | None = None  # fragments of what may be one JSON document
+        self._size = 0
+        self._line_seen = False
+
+    def feed(self, piece: bytes) -> list[Event]:
+        if not self._known:
+            piece = self._recognise(piece)
+            if self.failed:
+                return [error_event(invalid_answer("a web page, not an answer; check the upstream's URL"))]
+        if self._document is not None:
+            return self._collect(piece)
+        return self._decode(piece)
+
+    def _recognise(self, piece: bytes) -> bytes:
+        """Drop leading white space, which some send to keep idle connections open; look at what comes first."""
+        if self._head is not None:
+            piece = self._head + piece
+            if _BOM.startswith(piece) and piece != _BOM:
+                self._head = piece
+                return b""
+            self._head = None
+            piece = piece.removeprefix(_BOM)
+        piece = piece.lstrip(_SPACE)
+        if not piece:
+            return b""
+        first = piece[:1]
+        self._known = True
+        self._strange = first not in _FIRST
+        if first == b"<":
+            self.failed = True
+        elif first in (b"{", b"["):
+            self._document = []
+        return piece
+
+    def _collect(self, piece: bytes) -> list[Event]:
+        """Gather a document; if its first line is whole by itself, these are JSON lines and need not wait."""
+        assert self._document is not None
+        self._document.append(piece)
+        self._size += len(piece)
+        if not self._line_seen and (piece.find(b"\n") >= 0 or piece.find(b"\r") >= 0):
+            self._line_seen = True
+            document = b"".join(self._document)
+            if _is_json(document.replace(b"\r", b"\n").partition(b"\n")[0]):
+                self._document = None
+                return self._decode(document)
+        if self._size > self._limit:
+            self.failed = True
+            return [error_event(invalid_answer(f"a document of more than {self._limit} bytes"))]
+        return []
+
+    def _decode(self, piece: bytes) -> list[Event]:
+        try:
+            events = self._decoder.feed(piece)
+        except EventTooLarge as failure:
+            self.failed = True
+            return [error_event(failure)]
+        if self._decoder.failure is not None:
+            self.failed = True
+            events.append(error_event(self._decoder.failure))
+        self._spoke = self._spoke or bool(events)
+        return events
+
+    def finish(self, failure: Failure | None) -> list[Event]:
+        """Return the last events; the unfinished last block is one if it can be read (DIALECTS F15)."""
+        events: list[Event] = []
+        if self._document is not None:
+            document = b"".join(self._document)
+            if _is_json(document):
+                events = [Event(_utf8(document))]
+            else:
+                events = self._decode(document)
+        if not self.failed:
+            last = self._decoder.finish()
+            if last is not None and (_is_readable(last.data) or b"\n" in last.data):
+                events.append(last)
+            elif last is not None and failure is None:
+                failure = truncated()
+            if failure is not None:
+                events.append(_lost(failure))
+            elif self._strange and not self._spoke and not events:
+                events.append(error_event(invalid_answer("neither events nor JSON")))
+        return events
+
+
+def _lost(failure: Failure) -> Lost:
+    event = error_event(failure)
+    return Lost(event.data, read=True, error=failure)
+
+
+def _is_json(data: bytes) -> bool:
+    if data.strip() == DONE:
+        return True
+    try:
+        read_json(data.decode("utf-8", "replace"))
+    except ValueError:
+        return False
+    return True
+
+
+def _is_readable(data: bytes) -> bool:
+    return data.lstrip()[:1] not in (b"{", b"[") or _is_json(data)
+
+
+def _utf8(data: bytes) -> bytes:
+    return data.decode("utf-8", "replace").encode()
+
+
+def unzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Undo gzip (or deflate) where the bytes are that, whatever a header says; other bytes pass (open-webui#23920).
+
+    Pieces come out as they come in, never more than 64 KiB at a time, so that a small bomb stays small.
+
+    :raises zlib.error: broken in the middle.
+    """
+    held = b""
+    plain = False
+    inflate = None
+    for piece in pieces:
+        if plain or not piece:
+            yield piece
+            continue
+        if inflate is None:
+            held += piece
+            if held in (b"\x1f", b"x"):
+                continue
+            if held[:2] not in _MAGIC:
+                plain = True
+                yield held
+                continue
+            piece, inflate = held, zlib.decompressobj(_EITHER)
+        while piece:
+            plain_piece = inflate.decompress(piece, _STEP)
+            if plain_piece:  # an empty one would say that the upstream is idle
+                yield plain_piece
+            piece = inflate.unconsumed_tail
+            if inflate.eof:
+                piece = inflate.unused_data.lstrip(b"\0")
+                inflate = zlib.decompressobj(_EITHER)
+    if held and not plain and inflate is None:
+        yield held

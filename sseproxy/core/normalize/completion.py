@@ -1,0 +1,203 @@
+"""Answers that are one JSON document: gathered from a stream, or read and repaired as they came."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sseproxy.core.chunk import read_json, text_of, write_json
+from sseproxy.core.normalize.deltas import tidy_message
+from sseproxy.core.normalize.envelope import Identity
+from sseproxy.core.normalize.failures import failure_in, invalid_answer, invalid_stream, truncated
+from sseproxy.core.normalize.finish import finish_of
+from sseproxy.core.normalize.foreign import adopt_whole
+from sseproxy.core.normalize.gather import Answer, Message, Response
+from sseproxy.core.normalize.reading import reader_of
+from sseproxy.core.normalize.tool_calls import tidy_tool_calls
+from sseproxy.core.sse import DONE, Event
+from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
+
+__all__ = ["Completion", "completion_of", "read_completion"]
+
+_LIMIT: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer and what the meter needs of it; the fields are those of :class:`Event`.
+
+    :param body: what the client gets.
+    """
+
+    body: bytes
+    content: str = ""
+    hidden: str = ""
+    usage: Usage | None = None
+    finish: str | None = None
+
+
+def completion_of(events: Iterable[Event], api: str, *, limit: int = _LIMIT) -> bytes:
+    """Gather a normalised stream into the JSON answer that a client with ``stream: false`` expects.
+
+    :param limit: bytes of events at most.
+    :raises Failure: the stream's error, or that it is too long.
+    """
+    answer = Response() if api == "responses" else Message() if api == "messages" else Answer(api)
+    size = 0
+    complete = False
+    for event in events:
+        if event.error is not None:
+            raise event.error
+        if event.data == DONE:
+            complete = True
+        elif event.data:
+            size += len(event.data)
+            if size > limit:
+                raise invalid_answer(f"an answer of more than {limit} bytes")
+            answer.add(read_json(event.data))
+            complete = complete or event.type in ("message_stop", "response.completed", "response.incomplete")
+    if not complete:
+        raise truncated()
+    return write_json(answer.body())
+
+
+def read_completion(
+    api: str,
+    body: bytes,
+    *,
+    model: str = "",
+    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    now: Callable[[], float] = time.time,
+) -> Completion:
+    """Read, and where needed repair, an answer that is one JSON document.
+
+    Bytes that need no repair are returned as they came.
+
+    :raises Failure: it is no answer, or reports an error.
+    """
+    try:
+        answer = read_json(body)
+    except ValueError:
+        raise invalid_answer("what is neither JSON nor an event stream") from None
+    if not isinstance(answer, dict):
+        raise invalid_stream("JSON that is no answer of this API")
+    failure = failure_in(answer)
+    if failure is not None:
+        raise failure
+    if api in ("chat", "completions"):
+        return _read_choices(api, body, answer, Identity(api, model, make_id=make_id, now=now))
+    return _read_typed(api, body, answer)
+
+
+def _read_choices(api: str, body: bytes, answer: dict[str, Any], identity: Identity) -> Completion:
+    before = write_json(answer)
+    answer = adopt_whole(answer)
+    choices = [choice for choice in answer.get("choices") or () if isinstance(choice, dict)]
+    if not choices:
+        raise invalid_stream("an answer without any choices")
+    identity.learn(answer)
+    identity.stamp(answer)
+    answer["object"] = "text_completion" if api == "completions" else "chat.completion"
+    answer["choices"] = choices
+    for index, choice in enumerate(choices):
+        if not isinstance(choice.get("index"), int):
+            choice["index"] = index
+        _repair_choice(choice, api)
+    found = find_usage(answer)
+    _place_usage(answer, found)
+    kept = [{"delta": choice.get("message"), "text": choice.get("text")} for choice in choices]
+    content, hidden = text_of({"choices": kept})
+    after = write_json(answer)
+    finish = choices[0].get("finish_reason")
+    return Completion(body if after == before else after, content, hidden, _usage(found), finish)
+
+
+def _usage(found: dict[str, Any] | None) -> Usage | None:
+    return None if found is None else usage_of(found)
+
+
+def _repair_choice(choice: dict[str, Any], api: str) -> None:
+    calls = False
+    if api == "chat":
+        given = choice.pop("delta", None)
+        message = choice.get("message") if isinstance(choice.get("message"), dict) else given
+        if not message and isinstance(choice.get("text"), str):
+            message = {"content": choice["text"]}
+        tidy = tidy_message(message)
+        calls = bool(tidy.get("tool_calls"))
+        if calls:
+            tidy["tool_calls"] = tidy_tool_calls(tidy["tool_calls"])
+        nulls = {name: None for name, value in (message or {}).items() if value is None and name not in tidy}
+        kept = {name: tidy.get(name) for name in message or {} if name in tidy or name in nulls}
+        choice["message"] = {**kept, **tidy}
+        choice["message"].setdefault("role", "assistant")
+        choice["message"].setdefault("content", None)
+    given = choice.get("finish_reason")
+    finish = finish_of(given, calls=calls) or ("tool_calls" if calls else "stop")
+    choice["finish_reason"] = finish
+    if given and given != finish:
+        choice.setdefault("native_finish_reason", given)
+
+
+def _place_usage(answer: dict[str, Any], found: dict[str, Any] | None) -> None:
+    for choice in answer["choices"]:
+        choice.pop("usage", None)
+    if found is not None:
+        answer["usage"] = found
+    else:
+        answer.pop("usage", None)
+
+
+def _read_typed(api: str, body: bytes, answer: dict[str, Any]) -> Completion:
+    found: dict[str, Any] | None
+    if api == "embeddings":
+        found = find_usage(answer)
+        return Completion(body, usage=_usage(found))
+    event = Event()
+    usage = answer.get("usage")
+    if api == "messages":
+        found = tidy_usage(usage, exclusive=True) if isinstance(usage, dict) else None
+        finish = finish_of(answer.get("stop_reason"), calls=False)
+        texts = [_block_texts(block) for block in _dicts(answer.get("content"))]
+    else:
+        found = find_usage({"usage": usage})
+        reader = reader_of(api)
+        reader.read({"type": f"response.{answer.get('status') or 'completed'}", "response": answer}, event)
+        items = _dicts(answer.get("output"))
+        calls = any(item.get("type") in ("function_call", "custom_tool_call") for item in items)
+        finish = "tool_calls" if calls and event.finish == "stop" else event.finish
+        texts = [_item_texts(item) for item in items]
+    if not texts and "content" not in answer and "output" not in answer:
+        raise invalid_stream("JSON that is no answer of this API")
+    content = "".join(text for text, _ in texts)
+    hidden = "".join(text for _, text in texts)
+    return Completion(body, content, hidden, _usage(found), finish)
+
+
+def _dicts(values: Any) -> list[dict[str, Any]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def _block_texts(block: dict[str, Any]) -> tuple[str, str]:
+    content, hidden = block.get("text"), block.get("thinking") or ""
+    if isinstance(block.get("input"), dict):
+        hidden = f"{block.get('name') or ''}{write_json(block['input']).decode()}"
+    return content if isinstance(content, str) else "", hidden if isinstance(hidden, str) else ""
+
+
+def _item_texts(item: dict[str, Any]) -> tuple[str, str]:
+    content: list[str] = []
+    hidden = [text for name in ("name", "arguments", "input") if isinstance(text := item.get(name), str)]
+    for part in _parts(item):
+        text = part.get("text", part.get("refusal"))
+        if isinstance(text, str):
+            (content if part.get("type") == "output_text" else hidden).append(text)
+    return "".join(content), "".join(hidden)
+
+
+def _parts(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name in ("content", "summary"):
+        yield from _dicts(item.get(name))

@@ -1,0 +1,56 @@
+"""Usage in a stream: taken out of wherever it came with, and sent on as chunks with ``choices: []``.
+
+The last one wins, nothing is summed and nothing erases; a later transform lets only one of them through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.sse import Event
+from sseproxy.core.usage import find_usage, merge_usage, tidy_usage, usage_of
+
+__all__ = ["separate_usage"]
+
+
+def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Event]:
+    """Move usage to chunks of its own; :attr:`Event.usage` says on both what is known by then.
+
+    :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
+    """
+    known: dict[str, Any] | None = None
+    for event in events:
+        if type(event) is not Chunk:
+            yield event
+            continue
+        body = event.body
+        found = find_usage(body, fold=fold)
+        if found is None and not body["choices"] and known is not None and body.get("cost") is not None:
+            found = tidy_usage(
+                {**known, "cost": body["cost"]}, fold=fold
+            )  # a bill that comes by itself (opencode#39606)
+        _remove(body)
+        if found is None:
+            if body["choices"]:
+                yield event
+            continue
+        known = merge_usage(known, found)
+        assert known is not None
+        usage = usage_of(known)
+        if body["choices"]:
+            event.usage = usage
+            event.steady = False
+            yield event
+            body = {}
+        yield Chunk(body={**body, "choices": [], "usage": known}, usage=usage, steady=False)
+
+
+def _remove(body: dict[str, Any]) -> None:
+    body.pop("usage", None)
+    for choice in body["choices"]:
+        choice.pop("usage", None)
+    groq = body.get("x_groq")
+    if isinstance(groq, dict) and "usage" in groq:
+        body["x_groq"] = {name: value for name, value in groq.items() if name != "usage"}

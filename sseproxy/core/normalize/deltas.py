@@ -1,0 +1,230 @@
+"""Deltas: one entry per choice and chunk, numbered right, role once and first, text as strings, no nulls.
+
+Text is moved, never changed: parts become one string, ``reasoning`` is mirrored to ``reasoning_content``; halves of a
+surrogate pair that were sent apart meet again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk, write_json
+from sseproxy.core.sse import Event
+
+__all__ = ["says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
+
+_TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
+
+
+def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
+    """Tidy ``choices[].delta`` of chat chunks.
+
+    :param choices: how many answers were asked for; with one, every entry is choice 0, whatever it says (TGI#1648).
+    """
+    opened: set[int] = set()
+    halves: dict[tuple[int, str], str] = {}
+    for event in events:
+        if type(event) is not Chunk:
+            if halves and (event.error is not None or event.data):
+                yield from _leftover(halves)
+            yield event
+            continue
+        entries = event.body["choices"]
+        if entries:
+            merged = _merge(entries, choices)
+            if len(merged) != len(entries):
+                event.steady = False
+            event.body["choices"] = merged
+            for choice in merged:
+                delta = choice["delta"] = tidy_message(choice.get("delta"))
+                if "text" in choice:  # the legacy API's field
+                    delta.setdefault("content", _plain(choice.pop("text")))
+                if choice["index"] not in opened:
+                    opened.add(choice["index"])
+                    event.steady = False
+                    choice["delta"] = {"role": delta.pop("role", "assistant"), **delta}
+                else:
+                    delta.pop("role", None)
+                if _join_halves(choice["delta"], choice["index"], halves):
+                    event.steady = False
+            if halves and not any(map(says_something, merged)):
+                continue  # all it said is held
+        yield event
+    if halves:
+        yield from _leftover(halves)
+
+
+def tidy_texts(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
+    """Tidy ``choices[].text`` of legacy completions; chat deltas an upstream sends there become text."""
+    for event in events:
+        if type(event) is Chunk and event.body["choices"]:
+            entries = event.body["choices"]
+            for choice in entries:
+                delta = choice.pop("delta", None)
+                text = choice.get("text")
+                if text is None and isinstance(delta, dict):
+                    text = tidy_message(delta).get("content")
+                choice["text"] = text if isinstance(text, str) else ""
+            merged = _merge(entries, choices)
+            if len(merged) != len(entries):
+                event.steady = False
+            event.body["choices"] = merged
+        yield event
+
+
+def _merge(entries: list[dict[str, Any]], choices: int) -> list[dict[str, Any]]:
+    """Number the choices; entries that turn out to be the same choice become one (copilot-api#81)."""
+    merged: dict[int, dict[str, Any]] = {}
+    for position, choice in enumerate(entries):
+        index = 0 if choices == 1 else _index(choice.get("index"), position)
+        if "index" in choice:
+            choice["index"] = index
+        else:
+            choice = {"index": index, **choice}
+        if index in merged:
+            _merge_into(merged[index], choice)
+        else:
+            merged[index] = choice
+    return list(merged.values())
+
+
+def _index(value: Any, position: int) -> int:
+    if isinstance(value, str) and value.isdecimal():
+        return int(value[:9])
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**31:
+        return int(value)
+    return position
+
+
+def _merge_into(choice: dict[str, Any], other: dict[str, Any]) -> None:
+    for name, value in other.items():
+        old = choice.get(name)
+        if name == "delta" and isinstance(old, dict) and isinstance(value, dict):
+            for field, part in value.items():
+                if isinstance(part, (str, list)) and type(old.get(field)) is type(part) and field != "role":
+                    old[field] = old[field] + part
+                elif part is not None:
+                    old[field] = part
+        elif name == "text" and isinstance(old, str) and isinstance(value, str):
+            choice[name] = old + value
+        elif value is not None:
+            choice[name] = value
+
+
+def tidy_message(message: Any) -> dict[str, Any]:
+    """Return a delta or message with strings for texts and without nulls."""
+    if not isinstance(message, dict):
+        return {"content": message} if isinstance(message, str) else {}
+    tidy = {name: value for name, value in message.items() if value is not None}
+    content = tidy.get("content")
+    if content is not None and not isinstance(content, str):
+        _split_parts(tidy, content)
+    for name in ("reasoning_content", "refusal"):
+        if not isinstance(tidy.get(name, ""), str):
+            tidy[name] = _plain(tidy[name])
+    if not tidy.get("reasoning_content"):
+        reasoning = tidy.get("reasoning") or tidy.get("thinking") or _details_text(tidy.get("reasoning_details"))
+        if reasoning and isinstance(reasoning, str):
+            tidy["reasoning_content"] = reasoning
+    if not isinstance(tidy.get("role", "assistant"), str) or tidy.get("role") == "":
+        del tidy["role"]
+    calls = tidy.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        tidy["tool_calls"] = [calls]
+    if tidy.get("tool_calls") == []:
+        del tidy["tool_calls"]
+    function = tidy.get("function_call")
+    if isinstance(function, dict):
+        tidy["function_call"] = _tidy_function(function)
+    return tidy
+
+
+def _split_parts(tidy: dict[str, Any], content: Any) -> None:
+    """Turn a list of content parts (Mistral) into the strings of a chunk; parts that are no text are kept aside."""
+    text: list[str] = []
+    thinking: list[str] = []
+    others: list[Any] = []
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            text.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            (thinking if part.get("type") in ("thinking", "reasoning") else text).append(part["text"])
+        elif isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
+            thinking.append(_plain(part.get("thinking", part.get("content"))))
+        elif isinstance(part, (int, float)) and not isinstance(content, list):
+            text.append(write_json(part).decode())
+        else:
+            others.append(part)
+    tidy["content"] = "".join(text)
+    if not text:
+        del tidy["content"]
+    if thinking:
+        tidy["reasoning_content"] = _plain(tidy.get("reasoning_content")) + "".join(thinking)
+    if others:
+        tidy["content_parts"] = others
+
+
+def _plain(value: Any) -> str:
+    """Return the text in a string, a part or a list of them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        return _plain(value.get("text", value.get("content")))
+    if isinstance(value, list):
+        return "".join(_plain(part) for part in value)
+    return ""
+
+
+def _details_text(details: Any) -> str:
+    if not isinstance(details, list):
+        return ""
+    return "".join(
+        text
+        for part in details
+        if isinstance(part, dict) and isinstance(text := part.get("text", part.get("summary")), str)
+    )
+
+
+def _tidy_function(function: dict[str, Any]) -> dict[str, Any]:
+    tidy = {name: value for name, value in function.items() if value is not None and value != ""}
+    arguments = function.get("arguments")
+    if isinstance(arguments, (dict, list)):
+        tidy["arguments"] = write_json(arguments).decode()
+    elif arguments == "":
+        tidy["arguments"] = ""
+    return tidy
+
+
+def _join_halves(delta: dict[str, Any], index: int, halves: dict[tuple[int, str], str]) -> bool:
+    """Hold the first half of a surrogate pair back until the second comes; True if there was one."""
+    met = False
+    for name in _TEXTS:
+        text = delta.get(name)
+        if not isinstance(text, str) or not text:
+            continue
+        half = halves.pop((index, name), "") if halves else ""
+        if half:
+            met = True
+            text = (half + text).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        if "\ud800" <= text[-1] <= "\udbff":
+            met = True
+            halves[index, name] = text[-1]
+            text = text[:-1]
+        if met and not text:
+            del delta[name]
+        elif met:
+            delta[name] = text
+    return met
+
+
+def says_something(choice: dict[str, Any]) -> bool:
+    """Tell whether a choice has more than its number: a delta that is not empty, or any other field."""
+    return bool(choice["delta"]) or any(choice[name] is not None for name in choice if name not in ("index", "delta"))
+
+
+def _leftover(halves: dict[tuple[int, str], str]) -> Iterator[Event]:
+    """Give out the halves that never met their other one."""
+    for (index, name), half in list(halves.items()):
+        yield Chunk(body={"choices": [{"index": index, "delta": {name: half}}]}, steady=False)
+    halves.clear()

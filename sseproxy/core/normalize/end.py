@@ -1,0 +1,138 @@
+"""The end of an answer: finishes, usage, ``[DONE]``, in this order and once; or one error and nothing after it.
+
+Finish and usage chunks are held until the answer is over, for more text, more usage or an error may follow them.
+It is over at the end of the body; or, where the upstream keeps the connection open (DIALECTS F18), after one idle
+tick if all is known, after two if usage is still missing. No clock: a tick is what the reader of the body says it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk, error_event
+from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize.envelope import Identity
+from sseproxy.core.normalize.failures import invalid_stream, truncated
+from sseproxy.core.sse import DONE, FLUSH, Event
+
+__all__ = ["conclude"]
+
+# Reads after `[DONE]` that bring neither silence nor the end of the body.
+_PATIENCE: Final = 10_000
+
+
+def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, text: bool = False) -> Iterator[Event]:
+    """End the stream by the book.
+
+    :param identity: stamped on the chunks that are made here and by the transforms after the envelope's.
+    :param choices: how many answers were asked for.
+    :param text: legacy completions: finish chunks carry ``text``.
+    """
+    ending = _Ending(choices)
+    for event in events:
+        if type(event) is Chunk:
+            if event.body["choices"] and "id" not in event.body:
+                identity.stamp(event.body)
+            if ending.take(event):
+                yield event
+        elif event is FLUSH:
+            yield event
+            if ending.done and ending.waited():
+                break
+        elif event is IDLE:
+            if ending.idle():
+                break
+        elif type(event) is Lost and ending.complete:
+            break
+        elif event.error is not None:
+            event.usage = ending.usage.usage if ending.usage is not None else None
+            yield event
+            return
+        elif event.data == DONE:
+            ending.done = True
+        elif not ending.done:
+            ending.ticks = 0
+            yield event
+    yield from ending.chunks(identity, text)
+
+
+class _Ending:
+    def __init__(self, choices: int) -> None:
+        self.done = False
+        self.usage: Chunk | None = None
+        self.ticks = 0
+        self._choices = choices
+        self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
+        self._finishes: dict[int, Chunk] = {}
+        self._reads = 0
+
+    def take(self, event: Chunk) -> bool:
+        """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
+        self.ticks = 0
+        entries = event.body["choices"]
+        if not entries:
+            self.usage = event
+            return False
+        if self.done:
+            return False
+        for choice in entries:
+            if choice["finish_reason"] is not None:
+                self._finishes[choice["index"]] = event
+                return False
+            delta = choice.get("delta") or {}
+            self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Every choice that was begun has its finish."""
+        return self.done or (bool(self._finishes) and all(index in self._finishes for index in self._open))
+
+    def waited(self) -> bool:
+        self._reads += 1
+        return self._reads > _PATIENCE
+
+    def idle(self) -> bool:
+        """Count a tick of silence; True if nothing more is to be waited for."""
+        if self.done:
+            return True
+        if not self.complete or len(self._finishes) < self._choices:
+            return False
+        self.ticks += 1
+        return self.usage is not None or self.ticks >= 2
+
+    def chunks(self, identity: Identity, text: bool) -> Iterator[Event]:
+        if not self._open and not self._finishes:
+            nothing = self.done or identity.strangers
+            yield self._error(invalid_stream("an answer without any choices") if nothing else truncated())
+            return
+        if not self.complete:
+            yield self._error(truncated())
+            return
+        for index, event in self._finishes.items():
+            choice = event.body["choices"][0]
+            if choice["finish_reason"] == "stop" and self._open.get(index):
+                choice["finish_reason"] = "tool_calls"  # the calls came after their finish
+            yield event
+        for index, calling in self._open.items():
+            if index not in self._finishes:
+                yield _finish(identity, index, "tool_calls" if calling else "stop", text)
+        if self.usage is not None:
+            identity.stamp(self.usage.body)
+            yield self.usage
+        yield Event(DONE, read=True)
+
+    def _error(self, failure: Any) -> Event:
+        event = error_event(failure)
+        event.usage = self.usage.usage if self.usage is not None else None
+        return event
+
+
+def _finish(identity: Identity, index: int, reason: str, text: bool) -> Chunk:
+    choice: dict[str, Any] = {"index": index, "delta": {}, "finish_reason": reason}
+    if text:
+        choice = {"text": "", "index": index, "logprobs": None, "finish_reason": reason}
+    body: dict[str, Any] = {"choices": [choice]}
+    identity.stamp(body)
+    return Chunk(body=body, steady=False)

@@ -1,0 +1,121 @@
+"""The envelope: every chunk of a stream carries the same ``id``, ``object``, ``created`` and ``model``.
+
+The first chunk that says one fixes it; what nobody says is made up once. Chunks without choices are held, and what
+else they carry goes out with the next one (Azure's ``prompt_filter_results``).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.sse import Event
+from sseproxy.core.usage import find_usage
+
+__all__ = ["Identity", "unify_envelope"]
+
+_OBJECTS: Final = {"chat": "chat.completion.chunk", "completions": "text_completion"}
+_OWN: Final = ("id", "object", "created", "model", "choices", "usage")
+
+
+class Identity:
+    """Who the answer is.
+
+    :param api: ``chat`` or ``completions``.
+    :param model: what to call the model if the upstream never does.
+    :param make_id: makes an id if the upstream never does.
+    :param now: seconds since 1970, for ``created``.
+    :ivar strangers: objects met that are no chunks of this API, and were dropped.
+    """
+
+    def __init__(
+        self,
+        api: str,
+        model: str,
+        *,
+        make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.make_id = make_id
+        self._prefix = "cmpl-" if api == "completions" else "chatcmpl-"
+        self._default_model = model
+        self._now = now
+        self._id = self._model = ""
+        self._object = _OBJECTS[api]
+        self._created = 0
+        self._complete = False
+        self.strangers = 0
+
+    def learn(self, body: dict[str, Any]) -> None:
+        """Take from `body` what is not known yet."""
+        self._id = self._id or _text(body.get("id"))
+        self._model = self._model or _text(body.get("model"))
+        self._created = self._created or _seconds(body.get("created"))
+
+    def stamp(self, body: dict[str, Any]) -> bool:
+        """Write the identity into `body`; False if this made up what was missing."""
+        known = self._complete
+        if not known:
+            self._id = self._id or self._prefix + self.make_id()
+            self._model = self._model or self._default_model or "unknown"
+            self._created = self._created or int(self._now())
+            self._complete = True
+        own = {"id": self._id, "object": self._object, "created": self._created, "model": self._model}
+        if all(name in body for name in own):
+            body.update(own)
+        else:
+            rest = {name: value for name, value in body.items() if name not in own}
+            body.clear()
+            body.update(own)
+            body.update(rest)
+        return known
+
+
+def unify_envelope(events: Iterator[Event], identity: Identity) -> Iterator[Event]:
+    """Stamp `identity` on every chunk; drop padding (``obfuscation``) and ``error: null`` (Vercel AI SDK breaks)."""
+    held: dict[str, Any] = {}
+    for event in events:
+        if type(event) is not Chunk:
+            yield event
+            continue
+        body = event.body
+        body.pop("obfuscation", None)
+        if "error" in body and not body["error"]:
+            del body["error"]
+        identity.learn(body)
+        if not body.get("choices"):
+            if not _says_usage(body):
+                if "choices" in body:
+                    held.update((name, value) for name, value in body.items() if name not in _OWN)
+                else:
+                    identity.strangers += 1
+                continue
+            body["choices"] = []
+            event.steady = False
+        elif not identity.stamp(body):
+            event.steady = False
+        if held:
+            for name, value in held.items():
+                body.setdefault(name, value)
+            held.clear()
+            event.steady = False
+        yield event
+
+
+def _says_usage(body: dict[str, Any]) -> bool:
+    return find_usage(body) is not None or ("choices" in body and body.get("cost") is not None)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _seconds(value: Any) -> int:
+    try:
+        seconds = int(value) if isinstance(value, (int, float, str)) else 0
+    except (ValueError, OverflowError):
+        return 0
+    return seconds if 0 < seconds < 2**53 else 0

@@ -1,0 +1,175 @@
+"""Failures as upstreams spell them, read into one :class:`Failure`, and lifted out of streams.
+
+Whatever names an error wins over whatever looks like an answer; the message is always a non-empty string.
+Shapes and sources: OpenAI's error object, vLLM and SGLang (``object: error``), OpenRouter (``choices[].error``),
+FastAPI (``detail``), Cloudflare (``errors``), Mistral (an object as message).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
+from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.sse import Decoder, Event
+
+__all__ = ["failure_in", "failure_of", "invalid_answer", "invalid_stream", "lift_failures", "truncated"]
+
+_MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_message", "reason")
+_EMPTY: Final = ("", "{}", "[]", "null")
+_STATUSES: Final = ("code", "status", "status_code", "http_status")
+
+
+def truncated() -> UpstreamFailure:
+    """The upstream's stream ended before its answer did."""
+    return UpstreamFailure(
+        "The upstream closed the stream before the answer was complete.",
+        type="upstream_truncated",
+        code="upstream_truncated",
+    )
+
+
+def invalid_answer(what: str) -> UpstreamFailure:
+    """The upstream sent what is no answer at all; `what` completes "The upstream sent"."""
+    return UpstreamFailure(
+        f"The upstream sent {what}.", type="upstream_invalid_response", code="upstream_invalid_response"
+    )
+
+
+def invalid_stream(what: str) -> UpstreamFailure:
+    """The upstream streams in no dialect of the API that was asked; `what` completes "The upstream sent"."""
+    return UpstreamFailure(f"The upstream sent {what}.", type="upstream_invalid_stream", code="upstream_invalid_stream")
+
+
+def lift_failures(events: Iterator[Event]) -> Iterator[Event]:
+    """Turn every chunk that reports an error into the text it still carries and an error event."""
+    for event in events:
+        if type(event) is not Chunk:
+            yield event
+            continue
+        failure = failure_in(event.body, event.type)
+        if failure is None:
+            yield event
+            continue
+        rest = _without_failure(event.body)
+        if rest is not None:
+            yield Chunk(body=rest, steady=False)
+        yield error_event(failure)
+
+
+def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
+    """Return the error that a chunk or an answer reports, or None.
+
+    :param type: the ``event:`` field it came with.
+    """
+    error = body.get("error")
+    if error:
+        return _read(error if isinstance(error, dict) else {"message": error}, body)
+    choices = _choices(body)
+    for choice in choices or ():
+        if choice.get("error"):
+            error = choice["error"]
+            return _read(error if isinstance(error, dict) else {"message": error}, body)
+        if choice.get("finish_reason") == "error":
+            return _read({"message": "The upstream ended the answer with finish_reason 'error'."}, body)
+    if choices is not None:
+        return None
+    errors = body.get("errors")
+    if isinstance(errors, list) and errors:
+        return _read(errors[0] if isinstance(errors[0], dict) else {"message": errors[0]}, body)
+    if type == "error" or "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
+        return _read(body, body)
+    if not isinstance(body.get("done"), bool) and any(isinstance(body.get(name), str) for name in _MESSAGES[:5]):
+        return _read(body, body)
+    return None
+
+
+def _choices(body: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the choices that are objects; None if the body has no place for any."""
+    choices = body.get("choices")
+    if isinstance(choices, list):
+        return [choice for choice in choices if isinstance(choice, dict)]
+    return [choices] if isinstance(choices, dict) else None
+
+
+def failure_of(status: int, body: bytes, content_type: str = "") -> Failure:
+    """Return what a refusal says: the body of an answer with a status of 400 or more, whatever it is made of."""
+    value = _json_in(body)
+    if isinstance(value, dict) and value:
+        failure = failure_in(value) or _read(value, value)
+        if status >= 400:
+            failure.status = status
+        return failure
+    text = body.decode("utf-8", "replace").strip()
+    if text in _EMPTY or text[:1] == "<" or "html" in content_type or len(text) > 500:
+        return UpstreamFailure(f"The upstream answered {status} without an error message.", status=status)
+    return UpstreamFailure(text, status=status)
+
+
+def _json_in(body: bytes) -> Any:
+    """Return the first JSON value of a refusal; some come as an event of a stream, some inside an array."""
+    decoder = Decoder(len(body) + 1, lenient=True)
+    events = [*decoder.feed(body), decoder.finish()]
+    for data in (body, *(event.data for event in events if event is not None)):
+        try:
+            value = read_json(data.decode("utf-8", "replace").lstrip("\ufeff"))
+        except ValueError:
+            continue
+        return value[0] if isinstance(value, list) and value else value
+    return None
+
+
+def _read(error: Mapping[str, Any], body: Mapping[str, Any]) -> UpstreamFailure:
+    kind = error.get("type")
+    if not isinstance(kind, str) or not kind or kind == "error":
+        kind = "upstream_error"
+    code = error.get("code")
+    if isinstance(code, bool) or not isinstance(code, (int, str)):
+        code = None
+    param = error.get("param")
+    return UpstreamFailure(
+        _message(error, body),
+        status=_status(error) or _status(body) or 502,
+        type=kind,
+        code=code,
+        param=param if isinstance(param, str) else None,
+    )
+
+
+def _message(error: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    for source in (error, body):
+        for name in _MESSAGES:
+            value = source.get(name)
+            if isinstance(value, str) and value.strip():
+                return value
+    value = next((error[name] for name in _MESSAGES if error.get(name)), error)
+    return write_json(value).decode() if value else "The upstream reported an error without a message."
+
+
+def _status(error: Mapping[str, Any]) -> int | None:
+    for name in _STATUSES:
+        value = error.get(name)
+        if isinstance(value, str) and value.isdecimal() and len(value) == 3:
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
+            return value
+    return None
+
+
+def _without_failure(body: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the chunk without its error and its bogus finish, or None if nothing of the answer is left."""
+    kept = [
+        {name: value for name, value in choice.items() if name not in ("error", "finish_reason")}
+        for choice in _choices(body) or ()
+    ]
+    if not any(_says_something(choice) for choice in kept):
+        return None
+    return {**{name: value for name, value in body.items() if name != "error"}, "choices": kept}
+
+
+def _says_something(choice: Mapping[str, Any]) -> bool:
+    if choice.get("text"):
+        return True
+    delta = choice.get("delta") or choice.get("message")
+    return isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")

@@ -1,0 +1,105 @@
+"""The finish: one reason per choice, out of OpenAI's set, in a chunk of its own with an empty delta.
+
+What the upstream called it is kept as ``native_finish_reason`` where it had to be renamed (OpenRouter's name for it).
+Names: https://github.com/BerriAI/litellm core_helpers, Portkey providers/*/types.ts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.sse import Event
+
+__all__ = ["REASONS", "finish_of", "tidy_finish"]
+
+REASONS: Final = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
+_RENAMED: Final = {
+    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "end", "complete", "completed", "done"), "stop"),
+    **dict.fromkeys(("max_tokens", "model_length", "max_length", "max_output_tokens", "token_limit",
+                     "insufficient_system_resource", "incomplete", "context_length", "truncated"), "length"),
+    **dict.fromkeys(("tool_use", "tool_call", "function_calls", "tool"), "tool_calls"),
+    **dict.fromkeys(("content_filtered", "safety", "recitation", "sensitive", "refusal", "blocklist",
+                     "prohibited_content", "spii", "content-filter", "guardrail_intervened"), "content_filter"),
+}  # fmt: skip
+_NONE: Final = frozenset(("", "null", "none", "unspecified", "finish_reason_unspecified"))
+_PAYLOAD: Final = frozenset(("index", "delta", "text", "logprobs"))
+
+
+def finish_of(reason: Any, *, calls: bool) -> str | None:
+    """Return OpenAI's name for a finish reason; None if it is none yet.
+
+    :param calls: the choice has made tool calls, so ``stop`` cannot be meant (Gemini).
+    """
+    if not isinstance(reason, str):
+        return None
+    name = reason.lower()
+    if name in _NONE:
+        return None
+    finish = name if name in REASONS else _RENAMED.get(name, "stop")
+    return "tool_calls" if calls and finish in ("stop", "function_call") else finish
+
+
+def tidy_finish(events: Iterator[Event]) -> Iterator[Event]:
+    """Name every finish reason and give it a chunk of its own."""
+    calling: set[int] = set()
+    for event in events:
+        if type(event) is not Chunk or not event.body["choices"]:
+            yield event
+            continue
+        finished: list[dict[str, Any]] = []
+        for choice in event.body["choices"]:
+            delta = choice.get("delta")
+            if delta and "tool_calls" in delta:
+                calling.add(choice["index"])
+            given = choice.get("finish_reason")
+            finish = finish_of(given, calls=choice["index"] in calling)
+            if finish != given or "finish_reason" not in choice:
+                choice["finish_reason"] = finish
+            if finish is not None:
+                if given != finish:
+                    choice.setdefault("native_finish_reason", given)
+                finished.append(choice)
+        if finished:
+            event.steady = False
+            yield from _part(event, finished)
+        else:
+            yield event
+
+
+def _part(event: Chunk, finished: list[dict[str, Any]]) -> Iterator[Event]:
+    """Yield what the chunk carries beside its finishes, then one chunk per finish."""
+    envelope = {name: value for name, value in event.body.items() if name not in ("choices", "usage")}
+    rest = []
+    for choice in event.body["choices"]:
+        if choice not in finished:
+            rest.append(choice)
+        elif _carries(choice):
+            said = {name: value for name, value in choice.items() if name in _PAYLOAD}
+            rest.append({**said, "finish_reason": None})
+    ends = []
+    for choice in finished:
+        end = {name: value for name, value in choice.items() if name not in _PAYLOAD or name == "index"}
+        if "text" in choice:
+            ends.append({"text": "", "index": end.pop("index"), "logprobs": None, **end})
+        else:
+            empty = {"index": end.pop("index"), "delta": {}}
+            if not _carries(choice) and "logprobs" in choice:
+                empty["logprobs"] = choice["logprobs"]
+            ends.append({**empty, **end})
+    usage = {"usage": event.body["usage"]} if "usage" in event.body else {}
+    if not rest and len(ends) == 1:
+        event.body["choices"] = ends
+        yield event
+        return
+    if rest:
+        yield Chunk(body={**envelope, "choices": rest}, steady=False)
+    for position, end in enumerate(ends):
+        yield Chunk(body={**envelope, "choices": [end], **(usage if position == 0 else {})}, steady=False)
+
+
+def _carries(choice: dict[str, Any]) -> bool:
+    if choice.get("text") or choice.get("logprobs"):
+        return True
+    return any(value != "" for value in (choice.get("delta") or {}).values())

@@ -1,0 +1,92 @@
+"""Foreign shapes: whole answers and Ollama's own, each rewritten as a chunk of a stream.
+
+A later transform splits and orders what one chunk here carries at once. Nothing is translated that is an API of its
+own (Anthropic, Gemini, Responses): that ends in an error, for want of choices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.sse import Event
+
+__all__ = ["adopt_foreign", "adopt_whole"]
+
+_OLLAMA_OWN: Final = frozenset(("created_at", "message", "response", "done", "done_reason", "thinking"))
+
+
+def adopt_foreign(events: Iterator[Event]) -> Iterator[Event]:
+    """Give every chunk a list of choices with ``delta`` (or ``text``), if it has anything to put there."""
+    for event in events:
+        if type(event) is Chunk:
+            body = event.body
+            choices = body.get("choices")
+            if isinstance(choices, list):
+                if not all(type(choice) is dict and _has_delta(choice) for choice in choices):
+                    whole = body.get("object") == "chat.completion"
+                    event.body = {**body, "choices": [_with_delta(c, whole) for c in choices if isinstance(c, dict)]}
+                    event.steady = False
+            elif isinstance(choices, dict):
+                event.body = {**body, "choices": [_with_delta(choices, False)]}
+                event.steady = False
+            elif choices is not None:
+                event.body = {**body, "choices": []}
+            elif isinstance(body.get("done"), bool):
+                event.body = _from_ollama(body)
+                event.steady = False
+        yield event
+
+
+def adopt_whole(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return a whole answer with ``choices[].message``: Ollama's are rewritten, others are returned as they are."""
+    if isinstance(answer.get("done"), bool) and "choices" not in answer:
+        adopted = _from_ollama(answer)
+        choice = adopted["choices"][0]
+        choice["message"] = choice.pop("delta")
+        return adopted
+    return answer
+
+
+def _has_delta(choice: dict[str, Any]) -> bool:
+    return choice.get("delta") is not None or "text" in choice
+
+
+def _with_delta(choice: dict[str, Any], whole: bool) -> dict[str, Any]:
+    """Return `choice` with its message as the delta; in a whole answer it is finished, said or not."""
+    if _has_delta(choice):
+        return choice
+    message = choice.get("message")
+    rest = {name: value for name, value in choice.items() if name not in ("delta", "message")}
+    if whole and not rest.get("finish_reason") and isinstance(message, dict):
+        rest["finish_reason"] = "stop"
+    return {**rest, "delta": message if isinstance(message, dict) else {}}
+
+
+def _from_ollama(body: dict[str, Any]) -> dict[str, Any]:
+    """Read a line of Ollama's /api/chat or /api/generate (ollama:api/types.go)."""
+    message = body.get("message")
+    delta = dict(message) if isinstance(message, dict) else {"content": body.get("response")}
+    thinking = delta.pop("thinking", None) or body.get("thinking")
+    if thinking:
+        delta["reasoning_content"] = thinking
+    finish = (body.get("done_reason") or "stop") if body["done"] else None
+    adopted = {name: value for name, value in body.items() if name not in _OLLAMA_OWN}
+    created = _seconds(body.get("created_at"))
+    if created:
+        adopted["created"] = created
+    adopted["choices"] = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return adopted
+
+
+def _seconds(timestamp: Any) -> int | None:
+    if not isinstance(timestamp, str):
+        return None
+    try:
+        # Ollama writes nanoseconds, and Z; Python before 3.11 reads neither.
+        return int(datetime.fromisoformat(re.sub(r"\.\d+", "", timestamp).replace("Z", "+00:00")).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,120 @@
+"""Framing repair: raw events in, chunks out; what is no JSON object is put right, dropped or an error.
+
+Dropped are only heartbeats: empty data, ``null``, ``[]``, bare words that are no JSON (FreeGPT35#29). Broken JSON is
+never skipped, for it may have been text: it ends the stream with an error.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk, Shapes, error_event, read_json
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize.failures import failure_in, invalid_stream
+from sseproxy.core.sse import DONE, FLUSH, Event
+
+__all__ = ["repair_framing"]
+
+_glued: Final = json.JSONDecoder(strict=False).raw_decode
+
+
+def repair_framing(events: Iterator[Event], shapes: Shapes, *, pings: bool = False) -> Iterator[Event]:
+    """Turn raw events into :class:`Chunk`, the end mark (``data == DONE``) and error events.
+
+    :param shapes: is told that a chunk is on its long way.
+    :param pings: let ``ping`` events pass: Anthropic's protocol has them.
+    """
+    for event in events:
+        if event is FLUSH or event is IDLE or type(event) is Lost:
+            yield event
+            continue
+        if event.error is not None:
+            yield error_event(event.error)
+            continue
+        shapes.pause()
+        if pings or event.type != "ping":
+            yield from _read(event, pings)
+
+
+def _read(event: Event, pings: bool) -> Iterator[Event]:
+    data = event.data.strip()
+    while data[:5] == b"data:":  # relays that wrap a line of SSE in SSE
+        data = data[5:].lstrip()
+    if data == DONE or data == b'"[DONE]"':
+        yield Event(DONE, read=True)
+    elif data and data[0] in b"{[":
+        try:
+            values = [read_json(data)]
+        except ValueError:
+            yield from _recover(event, data, pings)
+            return
+        yield from _chunks(values, event, pings)
+    elif event.type == "error":
+        yield error_event(UpstreamFailure(data.decode() or "The upstream reported an error without a message."))
+
+
+def _chunks(values: list[Any], event: Event, pings: bool) -> Iterator[Event]:
+    for value in values:
+        if isinstance(value, dict):
+            if value and (pings or value.get("type") != "ping"):
+                yield Chunk(event.data, event.type, event.id, body=value)
+        elif isinstance(value, list):
+            # Gemini's compatible API wraps its errors in an array, some relays their chunks.
+            yield from _chunks([item for item in value if isinstance(item, dict)], event, pings)
+
+
+def _recover(event: Event, data: bytes, pings: bool) -> Iterator[Event]:
+    """Read an event that is no JSON as a whole: chunks on lines of their own, or glued together, or an error amid.
+
+    An error is believed where the rest is broken (sub2api#1471); text is not.
+    """
+    values: list[Any] = []
+    broken = False
+    for line in data.split(b"\n"):
+        text = line.strip()
+        while text[:5] == b"data:":
+            text = text[5:].lstrip()
+        if text == DONE:
+            values.append(DONE)
+        elif text:
+            try:
+                values += _split(text.decode())
+            except ValueError:
+                broken = True
+    errors = [value for value in values if isinstance(value, dict) and failure_in(value, event.type) is not None]
+    if broken and not errors:
+        yield error_event(invalid_stream(f"an event that is no JSON: {data[:80].decode('utf-8', 'replace')}"))
+        return
+    for value in errors[:1] if broken else values:
+        if value is DONE:
+            yield Event(DONE, read=True)
+        else:
+            yield from _chunks([value], event, pings)
+
+
+def _split(text: str) -> list[Any]:
+    """Return the JSON values glued together in `text`.
+
+    :raises ValueError: something in it is none.
+    """
+    values = []
+    at = 0
+    while at < len(text):
+        try:
+            value, at = _glued(text, at)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        values.append(value)
+        while at < len(text) and text[at] in " \t,":
+            at += 1
+        if text.startswith("data:", at):
+            at += 5
+            while at < len(text) and text[at] in " \t":
+                at += 1
+        if text.startswith("[DONE]", at):
+            values.append(DONE)
+            at += 6
+    return values

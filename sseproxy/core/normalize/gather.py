@@ -1,0 +1,198 @@
+"""Gathering: the deltas of a stream become the messages of one answer, losing nothing on the way."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sseproxy.core.chunk import read_json
+
+__all__ = ["Answer", "Message", "Response"]
+
+_TEXTS: Final = frozenset(
+    ("content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text", "name")
+)
+_LISTS: Final = frozenset(("content", "refusal", "reasoning_details", "content_parts", "annotations", "citations"))
+
+
+class Answer:
+    """Gathers canonical chunks into a ``chat.completion`` or ``text_completion``."""
+
+    def __init__(self, api: str) -> None:
+        self._text = api == "completions"
+        self._body: dict[str, Any] = {}
+        self._choices: dict[int, _Choice] = {}
+
+    def add(self, chunk: dict[str, Any]) -> None:
+        """Take one chunk in."""
+        self._body.update((name, value) for name, value in chunk.items() if name != "choices")
+        for part in chunk["choices"]:
+            choice = self._choices.setdefault(part["index"], _Choice())
+            for name, value in part.items():
+                if name == "delta":
+                    _add_delta(choice.message, value)
+                elif name == "text":
+                    choice.message.text("text", value)
+                elif name == "logprobs":
+                    choice.fields["logprobs"] = _add_logprobs(choice.fields.get("logprobs"), value)
+                elif name != "message" and (value is not None or name not in choice.fields):
+                    choice.fields[name] = value
+
+    def body(self) -> dict[str, Any]:
+        """Return the answer."""
+        body = {**self._body, "object": "text_completion" if self._text else "chat.completion"}
+        usage = body.pop("usage", None)
+        body["choices"] = [self._choices[index].finished(text=self._text) for index in sorted(self._choices)]
+        if usage is not None:
+            body["usage"] = usage
+        return body
+
+
+class _Parts:
+    """Fields of a message while they grow; strings are joined once, at the end."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.calls: dict[int, _Parts] = {}
+        self._pieces: dict[str, list[str]] = {}
+
+    def text(self, name: str, value: str) -> None:
+        self.fields.setdefault(name, "")
+        self._pieces.setdefault(name, []).append(value)
+
+    def join(self) -> dict[str, Any]:
+        joined = {name: "".join(pieces) for name, pieces in self._pieces.items()}
+        fields = {**self.fields, **joined}
+        return {name: value.join() if isinstance(value, _Parts) else value for name, value in fields.items()}
+
+
+class _Choice:
+    """One choice while it grows."""
+
+    def __init__(self) -> None:
+        self.fields: dict[str, Any] = {}
+        self.message = _Parts()
+
+    def finished(self, *, text: bool) -> dict[str, Any]:
+        """Return the choice of a whole answer."""
+        joined = self.message.join()
+        if text:
+            return {"index": 0, "text": "", **self.fields, **joined}
+        message = {"role": "assistant", "content": None, **joined}
+        calls = self.message.calls
+        if calls:
+            message["tool_calls"] = [calls[index].join() for index in sorted(calls)]
+            message["content"] = message["content"] or None
+        message.setdefault("refusal", None)
+        return {"index": self.fields.pop("index"), "message": message, **self.fields}
+
+
+def _add_delta(message: _Parts, delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        if name == "tool_calls":
+            for call in value:
+                parts = message.calls.setdefault(call["index"], _Parts())
+                _add_fields(parts, {field: part for field, part in call.items() if field != "index"})
+        else:
+            _add_fields(message, {name: value})
+
+
+def _add_fields(parts: _Parts, fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        old = parts.fields.get(name)
+        if isinstance(value, str) and name in _TEXTS and (old is None or isinstance(old, str)):
+            parts.text(name, value)
+        elif isinstance(value, dict) and name in ("function", "custom", "function_call", "audio"):
+            if not isinstance(old, _Parts):
+                old = parts.fields[name] = _Parts()
+            _add_fields(old, value)
+        elif isinstance(value, list) and isinstance(old, list) and name in _LISTS and value != old:
+            parts.fields[name] = old + value
+        else:
+            parts.fields[name] = value
+
+
+def _add_logprobs(old: Any, new: Any) -> Any:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return old if new is None else new
+    merged = dict(old)
+    for name, value in new.items():
+        if isinstance(value, list) and isinstance(merged.get(name), list):
+            merged[name] = merged[name] + value
+        elif value is not None:
+            merged[name] = value
+    return merged
+
+
+class Response:
+    """Gathers a Responses stream: its terminal event holds the whole answer."""
+
+    def __init__(self) -> None:
+        self._response: dict[str, Any] = {}
+        self._items: dict[int, Any] = {}
+
+    def add(self, body: dict[str, Any]) -> None:
+        """Take one event in."""
+        if body.get("type") == "response.output_item.done" and isinstance(body.get("output_index"), int):
+            self._items[body["output_index"]] = body.get("item")
+        if isinstance(body.get("response"), dict):
+            self._response = body["response"]
+
+    def body(self) -> dict[str, Any]:
+        """Return the response."""
+        if not self._response.get("output") and self._items:
+            return {**self._response, "output": [self._items[index] for index in sorted(self._items)]}
+        return self._response
+
+
+class Message:
+    """Gathers a Messages stream into an Anthropic message."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, _Parts] = {}
+
+    def add(self, body: dict[str, Any]) -> None:
+        """Take one event in."""
+        kind, delta = body.get("type"), body.get("delta")
+        if kind == "message_start" and isinstance(body.get("message"), dict):
+            self._message = dict(body["message"])
+        elif kind == "content_block_start" and isinstance(body.get("content_block"), dict):
+            self._block(body).fields.update(body["content_block"])
+        elif kind == "content_block_delta" and isinstance(delta, dict):
+            _add_block_delta(self._block(body), delta)
+        elif kind == "message_delta":
+            self._message.update(delta if isinstance(delta, dict) else {})
+            if isinstance(body.get("usage"), dict):
+                known = {name: value for name, value in body["usage"].items() if value is not None}
+                self._message["usage"] = {**(self._message.get("usage") or {}), **known}
+
+    def _block(self, body: dict[str, Any]) -> _Parts:
+        index = body.get("index")
+        return self._blocks.setdefault(index if isinstance(index, int) else 0, _Parts())
+
+    def body(self) -> dict[str, Any]:
+        """Return the message."""
+        return {**self._message, "content": [_block(self._blocks[index]) for index in sorted(self._blocks)]}
+
+
+def _add_block_delta(block: _Parts, delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        if name == "type":
+            continue
+        if isinstance(value, str):
+            block.text(name, value)
+        elif name == "citation":
+            block.fields["citations"] = [*(block.fields.get("citations") or []), value]
+        else:
+            block.fields[name] = value
+
+
+def _block(parts: _Parts) -> dict[str, Any]:
+    block = parts.join()
+    given = block.pop("partial_json", None)
+    if given:
+        try:
+            block["input"] = read_json(given)
+        except ValueError:
+            block["input"] = {"partial_json": given}
+    return block

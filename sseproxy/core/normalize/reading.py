@@ -1,0 +1,160 @@
+"""Reading for the meter: what an event of any API adds to the answer. Changes no byte.
+
+A reader has memory, for Anthropic tells usage in two halves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+from sseproxy.core.chunk import read_json, text_of
+from sseproxy.core.normalize.failures import failure_in
+from sseproxy.core.normalize.finish import finish_of
+from sseproxy.core.sse import Event
+from sseproxy.core.usage import Usage, find_usage, merge_usage, tidy_usage, usage_of
+
+__all__ = ["Reader", "annotate", "reader_of"]
+
+# Anthropic's deltas by the field that holds their text.
+_DELTAS: Final = {"text": "content", "thinking": "hidden", "partial_json": "hidden"}
+_RESPONSES_TEXT: Final = "response.output_text.delta"
+_RESPONSES_HIDDEN: Final = frozenset(
+    (
+        "response.refusal.delta",
+        "response.reasoning_text.delta",
+        "response.reasoning_summary_text.delta",
+        "response.function_call_arguments.delta",
+        "response.custom_tool_call_input.delta",
+        "response.mcp_call_arguments.delta",
+        "response.code_interpreter_call_code.delta",
+    )
+)
+
+
+class Reader(Protocol):
+    """Fills in what an event carries.
+
+    :ivar usage: as known after the last event.
+    """
+
+    usage: Usage | None
+
+    def read(self, body: dict[str, Any], event: Event) -> None: ...
+
+
+def reader_of(api: str) -> Reader:
+    """Return a fresh reader for one stream of `api`."""
+    if api == "responses":
+        return _Responses()
+    return _Messages() if api == "messages" else _Chat()
+
+
+def annotate(events: Iterator[Event], *, api: str) -> Iterator[Event]:
+    """Fill in what the events carry that nobody has read yet, and change nothing else."""
+    reader = reader_of(api)
+    for event in events:
+        if not event.read:
+            event.read = True
+            if event.data[:1] == b"{":
+                try:
+                    body = read_json(event.data)
+                except ValueError:
+                    body = None
+                if isinstance(body, dict):
+                    event.error = event.error or _failure(body, event.type)
+                    reader.read(body, event)
+        yield event
+
+
+def _failure(body: dict[str, Any], type: str) -> Any:
+    if body.get("type") == "response.failed" and isinstance(body.get("response"), dict):
+        return failure_in({"error": body["response"].get("error") or {"message": "The upstream's response failed."}})
+    return failure_in(body, type) if body.get("error") or type == "error" or body.get("type") == "error" else None
+
+
+class _Chat:
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self._known: dict[str, Any] | None = None
+
+    def read(self, body: dict[str, Any], event: Event) -> None:
+        choices = body.get("choices")
+        if isinstance(choices, list):
+            kept = [choice for choice in choices if isinstance(choice, dict)]
+            event.content, event.hidden = text_of({"choices": kept})
+            calls = any(isinstance(c.get("delta"), dict) and c["delta"].get("tool_calls") for c in kept)
+            for choice in kept:
+                event.finish = finish_of(choice.get("finish_reason"), calls=calls) or event.finish
+        found = find_usage(body)
+        if found is not None:
+            self._known = merge_usage(self._known, found)
+            self.usage = event.usage = usage_of(self._known or found)
+
+
+class _Responses:
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self._calls = False
+
+    def read(self, body: dict[str, Any], event: Event) -> None:
+        kind = body.get("type")
+        delta = body.get("delta")
+        if not isinstance(kind, str):
+            return
+        if kind == _RESPONSES_TEXT and isinstance(delta, str):
+            event.content = delta
+        elif kind in _RESPONSES_HIDDEN and isinstance(delta, str):
+            event.hidden = delta
+        elif kind == "response.output_item.added" and isinstance(body.get("item"), dict):
+            name = body["item"].get("name")
+            if isinstance(name, str):
+                event.hidden = name
+                self._calls = True
+        response = body.get("response")
+        if not isinstance(response, dict):
+            return
+        if isinstance(response.get("usage"), dict):
+            found = find_usage({"usage": response["usage"]})
+            if found is not None:
+                self.usage = event.usage = usage_of(found)
+        if kind in ("response.completed", "response.incomplete"):
+            event.finish = _responses_finish(response, self._calls)
+
+
+def _responses_finish(response: dict[str, Any], calls: bool) -> str:
+    details = response.get("incomplete_details")
+    if response.get("status") == "incomplete" or details:
+        reason = details.get("reason") if isinstance(details, dict) else None
+        return "content_filter" if reason == "content_filter" else "length"
+    return "tool_calls" if calls else "stop"
+
+
+class _Messages:
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self._fields: dict[str, Any] = {}
+
+    def read(self, body: dict[str, Any], event: Event) -> None:
+        delta = body.get("delta")
+        block = body.get("content_block")
+        if isinstance(delta, dict):
+            for field, kind in _DELTAS.items():
+                text = delta.get(field)
+                if isinstance(text, str):
+                    setattr(event, kind, text)
+            event.finish = finish_of(delta.get("stop_reason"), calls=False)
+        elif isinstance(block, dict):
+            if isinstance(block.get("text"), str):
+                event.content = block["text"]
+            hidden = block.get("thinking") or block.get("name")
+            if isinstance(hidden, str):
+                event.hidden = hidden
+        message = body.get("message")
+        for usage in (message.get("usage") if isinstance(message, dict) else None, body.get("usage")):
+            if isinstance(usage, dict):
+                # A field in message_delta replaces message_start's; one that is absent or null does not erase it.
+                self._fields.update((name, value) for name, value in usage.items() if value is not None)
+                found = tidy_usage(self._fields, exclusive=True)
+                if found is not None:
+                    self.usage = event.usage = usage_of(found)

@@ -1,0 +1,34 @@
+"""Sealing: chunks become events again, with their final bytes and what the meter needs to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sseproxy.core.chunk import Chunk, Shapes, rewrite, text_of
+from sseproxy.core.sse import Event
+
+__all__ = ["seal"]
+
+
+def seal(events: Iterator[Event], shapes: Shapes) -> Iterator[Event]:
+    """Write every chunk; one that no transform changed keeps the upstream's own bytes.
+
+    :param shapes: learns from chunks that were treated steadily.
+    """
+    for event in events:
+        if type(event) is not Chunk:
+            yield event
+            continue
+        sealed = _seal(event)
+        if event.steady:
+            shapes.learn(event.data, sealed)
+        else:
+            shapes.forget()
+        yield sealed
+
+
+def _seal(event: Chunk) -> Event:
+    body = event.body
+    content, hidden = text_of(body)
+    finish = next((choice["finish_reason"] for choice in body["choices"] if choice["finish_reason"]), None)
+    return Event(rewrite(event.data, body), "", None, None, True, content, hidden, event.usage, finish)

@@ -1,0 +1,98 @@
+"""Money: nano-USD integers, their decimal text, and what tokens cost. Exact: no float may come in here.
+
+Prices are USD per million tokens, as vendors publish them; a charge is rounded once, half up, to whole nano-USD. Where
+prices come from is not known here: see :mod:`sseproxy.prices`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from typing import Protocol
+
+from .usage import Usage
+
+NANO_PER_USD = 10**9
+#: A price of 1 USD per million tokens is 1000 nano-USD per token.
+_NANO_PER_TOKEN_PER_PRICE = NANO_PER_USD // 10**6
+#: Wide enough that no sum of money is ever rounded by the precision of the default context (28 digits).
+_EXACT = Context(prec=60, rounding=ROUND_HALF_UP)
+
+
+class Price(Protocol):
+    """What one model costs."""
+
+    @property
+    def source(self) -> str:
+        """Where the price comes from, for people."""
+
+    def cost(self, usage: Usage, at: datetime) -> int:
+        """Nano-USD for these tokens at this moment."""
+
+
+@dataclass(frozen=True)
+class FlatPrice:
+    """One price per kind of token, in USD per million; what the operator wrote.
+
+    :param cached_input: input read from the vendor's prompt cache; as ``input`` unless given.
+    :param cache_write: input written to that cache; as ``input`` unless given.
+    """
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    source: str = "config"
+
+    def cost(self, usage: Usage, at: datetime) -> int:
+        """Nano-USD for these tokens; the same at any time."""
+        cached, written = self.cached_input, self.cache_write
+        plain_tokens = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
+        nano = _EXACT.multiply(
+            Decimal(_NANO_PER_TOKEN_PER_PRICE),
+            plain_tokens * self.input
+            + usage.cached_input_tokens * (self.input if cached is None else cached)
+            + usage.cache_write_tokens * (self.input if written is None else written)
+            + usage.output_tokens * self.output,
+        )
+        return _round(nano)
+
+
+def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]:
+    """What a request costs: what its vendor says it costs, else by the price, else nothing.
+
+    :param at: aware; prices change with the date, some with the time of day.
+    :returns: nano-USD, and whether the request is unpriced: 0 because nobody knows better.
+    """
+    if usage.cost is not None:
+        return usage.cost, False
+    if price is None:
+        return 0, True
+    return price.cost(usage, at), False
+
+
+def nano_to_usd(nano: int) -> str:
+    """The decimal text of an amount: exact, no exponent, no trailing zeros (``150000000`` -> ``"0.15"``)."""
+    whole, fraction = divmod(abs(nano), NANO_PER_USD)
+    digits = f"{fraction:09d}".rstrip("0")
+    return ("-" if nano < 0 else "") + str(whole) + (f".{digits}" if digits else "")
+
+
+def usd_to_nano(usd: str | int | Decimal) -> int:
+    """An amount of USD as a whole number of nano-USD, rounded half up.
+
+    :raises ValueError: it is no finite decimal number.
+    """
+    try:
+        amount = Decimal(usd)
+    except InvalidOperation:
+        raise ValueError(f"not an amount of USD: {usd!r}") from None
+    # A short text may name a number that fills the memory: 1e999999999.
+    if not amount.is_finite() or amount.adjusted() > 30:
+        raise ValueError(f"not an amount of USD: {usd!r}")
+    return _round(_EXACT.multiply(amount, Decimal(NANO_PER_USD)))
+
+
+def _round(nano: Decimal) -> int:
+    return int(nano.to_integral_value(rounding=ROUND_HALF_UP))

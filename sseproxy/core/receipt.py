@@ -1,0 +1,41 @@
+"""The usage a client is shown, with its cost in USD: in a stream's usage chunk and in a JSON completion. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sseproxy.core.chat import Fields
+from sseproxy.core.pricing import nano_to_usd
+from sseproxy.core.usage import Usage, openai_usage
+
+
+def with_cost(answer: bytes, nano: int) -> bytes:
+    """A chunk or completion with ``usage.cost``, all else kept byte for byte.
+
+    :param nano: nano-USD, written as a JSON number of USD.
+    """
+    fields = msgspec.json.decode(answer, type=Fields)
+    usage = msgspec.json.decode(fields.get("usage", b"null"), type=Fields | None)
+    if usage is None:
+        return answer
+    usage["cost"] = msgspec.Raw(nano_to_usd(nano).encode())
+    fields["usage"] = msgspec.Raw(msgspec.json.encode(usage))
+    return msgspec.json.encode(fields)
+
+
+def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
+    """The usage chunk that belongs behind ``chunk``, for a stream whose upstream reported none."""
+    envelope = msgspec.json.decode(chunk, type=Fields)
+    fields: dict[str, Any] = {name: envelope[name] for name in ("id", "object", "created", "model") if name in envelope}
+    return with_cost(msgspec.json.encode({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
+
+
+def is_usage_chunk(chunk: bytes) -> bool:
+    """Whether a chunk carries usage and nothing else (``choices: []``)."""
+    return msgspec.json.decode(chunk, type=_Choices).choices == []
+
+
+class _Choices(msgspec.Struct):
+    choices: list[msgspec.Raw] | None = None

@@ -1,0 +1,300 @@
+"""Server-sent events: bytes to events and back, sans-IO.
+
+Specification: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+It knows lines and fields, never what data means. Time is linear in the bytes fed, memory bounded by ``limit``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from sseproxy.core.failure import UpstreamFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from sseproxy.core.failure import Failure
+    from sseproxy.core.usage import Usage
+
+__all__ = ["DONE", "FLUSH", "LIMIT", "PING", "Decoder", "Event", "EventTooLarge", "decode", "encode"]
+
+LIMIT: Final = 1024 * 1024
+DONE: Final = b"[DONE]"
+# One newline: two crash openai-python once an `id:` was seen (openai-python#2722) and are an empty message to
+# fetch-event-source.
+PING: Final = b": ping\n"
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Event(msgspec.Struct):
+    """One event of a stream, and what is known of it.
+
+    The first four fields are the wire's. The others are empty until someone has looked at :attr:`data`
+    (:attr:`read`); accounting and the formats use nothing else.
+
+    :param data: payload; the lines of several ``data:`` fields joined by LF. Always valid UTF-8.
+    :param type: the ``event:`` field; empty if none was given.
+    :param id: the ``id:`` field of this very block.
+    :param retry: the ``retry:`` field, in milliseconds.
+    :param read: the fields below say what `data` carries.
+    :param content: visible text this event adds to the answer, all choices together.
+    :param hidden: other billed output: reasoning, refusal, names and arguments of tool calls.
+    :param usage: usage as known after this event, if the event carries or completes it.
+    :param finish: finish reason of a choice that ends here.
+    :param error: set on an error event, with the HTTP status to use while the headers are unsent.
+    """
+
+    data: bytes = b""
+    type: str = ""
+    id: str | None = None
+    retry: int | None = None
+    read: bool = False
+    content: str = ""
+    hidden: str = ""
+    usage: Usage | None = None
+    finish: str | None = None
+    error: Failure | None = None
+
+
+# Identity sentinel: all that one read brought has been yielded, nothing is at hand now. Transforms pass it on at once.
+FLUSH: Final = Event(type="flush", read=True)
+
+
+class EventTooLarge(UpstreamFailure):
+    """An event grew beyond the bound on buffered bytes."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The upstream sent an event of more than {limit} bytes.", code="event_too_large")
+
+
+class Decoder:
+    """Feed bytes as they come, get the events they complete.
+
+    A CR at the end of a read ends its line at once; an LF that opens the next read then belongs to it. Comments and
+    unknown fields are dropped before they are buffered.
+
+    :param limit: bytes of one event that are buffered at most, comments not counted.
+    :param lenient: also read what servers send instead of events: a bare line that opens with ``{`` or ``[`` is
+        data, and a data line that is a whole JSON object (or ``[DONE]``) is an event at its own line end, so that
+        streams with single newlines between events do flow.
+    """
+
+    def __init__(self, limit: int = LIMIT, *, lenient: bool = False) -> None:
+        self.limit = limit
+        self.failure: EventTooLarge | None = None
+        self._lenient = lenient
+        self._head: bytes | None = b""  # the first bytes, until they are known to be a BOM or not
+        self._skip_lf = False
+        self._tail: list[bytes] = []  # fragments of the unfinished line
+        self._tail_size = 0
+        self._open = False  # the unfinished block has had a line
+        self._bare = False  # ... and its data came without a field name
+        self._data: list[bytes] = []
+        self._data_size = 0
+        self._type = ""
+        self._id: str | None = None
+        self._retry: int | None = None
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Return the events that `data` completes.
+
+        :raises EventTooLarge: at the call after the one that returned the last good event, if there was one.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self._head is not None:
+            data = self._strip_bom(data)
+        if not data:
+            return []
+        if self._skip_lf:
+            self._skip_lf = False
+            if data[0] == 10 and not (data := data[1:]):
+                return []
+        if data.find(b"\r") >= 0:  # `in` on bytes first tries an int: four times slower
+            self._skip_lf = data[-1] == 13
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return self._take(data)
+
+    def finish(self) -> Event | None:
+        """Return the block that the end of the stream left unfinished, which the standard would discard.
+
+        :raises EventTooLarge: if the last bytes were too many.
+        """
+        if self.failure is not None:
+            raise self.failure
+        events: list[Event] = []
+        tail = b"".join(self._tail) + (self._head or b"")
+        if tail:
+            self._line(tail, events)
+        self._end_block(events)
+        return events[0] if events else None
+
+    def _strip_bom(self, data: bytes) -> bytes:
+        data = (self._head or b"") + data
+        if len(data) < 3 and _BOM.startswith(data):
+            self._head = data
+            return b""
+        self._head = None
+        return data[3:] if data.startswith(_BOM) else data
+
+    def _take(self, data: bytes) -> list[Event]:
+        """Split `data`, whose line ends are all LF, at its blank lines; what follows the last LF waits."""
+        end = data.rfind(b"\n") + 1
+        if not end:
+            self._wait(data)
+            if self.failure is not None:
+                raise self.failure
+            return []
+        rest = data[end:]
+        if self._tail:
+            data = b"".join(self._tail) + data[:end]
+            self._tail, self._tail_size = [], 0
+        elif rest:
+            data = data[:end]
+        events: list[Event] = []
+        blocks = data.split(b"\n\n")
+        last = blocks.pop()
+        limit = self.limit
+        for block in blocks:
+            if block[:6] == b"data: " and not self._open and block.find(b"\n") < 0 and len(block) <= limit:
+                # The line of nearly every event there is, hence unrolled.
+                value = block[6:]
+                events.append(Event(value if value.isascii() else _utf8(value)))
+            else:
+                self._lines(block, events)
+                self._end_block(events)
+            if self.failure is not None:
+                break
+        else:
+            if last:
+                self._lines(last[:-1], events)
+            if rest:
+                self._wait(rest)
+        if self.failure is not None and not events:
+            raise self.failure
+        return events
+
+    def _wait(self, fragment: bytes) -> None:
+        """Keep the beginning of a line; of a comment only its colon."""
+        if self._tail and self._tail[0][0] == 58:
+            return
+        if not self._tail and fragment[0] == 58:
+            self._tail.append(b":")
+            return
+        self._tail.append(fragment)
+        self._tail_size += len(fragment)
+        if self._tail_size + self._data_size > self.limit:
+            self._overflow()
+
+    def _overflow(self) -> None:
+        self.failure = EventTooLarge(self.limit)
+        self._tail, self._data = [], []
+
+    def _lines(self, block: bytes, events: list[Event]) -> None:
+        for line in block.split(b"\n"):
+            if line:
+                self._line(line, events)
+            else:
+                # The first line of a read, where the last one ended with LF: a blank line after all.
+                self._end_block(events)
+            if self.failure is not None:
+                return
+
+    def _line(self, line: bytes, events: list[Event]) -> None:
+        self._open = True
+        if line[0] == 58:
+            return
+        if len(line) + self._data_size > self.limit:
+            self._overflow()
+            return
+        name, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            self._add(value, events)
+        elif name == b"event":
+            self._type = value.decode("utf-8", "replace")
+        elif name == b"id":
+            if b"\0" not in value:
+                self._id = value.decode("utf-8", "replace")
+        elif name == b"retry":
+            if value.isdigit():
+                self._retry = int(value[:18])
+        elif self._lenient and (self._bare or line.lstrip()[:1] in (b"{", b"[")):
+            self._bare = True
+            self._add(line, events)
+
+    def _add(self, value: bytes, events: list[Event]) -> None:
+        """Add a data line to the block, or let it be an event at once if it is one (see `lenient`)."""
+        if self._lenient and not self._data and _is_whole(value):
+            self._data.append(value)
+            self._end_block(events)
+            self._open = True
+            return
+        self._data.append(value)
+        self._data_size += len(value) + 1
+
+    def _end_block(self, events: list[Event]) -> None:
+        """Dispatch the block; without a data field it is not an event."""
+        if self._data:
+            data = b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
+            if not data.isascii():
+                data = _utf8(data)
+            events.append(Event(data, self._type, self._id, self._retry))
+            self._data, self._data_size = [], 0
+        if self._open:
+            self._open = self._bare = False
+            self._type, self._id, self._retry = "", None, None
+
+
+def _is_whole(value: bytes) -> bool:
+    """Tell whether a data line is by itself a JSON object or the end mark."""
+    value = value.strip()
+    if value[:1] == b"{" and value[-1:] == b"}":
+        try:
+            msgspec.json.decode(value, type=msgspec.Raw)
+            return True
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return False
+    return value == DONE
+
+
+def _utf8(data: bytes) -> bytes:
+    return data.decode("utf-8", "replace").encode()
+
+
+def encode(event: Event) -> bytes:
+    """Return the block of `event`: ``event:``, ``id:`` and ``retry:`` if set, one ``data: `` line per line, LF only."""
+    data = event.data
+    if data.find(b"\n") >= 0 or data.find(b"\r") >= 0:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
+    if not event.type and event.id is None and event.retry is None:
+        return b"data: " + data + b"\n\n"
+    head = ""
+    if event.type:
+        head += f"event: {_one_line(event.type)}\n"
+    if event.id is not None:
+        head += f"id: {_one_line(event.id)}\n"
+    if event.retry is not None:
+        head += f"retry: {event.retry}\n"
+    return head.encode("utf-8", "replace") + b"data: " + data + b"\n\n"
+
+
+def _one_line(value: str) -> str:
+    return "".join(value.splitlines()).replace("\0", "")
+
+
+def decode(pieces: Iterable[bytes], limit: int = LIMIT) -> Iterator[Event]:
+    """Decode a body by the letter of the standard, with :data:`FLUSH` after every piece (an empty one too).
+
+    :raises EventTooLarge: after the events before it.
+    """
+    decoder = Decoder(limit)
+    for piece in pieces:
+        yield from decoder.feed(piece)
+        yield FLUSH
+    if decoder.failure is not None:
+        raise decoder.failure

@@ -1,0 +1,292 @@
+"""Usage: what an answer took in tokens and, where the vendor says so, in money.
+
+One reader for every place and name vendors use. Money is an integer count of nano-USD, parsed through Decimal, never
+computed in floats. Nothing here counts tokens or knows a price table.
+Shape: https://platform.openai.com/docs/api-reference/completions/object#completions/object-usage
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+import msgspec
+
+__all__ = ["Usage", "find_usage", "merge_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
+
+_NANO: Final = 10**9
+_MOST: Final = 2**53
+
+# First name found wins; the rest of the world's names for OpenAI's three counts.
+_INPUT: Final = ("prompt_tokens", "input_tokens", "prompt_eval_count", "promptTokens", "inputTokens",
+                 "promptTokenCount", "inputTokenCount", "prompt_n")  # fmt: skip
+_OUTPUT: Final = ("completion_tokens", "output_tokens", "eval_count", "completionTokens", "outputTokens",
+                  "candidatesTokenCount", "outputTokenCount", "predicted_n")  # fmt: skip
+_TOTAL: Final = ("total_tokens", "totalTokens", "totalTokenCount")
+_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
+_CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
+                  "cachedContentTokenCount", "cache_n")  # fmt: skip
+_WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens",
+                   "cache_write_input_tokens")  # fmt: skip
+_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount")
+_PLACES: Final = frozenset(("usage", "x_groq", "response", "message", "meta", "usageMetadata", "timings",
+                            "prompt_eval_count", "eval_count"))  # fmt: skip
+_RENAMED: Final = frozenset((*_INPUT, *_OUTPUT, *_TOTAL, *_INPUT_DETAILS, *_OUTPUT_DETAILS))
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of one answer.
+
+    :param input_tokens: all of the prompt, cached or not.
+    :param cached_input_tokens: the part of it that was read from the vendor's cache.
+    :param cache_write_tokens: the part of it that was written to the cache.
+    :param output_tokens: all that was generated and is billed, reasoning too.
+    :param reasoning_tokens: the part of it that is reasoning.
+    :param cost: nano-USD, if the vendor reported a cost.
+    """
+
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost: int | None = None
+
+
+def read_usage(payload: Mapping[str, Any]) -> Usage | None:
+    """Return what a chunk or a whole answer reports, wherever it does; None if nothing, or nothing but zeros."""
+    found = find_usage(payload)
+    return None if found is None else usage_of(found)
+
+
+def find_usage(payload: Mapping[str, Any], *, fold: bool = True) -> dict[str, Any] | None:
+    """Return the usage of a chunk or an answer in OpenAI's shape (see :func:`tidy_usage`), or None.
+
+    Looks into ``usage``, ``x_groq.usage``, ``choices[].usage``, ``response.usage`` and ``message.usage`` (typed
+    streams), llama.cpp's ``timings``, then Ollama's counts beside the message.
+
+    :param fold: see :func:`tidy_usage`.
+    """
+    for candidate in _candidates(payload):
+        tidy = tidy_usage(candidate, fold=fold)
+        if tidy is not None:
+            cost = payload.get("cost")
+            if "cost" not in tidy and _nano(cost) is not None:
+                tidy["cost"] = _usd(cost)
+            return tidy
+    return None
+
+
+def _candidates(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    choices = payload.get("choices")
+    inside = [choice.get("usage") for choice in choices if type(choice) is dict] if type(choices) is list else []
+    if _PLACES.isdisjoint(payload) and not any(inside):
+        return []
+    found: list[Any] = [payload.get("usage")]
+    for name in ("x_groq", "response", "message", "meta"):
+        inner = payload.get(name)
+        if isinstance(inner, dict):
+            found.append(inner.get("usage"))
+    found += [*inside, payload.get("usageMetadata"), payload.get("timings")]
+    if "eval_count" in payload or "prompt_eval_count" in payload:
+        found.append({name: payload[name] for name in ("prompt_eval_count", "eval_count") if name in payload})
+    return [candidate for candidate in found if isinstance(candidate, dict)]
+
+
+def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = True) -> dict[str, Any] | None:
+    """Return `raw` in OpenAI's shape: its three counts, details, ``cost`` in USD, and every other field as it is.
+
+    Idempotent. None if it says nothing: all zero is how relays spell "unknown" (CLIProxyAPI#2179).
+
+    :param exclusive: the input count leaves cached and written tokens out, as Anthropic's does.
+    :param fold: what the total counts beyond input and output is reasoning, billed as output (Gemini).
+    """
+    counts = _counts(raw, exclusive=exclusive, fold=fold)
+    if not (counts.input or counts.output or counts.total):
+        return None
+    tidy: dict[str, Any] = {
+        "prompt_tokens": counts.input,
+        "completion_tokens": counts.output,
+        "total_tokens": counts.input + counts.output,
+    }
+    details = _details(raw, _INPUT_DETAILS)
+    _put(details, "cached_tokens", counts.cached)
+    _put(details, "cache_write_tokens", counts.written)
+    if details:
+        tidy["prompt_tokens_details"] = details
+    details = _details(raw, _OUTPUT_DETAILS)
+    _put(details, "reasoning_tokens", counts.reasoning)
+    if details:
+        tidy["completion_tokens_details"] = details
+    tidy.update((name, value) for name, value in raw.items() if name not in _RENAMED)
+    _tidy_cost(tidy)
+    return tidy
+
+
+class _Counts(msgspec.Struct):
+    input: int
+    output: int
+    total: int
+    cached: int | None
+    written: int | None
+    reasoning: int | None
+
+
+def _counts(raw: Mapping[str, Any], *, exclusive: bool, fold: bool) -> _Counts:
+    ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
+    counts = _Counts(
+        _first(raw, _INPUT) or 0,
+        _first(raw, _OUTPUT) or 0,
+        _first(raw, _TOTAL) or 0,
+        _either(_first(ins, _CACHED), _first(raw, _CACHED)),
+        _either(_first(ins, _WRITTEN), _first(raw, _WRITTEN)),
+        _either(_first(outs, _REASONING), _first(raw, _REASONING)),
+    )
+    _repair_input(counts, exclusive=exclusive)
+    _repair_output(counts, fold=fold)
+    return counts
+
+
+def _repair_input(counts: _Counts, *, exclusive: bool) -> None:
+    """Make the input count include the cache buckets; where vendors disagree the total decides (U17, U18)."""
+    buckets = (counts.cached or 0) + (counts.written or 0)
+    if not counts.input and counts.total > counts.output:
+        counts.input = counts.total - counts.output
+    elif exclusive or (buckets and (counts.input < buckets or counts.total == counts.input + buckets + counts.output)):
+        if counts.total == counts.input + counts.output:
+            counts.total += buckets
+        counts.input += buckets
+
+
+def _repair_output(counts: _Counts, *, fold: bool) -> None:
+    """Fold reasoning that is billed, and in the total, but left out of the output count (U13 xAI, U14 Gemini)."""
+    missing = counts.total - counts.input - counts.output
+    if missing <= 0 or not counts.input:
+        return
+    if counts.reasoning == missing or (fold and not counts.reasoning):
+        counts.output += missing
+        counts.reasoning = missing
+
+
+def _details(raw: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    for name in names:
+        value = raw.get(name)
+        if isinstance(value, dict):
+            return dict(value)
+    return {}
+
+
+def _put(details: dict[str, Any], name: str, count: int | None) -> None:
+    if count is not None:
+        details[name] = count
+
+
+def _either(one: int | None, other: int | None) -> int | None:
+    # A zero in the details beside a count outside of them is a default, not a report.
+    return one or other or (0 if one is not None or other is not None else None)
+
+
+def _first(raw: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        count = _count(raw.get(name))
+        if count is not None:
+            return count
+    return None
+
+
+def _count(value: Any) -> int | None:
+    """Read a count; some relays write them as strings or floats (litellm core_helpers coerces them too)."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float, str)):
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            return None
+        if number.is_finite() and 0 <= number <= _MOST:
+            return int(number)
+    return None
+
+
+def _tidy_cost(tidy: dict[str, Any]) -> None:
+    """Bring the vendor's cost under ``cost``, a number of USD; what was there goes to ``cost_details``."""
+    cost = tidy.get("cost")
+    details = tidy.get("cost_details")
+    if isinstance(cost, dict):  # Perplexity; its request fee dwarfs the tokens
+        del tidy["cost"]
+        tidy["cost_details"] = {**(details if isinstance(details, dict) else {}), **cost}
+        cost = cost.get("total_cost")
+    elif cost is None and _nano(tidy.get("cost_in_usd_ticks")) is not None:  # xAI: 10^10 ticks are one USD
+        cost = Decimal(str(tidy["cost_in_usd_ticks"])) / 10**10
+    elif cost is None:
+        cost = tidy.get("estimated_cost")  # DeepInfra
+    elif tidy.get("is_byok") is True and isinstance(details, dict) and "fee" not in details:
+        # OpenRouter with the user's own key: `cost` is only its fee. `fee` marks that the sum was made.
+        upstream = details.get("upstream_inference_cost")
+        if _nano(cost) is not None and _nano(upstream) is not None:
+            tidy["cost_details"] = {**details, "fee": cost}
+            cost = Decimal(str(cost)) + Decimal(str(upstream))
+    if _nano(cost) is None:
+        tidy.pop("cost", None)
+    else:
+        tidy["cost"] = _usd(cost)
+
+
+def _usd(cost: Any) -> float | int:
+    if isinstance(cost, (int, float)):
+        return cost
+    return float(cost)
+
+
+def _nano(cost: Any) -> int | None:
+    """Convert USD, however written, to nano-USD; None if it is no amount."""
+    if cost is None or isinstance(cost, bool) or not isinstance(cost, (int, float, str, Decimal)):
+        return None
+    try:
+        amount = Decimal(str(cost))
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or amount < 0 or amount > _MOST // _NANO:
+        return None
+    return int((amount * _NANO).to_integral_value())
+
+
+def usage_of(tidy: Mapping[str, Any]) -> Usage:
+    """Return the :class:`Usage` of a mapping in OpenAI's shape."""
+    ins, outs = _details(tidy, _INPUT_DETAILS), _details(tidy, _OUTPUT_DETAILS)
+    return Usage(
+        input_tokens=_count(tidy.get("prompt_tokens")) or 0,
+        cached_input_tokens=_count(ins.get("cached_tokens")) or 0,
+        cache_write_tokens=_count(ins.get("cache_write_tokens")) or 0,
+        output_tokens=_count(tidy.get("completion_tokens")) or 0,
+        reasoning_tokens=_count(outs.get("reasoning_tokens")) or 0,
+        cost=_nano(tidy.get("cost")),
+    )
+
+
+def merge_usage(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the usage known after `new`: the last one wins, nothing is summed, nothing erases (DIALECTS 4)."""
+    if old is None or new is None:
+        return new or old
+    if all(old[name] == new[name] for name in ("prompt_tokens", "completion_tokens")):
+        return {**old, **new}
+    return new
+
+
+def openai_usage(usage: Usage) -> dict[str, Any]:
+    """Return `usage` as OpenAI writes it, with ``cost`` in USD if it is known."""
+    ins: dict[str, Any] = {"cached_tokens": usage.cached_input_tokens}
+    if usage.cache_write_tokens:
+        ins["cache_write_tokens"] = usage.cache_write_tokens
+    answer: dict[str, Any] = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": ins,
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+    if usage.cost is not None:
+        answer["cost"] = float(Decimal(usage.cost) / _NANO)
+    return answer

@@ -1,0 +1,142 @@
+"""Bodies: any bytes become events."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize.bodies import IDLE, Lost, events_of, unzip
+from sseproxy.core.sse import FLUSH, Event
+
+ONE, TWO = b'{"a":1}', b'{"a":2}'
+
+
+def read(*pieces: bytes, **options: int) -> list[Event]:
+    return [event for event in events_of(pieces, **options) if event not in (FLUSH, IDLE)]  # type: ignore[arg-type]
+
+
+def datas(*pieces: bytes) -> list[bytes]:
+    return [event.data for event in read(*pieces)]
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (b"data: " + ONE + b"\n\ndata: " + TWO + b"\n\n", [ONE, TWO]),
+        (ONE + b"\n" + TWO + b"\n", [ONE, TWO]),
+        (ONE + b"\r\n" + TWO, [ONE, TWO]),
+        (ONE, [ONE]),
+        (b"\n\n  " + ONE + b"\n", [ONE]),
+        (b'{\n "a": 1\n}\n', [b'{\n "a": 1\n}\n']),
+        (b"[" + ONE + b"\n,\n" + TWO + b"]", [b"[" + ONE + b"\n,\n" + TWO + b"]"]),
+        (b"[DONE]\n\n", [b"[DONE]"]),
+        (b"\xef\xbb\xbfdata: " + ONE + b"\n\n", [ONE]),
+        (b"data: " + ONE, [ONE]),
+        (b": only\n\n: comments\n\n", []),
+        (b"", []),
+        (b"\n \n", []),
+    ],
+)
+def test_the_kind_of_body_is_seen_from_its_bytes(body: bytes, events: list[bytes]) -> None:
+    assert datas(body) == events
+    for cut in range(len(body)):
+        assert datas(body[:cut], body[cut:]) == events
+    assert datas(gzip.compress(body)) == events
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"  \n<!DOCTYPE html><p>data: x\n\n", b"Internal Server Error", b"\xff\xfe"]
+)
+def test_what_is_no_answer_is_one_error(body: bytes) -> None:
+    for pieces in ([body], [body[:1], body[1:]]):
+        (event,) = read(*pieces)
+        assert event.error is not None and event.error.type == "upstream_invalid_response"
+
+
+def test_events_come_as_soon_as_their_bytes() -> None:
+    events = events_of(iter([b"data: " + ONE + b"\n\n", b"data: " + TWO + b"\n\n"]))
+    assert [next(events).data for _ in range(2)] == [ONE, b""]
+
+
+def test_json_lines_come_as_soon_as_their_bytes() -> None:
+    def pieces() -> Iterator[bytes]:
+        yield ONE + b"\n"
+        pytest.fail("asked for more before the first line was out")
+
+    assert next(events_of(pieces())).data == ONE
+
+
+def test_an_empty_piece_is_an_idle_tick_and_half_an_event_is_not() -> None:
+    events = list(events_of([b"da", b"", b"ta: 1"]))
+    assert [event is IDLE for event in events[:4]] == [False, True, False, False]
+    assert events[0] is events[2] is events[3] is FLUSH
+
+
+def test_a_broken_last_block_is_lost() -> None:
+    (event,) = read(b'data: {"a":')
+    assert isinstance(event, Lost) and event.error is not None and event.error.type == "upstream_truncated"
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamFailure("reset", code="c"), ConnectionResetError(), EOFError(), zlib.error()]
+)
+def test_a_failing_body_ends_in_one_event_after_what_came(error: Exception) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"data: " + ONE + b"\n\ndata: " + TWO
+        raise error
+
+    first, second, last = (event for event in events_of(pieces()) if event is not FLUSH)
+    assert (first.data, second.data) == (ONE, TWO)
+    assert isinstance(last, Lost) and last.error is not None
+
+
+def test_other_exceptions_are_not_swallowed() -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b""
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        list(events_of(pieces()))
+
+
+def test_events_documents_and_refusals_are_bounded() -> None:
+    (ok, event) = read(b"data: 1\n\ndata: " + b"x" * 100, limit=50)
+    assert ok.data == b"1"
+    assert event.error is not None and event.error.code == "event_too_large"
+    (event,) = read(b'{"a":"', *[b"x" * 10] * 100, body_limit=50)
+    assert event.error is not None
+    (event,) = read(*[b"x" * 100_000] * 100, status=500)
+    assert event.error is not None and event.error.status == 500
+
+
+def test_a_refusal_is_one_error_whatever_it_is_made_of() -> None:
+    (event,) = read(b'{"error":{"message":"m"}}', status=429)
+    assert event.error is not None and (event.error.status, event.error.message) == (429, "m")
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(b"a" * 99), zlib.compress(b"a" * 99), gzip.compress(b"a") * 99])
+def test_compressed_bytes_are_undone_at_every_cut(packed: bytes) -> None:
+    for cut in range(len(packed)):
+        assert b"".join(unzip([packed[:cut], packed[cut:]])) == b"a" * 99
+    assert b"".join(unzip(bytes([byte]) for byte in packed)) == b"a" * 99
+
+
+@pytest.mark.parametrize("body", [b"", b"x", b"\x1f", b"xyz", b"\x1fabc", b"x-id: 1\n\n"])
+def test_other_bytes_pass(body: bytes) -> None:
+    assert b"".join(unzip([body])) == body
+    assert b"".join(unzip([body[:1], body[1:]])) == body
+
+
+def test_a_bomb_comes_out_in_small_pieces() -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    assert max(len(piece) for piece in unzip([bomb])) <= 64 * 1024
+
+
+def test_broken_gzip_ends_in_an_error() -> None:
+    packed = bytearray(gzip.compress(b"data: 1\n\n" * 1000))
+    packed[30] ^= 255
+    assert read(bytes(packed))[-1].error is not None

@@ -1,0 +1,145 @@
+"""The end: finishes, usage, [DONE]; or one error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from sseproxy.core.chunk import Chunk, error_event
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize.end import conclude
+from sseproxy.core.normalize.envelope import Identity
+from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.usage import Usage
+from tests.core.normalize.making import END, assert_passes_flush_at_once, chunk, through
+
+
+def identity() -> Identity:
+    return Identity("chat", "m", make_id=lambda: "i", now=lambda: 1)
+
+
+def end(*events: Event, choices: int = 1, text: bool = False) -> list[str]:
+    """What comes out, a word for each event."""
+    out = through(partial(conclude, identity=identity(), choices=choices, text=text), *events)
+    return [word(event) for event in out]
+
+
+def word(event: Event) -> str:
+    if event.error is not None:
+        return f"error {event.error.type}"
+    if not isinstance(event, Chunk):
+        return event.data.decode()
+    if not event.body["choices"]:
+        return "usage"
+    choice = event.body["choices"][0]
+    return str(choice["finish_reason"] or choice["delta"].get("content") or "chunk")
+
+
+def usage(tokens: int = 1) -> Chunk:
+    return Chunk(body={"choices": [], "usage": {}}, usage=Usage(tokens))
+
+
+def lost() -> Event:
+    return Lost(b"{}", read=True, error=UpstreamFailure("gone", type="upstream_truncated"))
+
+
+TEXT = [chunk({"content": "a"}), chunk({"content": "b"})]
+STOP = chunk({}, "stop")
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([*TEXT, STOP, usage(), END], "a b stop usage [DONE]"),
+        ([*TEXT, STOP, END], "a b stop [DONE]"),
+        ([*TEXT, STOP, usage()], "a b stop usage [DONE]"),
+        ([usage(), *TEXT, STOP, END], "a b stop usage [DONE]"),
+        ([*TEXT, STOP, END, usage()], "a b stop usage [DONE]"),
+        ([*TEXT, STOP, usage(), usage(), END, END], "a b stop usage [DONE]"),
+        ([*TEXT, STOP, STOP, END], "a b stop [DONE]"),
+        ([TEXT[0], STOP, TEXT[1], END], "a b stop [DONE]"),
+        ([*TEXT, STOP, END, chunk({"content": "late"})], "a b stop [DONE]"),
+        ([*TEXT, END], "a b stop [DONE]"),
+        ([chunk({"tool_calls": []}), END], "chunk tool_calls [DONE]"),
+        ([STOP], "stop [DONE]"),
+        ([chunk({}, "stop"), chunk({"tool_calls": []}), END], "chunk tool_calls [DONE]"),
+        (TEXT, "a b error upstream_truncated"),
+        ([], "error upstream_truncated"),
+        ([END], "error upstream_invalid_stream"),
+        ([usage(), END], "error upstream_invalid_stream"),
+        ([TEXT[0], error_event(UpstreamFailure("x", type="t")), TEXT[1], END], "a error t"),
+        ([*TEXT, STOP, END, error_event(UpstreamFailure("x", type="t"))], "a b error t"),
+        ([*TEXT, lost()], "a b error upstream_truncated"),
+        ([*TEXT, STOP, lost()], "a b stop [DONE]"),
+        ([*TEXT, END, lost()], "a b stop [DONE]"),
+    ],
+)  # fmt: skip
+def test_the_order_at_the_end(events: list[Event], words: str) -> None:
+    assert " ".join(end(*events)) == words
+
+
+@pytest.mark.parametrize(
+    ("before", "ticks"),
+    [([STOP, usage()], 1), ([STOP], 2), ([STOP, usage(), END], 1), ([END], 1), ([STOP, END], 1)],
+)
+def test_a_connection_held_open_is_left_after_few_ticks(before: list[Event], ticks: int) -> None:
+    asked = 0
+
+    def source() -> Iterator[Event]:
+        nonlocal asked
+        yield from [*TEXT, *before]
+        while True:
+            asked += 1
+            yield IDLE
+
+    assert [event.data for event in conclude(source(), identity())][-1] == DONE
+    assert asked == ticks
+
+
+def test_silence_before_the_finish_ends_nothing() -> None:
+    assert end(TEXT[0], *[IDLE] * 100, TEXT[1], STOP, END) == ["a", "b", "stop", "[DONE]"]
+
+
+def test_one_of_two_choices_finished_is_not_the_end() -> None:
+    other = [chunk({"content": "c"}, index=1), chunk({}, "length", index=1)]
+    assert end(TEXT[0], STOP, usage(), IDLE, IDLE, IDLE, *other, choices=2)[:2] == ["a", "c"]
+    assert end(TEXT[0], other[0], STOP, choices=2) == ["a", "c", "error upstream_truncated"]
+
+
+def test_chatter_after_the_end_mark_is_bounded() -> None:
+    def source() -> Iterator[Event]:
+        yield from [*TEXT, END]
+        while True:
+            yield FLUSH
+
+    events = [event for event in conclude(source(), identity()) if event is not FLUSH]
+    assert events[-1].data == DONE
+
+
+def test_a_failing_connection_says_how_it_failed() -> None:
+    timeout = Lost(b"{}", read=True, error=UpstreamFailure("silent", status=504, type="upstream_timeout"))
+    assert end(TEXT[0], timeout) == ["a", "error upstream_timeout"]
+    assert end(timeout) == ["error upstream_timeout"]
+
+
+def test_an_error_says_what_usage_was_known() -> None:
+    out = through(partial(conclude, identity=identity()), TEXT[0], usage(7), lost())
+    assert out[-1].usage == Usage(7)
+
+
+def test_a_made_finish_has_the_streams_envelope() -> None:
+    (_, made, _) = through(partial(conclude, identity=identity()), TEXT[0], END)
+    assert isinstance(made, Chunk)
+    assert made.body["id"] == "chatcmpl-i"
+    (_, legacy, _) = through(partial(conclude, identity=identity(), text=True), TEXT[0], END)
+    assert isinstance(legacy, Chunk)
+    choice: dict[str, Any] = legacy.body["choices"][0]
+    assert choice == {"text": "", "index": 0, "logprobs": None, "finish_reason": "stop"}
+
+
+def test_flush_passes_at_once() -> None:
+    assert_passes_flush_at_once(partial(conclude, identity=identity()))

@@ -1,0 +1,109 @@
+"""Errors in every spelling become one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.normalize.failures import failure_in, failure_of, lift_failures
+from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, through
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "type", "code", "status"),
+    [
+        ({"error": {"message": "m", "type": "t", "code": 503}}, "m", "t", 503, 503),
+        ({"error": {"message": "m", "code": "429"}}, "m", "upstream_error", "429", 429),
+        ({"error": {"message": "m", "code": 50002}}, "m", "upstream_error", 50002, 502),
+        ({"error": {"message": "m", "status": 401}}, "m", "upstream_error", None, 401),
+        ({"error": "m"}, "m", "upstream_error", None, 502),
+        ({"error": True}, 'true', "upstream_error", None, 502),
+        ({"error": {"detail": "m"}}, "m", "upstream_error", None, 502),
+        ({"error": {"code": 1}}, '{"code":1}', "upstream_error", 1, 502),
+        ({"error": {"message": {"why": "m"}}}, '{"why":"m"}', "upstream_error", None, 502),
+        ({"error": {"message": ""}, "message": "m"}, "m", "upstream_error", None, 502),
+        ({"object": "error", "message": "m", "type": "T", "code": 404}, "m", "T", 404, 404),
+        ({"object": "error", "message": {"detail": ["m"]}}, '{"detail":["m"]}', "upstream_error", None, 502),
+        ({"type": "error", "message": "m", "code": "c"}, "m", "upstream_error", "c", 502),
+        ({"detail": "m"}, "m", "upstream_error", None, 502),
+        ({"detail": [{"msg": "m"}], "object": "error"}, '[{"msg":"m"}]', "upstream_error", None, 502),
+        ({"success": False, "errors": [{"message": "m", "code": 7}]}, "m", "upstream_error", 7, 502),
+        ({"choices": [{"finish_reason": "error", "error": {"detail": "m"}}]}, "m", "upstream_error", None, 502),
+        ({"choices": [{"error": "m"}]}, "m", "upstream_error", None, 502),
+        ({"choices": [], "error": {"message": "m"}}, "m", "upstream_error", None, 502),
+    ],
+)  # fmt: skip
+def test_an_error_is_read_in_every_spelling(
+    body: dict[str, Any], message: str, type: str, code: Any, status: int
+) -> None:
+    failure = failure_in(body)
+    assert failure is not None
+    assert (failure.message, failure.type, failure.code, failure.status) == (message, type, code, status)
+
+
+def test_a_finish_reason_of_error_is_an_error_without_an_object() -> None:
+    failure = failure_in({"choices": [{"delta": {}, "finish_reason": "error"}]})
+    assert failure is not None and failure.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"choices": [{"delta": {"content": "x"}}]},
+        {"choices": [], "error": None},
+        {"choices": [{"delta": {}, "error": None}]},
+        {"message": {"role": "assistant"}, "done": False},
+        {"response": "x", "done": True, "message": "not an error"},
+        {"choices": [{}], "message": "kept"},
+    ],
+)
+def test_what_is_no_error_is_none(body: dict[str, Any]) -> None:
+    assert failure_in(body) is None
+
+
+def test_text_beside_an_error_comes_first() -> None:
+    event = chunk({"content": "x"}, "error", error={"message": "m"})
+    text, error = through(lift_failures, event)
+    assert bodies([text]) == [{"choices": [{"index": 0, "delta": {"content": "x"}}]}]
+    assert error.error is not None
+    assert json.loads(error.data)["error"] == {"message": "m", "type": "upstream_error", "param": None, "code": None}
+
+
+def test_an_error_without_text_leaves_no_chunk() -> None:
+    (event,) = through(lift_failures, chunk({"content": ""}, "error"))
+    assert event.error is not None
+
+
+def test_other_chunks_and_flush_pass() -> None:
+    event = chunk({"content": "x"})
+    assert through(lift_failures, event) == [event]
+    assert_passes_flush_at_once(lift_failures)
+
+
+def test_the_event_type_makes_a_flat_error() -> None:
+    (event,) = through(lift_failures, Chunk(type="error", body={"message": "m", "code": 401}))
+    assert event.error is not None and event.error.status == 401
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (429, b'{"error":{"message":"slow down"}}', "slow down"),
+        (400, b'[{"error":{"message":"m","code":500}}]', "m"),
+        (401, b'data: {"error":{"message":"m"}}\n\n', "m"),
+        (422, b'{"message":"m"}', "m"),
+        (503, b"try later", "try later"),
+        (502, b"<html>Bad Gateway</html>", "The upstream answered 502 without an error message."),
+        (500, b"", "The upstream answered 500 without an error message."),
+        (500, b"{}", "The upstream answered 500 without an error message."),
+        (404, b'{"broken', '{"broken'),
+        (500, b"\xff", "\ufffd"),
+    ],
+)
+def test_a_refusal_keeps_its_status_and_says_why(status: int, body: bytes, message: str) -> None:
+    failure = failure_of(status, body)
+    assert (failure.status, failure.message) == (status, message)

@@ -1,0 +1,90 @@
+"""Foreign shapes become chunks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.normalize.foreign import adopt_foreign, adopt_whole
+from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, through
+
+
+def adopt(body: dict[str, Any]) -> dict[str, Any]:
+    (adopted,) = bodies(through(adopt_foreign, Chunk(body=body)))
+    return adopted
+
+
+def test_a_whole_answer_becomes_a_chunk_of_its_messages() -> None:
+    message = {"role": "assistant", "content": "x"}
+    adopted = adopt({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": {}})
+    assert adopted["choices"] == [{"index": 0, "delta": message, "finish_reason": "stop"}]
+    assert adopted["usage"] == {}
+
+
+def test_a_whole_answer_is_finished_even_if_it_does_not_say_so() -> None:
+    choice = {"message": {"content": "x"}, "finish_reason": None}
+    assert adopt({"object": "chat.completion", "choices": [choice]})["choices"][0]["finish_reason"] == "stop"
+    assert adopt({"object": "chat.completion.chunk", "choices": [choice]})["choices"][0]["finish_reason"] is None
+
+
+def test_a_message_beside_a_delta_is_a_repetition() -> None:
+    choice = {"delta": {"content": "x"}, "message": {"content": "all of it"}}
+    assert adopt({"choices": [choice]})["choices"][0]["delta"] == {"content": "x"}
+
+
+def test_ollama_chat_lines_become_chunks() -> None:
+    adopted = adopt({
+        "model": "m", "created_at": "2026-01-02T03:04:05.123456789Z", "done": True, "done_reason": "length",
+        "message": {"role": "assistant", "content": "x", "thinking": "hm"}, "eval_count": 2, "total_duration": 9,
+    })  # fmt: skip
+    assert adopted == {
+        "model": "m",
+        "eval_count": 2,
+        "total_duration": 9,
+        "created": 1767323045,
+        "choices": [
+            {
+                "index": 0,
+                "delta": {"role": "assistant", "content": "x", "reasoning_content": "hm"},
+                "finish_reason": "length",
+            }
+        ],
+    }
+
+
+def test_ollama_generate_lines_become_chunks() -> None:
+    adopted = adopt({"response": "x", "done": False})
+    assert adopted["choices"] == [{"index": 0, "delta": {"content": "x"}, "finish_reason": None}]
+
+
+@pytest.mark.parametrize("created", [None, 5, "yesterday", "9999999-01-01", ""])
+def test_a_time_nobody_can_read_is_left_out(created: Any) -> None:
+    assert "created" not in adopt({"response": "x", "done": False, "created_at": created})
+
+
+@pytest.mark.parametrize(
+    ("choices", "adopted"),
+    [
+        ({"delta": {}}, [{"delta": {}}]),
+        ("x", []),
+        (7, []),
+        ([None, {"index": 1}], [{"index": 1, "delta": {}}]),
+        ([{"delta": None, "message": {"content": "x"}}], [{"delta": {"content": "x"}}]),
+    ],
+)
+def test_choices_become_a_list_of_objects(choices: Any, adopted: Any) -> None:
+    assert adopt({"choices": choices})["choices"] == adopted
+
+
+def test_ordinary_chunks_and_other_protocols_pass() -> None:
+    event = chunk({"content": "x"})
+    assert through(adopt_foreign, event) == [event] and event.steady
+    assert adopt({"type": "message_start"}) == {"type": "message_start"}
+    assert_passes_flush_at_once(adopt_foreign)
+
+
+def test_whole_ollama_answers_get_a_message() -> None:
+    answer = adopt_whole({"message": {"content": "x"}, "done": True})
+    assert answer["choices"] == [{"index": 0, "finish_reason": "stop", "message": {"content": "x"}}]

@@ -1,0 +1,101 @@
+"""Framing repair: what is no JSON object is put right, dropped or an error."""
+
+from __future__ import annotations
+
+import pytest
+
+from sseproxy.core.chunk import Chunk, Shapes
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize.framing import repair_framing
+from sseproxy.core.sse import DONE, FLUSH, Event
+from tests.core.normalize.making import assert_passes_flush_at_once, bodies
+
+
+def repair(*events: Event | bytes) -> list[Event]:
+    raw = [Event(event) if isinstance(event, bytes) else event for event in events]
+    return list(repair_framing(iter(raw), Shapes()))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b" ", b"null", b"[]", b"7", b'"alive"', b": keepalive", b"2024-04-07 20:20:50.554328", b"{}"]
+)
+def test_heartbeats_are_dropped(data: bytes) -> None:
+    assert repair(data) == []
+
+
+@pytest.mark.parametrize("data", [b"[DONE]", b" [DONE] ", b'"[DONE]"', b"data: [DONE]"])
+def test_the_end_mark_is_found(data: bytes) -> None:
+    assert [event.data for event in repair(data)] == [DONE]
+
+
+def test_ping_events_are_dropped_unless_the_protocol_has_them() -> None:
+    ping = Event(b'{"type":"ping"}', type="ping")
+    assert repair(ping) == []
+    assert [event.type for event in repair_framing(iter([ping]), Shapes(), pings=True)] == ["ping"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a":1}\n{"a":2}',
+        b'{"a":1}{"a":2}',
+        b'{"a":1} data: {"a":2}',
+        b'[{"a":1},{"a":2}]',
+        b'data: {"a":1}\ndata: {"a":2}',
+        b'{"a":1},{"a":2}',
+    ],
+)
+def test_chunks_that_share_an_event_are_told_apart(data: bytes) -> None:
+    assert bodies(repair(data)) == [{"a": 1}, {"a": 2}]
+
+
+def test_an_object_over_several_lines_is_one() -> None:
+    assert bodies(repair(b'{\n"a": 1\n}')) == [{"a": 1}]
+
+
+def test_an_end_mark_glued_to_a_chunk_still_ends() -> None:
+    assert [event.data for event in repair(b'{"a":1}\n[DONE]')][1:] == [DONE]
+
+
+def test_broken_json_is_an_error_for_it_may_have_been_text() -> None:
+    (event,) = repair(b'{"choices":[{"delta":{"content":"x"}')
+    assert event.error is not None and event.error.type == "upstream_invalid_stream"
+
+
+def test_an_error_amid_broken_json_is_believed() -> None:
+    assert bodies(repair(b'{"id":"ch\n{"error":{"message":"lost"}}')) == [{"error": {"message": "lost"}}]
+
+
+def test_a_good_line_amid_broken_json_is_not_enough() -> None:
+    (event,) = repair(b'{"id":"ch\n{"choices":[]}')
+    assert event.error is not None
+
+
+def test_an_error_event_in_plain_text_is_an_error() -> None:
+    (event,) = repair(Event(b"out of memory", type="error"))
+    assert event.error is not None and event.error.message == "out of memory"
+
+
+@pytest.mark.parametrize("data", [b'{"a":"\\ud83d"}', b'{"a":NaN}', b'{"a":"\t"}', b'{"a":1e400}'])
+def test_json_as_servers_write_it_is_read(data: bytes) -> None:
+    assert len(bodies(repair(data))) == 1
+
+
+def test_nesting_without_end_is_an_error_not_a_crash() -> None:
+    (event,) = repair(b'{"a":' * 100_000)
+    assert event.error is not None
+
+
+def test_errors_that_are_known_already_pass_in_canonical_form() -> None:
+    (event,) = repair(Event(b"whatever", error=UpstreamFailure("lost"), read=True))
+    assert event.data.startswith(b'{"error":{"message":"lost"')
+
+
+def test_flush_passes_at_once() -> None:
+    assert repair(FLUSH)[0] is FLUSH
+    assert_passes_flush_at_once(lambda events: repair_framing(events, Shapes()))
+
+
+def test_data_comes_out_as_chunks() -> None:
+    (event,) = repair(b'{"a":1}')
+    assert type(event) is Chunk and event.data == b'{"a":1}'

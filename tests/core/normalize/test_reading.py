@@ -1,0 +1,90 @@
+"""Reading for the meter, without a change."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sseproxy.core.normalize import annotate
+from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.usage import Usage
+
+
+def read(api: str, *bodies: dict[str, Any]) -> list[Event]:
+    return list(annotate(iter([Event(json.dumps(body).encode()) for body in bodies]), api=api))
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "content", "hidden", "finish"),
+    [
+        ("chat", {"choices": [{"delta": {"content": "a", "refusal": "b"}}]}, "a", "b", None),
+        ("chat", {"choices": [{"delta": {}, "finish_reason": "stop"}]}, "", "", "stop"),
+        ("chat", {"choices": [{"delta": {"content": [1]}}, None]}, "", "", None),
+        ("completions", {"choices": [{"text": "a", "finish_reason": "length"}]}, "a", "", "length"),
+        ("responses", {"type": "response.output_text.delta", "delta": "a"}, "a", "", None),
+        ("responses", {"type": "response.refusal.delta", "delta": "a"}, "", "a", None),
+        ("responses", {"type": "response.reasoning_summary_text.delta", "delta": "a"}, "", "a", None),
+        ("responses", {"type": "response.function_call_arguments.delta", "delta": "a"}, "", "a", None),
+        ("responses", {"type": "response.output_item.added", "item": {"name": "f"}}, "", "f", None),
+        ("responses", {"type": "response.completed", "response": {}}, "", "", "stop"),
+        (
+            "responses",
+            {"type": "response.incomplete", "response": {"incomplete_details": {"reason": "content_filter"}}},
+            "",
+            "",
+            "content_filter",
+        ),
+        ("messages", {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "a"}}, "a", "", None),
+        ("messages", {"type": "content_block_delta", "delta": {"thinking": "a"}}, "", "a", None),
+        ("messages", {"type": "content_block_delta", "delta": {"partial_json": "a"}}, "", "a", None),
+        ("messages", {"type": "content_block_start", "content_block": {"name": "f"}}, "", "f", None),
+        ("messages", {"type": "content_block_start", "content_block": {"type": "text", "text": "a"}}, "a", "", None),
+        ("messages", {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}, "", "", "length"),
+        ("messages", {"type": 7, "delta": 5, "content_block": 5, "message": 5, "usage": 5}, "", "", None),
+        ("responses", {"type": [], "delta": 5, "response": 5, "item": 5}, "", "", None),
+    ],
+)  # fmt: skip
+def test_what_an_event_adds(api: str, body: dict[str, Any], content: str, hidden: str, finish: str | None) -> None:
+    (event,) = read(api, body)
+    assert (event.content, event.hidden, event.finish, event.read) == (content, hidden, finish, True)
+    assert json.loads(event.data) == body
+
+
+def test_a_call_finishes_a_response_with_tool_calls() -> None:
+    item = {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}}
+    assert read("responses", item, {"type": "response.completed", "response": {}})[-1].finish == "tool_calls"
+
+
+def test_anthropic_usage_is_told_in_two_halves() -> None:
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 3}}}
+    delta = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7, "input_tokens": None}}
+    assert [event.usage for event in read("messages", start, delta)] == [Usage(8, 3), Usage(8, 3, 0, 7)]
+
+
+def test_a_later_null_does_not_erase_usage() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 2}
+    events = read("chat", {"choices": [], "usage": usage}, {"choices": [], "usage": None})
+    assert [event.usage for event in events] == [Usage(5, 0, 0, 2), None]
+
+
+@pytest.mark.parametrize(
+    ("api", "body"),
+    [
+        ("chat", {"error": {"message": "m"}}),
+        ("messages", {"type": "error", "error": {"message": "m"}}),
+        ("responses", {"type": "response.failed", "response": {"error": {"message": "m"}}}),
+    ],
+)
+def test_errors_are_seen(api: str, body: dict[str, Any]) -> None:
+    (event,) = read(api, body)
+    assert event.error is not None and event.error.message == "m"
+
+
+def test_what_is_read_already_or_no_json_stays_as_it_is() -> None:
+    known = Event(b'{"choices":[{"delta":{"content":"a"}}]}', read=True, content="b")
+    events = list(annotate(iter([known, FLUSH, Event(DONE), Event(b'{"broken'), Event(b"{[]}")]), api="chat"))
+    assert events[0] is known and known.content == "b"
+    assert events[1] is FLUSH
+    assert all(event.read and not event.content for event in events[2:])

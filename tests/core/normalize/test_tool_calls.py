@@ -1,0 +1,170 @@
+"""Tool calls: numbered from 0, named once, arguments as strings."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+from typing import Any
+
+import pytest
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.normalize.tool_calls import tidy_calls, tidy_tool_calls
+from tests.core.normalize.making import END, assert_passes_flush_at_once, chunk, deltas, through
+
+
+def call(
+    index: Any = None, id: Any = None, name: Any = None, arguments: Any = None, type: str | None = None, **extras: Any
+) -> dict[str, Any]:
+    entry = {"index": index, "id": id, "type": type, "function": {"name": name, "arguments": arguments}, **extras}
+    return {field: value for field, value in entry.items() if value is not None}
+
+
+def tidy(*groups: list[dict[str, Any]], finish: str | None = None) -> list[dict[str, Any]]:
+    """All entries that come out."""
+    ids = (str(number) for number in itertools.count())
+    events = [chunk({"tool_calls": group}) for group in groups]
+    out = through(partial(tidy_calls, make_id=lambda: next(ids)), *events, chunk({}, finish), END)
+    return [entry for delta in deltas(out) for entry in delta.get("tool_calls", [])]
+
+
+def gathered(entries: list[dict[str, Any]]) -> list[tuple[int, str, str, str]]:
+    """What a client puts together: index, id, name, arguments."""
+    calls: dict[int, list[str]] = {}
+    for entry in entries:
+        function = entry.get("function", {})
+        if entry["index"] not in calls:
+            calls[entry["index"]] = [entry["id"], "", ""]
+            assert entry["type"] == "function"
+        else:
+            assert "id" not in entry and "type" not in entry
+        calls[entry["index"]][1] += function.get("name", "")
+        calls[entry["index"]][2] += function.get("arguments", "")
+    return [(index, *parts) for index, parts in calls.items()]  # type: ignore[misc]
+
+
+A, B = (0, "a", "f", '{"x":1}'), (1, "b", "g", "{}")
+
+SAME = {
+    "as OpenAI sends it": [[call(0, "a", "f", "", "function")], [call(0, arguments='{"x":')], [call(0, arguments="1}")],
+                           [call(1, "b", "g", "{}", "function")]],
+    "no index": [[call(None, "a", "f", '{"x":1}')], [call(None, "b", "g", "{}")]],
+    "no index in one chunk": [[call(None, "a", "f", '{"x":1}'), call(None, "b", "g", "{}")]],
+    "no index, pieces": [[call(None, "a", "f", "")], [call(arguments='{"x":')], [call(arguments="1}")],
+                         [call(None, "b", "g", "{}")]],
+    "index always 0": [[call(0, "a", "f", "")], [call(0, arguments='{"x":1}')], [call(0, "b", "g", "")],
+                       [call(0, arguments="{}")]],
+    "index from 1": [[call(1, "a", "f", '{"x":1}')], [call(2, "b", "g", "{}")]],
+    "index as string": [[call("0", "a", "f", '{"x":1}')], [call("1", "b", "g", "{}")]],
+    "id and name on every delta": [[call(0, "a", "f", "")], [call(0, "a", "f", '{"x":')], [call(0, "a", "f", "1}")],
+                                   [call(1, "b", "g", "{}")]],
+    "interleaved": [[call(0, "a", "f", ""), call(1, "b", "g", "")],
+                    [call(1, arguments="{}"), call(0, arguments='{"x":1}')]],
+    "arguments as object": [[call(0, "a", "f", {"x": 1})], [call(1, "b", "g", {})]],
+    "name after id": [[call(0, "a")], [call(0, name="f")], [call(0, arguments='{"x":1}')], [call(1, "b", "g", "{}")]],
+    "name in pieces": [[call(0, "a", "f", "")], [call(0, name="")], [call(0, arguments='{"x":1}')],
+                       [call(1, "b", "g", "{}")]],
+    "empty deltas": [[call(0, "a", "f", '{"x":1}')], [call(0, arguments="")], [call(0)], [call(1, "b", "g", "{}")],
+                     [call(1, arguments="")]],
+    "flattened": [[{"index": 0, "id": "a", "name": "f", "arguments": '{"x":1}'}],
+                  [{"index": 1, "id": "b", "name": "g", "arguments": "{}"}]],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("groups", SAME.values(), ids=SAME.keys())
+def test_two_calls_come_out_the_same(groups: list[list[dict[str, Any]]]) -> None:
+    assert gathered(tidy(*groups)) == [A, B]
+
+
+def test_calls_without_ids_get_one_each() -> None:
+    entries = tidy([call(0, None, "f", "{")], [call(0, arguments="}")], [call(1, "", "f", "{}")])
+    assert gathered(entries) == [(0, "call_0", "f", "{}"), (1, "call_1", "f", "{}")]
+
+
+def test_without_id_and_index_complete_arguments_end_a_call() -> None:
+    groups = [[call(None, None, "f", '{"a":"}"}')], [call(None, None, "f", '{"a":"')], [call(None, None, "f", '\\""}')]]
+    assert gathered(tidy(*groups)) == [(0, "call_0", "f", '{"a":"}"}'), (1, "call_1", "f", '{"a":"\\""}')]
+
+
+def test_another_name_at_the_same_index_without_an_id_is_another_call() -> None:
+    assert gathered(tidy([call(0, None, "f", "{}")], [call(0, None, "g", "{}")]))[1][2] == "g"
+
+
+def test_an_id_used_twice_for_different_calls_is_made_unique() -> None:
+    entries = tidy([call(0, "same", "f", "{}")], [call(1, "same", "g", "{}")])
+    assert gathered(entries) == [(0, "same", "f", "{}"), (1, "call_0", "g", "{}")]
+
+
+def test_an_id_that_comes_late_changes_nothing() -> None:
+    entries = tidy([call(0, None, "f", "{")], [call(0, "late", None, "}")])
+    assert gathered(entries) == [(0, "call_0", "f", "{}")]
+
+
+def test_what_cannot_be_told_apart_is_passed_on() -> None:
+    groups = [[call(0, "a", "f", "")], [call(0, arguments='{"x":1}')], [call(0, arguments='{"x":2}')]]
+    assert gathered(tidy(*groups)) == [(0, "a", "f", '{"x":1}{"x":2}')]
+
+
+def test_fields_nobody_knows_are_kept() -> None:
+    signature = {"google": {"thought_signature": "s"}}
+    (first, second) = tidy([call(None, "a", "f", "{}", extra_content=signature)], [call(0, "a", extra_content=1)])
+    assert first["extra_content"] == signature
+    assert second == {"index": 0, "extra_content": 1}
+
+
+def test_a_call_that_never_gets_a_name_is_not_lost() -> None:
+    assert tidy([call(0, "a")]) == [
+        {"index": 0, "id": "a", "type": "function", "function": {"name": "", "arguments": ""}}
+    ]
+    assert tidy([call(0, "a")], finish="tool_calls") == tidy([call(0, "a")])
+
+
+def test_a_call_does_not_wait_for_its_name_behind_the_next_one() -> None:
+    entries = tidy([call(0, "a"), call(1, "b", "g", "{}")])
+    assert gathered(entries) == [(0, "a", "", ""), (1, "b", "g", "{}")]
+
+
+def test_each_choice_counts_for_itself() -> None:
+    events = [
+        chunk({"tool_calls": [call(0, "a", "f", "{}")]}),
+        chunk({"tool_calls": [call(0, "b", "g", "{}")]}, index=1),
+    ]
+    out = through(tidy_calls, *events)
+    assert deltas(out, 1)[0]["tool_calls"][0]["index"] == 0
+
+
+def test_custom_tools_are_numbered() -> None:
+    entries = tidy(
+        [{"id": "a", "type": "custom", "custom": {"name": "run", "input": ""}}], [{"custom": {"input": "ls"}}]
+    )
+    assert entries == [
+        {"index": 0, "id": "a", "type": "custom", "custom": {"name": "run", "input": ""}},
+        {"index": 0, "custom": {"input": "ls"}},
+    ]
+
+
+@pytest.mark.parametrize("entry", [None, "x", [], 7])
+def test_what_is_no_call_is_dropped(entry: Any) -> None:
+    assert tidy([entry]) == []
+
+
+def test_pieces_of_arguments_are_steady_and_openings_are_not() -> None:
+    events: list[Chunk] = [
+        chunk({"tool_calls": [call(0, "a", "f", "")]}),
+        chunk({"tool_calls": [call(0, arguments="{}")]}),
+        chunk({"tool_calls": [call(None, arguments="{}")]}),
+    ]
+    through(tidy_calls, *events)
+    assert [event.steady for event in events] == [False, True, False]
+
+
+def test_calls_of_a_whole_answer_have_no_index() -> None:
+    calls = tidy_tool_calls([call(3, None, "f", {"a": 1}), None, call(0, "b", "g", None)], make_id=lambda: "x")
+    assert calls == [
+        {"id": "call_x", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}},
+    ]
+
+
+def test_flush_passes_at_once() -> None:
+    assert_passes_flush_at_once(tidy_calls)

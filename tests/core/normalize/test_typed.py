@@ -1,0 +1,126 @@
+"""Typed streams pass through, repaired, and end for certain."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sseproxy.core.chat import Api
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize import events_of, normalize
+from sseproxy.core.sse import FLUSH, Event
+
+COMPLETED = {"type": "response.completed", "response": {"status": "completed", "output": []}}
+STOP = {"type": "message_stop"}
+
+
+def block(body: dict[str, Any] | str, type: str = "") -> bytes:
+    data = body if isinstance(body, str) else json.dumps(body)
+    return (f"event: {type}\n" if type else "").encode() + f"data: {data}\n\n".encode()
+
+
+def run(api: Api, *blocks: bytes) -> list[Event]:
+    return [event for event in normalize(events_of([b"".join(blocks)]), api=api) if event is not FLUSH]
+
+
+def test_events_keep_their_own_bytes() -> None:
+    raw = '{"type": "response.created",  "response": {"x": 1.50}}'
+    first, last = run("responses", block(raw, "response.created"), block(COMPLETED))
+    assert first.data.decode() == raw
+    assert last.type == "response.completed"
+
+
+@pytest.mark.parametrize(("line", "own"), [("", "a.b"), ("other", "a.b"), ("a.b", ""), ("a.b", None)])
+def test_line_and_json_agree_on_the_type(line: str, own: Any) -> None:
+    body = {"x": 1} if own is None else {"type": own, "x": 1}
+    first = run("responses", block(body, line), block(COMPLETED))[0]
+    assert first.type == "a.b" == json.loads(first.data)["type"]
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed", "cancelled"])
+def test_nothing_follows_a_terminal_event(kind: str) -> None:
+    terminal = block({"type": f"response.{kind}", "response": {}})
+    events = run("responses", terminal, block({"type": "response.late"}), block("[DONE]"))
+    assert [event.type for event in events] == [f"response.{kind}"]
+
+
+def test_pings_pass_in_messages_and_the_end_mark_does_not() -> None:
+    events = run("messages", block({"type": "ping"}, "ping"), block("[DONE]"), block(STOP))
+    assert [event.type for event in events] == ["ping", "message_stop"]
+
+
+@pytest.mark.parametrize(
+    ("api", "body", "message"),
+    [
+        ("responses", {"type": "error", "code": "c", "message": "m"}, "m"),
+        ("responses", {"error": {"message": "m", "code": "c"}}, "m"),
+        ("responses", {"type": "response.failed", "response": {"error": {"code": "c", "message": "m"}}}, "m"),
+        ("responses", {"type": "response.failed", "response": {}}, "The upstream's response failed."),
+        ("messages", {"type": "error", "error": {"type": "overloaded_error", "message": "m"}}, "m"),
+        ("messages", {"type": "error", "error": "m"}, "m"),
+        ("messages", {"detail": "m"}, "m"),
+    ],
+)
+def test_every_error_is_one_an_sdk_raises_on(api: Api, body: dict[str, Any], message: str) -> None:
+    (event,) = run(api, block(body))
+    assert event.error is not None and event.error.message == message
+    assert json.loads(event.data)["error"]["message"] == message
+
+
+@pytest.mark.parametrize("api", ["responses", "messages"])
+def test_a_stream_that_breaks_off_ends_in_an_error_event(api: Api) -> None:
+    first, last = run(api, block({"type": "something"}))
+    assert (first.type, last.type) == ("something", "error")
+    assert last.error is not None and last.error.type == "upstream_truncated"
+    assert json.loads(last.data)["type"] == "error"
+
+
+@pytest.mark.parametrize("api", ["responses", "messages"])
+def test_a_failing_connection_ends_in_an_error_event(api: Api) -> None:
+    raw = [Event(b'{"type":"x"}'), Event(error=UpstreamFailure("gone"), read=True)]
+    assert [event.type for event in normalize(iter(raw), api=api)] == ["x", "error"]
+
+
+@pytest.mark.parametrize("body", [b"", b"data: [DONE]\n\n", b'data: {"choices":[]}\n\n', b"<html>"])
+def test_what_is_no_event_of_the_api_is_never_an_empty_success(body: bytes) -> None:
+    (event,) = run("responses", body)
+    assert event.type == "error" and event.error is not None
+
+
+def test_errors_say_what_usage_was_known() -> None:
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}
+    last = run("messages", block(start))[-1]
+    assert last.usage is not None and last.usage.input_tokens == 9
+
+
+def test_traps_for_naive_readers_are_escaped() -> None:
+    (event, _) = run("messages", block('{"type":"x","t":"data: \u2028"}'), block(STOP))
+    assert event.data == rb'{"type":"x","t":"data:\u0020\u2028"}'
+
+
+def test_a_repeated_whole_message_is_dropped_and_a_lone_one_replayed() -> None:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": "x"}]}
+    assert [event.type for event in run("messages", block({"type": "y"}), block(message), block(STOP))] == [
+        "y", "message_stop",
+    ]  # fmt: skip
+    events = run("messages", json.dumps(message).encode())
+    assert [event.type for event in events] == [
+        "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
+        "message_stop",
+    ]  # fmt: skip
+    assert "".join(event.content for event in events) == "x"
+
+
+def test_events_flow_one_by_one() -> None:
+    asked = 0
+
+    def source() -> Any:
+        nonlocal asked
+        for kind in ("a", "b", "message_stop"):
+            asked += 1
+            yield Event(b'{"type":"%s"}' % kind.encode())
+
+    events = normalize(source(), api="messages")
+    assert [(next(events).type, asked) for _ in range(3)] == [("a", 1), ("b", 2), ("message_stop", 3)]

@@ -1,0 +1,167 @@
+"""Usage from wherever vendors put it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sseproxy.core.usage import Usage, find_usage, merge_usage, openai_usage, read_usage, tidy_usage, usage_of
+
+PLAIN = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"usage": PLAIN},
+        {"x_groq": {"usage": PLAIN}},
+        {"choices": [{"usage": PLAIN}]},
+        {"choices": [{}, {"usage": PLAIN}]},
+        {"response": {"usage": PLAIN}},
+        {"usage": None, "x_groq": {"usage": PLAIN}},
+        {"usage": {"prompt_tokens": 0, "completion_tokens": 0}, "choices": [{"usage": PLAIN}]},
+        {"timings": {"prompt_n": 5, "predicted_n": 2, "prompt_ms": 0.5}},
+        {"done": True, "prompt_eval_count": 5, "eval_count": 2},
+        {"usage": {"input_tokens": 5, "output_tokens": 2}},
+        {"usage": {"prompt_tokens": "5", "completion_tokens": 2.0, "total_tokens": "7"}},
+        {"usage": {"promptTokens": 5, "completionTokens": 2}},
+        {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}},
+        {"usage": {"completion_tokens": 2, "total_tokens": 7}},
+    ],
+)
+def test_the_same_usage_is_found_in_every_place(payload: dict[str, Any]) -> None:
+    assert read_usage(payload) == Usage(input_tokens=5, output_tokens=2)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"usage": None},
+        {"usage": []},
+        {"usage": {}},
+        {"usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}},
+        {"usage": {"prompt_tokens": True, "completion_tokens": None}},
+        {"usage": {"prompt_tokens": -3, "completion_tokens": "many"}},
+        {"usage": {"prompt_tokens": 1e300, "completion_tokens": float("nan")}},
+        {"choices": [{"usage": None}, None]},
+    ],
+)
+def test_what_says_nothing_is_not_reported(payload: dict[str, Any]) -> None:
+    assert read_usage(payload) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        ({**PLAIN, "prompt_tokens_details": {"cached_tokens": 3}}, Usage(5, 3, 0, 2)),
+        ({**PLAIN, "prompt_cache_hit_tokens": 3, "prompt_cache_miss_tokens": 2}, Usage(5, 3, 0, 2)),
+        ({**PLAIN, "prompt_tokens_details": {"cached_tokens": 0}, "cache_read_input_tokens": 3}, Usage(5, 3, 0, 2)),
+        ({**PLAIN, "prompt_tokens_details": {"cache_write_tokens": 4}}, Usage(5, 0, 4, 2)),
+        ({**PLAIN, "completion_tokens_details": {"reasoning_tokens": 1}}, Usage(5, 0, 0, 2, 1)),
+        ({"prompt_tokens": 5, "completion_tokens": 2, "cache_read_input_tokens": 9}, Usage(14, 9, 0, 2)),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 19, "cache_read_input_tokens": 8},
+            Usage(17, 8, 0, 2),
+        ),
+    ],
+)
+def test_cached_written_and_reasoning_tokens_are_subsets(raw: dict[str, Any], usage: Usage) -> None:
+    assert read_usage({"usage": raw}) == usage
+
+
+def test_reasoning_left_out_is_folded_only_where_the_total_proves_it() -> None:
+    details = {"completion_tokens_details": {"reasoning_tokens": 10}}
+    assert read_usage({"usage": {**PLAIN, **details, "total_tokens": 17}}) == Usage(5, 0, 0, 12, 10)
+    assert read_usage({"usage": {**PLAIN, **details}}) == Usage(5, 0, 0, 2, 10)
+    assert read_usage({"usage": {**PLAIN, **details, "total_tokens": 20}}) == Usage(5, 0, 0, 2, 10)
+
+
+def test_a_total_that_counts_more_is_output_unless_switched_off() -> None:
+    raw = {**PLAIN, "total_tokens": 20}
+    assert read_usage({"usage": raw}) == Usage(5, 0, 0, 15, 13)
+    found = tidy_usage(raw, fold=False)
+    assert found is not None and usage_of(found) == Usage(5, 0, 0, 2)
+
+
+def test_anthropic_counts_are_exclusive_and_added() -> None:
+    found = tidy_usage(
+        {"input_tokens": 5, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 2, "output_tokens": 2},
+        exclusive=True,
+    )
+    assert found is not None and usage_of(found) == Usage(10, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "nano"),
+    [
+        ({"cost": 0.00095}, 950_000),
+        ({"cost": 7.5e-07}, 750),
+        ({"cost": "0.0000001"}, 100),
+        ({"cost": 0}, 0),
+        ({"cost_in_usd_ticks": 1_721_250}, 172_125),
+        ({"cost": {"request_cost": 0.005, "total_cost": 0.005007}}, 5_007_000),
+        ({"estimated_cost": 1.5e-06}, 1_500),
+        ({"cost": 5e-05, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.00095}}, 1_000_000),
+        ({"cost": 5e-05, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.00095}}, 50_000),
+        ({"cost": None}, None),
+        ({"cost": -1}, None),
+        ({"cost": True}, None),
+        ({"cost": "free"}, None),
+        ({"cost": {"total": 1}}, None),
+        ({"cost": float("inf")}, None),
+    ],
+)
+def test_the_vendors_cost_is_nano_usd_without_a_float_in_between(fields: dict[str, Any], nano: int | None) -> None:
+    usage = read_usage({"usage": {**PLAIN, **fields}})
+    assert usage is not None and usage.cost == nano
+
+
+def test_a_cost_beside_the_usage_is_taken() -> None:
+    assert read_usage({"usage": PLAIN, "cost": "0.001"}) == Usage(5, 0, 0, 2, 0, 1_000_000)
+
+
+def test_fields_nobody_knows_are_kept() -> None:
+    found = find_usage({"usage": {**PLAIN, "num_sources_used": 4, "prompt_tokens_details": {"audio_tokens": 1}}})
+    assert found is not None
+    assert found["num_sources_used"] == 4
+    assert found["prompt_tokens_details"] == {"audio_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        PLAIN,
+        {"input_tokens": 5, "output_tokens": 2},
+        {"prompt_tokens": 5, "completion_tokens": 2, "cache_read_input_tokens": 9},
+        {**PLAIN, "total_tokens": 99},
+        {**PLAIN, "cost": 1e-6, "is_byok": True, "cost_details": {"upstream_inference_cost": 1e-3}},
+        {**PLAIN, "cost": {"total_cost": 1e-3}},
+        {**PLAIN, "cost_in_usd_ticks": 5},
+    ],
+)
+def test_tidying_twice_is_tidying_once(raw: dict[str, Any]) -> None:
+    once = tidy_usage(raw)
+    assert once is not None and tidy_usage(once) == once
+
+
+def test_the_last_usage_wins_and_nothing_erases() -> None:
+    first, last = tidy_usage({"prompt_tokens": 5, "completion_tokens": 1}), tidy_usage(PLAIN)
+    assert merge_usage(first, last) == last
+    assert merge_usage(last, None) == last
+    assert merge_usage(None, None) is None
+
+
+def test_a_repeated_usage_keeps_what_only_the_first_one_said() -> None:
+    first = tidy_usage({**PLAIN, "cost": 0.5})
+    assert merge_usage(first, tidy_usage(PLAIN)) == first
+
+
+def test_openai_usage_reads_back_as_itself() -> None:
+    usage = Usage(10, 4, 1, 6, 2, 1_234_567)
+    written = openai_usage(usage)
+    assert written["total_tokens"] == 16
+    assert written["cost"] == 0.001234567
+    assert read_usage({"usage": written}) == usage
+    assert "cost" not in openai_usage(Usage(1))
