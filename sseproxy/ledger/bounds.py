@@ -1,0 +1,27 @@
+"""What every database takes: amounts that can be added up, and names that fit into an index. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+#: No bill is larger (9 million USD): sums of hostile figures stay within the 64 bits that databases add up in.
+_LARGEST: Final = 2**53
+#: Names are parts of index entries, which PostgreSQL bounds to 2,700 bytes.
+_LONGEST_NAME: Final = 255
+
+
+def bounded_amount(amount: int) -> int:
+    """The amount, or the nearest that is no nonsense."""
+    return min(max(amount, 0), _LARGEST)
+
+
+def bounded_name(text: str) -> str:
+    """A name that every database takes: unchanged, unless it is very long or holds what is no text."""
+    if text.isascii() and len(text) <= _LONGEST_NAME and "\0" not in text:
+        return text
+    data = text.replace("\0", "\ufffd").encode(errors="replace")
+    if len(data) <= _LONGEST_NAME:
+        return data.decode()
+    # The hash keeps apart what begins alike.
+    return data[:200].decode(errors="ignore") + "~" + hashlib.sha256(data).hexdigest()[:32]

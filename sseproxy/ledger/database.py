@@ -1,0 +1,262 @@
+"""The connection to the books' database: SQLite or PostgreSQL, migrated on demand, safe across forks. Knows no charge.
+
+On SQLite a process has one writing connection behind a lock: writers of one process queue up cheaply, those of several
+processes meet in ``BEGIN IMMEDIATE`` (https://sqlite.org/lang_transaction.html). Readers never wait (WAL).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from .engine import is_in_memory, new_engine, sane_url
+from .protocol import LedgerUnavailable
+from .schema import REVISION
+from .statements import Statements
+
+#: Any number that nobody else uses for pg_advisory_xact_lock: only one process migrates at a time.
+_MIGRATION_LOCK = 7_377_682
+#: A fork waits at most this long for running queries.
+_FORK_SECONDS = 5.0
+
+
+class Database:
+    """Engines, connections and transactions.
+
+    :param url: ``sqlite:///usage.db``, ``sqlite:////var/lib/usage.db``, ``sqlite://`` (in memory, for this
+        process only) or ``postgresql://user:password@host/name``.
+    :raises ValueError: the URL is none of these.
+    :raises RuntimeError: the driver is not installed; says what to install.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = sane_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.in_memory = is_in_memory(self.url)
+        self._start()
+        _open_databases.add(self)
+
+    def _start(self) -> None:
+        """Everything that a forked child needs anew: connections and locks do not survive a fork."""
+        self._lock = threading.RLock()
+        self._readers = 0
+        self._readers_left = threading.Condition()
+        self._writer: Any = None
+        self.engine = new_engine(self.url)
+        self.statements = Statements(self.engine.dialect)
+        driver: Any = self.engine.dialect.loaded_dbapi
+        self._errors: type[Exception] = driver.Error
+        self.integrity_error: type[Exception] = driver.IntegrityError
+
+    @contextmanager
+    def write(self) -> Iterator[Any]:
+        """A DBAPI cursor in a transaction of its own, which is committed at the end and rolled back on any exception.
+
+        :raises LedgerUnavailable: for every error of the database, except the driver's ``integrity_error``.
+        """
+        try:
+            with self._sqlite_transaction() if self.is_sqlite else self._pooled_transaction() as cursor:
+                yield cursor
+        except self.integrity_error:
+            raise
+        except (self._errors, SQLAlchemyError) as error:
+            raise LedgerUnavailable() from error
+
+    @contextmanager
+    def _sqlite_transaction(self) -> Iterator[Any]:
+        with self._lock:
+            if self._writer is None:
+                self._writer = self.engine.raw_connection()
+            cursor = self._writer.dbapi_connection.cursor()
+            # IMMEDIATE: a transaction that reads first and then writes could fail at the write instead of waiting.
+            cursor.execute("BEGIN IMMEDIATE")
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                # SQLite rolls back by itself on some errors (disk full); a second ROLLBACK is an error.
+                if self._writer.dbapi_connection.in_transaction:
+                    cursor.execute("ROLLBACK")
+                raise
+            finally:
+                cursor.close()
+
+    @contextmanager
+    def _pooled_transaction(self) -> Iterator[Any]:
+        connection = self.engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            try:
+                yield cursor
+                connection.commit()
+            finally:
+                cursor.close()
+        except BaseException:
+            try:
+                connection.rollback()
+            except self._errors:
+                connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """As :meth:`write`, for what is done so rarely that SQLAlchemy may do it."""
+        try:
+            with (
+                self._lock,
+                self.engine.connect().execution_options(sseproxy_writes=True) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        except SQLAlchemyError as error:
+            raise LedgerUnavailable() from error
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A SQLAlchemy connection for queries.
+
+        :raises LedgerUnavailable: for every error of the database.
+        """
+        try:
+            with self._reading(), self.engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise LedgerUnavailable() from error
+
+    @contextmanager
+    def look_up(self) -> Iterator[Any]:
+        """A DBAPI cursor for one cheap query.
+
+        :raises LedgerUnavailable: for every error of the database.
+        """
+        try:
+            with self._reading():
+                connection = self.engine.raw_connection()
+                try:
+                    yield connection.cursor()
+                finally:
+                    connection.close()
+        except (self._errors, SQLAlchemyError) as error:
+            raise LedgerUnavailable() from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        with self._readers_left:
+            self._readers += 1
+        try:
+            # In memory there is one connection only, the writer's.
+            with self._lock if self.in_memory else nullcontext():
+                yield
+        finally:
+            with self._readers_left:
+                self._readers -= 1
+                self._readers_left.notify_all()
+
+    def migrate(self) -> None:
+        """Bring the tables to this version; create them if there are none. Several processes may call it at once.
+
+        :raises LedgerUnavailable: the database cannot be reached or was made by a newer version.
+        """
+        try:
+            if self.is_sqlite and not self.in_memory:
+                Path(self.url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
+            with self.engine.connect() as connection:
+                if _revision_of(connection) == REVISION:
+                    return
+            with self.change() as connection:
+                if not self.is_sqlite:
+                    connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+                _run_migrations(connection)
+        except (SQLAlchemyError, OSError) as error:
+            raise LedgerUnavailable(f"The ledger {self.url!r} cannot be opened: {_reason(error)}") from error
+
+    def close(self) -> None:
+        """Close all connections; the next call opens them again."""
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+            self.engine.dispose()
+
+    def before_fork(self) -> None:
+        """Close everything. SQLite forbids to carry a connection over a fork (https://sqlite.org/howtocorrupt.html,
+        2.6), and a child that closes an inherited PostgreSQL connection ends its parent's session.
+        """
+        self._lock.acquire()
+        deadline = time.monotonic() + _FORK_SECONDS
+        with self._readers_left:
+            self._readers_left.wait_for(lambda: self._readers == 0, timeout=max(0.0, deadline - time.monotonic()))
+        if not self.in_memory:
+            self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the other threads go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start anew. Whoever held a lock in the parent is not here to release it.
+
+        Books in memory are copied with the process; their connection holds no file and no lock, and is kept.
+        """
+        engine = self.engine
+        self._start()
+        if self.in_memory:
+            self.engine = engine
+
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    for database in list(_open_databases):
+        database.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for database in list(_open_databases):
+        database.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_open_databases):
+        database.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+def _revision_of(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _run_migrations(connection: Connection) -> None:
+    """Load Alembic (0.2 s), which is needed only where something is to be done."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    script = Config()
+    script.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    script.attributes["connection"] = connection
+    try:
+        command.upgrade(script, "head")
+    except CommandError as error:
+        raise LedgerUnavailable(f"The ledger was made by another version of sseproxy: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error.orig if isinstance(error, DBAPIError) else error).strip()

@@ -1,0 +1,87 @@
+"""How to connect: which databases and drivers there are, and what each connection is told first. Knows no table."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.pool import StaticPool
+
+#: How long a writer waits for the writers of other processes before the ledger counts as unavailable.
+BUSY_SECONDS: Final = 5.0
+
+
+def sane_url(url: str) -> URL:
+    """The URL with the driver that we support.
+
+    :raises ValueError: it is no URL of SQLite or PostgreSQL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ValueError(f"not a database URL: {url!r}; expected sqlite:///FILE or postgresql://HOST/NAME") from None
+    backend = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite")
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    raise ValueError(f"the ledger cannot live in {backend!r}; expected sqlite:///FILE or postgresql://HOST/NAME")
+
+
+def is_in_memory(url: URL) -> bool:
+    """Whether the books are gone with the process."""
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
+def new_engine(url: URL) -> Engine:
+    """An engine for a URL of :func:`sane_url`; connects to nothing yet.
+
+    :raises RuntimeError: the driver is not installed; says what to install.
+    """
+    if url.get_backend_name() == "postgresql":
+        return _create_postgresql(url)
+    if is_in_memory(url):
+        engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False})
+    else:
+        engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": BUSY_SECONDS})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _create_postgresql(url: URL) -> Engine:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise RuntimeError(
+            "A ledger in PostgreSQL needs the driver psycopg: pip install 'sseproxy[postgres]'"
+        ) from error
+    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": int(BUSY_SECONDS)}
+    return create_engine(
+        url, pool_pre_ping=True, pool_size=16, max_overflow=0, pool_timeout=BUSY_SECONDS, connect_args=arguments
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # Python's sqlite3 must not open transactions of its own accord: see the SQLAlchemy documentation of pysqlite.
+    connection.isolation_level = None
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except connection.OperationalError:
+            # Two processes that create the file at once: the change of mode does not wait as other statements do.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    # What is committed is in the operating system's hands and survives any death of this process; only a power cut can
+    # take the last moments, and it never damages the file. FULL would cost an fsync a commit, twice a request.
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("sseproxy_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,300 @@
+"""A ledger that goes on while its database is away: what ends meanwhile is written to a file and booked later.
+
+Nothing is booked twice, since the ledger itself ends each charge once. Nothing is lost with the process: a line is on
+the disk before anybody is told. How lines become bookings is said in :mod:`sseproxy.ledger.journal_entries`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Final
+
+from sseproxy.core.usage import Usage
+from sseproxy.ledger.database import Database
+from sseproxy.ledger.journal_entries import Ended, Noted, Replay, Reserved, bounded_charge, bounded_result, encode
+from sseproxy.ledger.journal_file import JournalFile
+from sseproxy.ledger.ledger import SQLLedger
+from sseproxy.ledger.protocol import (
+    Balance,
+    Budget,
+    Charge,
+    Checkpoint,
+    GroupBy,
+    Key,
+    Ledger,
+    LedgerUnavailable,
+    Period,
+    Settlement,
+)
+
+log = logging.getLogger("sseproxy.accounting")
+
+#: After a failure the ledger is left alone for so long: a database that does not even refuse costs seconds a question.
+_PAUSE: Final = 1.0
+#: Reservations of which the ledger did not say whether it booked them. More than can be under way at a time.
+_MOST_DOUBTFUL: Final = 10_000
+_NOTHING: Final = Settlement("refused", "none", Usage(), 0, 0, 503, None, 0)
+
+
+def open_journaled(url: str, journal: str | os.PathLike[str], *, serve: bool = False) -> JournalingLedger:
+    """Open the books as :func:`~sseproxy.ledger.ledger.open_ledger` does, and first bring in what a journal holds.
+
+    The other way round, charges that a dead process had settled in its journal would be taken for unfinished.
+
+    :raises LedgerUnavailable: the database cannot be opened; not with ``serve``.
+    """
+    books = SQLLedger(Database(url))
+    ledger = JournalingLedger(books, journal, serve, prepare=books.database.migrate)
+    try:
+        books.database.migrate()
+        ledger.recover()
+    except LedgerUnavailable as error:
+        if not serve:
+            raise
+        log.error("starting without the ledger, with the journal alone: %s", error.message)
+    return ledger
+
+
+class JournalingLedger:
+    """A :class:`~sseproxy.ledger.protocol.Ledger` around another one.
+
+    :ivar ledger: the other one.
+    :param path: the journal; one for each ledger. All processes of a machine share it.
+    :param serve: let requests in while the ledger is away, and journal their reservations. Budgets cannot be checked
+        then.
+    :param prepare: called before a journal is replayed, e.g. to migrate a database that was away at the start.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        path: str | os.PathLike[str],
+        serve: bool = False,
+        *,
+        prepare: Callable[[], object] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ledger = ledger
+        self._file = JournalFile(path)
+        self._serve = serve
+        self._prepare = prepare
+        self._clock = clock
+        self._away = False
+        self._retry_at = 0.0
+        # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
+        self._only_here: set[str] = set()
+        self._doubtful: list[str] = []
+        self._unwritten: list[bytes] = []
+        self._noted: dict[str, int] = {}
+
+    def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
+        """Book a pending charge; see :meth:`Ledger.reserve`. With ``serve`` in the journal, if need be."""
+        if self._serve and self._is_away():
+            return self._reserve_here(charge)
+        try:
+            self.ledger.reserve(charge, budget)
+            self._retry_at = 0.0
+        except LedgerUnavailable as error:
+            self._went_away(error)
+            if not self._serve:
+                # It may have been booked and only the answer lost; then nobody else would ever end it.
+                if len(self._doubtful) < _MOST_DOUBTFUL:
+                    self._doubtful.append(charge.id)
+                raise
+            self._reserve_here(charge)
+
+    def _reserve_here(self, charge: Charge) -> None:
+        try:
+            self._file.append(encode(Reserved(self._file.owner(), bounded_charge(charge))))
+        except OSError as error:
+            log.error("the ledger is away, and the journal %s cannot be written: %s", self._file.path, error)
+            raise LedgerUnavailable() from error
+        self._only_here.add(charge.id)
+
+    def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
+        """Hold back more for a pending charge; see :meth:`Ledger.extend`.
+
+        With ``serve``, while the ledger is away or does not know the charge yet: nothing is held back, nothing refused.
+        """
+        if self._serve and (charge_id in self._only_here or self._is_away()):
+            return True
+        try:
+            return self.ledger.extend(charge_id, more, budget)
+        except LedgerUnavailable as error:
+            self._went_away(error)
+            if not self._serve:
+                raise
+            return True
+
+    def settle(self, charge_id: str, settlement: Settlement) -> bool:
+        """Turn a pending charge into a settled one; see :meth:`Ledger.settle`. ``True`` also if it was journalled."""
+        return self._end(charge_id, settlement, False)
+
+    def release(self, charge_id: str, settlement: Settlement) -> bool:
+        """Give a pending charge back; see :meth:`Ledger.release`. ``True`` also if it was journalled."""
+        return self._end(charge_id, settlement, True)
+
+    def _end(self, charge_id: str, settlement: Settlement, released: bool) -> bool:
+        if charge_id not in self._only_here and not self._is_away():
+            try:
+                return (self.ledger.release if released else self.ledger.settle)(charge_id, settlement)
+            except LedgerUnavailable as error:
+                self._went_away(error)
+        line = encode(Ended(charge_id, bounded_result(settlement), released))
+        try:
+            self._file.append(line)
+        except OSError as error:
+            # Bounded by the requests under way: without a journal, none are let in.
+            self._unwritten.append(line)
+            log.error("the journal %s cannot be written; a settlement waits in memory: %s", self._file.path, error)
+        self._only_here.discard(charge_id)
+        return True
+
+    def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
+        """Write down what is known of running charges; see :meth:`Ledger.checkpoint`. Replays first."""
+        self.replay()
+        if not self._is_away():
+            try:
+                self.ledger.checkpoint({each: running[each] for each in running if each not in self._only_here})
+                self._noted.clear()
+                return
+            except LedgerUnavailable as error:
+                self._went_away(error)
+        self._note_here(running)
+
+    def _note_here(self, running: Mapping[str, Checkpoint]) -> None:
+        sizes = {each: known.usage.input_tokens + known.usage.output_tokens for each, known in running.items()}
+        changed = [each for each, size in sizes.items() if self._noted.get(each) != size]
+        try:
+            if changed:
+                # Not synced: checkpoints come again and again, and are meant for killed processes, not for power cuts.
+                self._file.append(*(encode(Noted(each, bounded_result(running[each]))) for each in changed), sync=False)
+        except OSError as error:
+            raise LedgerUnavailable() from error
+        self._noted = sizes
+
+    def replay(self) -> int:
+        """Bring what stands in the journal into the ledger, if that answers. Costs next to nothing with nothing to do.
+
+        :returns: how many charges were ended by this very call.
+        """
+        return self._replay()[0]
+
+    def _replay(self) -> tuple[int, bool]:
+        """How many, and whether nothing is left that could be brought in."""
+        if not (self._away or self._doubtful or self._unwritten or self._file.has_lines()):
+            return 0, True
+        try:
+            if self._prepare is not None:
+                self._prepare()
+            self.ledger.ping()
+            self._rewrite()
+            self._release_doubtful()
+            brought = self._bring_in() if self._file.has_lines() else (0, True)
+            self._came_back()
+            return brought
+        except LedgerUnavailable as error:
+            self._went_away(error)
+        except OSError as error:
+            log.error("the journal %s cannot be read or written: %s", self._file.path, error)
+        return 0, False
+
+    def _bring_in(self) -> tuple[int, bool]:
+        with self._file.alone() as alone:
+            if not alone:
+                return 0, False
+            replay = Replay(self._file, self.ledger, self._only_here.discard)
+            try:
+                replay.run()
+            finally:
+                if replay.applied:
+                    log.warning("%d charges were booked from the journal %s", replay.applied, self._file.path)
+            return replay.applied, True
+
+    def _rewrite(self) -> None:
+        while self._unwritten:
+            self._file.append(self._unwritten[0])
+            self._unwritten.pop(0)
+
+    def _release_doubtful(self) -> None:
+        while self._doubtful:
+            self.ledger.release(self._doubtful[-1], _NOTHING)
+            self._doubtful.pop()
+
+    def recover(self) -> int:
+        """Expire what dead processes left pending, after what they had journalled; see :meth:`Ledger.recover`."""
+        _, complete = self._replay()
+        return self.ledger.recover() if complete else 0
+
+    def expire(self, charge_id: str) -> bool:
+        """Book a pending charge whose process died; see :meth:`Ledger.expire`."""
+        return self.ledger.expire(charge_id)
+
+    def find_key(self, secret_hash: str) -> Key | None:
+        """The key with this hash; see :meth:`Ledger.find_key`.
+
+        :raises LedgerUnavailable: nobody knows now, which is no reason to say that there is none.
+        """
+        if self._serve and self._is_away():
+            raise LedgerUnavailable()
+        try:
+            return self.ledger.find_key(secret_hash)
+        except LedgerUnavailable as error:
+            self._went_away(error)
+            raise
+
+    def ping(self) -> None:
+        """Return if requests can be let in: the ledger answers, or with ``serve`` the journal can be written."""
+        try:
+            self.ledger.ping()
+        except LedgerUnavailable:
+            if not self._serve:
+                raise
+            try:
+                self._file.check()
+            except OSError as error:
+                raise LedgerUnavailable() from error
+
+    def close(self) -> None:
+        """Bring in what can be, and let go of everything. What is left is the next start's."""
+        if not self._is_away():
+            self.replay()
+        with suppress(OSError):
+            self._file.let_go()
+        self.ledger.close()
+
+    def balance(self, user: str, per: Period, at: datetime) -> Balance:
+        """As the ledger knows it: without what stands in the journal."""
+        return self.ledger.balance(user, per, at)
+
+    def usage(
+        self,
+        by: GroupBy = "user",
+        *,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Sequence[Mapping[str, Any]]:
+        """As the ledger knows it: without what stands in the journal."""
+        return self.ledger.usage(by, user=user, since=since, until=until)
+
+    def _is_away(self) -> bool:
+        return self._away and self._clock() < self._retry_at
+
+    def _went_away(self, error: LedgerUnavailable) -> None:
+        self._retry_at = self._clock() + _PAUSE
+        if not self._away:
+            self._away = True
+            how = "requests are served without checking budgets" if self._serve else "requests are refused"
+            log.error("the ledger is away; %s, what ends goes to %s: %s", how, self._file.path, error.message)
+
+    def _came_back(self) -> None:
+        if self._away:
+            self._away = False
+            log.warning("the ledger answers again")

@@ -1,0 +1,153 @@
+"""Which process holds a pending charge, and whether it still lives. Reads /proc; books nothing.
+
+Wall clocks are not asked: they jump, and differ between machines. A process of the same machine is looked up;
+of another machine it is known only whether its beat still grows.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import delete, exists, select, union
+
+from .database import Database
+from .protocol import LedgerUnavailable
+from .schema import charges, is_pending, owners
+
+_PROC: Final = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process as the ledger remembers it.
+
+    :param place: where its id means something (machine, boot, container, and who may see it); empty if that cannot be
+        told.
+    :param life: its id and the moment it began, so that a later process with the same id is another one.
+    """
+
+    place: str
+    life: str
+
+    @classmethod
+    def current(cls) -> Process:
+        """The process that asks."""
+        return cls(_place(), _life_of(os.getpid()) or str(os.getpid()))
+
+    def is_gone(self) -> bool:
+        """Whether the process has ended, as far as can be seen from here."""
+        return self.is_near() and _life_of(int(self.life.partition("/")[0])) != self.life
+
+    def is_near(self) -> bool:
+        """Whether it would run on this very machine, where it could be seen."""
+        return self.place != "" and self.place == _place()
+
+
+class Lease:
+    """This process's hold on its pending charges, and what it knows of other processes' holds.
+
+    :param seconds: a process of another machine is gone if its beat stands still for so long.
+    :param clock: monotonic seconds.
+    """
+
+    def __init__(
+        self, database: Database, seconds: float, clock: Callable[[], float], process: Process | None = None
+    ) -> None:
+        self.owner = ""
+        self._database = database
+        self._seconds = seconds
+        self._clock = clock
+        self._given = process
+        self._pid = 0
+        self._beaten_at: float | None = None
+        self._seen: dict[str, tuple[int | None, float]] = {}
+
+    def keep(self) -> None:
+        """Show that this process lives, if it did not do so of late. A forked child is a process of its own."""
+        now = self._clock()
+        if self._pid != os.getpid():
+            self.owner, self._beaten_at, self._pid = secrets.token_hex(8), None, os.getpid()
+        if self._beaten_at is not None and now - self._beaten_at < self._seconds / 3:
+            return
+        process = self._given or Process.current()
+        # Any change is a sign of life; a random one also tells a row that was removed and came back from the old one.
+        beat = 1 + secrets.randbelow(2**30)
+        row = {"id": self.owner, "place": process.place, "process": process.life, "beat": beat}
+        with self._database.write() as cursor:
+            self._database.statements.beat.run(cursor, row)
+        self._beaten_at = now
+
+    def give_up(self) -> None:
+        """Say that this process holds nothing any more; nobody need look for it. If it does hold charges, they stay."""
+        if self._pid != os.getpid() or self._beaten_at is None:
+            return
+        self._beaten_at = None
+        with suppress(LedgerUnavailable):
+            self.forget(self.owner)
+
+    def lost(self) -> list[str]:
+        """The owners of pending charges that are gone, and those that went without leaving any."""
+        held = select(charges.c.owner.label("id")).where(is_pending)
+        known = union(held, select(owners.c.id)).subquery()
+        query = select(known.c.id, owners.c.place, owners.c.process, owners.c.beat).select_from(
+            known.outerjoin(owners, owners.c.id == known.c.id)
+        )
+        try:
+            with self._database.read() as connection:
+                rows = connection.execute(query).all()
+        except LedgerUnavailable:
+            # Nobody could beat meanwhile: the silence of an outage is no sign of death.
+            self._seen.clear()
+            raise
+        others = [row for row in rows if row.id != self.owner or self._pid != os.getpid()]
+        self._seen = {row.id: self._seen.get(row.id, (row.beat, self._clock())) for row in others}
+        return [row.id for row in others if self._is_lost(row.id, row.place, row.process, row.beat)]
+
+    def _is_lost(self, owner: str, place: str | None, life: str | None, beat: int | None) -> bool:
+        process = Process(place or "", life or "")
+        if process.is_near():
+            return process.is_gone()
+        last_beat, since = self._seen[owner]
+        if beat != last_beat:
+            self._seen[owner] = (beat, self._clock())
+            return False
+        return self._clock() - since >= self._seconds
+
+    def pending_of(self, owner: str) -> list[str]:
+        """The ids of the pending charges of an owner."""
+        with self._database.read() as connection:
+            return list(connection.scalars(select(charges.c.id).where(is_pending, charges.c.owner == owner)))
+
+    def forget(self, owner: str) -> None:
+        """Remove an owner that holds no charge."""
+        holds = exists().where(is_pending, charges.c.owner == owner)
+        with self._database.change() as connection:
+            connection.execute(delete(owners).where(owners.c.id == owner, ~holds))
+
+
+def _place() -> str:
+    try:
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        container = os.readlink(_PROC / "self/ns/pid")
+    except OSError:
+        return ""
+    return f"{socket.gethostname()} {boot} {container} {os.getuid()}"
+
+
+def _life_of(pid: int) -> str | None:
+    """``pid/start``, or ``None`` if no such process runs. https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html"""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The command's name, in parentheses, may itself hold spaces and parentheses: what counts comes after the last one.
+    fields = stat.rpartition(")")[2].split()
+    state, started = fields[0], fields[19]
+    return None if state in "ZX" else f"{pid}/{started}"

@@ -1,0 +1,283 @@
+"""The ledger in a database: SQLite in a file, or PostgreSQL for several machines; the same code for both.
+
+Every method is one transaction. A charge leaves ``pending`` by ``UPDATE ... WHERE state = 'pending'`` and takes its
+money along in that transaction, so that neither a second caller nor a crash in between can book it twice or lose it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from ..core.pricing import nano_to_usd
+from ..core.usage import Usage
+from . import keys, reports
+from .bounds import bounded_amount, bounded_name
+from .database import Database
+from .leases import Lease, Process
+from .periods import day_of, names_of, period_name, renewal
+from .protocol import (
+    Balance,
+    Budget,
+    BudgetExceeded,
+    Charge,
+    Checkpoint,
+    DuplicateCharge,
+    GroupBy,
+    Key,
+    Period,
+    Settlement,
+)
+from .schema import charges, micros, moment
+from .statements import SUMS
+
+_COLUMNS: Final = tuple(charges.columns.keys())
+
+
+def open_ledger(url: str, *, lease: float = 30.0) -> SQLLedger:
+    """Open the books; create or migrate them where needed, and expire what a process left behind that is gone.
+
+    :param url: see :class:`~sseproxy.ledger.database.Database`.
+    :param lease: seconds without a sign after which a process of another machine counts as gone.
+    :raises ValueError: the URL is none that is supported.
+    :raises RuntimeError: the driver is not installed.
+    :raises LedgerUnavailable: the database cannot be opened.
+    """
+    ledger = SQLLedger(Database(url), lease=lease)
+    ledger.database.migrate()
+    ledger.recover()
+    return ledger
+
+
+class SQLLedger:
+    """A :class:`~sseproxy.ledger.protocol.Ledger`, with what the command line needs: keys and listings.
+
+    :param clock: monotonic seconds; only leases are measured with it.
+    :param process: who holds the charges that are reserved here; this process, unless a test says otherwise.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lease: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        process: Process | None = None,
+    ) -> None:
+        self.database = database
+        self._lease = Lease(database, lease, clock, process)
+
+    def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
+        """Book a pending charge; see :meth:`Ledger.reserve`."""
+        self._lease.keep()
+        periods = names_of(day_of(micros(charge.started_at)))
+        row = {**_charge_row(charge), "state": "pending", "owner": self._lease.owner}
+        statements = self.database.statements
+        try:
+            with self.database.write() as cursor:
+                statements.move_money.run(cursor, _transfer(row["user"], periods, 0, row["reserved"]))
+                if budget is not None:
+                    self._check(cursor, budget, row, row["reserved"])
+                statements.add_charge.run(cursor, row)
+        except self.database.integrity_error:
+            raise DuplicateCharge(charge.id) from None
+
+    def _check(self, cursor: Any, budget: Budget, row: Mapping[str, Any], added: int) -> None:
+        """Refuse what was added to a user's period if that is too much for the budget."""
+        of_period = {"user": row["user"], "period": names_of(day_of(row["started_at"]))[budget.per]}
+        used = sum(self.database.statements.read_balance.run(cursor, of_period).fetchone())
+        if used > budget.limit:
+            raise _exceeded(budget, used - added, added, moment(row["started_at"]))
+
+    def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
+        """Hold back more for a pending charge; see :meth:`Ledger.extend`."""
+        statements = self.database.statements
+        with self.database.write() as cursor:
+            if statements.extend_charge.run(cursor, {"charge": charge_id, "more": more}).rowcount != 1:
+                return False
+            row = self._row(cursor, charge_id)
+            statements.move_money.run(cursor, _transfer(row["user"], names_of(day_of(row["started_at"])), 0, more))
+            self._check(cursor, budget, row, more)
+        return True
+
+    def settle(self, charge_id: str, settlement: Settlement) -> bool:
+        """Turn a pending charge into a settled one; see :meth:`Ledger.settle`."""
+        return self._end(charge_id, "settled", settlement)
+
+    def release(self, charge_id: str, settlement: Settlement) -> bool:
+        """Give a pending charge back; see :meth:`Ledger.release`."""
+        return self._end(charge_id, "released", settlement)
+
+    def _end(self, charge_id: str, state: str, settlement: Settlement) -> bool:
+        change = {
+            "charge": charge_id,
+            "new_state": state,
+            "new_outcome": settlement.outcome,
+            "new_unpriced": settlement.usage.cost is None,
+            **_result(settlement),
+        }
+        with self.database.write() as cursor:
+            if self.database.statements.end_charge.run(cursor, change).rowcount != 1:
+                return False
+            self._book(cursor, charge_id)
+        return True
+
+    def expire(self, charge_id: str) -> bool:
+        """Book a charge whose process died at its last checkpoint; see :meth:`Ledger.expire`."""
+        change = {"charge": charge_id, "new_state": "expired", "new_outcome": "expired"}
+        with self.database.write() as cursor:
+            if self.database.statements.expire_charge.run(cursor, change).rowcount != 1:
+                return False
+            self._book(cursor, charge_id)
+        return True
+
+    def _book(self, cursor: Any, charge_id: str) -> None:
+        """Carry a charge that has just ended into the balances and the sums of its day."""
+        statements = self.database.statements
+        row = self._row(cursor, charge_id)
+        day = day_of(row["started_at"])
+        statements.move_money.run(cursor, _transfer(row["user"], names_of(day), row["cost"], -row["reserved"]))
+        added: dict[str, Any] = {name: row[name] for name in SUMS if name in row}
+        group = {name: row[name] for name in ("user", "model", "route", "upstream")}
+        group.update(day=day, key=row["key"] or "", requests=1)
+        statements.add_usage.run(cursor, {**added, **group, "unpriced": int(row["unpriced"])})
+
+    def _row(self, cursor: Any, charge_id: str) -> dict[str, Any]:
+        found = self.database.statements.read_charge.run(cursor, {"charge": charge_id}).fetchone()
+        return dict(zip(_COLUMNS, found, strict=True))
+
+    def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
+        """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
+        self._lease.keep()
+        # One order for everybody: two processes that note the same charges cannot wait for each other.
+        rows = [{"charge": charge_id, **_result(running[charge_id])} for charge_id in sorted(running)]
+        if rows:
+            with self.database.write() as cursor:
+                self.database.statements.note_charge.run_many(cursor, rows)
+
+    def recover(self) -> int:
+        """Expire what dead processes left pending; see :meth:`Ledger.recover`."""
+        expired = 0
+        for owner in self._lease.lost():
+            expired += sum(self.expire(charge_id) for charge_id in self._lease.pending_of(owner))
+            self._lease.forget(owner)
+        return expired
+
+    def balance(self, user: str, per: Period, at: datetime) -> Balance:
+        """What the user has spent and reserved; see :meth:`Ledger.balance`."""
+        of_period = {"user": bounded_name(user), "period": period_name(per, at)}
+        with self.database.look_up() as cursor:
+            row = self.database.statements.read_balance.run(cursor, of_period).fetchone()
+        spent, reserved = row or (0, 0)
+        return Balance(user, of_period["period"], spent, reserved, renewal(per, at))
+
+    def usage(
+        self,
+        by: GroupBy = "user",
+        *,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[dict[str, Any]]:
+        """Sums per group; see :func:`sseproxy.ledger.reports.usage`."""
+        with self.database.read() as connection:
+            return reports.usage(connection, by, user=_known(user), since=since, until=until)
+
+    def charges(
+        self,
+        *,
+        user: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        state: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """The charges themselves, read as they are taken; see :func:`sseproxy.ledger.reports.charge_rows`."""
+        with self.database.read() as connection:
+            yield from reports.charge_rows(
+                connection, user=_known(user), since=since, until=until, state=state, limit=limit
+            )
+
+    def find_key(self, secret_hash: str) -> Key | None:
+        """The key with this hash; see :meth:`Ledger.find_key`."""
+        return keys.find_key(self.database, secret_hash)
+
+    def create_key(
+        self, user: str, at: datetime, *, label: str = "", expires_at: datetime | None = None
+    ) -> tuple[Key, str]:
+        """Make a key; see :func:`sseproxy.ledger.keys.create_key`."""
+        return keys.create_key(self.database, user, at, label=label, expires_at=expires_at)
+
+    def list_keys(self, user: str | None = None) -> list[Key]:
+        """All keys, or those of one user, the oldest first."""
+        return keys.list_keys(self.database, user)
+
+    def revoke_key(self, key_id: str, at: datetime) -> bool:
+        """Make a key invalid from this moment, in every process; ``False`` if there is none that was not revoked."""
+        return keys.revoke_key(self.database, key_id, at)
+
+    def ping(self) -> None:
+        """Return if the database answers; see :meth:`Ledger.ping`."""
+        with self.database.look_up() as cursor:
+            self.database.statements.read_balance.run(cursor, {"user": "", "period": ""}).fetchone()
+
+    def close(self) -> None:
+        """Give up the lease and all connections."""
+        self._lease.give_up()
+        self.database.close()
+
+
+def _charge_row(charge: Charge) -> dict[str, Any]:
+    return {
+        "id": charge.id,
+        "user": bounded_name(charge.user),
+        "key": None if charge.key is None else bounded_name(charge.key),
+        "route": bounded_name(charge.route),
+        "model": bounded_name(charge.model),
+        "upstream": bounded_name(charge.upstream),
+        "upstream_model": bounded_name(charge.upstream_model),
+        "reserved": bounded_amount(charge.reserved),
+        "started_at": micros(charge.started_at),
+        "unpriced": charge.unpriced,
+    }
+
+
+def _result(known: Settlement | Checkpoint) -> dict[str, Any]:
+    usage: Usage = known.usage
+    return {
+        "new_usage_source": known.usage_source,
+        "new_input_tokens": bounded_amount(usage.input_tokens),
+        "new_cached_input_tokens": bounded_amount(usage.cached_input_tokens),
+        "new_cache_write_tokens": bounded_amount(usage.cache_write_tokens),
+        "new_output_tokens": bounded_amount(usage.output_tokens),
+        "new_reasoning_tokens": bounded_amount(usage.reasoning_tokens),
+        "new_prefix_tokens": bounded_amount(known.prefix_tokens),
+        "new_cost": bounded_amount(known.cost),
+        "new_status": known.status,
+        "new_first_token_ms": known.first_token_ms,
+        "new_duration_ms": known.duration_ms,
+    }
+
+
+def _transfer(user: str, periods: Mapping[Period, str], spent: int, reserved: int) -> dict[str, Any]:
+    names = {f"period_{number}": name for number, name in enumerate(periods.values())}
+    return {"user": user, "spent": spent, "reserved": reserved, **names}
+
+
+def _known(user: str | None) -> str | None:
+    return None if user is None else bounded_name(user)
+
+
+def _exceeded(budget: Budget, used: int, needed: int, at: datetime) -> BudgetExceeded:
+    left = max(0, budget.limit - used)
+    renews_at = renewal(budget.per, at)
+    per = "" if budget.per == "total" else f" per {budget.per}"
+    when = "" if renews_at is None else f" It renews at {renews_at:%Y-%m-%d %H:%M} UTC."
+    return BudgetExceeded(
+        f"The budget of {nano_to_usd(budget.limit)} USD{per} does not cover this request: {nano_to_usd(left)} USD are "
+        f"left, up to {nano_to_usd(needed)} USD are needed.{when}",
+        left=left,
+        renews_at=renews_at,
+    )

@@ -1,0 +1,1 @@
+"""One file for each change of the schema, in order. A file that was released is never edited."""

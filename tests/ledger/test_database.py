@@ -1,0 +1,61 @@
+"""Opening, sharing and leaving a database."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.protocol import LedgerUnavailable
+
+
+def test_the_folder_of_new_books_is_made(tmp_path: Path) -> None:
+    open_ledger(f"sqlite:///{tmp_path}/a/b/books.db").close()
+
+    assert (tmp_path / "a/b/books.db").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_a_503(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(LedgerUnavailable, match="cannot be opened"):
+        open_ledger(f"sqlite:///{tmp_path}/file/books.db")
+
+
+def test_a_file_that_is_no_database_is_a_503(tmp_path: Path) -> None:
+    (tmp_path / "books.db").write_bytes(b"This is a text, and a long one at that. " * 100)
+
+    with pytest.raises(LedgerUnavailable, match="cannot be opened"):
+        open_ledger(f"sqlite:///{tmp_path}/books.db")
+
+
+def test_sqlite_writes_ahead_and_readers_do_not_wait(sqlite_books: SQLLedger) -> None:
+    with sqlite_books.database.write():
+        with sqlite_books.database.look_up() as cursor:
+            assert cursor.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert sqlite_books.usage() == []
+
+
+def test_an_exception_undoes_the_transaction(books: SQLLedger) -> None:
+    statements = books.database.statements
+    row = {"user": "alice", "spent": 5, "reserved": 0, **{f"period_{number}": f"p{number}" for number in range(4)}}
+
+    with pytest.raises(KeyboardInterrupt), books.database.write() as cursor:
+        statements.move_money.run(cursor, row)
+        raise KeyboardInterrupt
+
+    with books.database.look_up() as cursor:
+        assert statements.read_balance.run(cursor, {"user": "alice", "period": "p0"}).fetchone() is None
+
+
+def test_closing_leaves_one_file(tmp_path: Path) -> None:
+    books = open_ledger(f"sqlite:///{tmp_path}/books.db")
+    books.ping()
+    books.close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["books.db"]
+    connection = sqlite3.connect(tmp_path / "books.db")
+    assert connection.execute("SELECT COUNT(*) FROM charges").fetchone() == (0,)
+    connection.close()

@@ -1,0 +1,653 @@
+"""While the database is away nothing is lost and nothing booked twice; while it is there, a journal changes nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseproxy.core.usage import Usage
+from sseproxy.ledger.journal import JournalingLedger, open_journaled
+from sseproxy.ledger.journal_file import LINE_LIMIT
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.protocol import (
+    Budget,
+    BudgetExceeded,
+    Charge,
+    Checkpoint,
+    Ledger,
+    LedgerUnavailable,
+    Settlement,
+)
+
+from . import test_ledger
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+NewCharge = Callable[..., Charge]
+Completed = Callable[..., Settlement]
+
+
+class Switched:
+    """A ledger that can be away. ``deaf``: it does what it is told, and its answer is lost."""
+
+    def __init__(self, ledger: SQLLedger) -> None:
+        self.ledger = ledger
+        self.away = self.deaf = False
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            self.asked += 1
+            if self.away:
+                raise LedgerUnavailable()
+            answer = getattr(self.ledger, name)(*args, **options)
+            if self.deaf:
+                raise LedgerUnavailable()
+            return answer
+
+        return call
+
+
+class Clock:
+    """A clock that goes when it is told."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Journalling(JournalingLedger):
+    """With the listing that the contract's tests look at."""
+
+    def charges(self, **which: Any) -> Any:
+        return self.ledger.charges(**which)  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def books(url: str, tmp_path: Path) -> Iterator[Journalling]:
+    """What the contract of a ledger is tested with here."""
+    ledger = Journalling(open_ledger(url), tmp_path / "usage.journal", True)
+    yield ledger
+    ledger.close()
+    assert list(tmp_path.glob("usage.journal*")) == []
+
+
+# The whole contract holds with a journal around the ledger.
+globals().update({name: test for name, test in vars(test_ledger).items() if name.startswith("test_")})
+
+
+@pytest.fixture
+def inner(sqlite_books: SQLLedger) -> Switched:
+    return Switched(sqlite_books)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "usage.journal"
+
+
+@pytest.fixture
+def open_one(inner: Switched, path: Path, clock: Clock) -> Callable[..., JournalingLedger]:
+    """Opens one more ledger on the same database and journal, as another process would."""
+
+    def create(serve: bool = True) -> JournalingLedger:
+        ledger: Ledger = inner  # type: ignore[assignment]
+        return JournalingLedger(ledger, path, serve, clock=clock)
+
+    return create
+
+
+@pytest.fixture
+def serving(open_one: Callable[..., JournalingLedger]) -> JournalingLedger:
+    return open_one()
+
+
+@pytest.fixture
+def refusing(open_one: Callable[..., JournalingLedger]) -> JournalingLedger:
+    return open_one(serve=False)
+
+
+def states(books: SQLLedger) -> dict[str, tuple[object, object, object]]:
+    return {str(row["id"]): (row["state"], row["outcome"], row["cost_usd"]) for row in books.charges()}
+
+
+SETTLED = ("settled", "completed", "0.0000007")
+
+
+def test_a_settlement_waits_for_the_ledger(
+    inner: Switched, refusing: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    refusing.reserve(new_charge("c1", reserved=1000))
+    inner.away = True
+
+    assert refusing.settle("c1", completed(cost=700)) is True
+    assert path.read_bytes().count(b"\n") == 1
+    assert refusing.replay() == 0
+
+    inner.away = False
+    assert refusing.replay() == 1
+    assert states(inner.ledger) == {"c1": SETTLED}
+    assert inner.ledger.balance("alice", "total", NOON).spent == 700
+    assert path.read_bytes() == b""
+
+
+def test_a_request_is_refused_while_the_ledger_is_away(
+    inner: Switched, refusing: JournalingLedger, path: Path, new_charge: NewCharge
+) -> None:
+    inner.away = True
+
+    with pytest.raises(LedgerUnavailable):
+        refusing.reserve(new_charge("c1"))
+
+    assert not path.exists()
+    with pytest.raises(LedgerUnavailable):
+        refusing.ping()
+
+
+def test_a_request_is_served_from_the_journal_if_it_is_to_be(
+    inner: Switched, serving: JournalingLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    inner.away = True
+    serving.reserve(new_charge("c1"), Budget(0, "day"))
+    serving.reserve(new_charge("c2"))
+    serving.ping()
+    assert serving.settle("c1", completed(cost=700))
+    assert serving.release("c2", Settlement("refused", "none", Usage(), 0, 0, 429, None, 8))
+
+    inner.away = False
+
+    assert serving.replay() == 2
+    assert states(inner.ledger) == {"c1": SETTLED, "c2": ("released", "refused", "0")}
+    assert serving.replay() == 0
+    with pytest.raises(BudgetExceeded):
+        serving.reserve(new_charge("c3"), Budget(0, "day"))
+
+
+def test_a_charge_may_be_reserved_here_and_settled_there(
+    inner: Switched, serving: JournalingLedger, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    inner.away = True
+    serving.reserve(new_charge("c1"))
+    inner.away = False
+    clock.now += 10
+
+    # The ledger is back, and does not know the charge yet.
+    assert serving.settle("c1", completed(cost=700))
+    assert serving.replay() == 1
+    assert states(inner.ledger) == {"c1": SETTLED}
+
+
+def test_a_running_charge_goes_over_into_the_ledger(
+    inner: Switched, serving: JournalingLedger, path: Path, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    inner.away = True
+    serving.reserve(new_charge("c1", reserved=1000))
+    inner.away = False
+    clock.now += 10
+
+    assert serving.replay() == 0
+    assert states(inner.ledger) == {"c1": ("pending", None, "0")}
+    assert path.read_bytes() == b""
+    assert serving.settle("c1", completed(cost=700))
+    assert path.read_bytes() == b""
+    assert states(inner.ledger) == {"c1": SETTLED}
+
+
+def test_what_another_process_runs_is_its_own_to_bring_in(
+    inner: Switched,
+    open_one: Callable[..., JournalingLedger],
+    path: Path,
+    clock: Clock,
+    new_charge: NewCharge,
+    completed: Completed,
+) -> None:
+    one, other = open_one(), open_one()
+    inner.away = True
+    one.reserve(new_charge("c1"))
+    other.reserve(new_charge("c2"))
+    one.reserve(new_charge("c3"))
+    one.settle("c3", completed(cost=700))
+    inner.away = False
+    clock.now += 10
+
+    assert other.replay() == 1
+    assert states(inner.ledger) == {"c2": ("pending", None, "0"), "c3": SETTLED}
+    one.replay()
+    other.replay()
+    assert states(inner.ledger).keys() == {"c1", "c2", "c3"}
+    assert path.read_bytes() == b""
+    assert one.settle("c1", completed())
+    assert other.settle("c2", completed())
+
+
+def test_what_the_ledger_did_without_saying_so_is_not_done_twice(
+    inner: Switched, serving: JournalingLedger, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    inner.deaf = True
+    serving.reserve(new_charge("c1", reserved=1000))
+    serving.settle("c1", completed(cost=700))
+    clock.now += 10
+    inner.deaf = False
+    serving.reserve(new_charge("c2", reserved=1000))
+    inner.deaf = True
+    serving.settle("c2", completed(cost=700))
+    inner.deaf = False
+
+    serving.replay()
+
+    assert states(inner.ledger) == {"c1": SETTLED, "c2": SETTLED}
+    balance = inner.ledger.balance("alice", "total", NOON)
+    assert (balance.spent, balance.reserved) == (1400, 0)
+    assert inner.ledger.usage()[0]["requests"] == 2
+
+
+def test_a_refused_request_that_was_booked_all_the_same_is_given_back(
+    inner: Switched, refusing: JournalingLedger, new_charge: NewCharge
+) -> None:
+    inner.deaf = True
+    with pytest.raises(LedgerUnavailable):
+        refusing.reserve(new_charge("c1", reserved=1000))
+    inner.deaf = False
+
+    refusing.replay()
+
+    assert states(inner.ledger) == {"c1": ("released", "refused", "0")}
+    assert inner.ledger.balance("alice", "total", NOON).reserved == 0
+
+
+def test_a_replay_that_is_broken_off_is_begun_again(
+    inner: Switched, serving: JournalingLedger, path: Path, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    inner.away = True
+    for number in range(9):
+        serving.reserve(new_charge(f"c{number}"))
+        serving.settle(f"c{number}", completed(cost=700))
+    inner.away = False
+    settle = inner.ledger.settle
+    left = iter([True] * 4)
+
+    def fail_at_last(charge_id: str, settlement: Settlement) -> bool:
+        if not next(left, False):
+            raise LedgerUnavailable()
+        return settle(charge_id, settlement)
+
+    inner.ledger.settle = fail_at_last  # type: ignore[method-assign]
+    serving.replay()
+    assert path.stat().st_size > 0
+    inner.ledger.settle = settle  # type: ignore[method-assign]
+
+    assert serving.replay() == 5
+    assert set(states(inner.ledger).values()) == {SETTLED}
+    assert inner.ledger.balance("alice", "total", NOON).spent == 6300
+
+
+def test_a_key_cannot_be_looked_up_while_the_ledger_is_away(inner: Switched, serving: JournalingLedger) -> None:
+    assert serving.find_key("0" * 64) is None
+    inner.away = True
+
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable):
+            serving.find_key("0" * 64)
+
+
+def test_a_ledger_that_is_away_is_not_asked_for_every_request(
+    inner: Switched, serving: JournalingLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    inner.away = True
+    for _ in range(20):
+        serving.reserve(new_charge())
+    assert inner.asked == 1
+
+    clock.now += 5
+    serving.reserve(new_charge())
+    assert inner.asked == 2
+
+
+def test_a_replay_with_nothing_to_do_asks_nobody(inner: Switched, serving: JournalingLedger, path: Path) -> None:
+    assert serving.replay() == 0
+    assert inner.asked == 0
+    assert not path.exists()
+
+
+def test_a_torn_line_spoils_no_other(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    inner.away = True
+    serving.reserve(new_charge("c1"))
+    with path.open("ab") as file:
+        file.write(b'{"is":"ended","id":"c1","beca')
+    serving.settle("c1", completed(cost=700))
+    with path.open("ab") as file:
+        file.write(b'{"is":')
+    inner.away = False
+
+    assert serving.replay() == 1
+    assert states(inner.ledger) == {"c1": SETTLED}
+    assert Path(f"{path}.rejected").read_bytes() == b'{"is":"ended","id":"c1","beca\n{"is":\n'
+
+
+@pytest.mark.parametrize("line", [b"\0" * 5000, b"[]", b'{"is":"x"}', b"\xff\n", b"x" * 3 * LINE_LIMIT])
+def test_what_is_no_entry_is_set_aside(inner: Switched, serving: JournalingLedger, path: Path, line: bytes) -> None:
+    path.write_bytes(line)
+
+    assert serving.replay() == 0
+    assert path.read_bytes() == b""
+    assert Path(f"{path}.rejected").exists()
+
+
+def test_a_line_names_no_other_file(inner: Switched, serving: JournalingLedger, path: Path) -> None:
+    path.write_text('{"is":"reserved","owner":"../../x","charge":{}}\n')
+
+    serving.replay()
+
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "ü" * 4000, "x" * 100_000, ""])
+def test_any_name_fits_into_a_line(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed, name: str
+) -> None:
+    inner.away = True
+    serving.reserve(new_charge("c1", user=name, model=name, key=name, route=name, upstream=name, upstream_model=name))
+    serving.settle("c1", replace(completed(), cost=10**30, usage=Usage(10**30, output_tokens=-5)))
+    assert max(map(len, path.read_bytes().splitlines())) < LINE_LIMIT
+    inner.away = False
+
+    assert serving.replay() == 1
+    assert serving.balance(name, "total", NOON).spent == 2**53
+
+
+def test_a_time_without_a_zone_is_refused_here_too(
+    inner: Switched, serving: JournalingLedger, new_charge: NewCharge
+) -> None:
+    inner.away = True
+
+    with pytest.raises(ValueError, match="time zone"):
+        serving.reserve(new_charge(at=datetime(2026, 11, 21)))
+
+
+def test_a_journal_that_cannot_be_written_refuses_requests_and_keeps_settlements(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    serving.reserve(new_charge("c1"))
+    inner.away = True
+    path.mkdir()
+
+    assert serving.settle("c1", completed(cost=700))
+    with pytest.raises(LedgerUnavailable):
+        serving.reserve(new_charge("c2"))
+    with pytest.raises(LedgerUnavailable):
+        serving.ping()
+    path.rmdir()
+    inner.away = False
+
+    assert serving.replay() == 1
+    assert states(inner.ledger) == {"c1": SETTLED}
+
+
+def test_checkpoints_are_journalled_too_and_only_if_they_say_something_new(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge
+) -> None:
+    serving.reserve(new_charge("c1"))
+    inner.away = True
+    serving.checkpoint({"c1": Checkpoint(Usage(10, output_tokens=3), cost=30)})
+    size = path.stat().st_size
+    serving.checkpoint({"c1": Checkpoint(Usage(10, output_tokens=3), cost=30, duration_ms=2000)})
+    assert path.stat().st_size == size
+    inner.away = False
+
+    serving.replay()
+
+    assert states(inner.ledger) == {"c1": ("pending", None, "0.00000003")}
+
+
+def test_what_was_journalled_goes_before_what_is_taken_for_lost(
+    inner: Switched, path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    pytest.importorskip("fcntl")
+    inner.ledger.reserve(new_charge("c1"))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            mine = Switched(inner.ledger)
+            ledger = JournalingLedger(mine, path, True)  # type: ignore[arg-type]
+            ledger.reserve(new_charge("c2"))
+            mine.away = True
+            ledger.settle("c2", completed(cost=700))
+            code = 0
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    url = inner.ledger.database.url.render_as_string()
+    opened = open_journaled(url, path)
+
+    assert states(inner.ledger) == {"c1": ("pending", None, "0"), "c2": SETTLED}
+    opened.close()
+
+
+CHILD = """
+import sys, threading
+from datetime import datetime, timezone
+from sseproxy.core.usage import Usage
+from sseproxy.ledger.journal import open_journaled
+from sseproxy.ledger.ledger import SQLLedger
+from sseproxy.ledger.protocol import Charge, Checkpoint, LedgerUnavailable, Settlement
+
+ledger = open_journaled(sys.argv[1], sys.argv[2], serve=True)
+at = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+name = sys.argv[3]
+
+def charge(number):
+    return Charge(f"{name}-{number}", "alice", None, "/v1", "m", "main", "m", 1000, at)
+
+def settle(number):
+    ledger.settle(f"{name}-{number}", Settlement("completed", "reported", Usage(10), 0, 700, 200, 1, 1))
+
+def away(*args):
+    raise LedgerUnavailable
+
+for number in range(4):
+    ledger.reserve(charge(number))
+for method in ("reserve", "settle", "release", "checkpoint", "ping"):
+    setattr(ledger.ledger, method, away)
+for number in range(4, 8):
+    ledger.reserve(charge(number))
+ledger.checkpoint({f"{name}-{number}": Checkpoint(Usage(5), cost=30) for number in (3, 7)})
+for number in (0, 1, 2, 4, 5, 6):
+    settle(number)
+print("written", flush=True)
+number = 8
+while True:
+    ledger.reserve(charge(number))
+    settle(number)
+    print(number, flush=True)
+    number += 1
+"""
+
+
+def killed_while_writing(url: str, path: Path, names: list[str]) -> dict[str, int]:
+    """Processes that journal as fast as they can, until kill -9; what each had been told is on the disk."""
+    children = {
+        name: subprocess.Popen([sys.executable, "-c", CHILD, url, str(path), name], stdout=subprocess.PIPE)
+        for name in names
+    }
+    last: dict[str, int] = {}
+    for name, child in children.items():
+        assert child.stdout
+        assert child.stdout.readline() == b"written\n"
+        for _ in range(20):
+            last[name] = int(child.stdout.readline())
+    for name, child in children.items():
+        assert child.stdout
+        child.send_signal(signal.SIGKILL)
+        rest = child.stdout.read().split()
+        last[name] = max([last[name], *(int(each) for each in rest if each)])
+        child.stdout.close()
+        child.wait()
+    return last
+
+
+def test_kill_9_between_the_journal_and_the_ledger_loses_nothing(url: str, path: Path) -> None:
+    pytest.importorskip("fcntl")
+    open_ledger(url).close()
+    last = killed_while_writing(url, path, ["a", "b"])
+
+    opened = open_journaled(url, path)
+
+    assert isinstance(opened.ledger, SQLLedger)
+    found = states(opened.ledger)
+    for name in last:
+        told = {f"{name}-{number}" for number in range(8, last[name] + 1)}
+        assert {found[each] for each in told | {f"{name}-{number}" for number in (0, 1, 2, 4, 5, 6)}} == {SETTLED}
+        assert {found[f"{name}-{number}"] for number in (3, 7)} == {("expired", "expired", "0.00000003")}
+    assert {state for state, _, _ in found.values()} == {"settled", "expired"}
+    settled = sum(state == "settled" for state, _, _ in found.values())
+    balance = opened.balance("alice", "total", NOON)
+    # A reservation whose settlement was killed in between is expired at nothing.
+    assert (balance.spent, balance.reserved) == (700 * settled + 4 * 30, 0)
+    opened.close()
+    assert sorted(path.parent.glob("usage.journal*")) == [path, Path(f"{path}.lock")]
+    assert path.read_bytes() == b""
+
+
+def test_threads_and_processes_write_whole_lines(
+    inner: Switched,
+    open_one: Callable[..., JournalingLedger],
+    clock: Clock,
+    new_charge: NewCharge,
+    completed: Completed,
+) -> None:
+    ledgers = [open_one() for _ in range(4)]
+    inner.away = True
+
+    def work(worker: int) -> None:
+        for number in range(20):
+            ledger = ledgers[worker % 4]
+            ledger.reserve(new_charge(f"c{worker}-{number}"))
+            ledger.settle(f"c{worker}-{number}", completed(cost=10))
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    inner.away = False
+
+    assert ledgers[0].replay() == 160
+    assert inner.ledger.balance("alice", "total", NOON).spent == 1600
+
+
+def test_a_replay_meets_those_who_still_write(
+    inner: Switched, open_one: Callable[..., JournalingLedger], path: Path, clock: Clock, new_charge: NewCharge
+) -> None:
+    """The database comes and goes while four threads work and two of them replay; each charge is booked once."""
+    ledgers = [open_one() for _ in range(2)]
+    done = Settlement("completed", "reported", Usage(1), 0, 10, 200, 1, 1)
+
+    def work(worker: int) -> None:
+        ledger = ledgers[worker % 2]
+        for number in range(60):
+            inner.away = number % 6 < 3
+            clock.now += 0.4
+            ledger.reserve(new_charge(f"c{worker}-{number}"))
+            if number % 5 == worker:
+                ledger.replay()
+            ledger.settle(f"c{worker}-{number}", done)
+
+    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    inner.away = False
+    for _ in range(2):
+        for ledger in ledgers:
+            ledger.replay()
+
+    assert {state for state, _, _ in states(inner.ledger).values()} == {"settled"}
+    assert len(states(inner.ledger)) == 240
+    balance = inner.ledger.balance("alice", "total", NOON)
+    assert (balance.spent, balance.reserved) == (2400, 0)
+    assert path.read_bytes() == b""
+
+
+def test_the_proxy_may_start_without_its_database(
+    new_database: Callable[[], str], path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    url = "postgresql://user:secret@127.0.0.1:1/books"
+    with pytest.raises(LedgerUnavailable):
+        open_journaled(url, path)
+
+    opened = open_journaled(url, path, serve=True)
+    opened.reserve(new_charge("c1"))
+    opened.settle("c1", completed(cost=700))
+    opened.close()
+
+    later = open_journaled(new_database(), path, serve=True)
+    assert later.balance("alice", "total", NOON).spent == 700
+    later.close()
+
+
+def test_a_forked_child_writes_under_its_own_name(
+    inner: Switched, serving: JournalingLedger, new_charge: NewCharge
+) -> None:
+    pytest.importorskip("fcntl")
+    inner.away = True
+    serving.reserve(new_charge("parent"))
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            serving.reserve(new_charge("child"))
+            code = 0
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    inner.away = False
+
+    assert serving.replay() == 1
+    assert states(inner.ledger) == {"parent": ("pending", None, "0"), "child": ("expired", "expired", "0")}
+
+
+def test_a_reservation_that_succeeds_ends_the_pause(
+    inner: Switched, refusing: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    inner.away = True
+    with pytest.raises(LedgerUnavailable):
+        refusing.reserve(new_charge("c1"))
+    inner.away = False
+
+    refusing.reserve(new_charge("c2"))
+    refusing.settle("c2", completed(cost=700))
+
+    assert not path.exists()
+    assert states(inner.ledger) == {"c2": SETTLED}
+
+
+def test_more_is_held_back_only_where_the_ledger_can_do_it(
+    inner: Switched, serving: JournalingLedger, refusing: JournalingLedger, new_charge: NewCharge
+) -> None:
+    serving.reserve(new_charge("c1", reserved=100))
+    assert serving.extend("c1", 50, Budget(10**9, "day"))
+    assert inner.ledger.balance("alice", "total", NOON).reserved == 150
+    inner.away = True
+
+    assert serving.extend("c1", 50, Budget(0, "day"))
+    with pytest.raises(LedgerUnavailable):
+        refusing.extend("c1", 50, Budget(0, "day"))

@@ -1,0 +1,258 @@
+"""A process that dies leaves nothing pending, and a process that lives loses nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+
+import pytest
+
+from sseproxy.core.usage import Usage
+from sseproxy.ledger import leases
+from sseproxy.ledger.database import Database
+from sseproxy.ledger.leases import Process
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.protocol import Charge, Checkpoint, Settlement
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+NewCharge = Callable[..., Charge]
+RUNNING = {"c1": Checkpoint(Usage(10, output_tokens=3), cost=30, prefix_tokens=2, duration_ms=2000)}
+
+
+class Clock:
+    """A clock that goes when it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def far(url: str, books: SQLLedger, clock: Clock) -> Iterator[SQLLedger]:
+    """A ledger in a process of another machine."""
+    ledger = SQLLedger(Database(url), lease=30, clock=clock, process=Process("another machine", "7/7"))
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def near(url: str, books: SQLLedger, clock: Clock) -> Iterator[SQLLedger]:
+    """A ledger in this process, whose clock goes when it is told."""
+    ledger = SQLLedger(Database(url), lease=30, clock=clock)
+    yield ledger
+    ledger.close()
+
+
+def state_of(books: SQLLedger, charge_id: str = "c1") -> str:
+    return next(str(row["state"]) for row in books.charges() if row["id"] == charge_id)
+
+
+def test_a_charge_of_a_living_process_stays_pending(books: SQLLedger, url: str, new_charge: NewCharge) -> None:
+    books.reserve(new_charge("c1"))
+
+    other = open_ledger(url)
+
+    assert other.recover() == 0
+    assert state_of(books) == "pending"
+    other.close()
+
+
+def test_a_process_elsewhere_is_gone_when_its_lease_ran_out(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    far.reserve(new_charge("c1", reserved=1000))
+    far.checkpoint(RUNNING)
+    assert near.recover() == 0
+
+    clock.now += 29
+    assert near.recover() == 0
+    clock.now += 1
+    assert near.recover() == 1
+
+    (row,) = near.charges()
+    assert (row["state"], row["outcome"], row["usage_source"]) == ("expired", "expired", "counted")
+    assert (row["input_tokens"], row["output_tokens"], row["prefix_tokens"], row["cost_usd"]) == (
+        10,
+        3,
+        2,
+        "0.00000003",
+    )
+    balance = near.balance("alice", "month", NOON)
+    assert (balance.spent, balance.reserved) == (30, 0)
+    assert near.usage()[0]["requests"] == 1
+    assert near.recover() == 0
+
+
+def test_whoever_gives_signs_keeps_its_charges(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    far.reserve(new_charge("c1"))
+    for _ in range(10):
+        near.recover()
+        clock.now += 20
+        far.checkpoint({})
+
+    assert near.recover() == 0
+    assert state_of(near) == "pending"
+
+
+def test_an_expired_charge_cannot_be_settled_any_more(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Callable[..., Settlement]
+) -> None:
+    far.reserve(new_charge("c1"))
+    near.recover()
+    clock.now += 31
+    near.recover()
+
+    assert far.settle("c1", completed()) is False
+    assert near.balance("alice", "total", NOON).spent == 0
+
+
+def test_a_process_that_was_taken_for_dead_can_go_on(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Callable[..., Settlement]
+) -> None:
+    far.reserve(new_charge("c1"))
+    near.recover()
+    clock.now += 31
+    near.recover()
+
+    far.reserve(new_charge("c2"))
+    assert near.recover() == 0
+    clock.now += 20
+    far.checkpoint({})
+    assert near.recover() == 0
+    clock.now += 20
+    assert near.recover() == 0
+    assert far.settle("c2", completed()) is True
+
+
+def test_several_that_recover_expire_each_charge_once(
+    url: str, far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    for number in range(20):
+        far.reserve(new_charge(f"c{number}", reserved=10))
+    other = SQLLedger(Database(url), lease=30, clock=clock)
+    near.recover()
+    other.recover()
+    clock.now += 31
+
+    assert near.recover() + other.recover() == 20
+    other.close()
+    assert near.balance("alice", "total", NOON).reserved == 0
+
+
+def test_a_process_that_leaves_nothing_is_forgotten(books: SQLLedger, new_charge: NewCharge) -> None:
+    books.reserve(new_charge("c1"))
+    books.release("c1", Settlement("refused", "none", Usage(), 0, 0, 400, None, 1))
+    books.close()
+
+    assert owners_in(books) == []
+
+
+def test_a_process_that_closes_with_work_undone_is_not_forgotten(books: SQLLedger, new_charge: NewCharge) -> None:
+    books.reserve(new_charge("c1"))
+    books.close()
+
+    assert len(owners_in(books)) == 1
+
+
+def owners_in(books: SQLLedger) -> list[str]:
+    from sqlalchemy import select
+
+    from sseproxy.ledger.schema import owners
+
+    with books.database.read() as connection:
+        return list(connection.scalars(select(owners.c.id)))
+
+
+CHILD = """
+import sys
+from datetime import datetime, timezone
+from sseproxy.core.usage import Usage
+from sseproxy.ledger.ledger import open_ledger
+from sseproxy.ledger.protocol import Charge, Checkpoint
+
+books = open_ledger(sys.argv[1])
+at = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+for name in ("c1", "c2"):
+    books.reserve(Charge(name, "alice", None, "/v1", "m", "main", "m", 1000, at))
+books.checkpoint({"c1": Checkpoint(Usage(10, output_tokens=3), cost=30)})
+print("booked", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def killed(url: str) -> str:
+    """The URL of books that a process with two running streams was killed over."""
+    child = subprocess.Popen([sys.executable, "-c", CHILD, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout
+    assert child.stdout.readline() == b"booked\n"
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    child.stdin.close()
+    child.stdout.close()
+    return url
+
+
+@pytest.mark.skipif(not leases._PROC.exists(), reason="processes are looked up in /proc")
+def test_the_next_start_recovers_what_a_killed_process_left(killed: str) -> None:
+    books = open_ledger(killed)
+
+    rows = {row["id"]: (row["state"], row["cost_usd"], row["usage_source"]) for row in books.charges()}
+    assert rows == {"c1": ("expired", "0.00000003", "counted"), "c2": ("expired", "0", "none")}
+    balance = books.balance("alice", "total", NOON)
+    assert (balance.spent, balance.reserved) == (30, 0)
+    assert owners_in(books) == []
+    books.close()
+
+
+def test_a_killed_process_loses_no_committed_charge(killed: str) -> None:
+    books = open_ledger(killed)
+
+    assert sorted(str(row["id"]) for row in books.charges()) == ["c1", "c2"]
+    books.close()
+
+
+def test_this_process_runs() -> None:
+    assert not Process.current().is_gone()
+
+
+@pytest.mark.skipif(not leases._PROC.exists(), reason="processes are looked up in /proc")
+def test_a_dead_process_is_gone_even_while_its_parent_has_not_looked() -> None:
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    process = Process(Process.current().place, leases._life_of(child) or "")
+    assert not process.is_gone()
+
+    os.kill(child, signal.SIGKILL)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+    assert process.is_gone()
+    os.waitpid(child, 0)
+    assert process.is_gone()
+
+
+@pytest.mark.skipif(not leases._PROC.exists(), reason="processes are looked up in /proc")
+def test_a_later_process_with_the_same_id_is_another_one() -> None:
+    now = Process.current()
+
+    assert Process(now.place, f"{os.getpid()}/1").is_gone()
+
+
+def test_of_a_process_elsewhere_nothing_is_known() -> None:
+    assert not Process("another machine", "1/1").is_gone()
+    assert not Process("", "1/1").is_gone()

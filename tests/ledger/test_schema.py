@@ -1,0 +1,65 @@
+"""The migrations make the tables that the code believes in."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+import sseproxy.ledger.migrations as migrations
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.ledger.schema import REVISION, metadata
+
+
+def test_migrations_make_the_tables_of_the_schema(books: SQLLedger) -> None:
+    with books.database.read() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+
+    assert differences == []
+
+
+def test_the_newest_migration_is_the_one_the_schema_names() -> None:
+    script = Config()
+    script.set_main_option("script_location", str(Path(migrations.__file__).parent))
+
+    assert ScriptDirectory.from_config(script).get_current_head() == REVISION
+
+
+def test_opening_again_migrates_nothing(books: SQLLedger, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sseproxy.ledger.database._run_migrations", None)
+
+    open_ledger(url).close()
+
+
+def test_several_can_open_new_books_at_once(url: str) -> None:
+    barrier = threading.Barrier(6)
+    opened: list[SQLLedger] = []
+
+    def start() -> None:
+        barrier.wait()
+        opened.append(open_ledger(url))
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(opened) == 6
+    for ledger in opened:
+        ledger.close()
+
+
+def test_books_of_a_newer_version_are_left_alone(books: SQLLedger, url: str) -> None:
+    with books.database.change() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+    with pytest.raises(LedgerUnavailable, match="another version"):
+        open_ledger(url)
