@@ -1,0 +1,143 @@
+"""What a model costs: the operator's prices, else the table of genai-prices, which needs no network.
+
+https://github.com/pydantic/genai-prices. The table is loaded at the first question (0.2 s, 40 MiB). Which price applies
+to which request is decided by the caller; nothing here knows a request.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .core.pricing import NANO_PER_USD, FlatPrice, Price
+from .core.usage import Usage
+
+#: A model name may carry the names of who serves it, joined by slashes; more of them than this is no name.
+_LONGEST_PREFIX = 4
+_FREE = Decimal(0)
+
+
+class TablePrice:
+    """The price of one model out of genai-prices, with its tiers and the dates at which it changes.
+
+    The sum is done here: the package's own ``calc_price`` gives the same figures in twenty times the time, and a
+    request is priced twice.
+    """
+
+    def __init__(self, model: Any, source: str) -> None:
+        self.source = source
+        self._model = model
+
+    def cost(self, usage: Usage, at: datetime) -> int:
+        """Nano-USD for these tokens at this moment."""
+        prices = self._model.get_prices(at)
+        size = usage.input_tokens
+        flat = FlatPrice(
+            input=_rate(prices, "input_mtok", size) or _FREE,
+            output=_rate(prices, "output_mtok", size) or _FREE,
+            cached_input=_rate(prices, "cache_read_mtok", size),
+            cache_write=_rate(prices, "cache_write_mtok", size),
+        )
+        per_request = _rate(prices, "requests_kcount", size) or _FREE
+        return flat.cost(usage, at) + int(per_request * NANO_PER_USD / 1000)
+
+    def __repr__(self) -> str:
+        return f"<TablePrice {self.source}>"
+
+
+def _rate(prices: Any, kind: str, input_tokens: int) -> Decimal | None:
+    """One rate. Tiers are cliffs: a request whose input is larger than a tier's start pays its price for all tokens."""
+    rate = getattr(prices, kind, None)
+    if rate is None or isinstance(rate, Decimal):
+        return rate
+    reached = [tier.price for tier in rate.tiers if input_tokens > tier.start]
+    return Decimal(reached[-1] if reached else rate.base)
+
+
+class PriceTable:
+    """Finds prices. Safe from many threads.
+
+    :param overrides: by model name or pattern (``*``, ``?``); they beat the table, an exact name beats a pattern, the
+        first of several patterns wins.
+    """
+
+    def __init__(self, overrides: Mapping[str, FlatPrice] | None = None) -> None:
+        self.overrides = dict(overrides or {})
+        self._found: dict[tuple[str, str | None], Price | None] = {}
+        self._lock = threading.Lock()
+
+    def find(self, model: str, *, provider_url: str | None = None) -> Price | None:
+        """The price of a model, or ``None`` if nobody knows it.
+
+        :param model: as the upstream calls it: dated (``gpt-4o-mini-2024-07-18``) or with a vendor
+            (``openai/gpt-4o-mini``).
+        :param provider_url: the upstream's base URL; the same model costs differently elsewhere.
+        """
+        override = self._override(model)
+        if override is not None:
+            return override
+        asked = (model, provider_url)
+        if asked not in self._found:
+            with self._lock:
+                # Clients choose model names: what is remembered must not grow with them.
+                if len(self._found) >= 4096:
+                    self._found.clear()
+                self._found[asked] = _look_up(model, provider_url)
+        return self._found.get(asked)
+
+    def _override(self, model: str) -> FlatPrice | None:
+        exact = self.overrides.get(model)
+        if exact is not None:
+            return exact
+        return next((price for pattern, price in self.overrides.items() if fnmatchcase(model, pattern)), None)
+
+
+def _look_up(model: str, provider_url: str | None) -> TablePrice | None:
+    from genai_prices import data_snapshot
+
+    snapshot = data_snapshot.get_snapshot()
+    for name, by in _questions(model, provider_url):
+        try:
+            provider, found = snapshot.find_provider_model(
+                name, None, by.get("provider_id"), by.get("provider_api_url")
+            )
+        except LookupError:
+            continue
+        return TablePrice(found, f"{_table_version()}: {provider.id}/{found.id}")
+    return None
+
+
+def _questions(model: str, provider_url: str | None) -> list[tuple[str, dict[str, str]]]:
+    """What to ask the table, the most telling first: whose URL it is, whose name stands before the model's, its own."""
+    questions: list[tuple[str, dict[str, str]]] = []
+    parts = model.split("/")[-_LONGEST_PREFIX:]
+    names = ["/".join(parts[i:]) for i in range(len(parts))]
+    if provider_url and provider_url.startswith(("http://", "https://")):
+        questions += [(name, {"provider_api_url": provider_url}) for name in names]
+    questions += [("/".join(parts[i + 1 :]), {"provider_id": parts[i]}) for i in range(len(parts) - 1) if parts[i]]
+    questions += [(name, {}) for name in names]
+    # The table knows providers by their chat models; OpenAI's other models (embeddings) are found only by name.
+    questions += [(names[-1], {"provider_id": "openai"})]
+    return questions
+
+
+def _table_version() -> str:
+    return f"genai-prices {importlib.metadata.version('genai-prices')}"
+
+
+def usd_per_million(price: Price, kind: str, at: datetime) -> Decimal:
+    """A price as vendors print it, for ``sseproxy prices``: USD per million tokens of one kind, in its lowest tier.
+
+    :param kind: ``input``, ``cached_input``, ``cache_write`` or ``output``.
+    """
+    thousand = 10**3
+    counts = {"output_tokens": thousand} if kind == "output" else {"input_tokens": thousand}
+    if kind in ("cached_input", "cache_write"):
+        counts[f"{kind}_tokens"] = thousand
+    per_request = price.cost(Usage(), at)
+    return Decimal(price.cost(Usage(**counts), at) - per_request) * thousand / NANO_PER_USD

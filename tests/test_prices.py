@@ -1,0 +1,128 @@
+"""The price table: found offline, and to the nano-USD what its authors compute."""
+
+from __future__ import annotations
+
+import random
+import socket
+import subprocess
+import sys
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from genai_prices import Usage as TableUsage
+from genai_prices import data_snapshot
+
+from sseproxy.core.pricing import FlatPrice
+from sseproxy.core.usage import Usage
+from sseproxy.prices import PriceTable, TablePrice, usd_per_million
+
+NOW = datetime(2026, 11, 21, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def table() -> PriceTable:
+    return PriceTable({})
+
+
+@pytest.mark.parametrize(
+    ("model", "url", "found"),
+    [
+        ("gpt-4o-mini", None, "openai/gpt-4o-mini"),
+        ("gpt-4o-mini-2024-07-18", None, "openai/gpt-4o-mini"),
+        ("openai/gpt-4o-mini", None, "openai/gpt-4o-mini"),
+        ("gpt-4o-mini", "https://api.openai.com/v1", "openai/gpt-4o-mini"),
+        ("gpt-4o-mini", "http://127.0.0.1:9100/v1", "openai/gpt-4o-mini"),
+        ("text-embedding-3-small", None, "openai/text-embedding-3-small"),
+        ("claude-3-5-sonnet-20241022", "https://api.anthropic.com", "anthropic/claude-3-5-sonnet"),
+        ("anthropic/claude-3-5-sonnet-20241022", None, "anthropic/claude-3-5-sonnet"),
+        ("openai/gpt-4o-mini", "https://openrouter.ai/api/v1", "openrouter/openai/gpt-4o-mini"),
+    ],
+)
+def test_a_model_is_found_by_any_of_its_names(table: PriceTable, model: str, url: str | None, found: str) -> None:
+    price = table.find(model, provider_url=url)
+
+    assert price is not None
+    assert price.source.startswith("genai-prices ")
+    assert price.source.endswith(f": {found}")
+
+
+@pytest.mark.parametrize("model", ["", "/", "demo", "my-own-model", "a/b/c/d/e/f/g", "x" * 10_000, "openai/"])
+def test_an_unknown_model_has_no_price(table: PriceTable, model: str) -> None:
+    assert table.find(model) is None
+    assert table.find(model, provider_url="https://api.openai.com/v1") is None
+
+
+def test_the_price_of_a_known_model(table: PriceTable) -> None:
+    price = table.find("gpt-4o-mini")
+
+    assert price is not None
+    assert price.cost(Usage(1000, cached_input_tokens=400, output_tokens=50), NOW) == 150_000
+    assert usd_per_million(price, "input", NOW) == Decimal("0.15")
+    assert usd_per_million(price, "cached_input", NOW) == Decimal("0.075")
+    assert usd_per_million(price, "output", NOW) == Decimal("0.6")
+
+
+def test_the_operators_prices_beat_the_table() -> None:
+    flat = FlatPrice(input=Decimal(1), output=Decimal(2))
+    pattern = FlatPrice(input=Decimal(3), output=Decimal(4))
+    table = PriceTable({"my-*": pattern, "gpt-4o-mini": flat})
+
+    assert table.find("gpt-4o-mini", provider_url="https://api.openai.com/v1") is flat
+    assert table.find("my-own") is pattern
+    assert flat.source == "config"
+    assert table.find("gpt-4o") not in (None, flat, pattern)
+
+
+def test_what_is_remembered_of_strange_names_is_bounded() -> None:
+    table = PriceTable()
+
+    for number in range(5000):
+        table.find(f"no-such-model-{number}")
+
+    assert len(table._found) <= 4096
+
+
+def _edges_of(prices: Any) -> list[int]:
+    """Where tiers begin, and one token later."""
+    tiers = getattr(getattr(prices, "input_mtok", None), "tiers", [])
+    return [size for tier in tiers for size in (tier.start, tier.start, tier.start + 1)]
+
+
+def test_every_price_of_the_table_is_what_its_authors_compute() -> None:
+    dice = random.Random(7)
+    wrong = []
+    for provider in data_snapshot.get_snapshot().providers:
+        for model in provider.models:
+            size = dice.choice([0, 10, 1000, 1_000_000, *_edges_of(model.get_prices(NOW))])
+            cached = dice.randint(0, size)
+            written = dice.randint(0, size - cached)
+            usage = Usage(size, cached, written, dice.randint(0, 5000))
+            theirs = TableUsage(
+                input_tokens=size,
+                cache_read_tokens=cached,
+                cache_write_tokens=written,
+                output_tokens=usage.output_tokens,
+            )
+            expected = model.calc_price(theirs, provider, genai_request_timestamp=NOW).total_price * 10**9
+            if abs(TablePrice(model, "").cost(usage, NOW) - expected) > 1:
+                wrong.append((provider.id, model.id, usage))
+
+    assert wrong == []
+
+
+def test_the_table_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a price was asked from the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+    assert PriceTable().find("gpt-4o") is not None
+
+
+def test_the_table_is_loaded_at_the_first_question() -> None:
+    code = "import sys, sseproxy.prices; sseproxy.prices.PriceTable({}); sys.exit('genai_prices' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,98 @@
+"""Token counts are OpenAI's, offline, and cost linear time."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from sseproxy.tokenizer import Tokenizer, vocabulary_of
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("text", "model", "tokens"),
+    [
+        # Counted with tiktoken.
+        ("", "gpt-4o", 0),
+        ("hello world", "gpt-4o", 2),
+        ("tiktoken is great!", "gpt-4", 6),
+        ("antidisestablishmentarianism", "gpt-4", 6),
+        ("2 + 2 = 4", "gpt-4", 7),
+        ("お誕生日おめでとう", "gpt-4", 9),
+        ("お誕生日おめでとう", "gpt-4o", 8),
+    ],
+)
+def test_counts_are_those_of_the_vendor(tokenizer: Tokenizer, text: str, model: str, tokens: int) -> None:
+    assert tokenizer.count(text, model) == tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "vocabulary"),
+    [
+        ("gpt-4o-mini-2024-07-18", "o200k_base"),
+        ("openai/gpt-4.1", "o200k_base"),
+        ("GPT-5-nano", "o200k_base"),
+        ("o3-mini", "o200k_base"),
+        ("gpt-4-turbo", "cl100k_base"),
+        ("gpt-3.5-turbo-0125", "cl100k_base"),
+        ("text-embedding-3-small", "cl100k_base"),
+        ("meta-llama/Llama-3.3-70B-Instruct", "llama3"),
+        ("deepseek-chat", "deepseek_v3"),
+        ("qwen/qwq-32b", "qwen3"),
+        ("demo", "o200k_base"),
+        ("", "o200k_base"),
+    ],
+)
+def test_a_model_is_counted_with_its_vocabulary(model: str, vocabulary: str) -> None:
+    assert vocabulary_of(model) == vocabulary
+
+
+def test_special_tokens_in_a_users_text_are_text(tokenizer: Tokenizer) -> None:
+    assert tokenizer.count("<|endoftext|>", "gpt-4o") > 1
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\ud800b", "\0", "\U0010ffff"])
+def test_any_text_can_be_counted(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.count(text, "gpt-4o") > 0
+
+
+@pytest.mark.parametrize("letter", ["a", " ", "\n", "ab", "!", "é", "1", "\U0001f600"])
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4", "llama-3", "deepseek-chat", "qwen3"])
+def test_a_megabyte_of_one_letter_is_counted_in_linear_time(tokenizer: Tokenizer, letter: str, model: str) -> None:
+    text = letter * (10**6 // len(letter.encode()))
+
+    tokens = tokenizer.count(text, model)
+
+    # Not timed: quadratic time would take hours, and the suite's time-out would end it.
+    assert 0 < tokens <= len(text.encode())
+
+
+def test_a_long_text_is_counted_in_slices(tokenizer: Tokenizer) -> None:
+    text = "hello world " * 300_000
+
+    assert abs(tokenizer.count(text, "gpt-4o") - 600_001) <= 8
+
+
+def test_counting_needs_no_network_and_loads_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a vocabulary was asked from the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+    assert Tokenizer().count("hello", "gpt-4") == 1
+    code = "import sys, sseproxy.tokenizer as t; t.Tokenizer(); sys.exit('splintr' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "splintr", None)
+
+    with pytest.raises(RuntimeError, match="pip install splintr-rs"):
+        Tokenizer().count("hello", "gpt-4")
