@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from sseproxy.core.chat import Api
+from sseproxy.core.chunk import read_json
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize import Completion, read_completion
+from sseproxy.core.normalize import (
+    STANDARD,
+    Completion,
+    Dialect,
+    completion_of,
+    events_of,
+    normalize,
+    read_completion,
+)
+from sseproxy.core.normalize.bodies import unzip
 from sseproxy.wsgi.call import close_body
 from sseproxy.wsgi.client import ClientGone
 
@@ -21,37 +33,96 @@ class CompletionBody:
         self.completion = completion
 
     @classmethod
-    def of(cls, body: Iterable[bytes], api: Api, gone: Callable[[], bool]) -> CompletionBody:
-        """The document behind a WSGI body, which is read to its end and closed.
+    def of(
+        cls,
+        body: Iterable[bytes],
+        api: Api,
+        gone: Callable[[], bool],
+        *,
+        model: str = "",
+        choices: int = 1,
+        dialect: Dialect = STANDARD,
+    ) -> CompletionBody:
+        """The answer in a WSGI body, which is read to the answer's end and closed.
 
         :param gone: tells whether the client has left; asked while the upstream is silent.
-        :raises ClientGone: it has.
+        :param model: the model's name where the upstream gives none.
+        :param choices: the request's ``n``.
+        :param dialect: what the operator knows of the upstream.
+        :raises ClientGone: the client has left.
         :raises Failure: the body is no answer of this API.
         """
         if isinstance(body, cls):
             return body
-        return cls(read_completion(api, collect(body, gone)))
+        try:
+            return cls(_read(_unpacked(body, gone), api, model, choices, dialect))
+        finally:
+            close_body(body)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter([self.completion.body])
 
 
 def collect(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> bytes:
-    """All of a body, which is closed then.
+    """All of a body, uncompressed; it is closed then.
 
-    :raises UpstreamFailure: it is larger than ``limit`` bytes.
+    :raises UpstreamFailure: it is larger than ``limit`` bytes, or broken.
     :raises ClientGone: the client left while the upstream was silent.
     """
-    pieces: list[bytes] = []
+    try:
+        return b"".join(_unpacked(body, gone, limit))
+    finally:
+        close_body(body)
+
+
+def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: Dialect) -> Completion:
+    """A document is read as it came; a stream that nobody asked for is gathered into one (DESIGN section 4, 7)."""
+    head = b""
+    while not head.strip() and (piece := next(pieces, None)) is not None:
+        head += piece
+    if api == "embeddings" or head.lstrip().startswith(b"{"):
+        document = _document(head, pieces)
+        if api == "embeddings" or _is_json(document):
+            return read_completion(api, document, model=model)
+        head = document
+    events = normalize(events_of(chain([head], pieces)), api=api, model=model, choices=choices, dialect=dialect)
+    return read_completion(api, completion_of(events, api), model=model)
+
+
+def _document(head: bytes, pieces: Iterator[bytes]) -> bytes:
+    """The whole body, or as much as is a document where the upstream keeps the connection open after it."""
+    read = [head]
+    for piece in pieces:
+        if not piece and _is_json(b"".join(read)):
+            break
+        read.append(piece)
+    return b"".join(read)
+
+
+def _is_json(document: bytes) -> bool:
+    try:
+        read_json(document)
+    except ValueError:
+        return False
+    return True
+
+
+def _unpacked(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> Iterator[bytes]:
     size = 0
     try:
-        for piece in body:
-            if not piece and gone():
-                raise ClientGone
-            pieces.append(piece)
+        for piece in unzip(_while_wanted(body, gone)):
             size += len(piece)
             if size > limit:
                 raise UpstreamFailure(f"The upstream's answer is larger than {limit} bytes.", code="answer_too_large")
-    finally:
-        close_body(body)
-    return b"".join(pieces)
+            yield piece
+    except zlib.error as error:
+        raise UpstreamFailure(
+            "The upstream's compressed answer is broken.", type="upstream_truncated", code="upstream_truncated"
+        ) from error
+
+
+def _while_wanted(body: Iterable[bytes], gone: Callable[[], bool]) -> Iterator[bytes]:
+    for piece in body:
+        if not piece and gone():
+            raise ClientGone
+        yield piece

@@ -42,7 +42,7 @@ class User:
     admin: bool = False
     models: tuple[str, ...] = ("*",)
     budget: Budget | None = None
-    limits: Limits = Limits()
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ class EventStream:
         self._client_left = False
         self._broken: BaseException | None = None
         self._callbacks: ExitStack | None = ExitStack()
+        self._after = ExitStack()
         self._lock = threading.Lock()
 
     @classmethod
@@ -68,6 +69,14 @@ class EventStream:
         with self._lock:
             if self._callbacks is not None:
                 self._callbacks.callback(callback)
+                return
+        callback()
+
+    def on_closed(self, callback: Callable[[], object]) -> None:
+        """Call this after everything that :meth:`on_close` was given, when the upstream is hung up on already."""
+        with self._lock:
+            if self._callbacks is not None:
+                self._after.callback(callback)
                 return
         callback()
 
@@ -132,11 +141,12 @@ class EventStream:
         return True
 
     def close(self) -> None:
-        """End the stream: run what :meth:`on_close` collected. Idempotent and safe from any thread."""
+        """End the stream: run what was collected for its end. Idempotent and safe from any thread."""
         with self._lock:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None:
-            callbacks.close()
+            with self._after:
+                callbacks.close()
 
     def _idle(self) -> bytes:
         """What a silent tick writes: nothing, or a keep-alive when one is due or the client seems gone."""

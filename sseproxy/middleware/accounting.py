@@ -1,0 +1,134 @@
+"""Who owes what for a request: reserve, meter, settle.
+
+Reserved before anything is sent; settled before the last event leaves, or when the body is closed, whichever is first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from sseproxy.core.failure import Failure
+from sseproxy.core.normalize import annotate
+from sseproxy.ledger.protocol import Ledger
+from sseproxy.middleware.bill import Bill
+from sseproxy.middleware.bookkeeper import Bookkeeper
+from sseproxy.middleware.meter import Counter
+from sseproxy.wsgi.call import Answer, call_app, close_body
+from sseproxy.wsgi.client import lingering, watch_client
+from sseproxy.wsgi.completion import CompletionBody
+from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.stream import EventStream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class AccountingMiddleware:
+    """Charges each request that is an LLM call (or goes to an upstream by ``passthrough``) to its user.
+
+    Usage is always asked for, and shown only to the client that asked for it too.
+
+    :param ledger: where charges are booked.
+    :param counter: counts tokens where the upstream reports none.
+    :param linger: seconds for which an upstream is read on, for its exact usage, after the client left; 0: it is hung
+        up on at once, except for a second's grace where only the usage was still to come.
+    """
+
+    def __init__(self, app: WSGIApplication, ledger: Ledger, counter: Counter, *, linger: float = 0.0) -> None:
+        self.app = app
+        self._ledger = ledger
+        self._counter = counter
+        self._linger = linger
+        self._bookkeeper = Bookkeeper(ledger)
+
+    def close(self) -> None:
+        """Stop watching running charges; the ledger may be closed after this."""
+        self._bookkeeper.close()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        try:
+            request = exchange.read_request(environ)
+            if request is None and exchange.target is None:
+                return self.app(environ, start_response)
+            if request is not None:
+                exchange.put_request(environ, request.asking_usage(True))
+            exchange.linger = self._linger
+            bill = Bill(self._ledger, self._counter, exchange)
+        except Failure as failure:
+            return refuse(failure, environ)(environ, start_response)
+        self._bookkeeper.add(bill)
+        return self._answer(environ, exchange, bill)(environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:
+        try:
+            answer = call_app(self.app, environ)
+        except BaseException:
+            bill.release("upstream_failed")
+            raise
+        bill.answered(answer.code)
+        if answer.code >= 400:
+            bill.failed(answer.code)
+        elif exchange.request is None:
+            answer.body = _Passed(answer.body, bill)
+        elif exchange.request.stream:
+            answer.body = self._metered(answer.body, exchange, bill)
+        else:
+            return self._settled_completion(answer, environ, exchange, bill)
+        return answer
+
+    def _metered(self, body: Iterable[bytes], exchange: Exchange, bill: Bill) -> EventStream:
+        request = exchange.request
+        assert request is not None
+        stream = EventStream.of(body)
+        if stream is not body:
+            stream.pipe(lambda events: annotate(events, api=request.api))
+        stream.pipe(bill.meter)
+        if request.api in ("chat", "completions"):
+            stream.pipe(bill.show_usage)
+        stream.on_close(bill.read_on)
+        stream.on_closed(bill.hung_up)
+        return stream
+
+    def _settled_completion(self, answer: Answer, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:
+        assert exchange.request is not None
+        gone = watch_client(environ)
+        try:
+            body = CompletionBody.of(answer.body, exchange.request.api, lingering(gone, exchange.linger))
+        except Failure as failure:
+            bill.failed(failure.status)
+            return refuse(failure, environ)
+        content = bill.read_completion(body.completion, gone())
+        answer.body = [content]
+        answer.set_header("Content-Length", str(len(content)))
+        return answer
+
+
+class _Passed:
+    """A body that is not looked into; its charge is settled at its end."""
+
+    def __init__(self, body: Iterable[bytes], bill: Bill) -> None:
+        self._body = body
+        self._rest = iter(body)
+        self._bill = bill
+
+    def __iter__(self) -> _Passed:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            return next(self._rest)
+        except StopIteration:
+            self._bill.settle("completed")
+            raise
+        except Failure:
+            self._bill.settle("upstream_failed")
+            raise
+
+    def close(self) -> None:
+        try:
+            close_body(self._body)
+        finally:
+            self._bill.hung_up()

@@ -1,0 +1,60 @@
+"""Who asks: the first reader that knows the credentials says whose they are (see credentials)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from sseproxy.core.failure import Failure
+from sseproxy.middleware.credentials import Caller, Reader, Unauthorized, secret_of
+from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.exchange import Exchange, User
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+ANONYMOUS: Final = User("anonymous")
+CHALLENGE: Final = [("WWW-Authenticate", 'Bearer realm="sseproxy"')]
+
+
+class AuthMiddleware:
+    """Lets a request in and says whose it is: ``REMOTE_USER`` and the exchange's user and key.
+
+    :param readers: asked in this order; the first that knows the credentials decides.
+    :param required: False lets requests without credentials in; wrong ones are refused even so.
+    :param anonymous: as whom requests without credentials are let in.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        readers: Sequence[Reader],
+        *,
+        required: bool = True,
+        anonymous: User = ANONYMOUS,
+    ) -> None:
+        self.app = app
+        self._readers = readers
+        self._required = required
+        self._anonymous = anonymous
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        try:
+            exchange.user, exchange.key = self._authenticate(environ)
+        except Failure as failure:
+            headers = CHALLENGE if failure.status == 401 else None
+            return refuse(failure, environ, headers)(environ, start_response)
+        environ["REMOTE_USER"] = exchange.user.name
+        return self.app(environ, start_response)
+
+    def _authenticate(self, environ: WSGIEnvironment) -> Caller:
+        for read in self._readers:
+            caller = read(environ)
+            if caller is not None:
+                return caller
+        if secret_of(environ):
+            raise Unauthorized("The API key is unknown, revoked or expired. Ask for a new one.")
+        if self._required:
+            raise Unauthorized("No API key was sent. Send one as 'Authorization: Bearer KEY'.", "missing_api_key")
+        return Caller(self._anonymous, None)

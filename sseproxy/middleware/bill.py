@@ -1,0 +1,247 @@
+"""One charge of one exchange: reserved before anything is sent, metered while the answer passes, settled exactly once.
+
+The ledger's ``UPDATE … WHERE state = 'pending'`` has the last word on "once"; the flag here only spares it questions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from time import monotonic
+from typing import Final
+
+from sseproxy.core.failure import Failure
+from sseproxy.core.normalize import Completion, failure_event
+from sseproxy.core.pricing import cost_of
+from sseproxy.core.receipt import is_usage_chunk, usage_chunk, with_cost
+from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.usage import Usage
+from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
+from sseproxy.middleware.meter import Counter, Meter
+from sseproxy.middleware.reservation import Reservation
+from sseproxy.wsgi.client import ClientGone
+from sseproxy.wsgi.exchange import Exchange, Target
+
+log = logging.getLogger("sseproxy.accounting")
+TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "message_stop"})
+USAGE_GRACE: Final = 1.0
+"""Seconds to wait for the usage of an answer whose finish has passed, after its client left."""
+NOWHERE: Final = Target("app", "")
+
+
+class Bill:
+    """The charge of one exchange.
+
+    Making one reserves it.
+
+    :raises BudgetExceeded: nothing may be sent, since too little of the user's budget is left.
+    :raises LedgerUnavailable: nothing may be sent, since nothing could be billed.
+    """
+
+    def __init__(self, ledger: Ledger, counter: Counter, exchange: Exchange) -> None:
+        self._ledger = ledger
+        self._exchange = exchange
+        self._target = exchange.target or NOWHERE
+        self._started = datetime.now(timezone.utc)
+        self.id = f"chg_{uuid.uuid4().hex}"
+        self._meter = Meter(exchange.request, counter)
+        self._status: int | None = None
+        self._events: Iterator[Event] = iter(())
+        self._client_left = False
+        self._open = True
+        self._lock = threading.Lock()
+        self._overdrawn = False
+        budget = exchange.user.budget if exchange.user else None
+        self._reservation = Reservation(
+            ledger, budget, exchange.request, self._target.price, self._meter, self._started
+        )
+        self._reservation.make(self._charge())
+
+    def answered(self, status: int) -> None:
+        """The upstream has sent its response head."""
+        self._status = status
+
+    def meter(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The transform that reads what passes, and settles before the last event leaves."""
+        self._events = events
+        return self._metered(events)
+
+    def _metered(self, events: Iterator[Event]) -> Iterator[Event]:
+        try:
+            for event in events:
+                if event is not FLUSH:
+                    self._read(event)
+                yield event
+                if self._overdrawn:
+                    self.settle("refused")
+                    yield self._end_of_budget()
+                    return
+        except Exception:
+            self.settle("upstream_failed")
+            raise
+
+    def _read(self, event: Event) -> None:
+        if event.content or event.hidden:
+            self._count(event)
+        if event.usage is not None:
+            self._meter.report(event.usage)
+        if event.finish is not None:
+            self._meter.finished = True
+        if event.error is not None:
+            self.settle("upstream_failed")
+        elif event.data == DONE or event.type in TERMINAL:
+            self.settle("completed")
+
+    def show_usage(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The transform, outside :meth:`meter`, that gives the usage chunk to a client that asked, and to no other."""
+        wanted = self._exchange.request is not None and self._exchange.request.wants_usage
+        reported = last = b""
+        for event in events:
+            if event is FLUSH:
+                yield event
+                continue
+            if event.data == DONE:
+                if wanted and last:
+                    yield Event(data=self._usage_chunk(reported, last), read=True)
+            elif event.usage is not None and is_usage_chunk(event.data):
+                reported = event.data
+                continue
+            else:
+                last = event.data
+            yield event
+
+    def _usage_chunk(self, reported: bytes, last: bytes) -> bytes:
+        exchange = self._exchange
+        if reported:
+            return with_cost(reported, exchange.cost)
+        return usage_chunk(last, exchange.usage or Usage(), exchange.cost)
+
+    def _count(self, event: Event) -> None:
+        if self._exchange.first_token_ms is None:
+            self._exchange.first_token_ms = self._exchange.elapsed_ms()
+        self._meter.add(event.content, event.hidden)
+        self._overdrawn = self._reservation.is_passed(event)
+
+    def _end_of_budget(self) -> Event:
+        request = self._exchange.request
+        assert request is not None
+        failure = Failure(
+            "The answer ends here: the budget that pays for it is used up.",
+            status=429,
+            type="budget_exceeded",
+            code="budget_exceeded",
+        )
+        return failure_event(failure, request.api)
+
+    def read_completion(self, completion: Completion, client_left: bool) -> bytes:
+        """Settle a JSON answer by what it says; the answer with its cost in it."""
+        self._client_left = client_left
+        if completion.content or completion.hidden:
+            self._exchange.first_token_ms = self._exchange.elapsed_ms()
+            self._meter.add(completion.content, completion.hidden)
+        if completion.usage is not None:
+            self._meter.report(completion.usage)
+        self.settle("completed")
+        return with_cost(completion.body, self._exchange.cost)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Book what the meter has read. Later calls change nothing."""
+        if not self._take():
+            return
+        usage, source = self._meter.total(outcome == "completed")
+        cost, _ = cost_of(usage, self._target.price, self._started)
+        self._book("client_gone" if self._client_left else outcome, usage, source, cost)
+
+    def release(self, outcome: Outcome) -> None:
+        """Give the charge back: nothing was produced. Later calls change nothing."""
+        if self._take():
+            self._book(outcome, Usage(), "none", 0, released=True)
+
+    def failed(self, status: int) -> None:
+        """There is no answer but this status. A client that left had its prompt sent, which the upstream bills."""
+        if status == ClientGone.STATUS:
+            self.settle("client_gone")
+        else:
+            self.release("refused" if status < 500 else "upstream_failed")
+
+    def read_on(self) -> None:
+        """The answer is being closed. If it has not ended, the client left: read on as far as the policy says."""
+        if self._open:
+            self._client_left = True
+            self._read_for(self._exchange.linger or (USAGE_GRACE if self._meter.awaits_usage else 0.0))
+
+    def hung_up(self) -> None:
+        """The answer is closed and the upstream hung up on, which no longer produces while this counts."""
+        self._client_left = self._open
+        self.settle("client_gone")
+
+    def _read_for(self, seconds: float) -> None:
+        """Read what the upstream still sends, for the exact figure; nobody but the meter sees it."""
+        deadline = monotonic() + seconds
+        with contextlib.suppress(Failure, ValueError):  # ValueError: another thread is in the middle of reading
+            while self._open and monotonic() < deadline:
+                event = next(self._events, None)
+                if event is None:
+                    return
+                if event is not FLUSH:
+                    self._read(event)
+
+    def so_far(self) -> Checkpoint | None:
+        """What the running charge has come to; None when it has ended. Safe from another thread."""
+        if not self._open:
+            return None
+        usage, source = self._meter.so_far()
+        cost, _ = cost_of(usage, self._target.price, self._started)
+        return Checkpoint(
+            usage=usage,
+            cost=cost,
+            usage_source=source,
+            prefix_tokens=self._meter.prefix_tokens(),
+            status=self._status,
+            first_token_ms=self._exchange.first_token_ms,
+            duration_ms=self._exchange.elapsed_ms(),
+        )
+
+    def _take(self) -> bool:
+        with self._lock:
+            was_open, self._open = self._open, False
+        return was_open
+
+    def _charge(self) -> Charge:
+        exchange = self._exchange
+        return Charge(
+            id=self.id,
+            user=exchange.user.name if exchange.user else "anonymous",
+            key=exchange.key,
+            route=exchange.path,
+            model=exchange.asked_model,
+            upstream=self._target.upstream,
+            upstream_model=self._target.model,
+            reserved=0,
+            started_at=self._started,
+            unpriced=self._target.price is None and exchange.request is not None,
+        )
+
+    def _book(self, outcome: Outcome, usage: Usage, source: str, cost: int, *, released: bool = False) -> None:
+        exchange = self._exchange
+        exchange.outcome, exchange.usage, exchange.cost = outcome, usage, cost
+        settlement = Settlement(
+            outcome=outcome,
+            usage_source=source,
+            usage=usage,
+            prefix_tokens=0 if released else self._meter.prefix_tokens(),
+            cost=cost,
+            status=self._status,
+            first_token_ms=exchange.first_token_ms,
+            duration_ms=exchange.elapsed_ms(),
+        )
+        for notify in exchange.when_booked:
+            notify()
+        try:
+            (self._ledger.release if released else self._ledger.settle)(self.id, settlement)
+        except Failure as failure:
+            log.error("charge %s of %s stays pending: %s", self.id, exchange.request_id, failure.message)

@@ -1,0 +1,79 @@
+"""Tells the ledger what running charges have come to: a killed process loses seconds of an answer, not all of it.
+
+One daemon thread a process, started with the first charge; it also recovers what dead processes left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from typing import Final
+
+from sseproxy.core.failure import Failure
+from sseproxy.ledger.protocol import Checkpoint, Ledger
+from sseproxy.middleware.bill import Bill
+
+log = logging.getLogger("sseproxy.accounting")
+
+INTERVAL: Final = 2.0
+"""Seconds between two notes; also the most of an answer that kill -9 can leave unbilled."""
+ROUNDS_PER_RECOVERY: Final = 5
+
+
+class Bookkeeper:
+    """Checkpoints running bills in one transaction every :data:`INTERVAL` seconds, and keeps the process's lease.
+
+    Fork-safe: a child starts with no running bills and a thread of its own.
+    """
+
+    def __init__(self, ledger: Ledger, interval: float = INTERVAL) -> None:
+        self._ledger = ledger
+        self._interval = interval
+        self._running: dict[str, Bill] = {}
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._process = 0
+
+    def add(self, bill: Bill) -> None:
+        """Watch a bill until it has ended."""
+        if self._process != os.getpid():
+            self._start()
+        self._running[bill.id] = bill
+
+    def note(self) -> None:
+        """Write down what every running bill has come to, and forget those that ended."""
+        notes: dict[str, Checkpoint] = {}
+        for bill in list(self._running.values()):
+            note = bill.so_far()
+            if note is None:
+                self._running.pop(bill.id, None)
+            else:
+                notes[bill.id] = note
+        self._ledger.checkpoint(notes)
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._stopping.set()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+            self._running = {}
+            self._stopping = threading.Event()
+            threading.Thread(target=self._run, name="sseproxy-bookkeeper", daemon=True).start()
+
+    def _run(self) -> None:
+        rounds = 0
+        while not self._stopping.wait(self._interval):
+            rounds += 1
+            try:
+                self.note()
+                if rounds % ROUNDS_PER_RECOVERY == 0 and (expired := self._ledger.recover()):
+                    log.warning("%d charges of a process that died were booked as expired", expired)
+            except Failure as failure:
+                log.warning("running charges could not be noted: %s", failure.message)
+            except Exception:
+                log.exception("the bookkeeper failed; it goes on")

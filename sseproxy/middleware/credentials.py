@@ -1,0 +1,140 @@
+"""Credentials to callers: each reader knows one kind and leaves every other to the next.
+
+Secrets are taken from ``Authorization: Bearer``, else ``x-api-key``, else ``api-key``, and never looked for in a URL.
+What was sent may get into no message and no log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sseproxy.core.failure import Failure
+from sseproxy.ledger.protocol import Key
+from sseproxy.wsgi.exchange import User
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+LONGEST_NAME: Final = 200
+FindUser = Callable[[str], User]
+"""The user of that name, with what the configuration says of it."""
+
+
+class Caller(NamedTuple):
+    """Who asks, and the id of the key it was shown by."""
+
+    user: User
+    key: str | None
+
+
+Reader = Callable[["WSGIEnvironment"], "Caller | None"]
+"""Reads one kind of credentials; None: there are none of this kind.
+
+:raises Unauthorized: they are of this kind, and wrong.
+"""
+
+
+class Unauthorized(Failure):
+    """No credentials, or none that are accepted; says what to do, never what was sent."""
+
+    def __init__(self, message: str, code: str = "invalid_api_key") -> None:
+        super().__init__(message, status=401, type="invalid_request_error", code=code)
+
+
+class ConfiguredKeys:
+    """API keys of the configuration, by their SHA-256.
+
+    A look-up by hash tells an attacker's clock nothing about a secret.
+
+    :param users: by the SHA-256 (hex) of their key.
+    """
+
+    def __init__(self, users: Mapping[str, User]) -> None:
+        self._users = users
+
+    def __call__(self, environ: WSGIEnvironment) -> Caller | None:
+        digest = _digest(secret_of(environ))
+        user = self._users.get(digest)
+        return None if user is None else Caller(user, f"config:{digest[:8]}")
+
+
+class LedgerKeys:
+    """API keys made by command.
+
+    :param find: by the SHA-256 (hex); asked on each request, so that a revocation holds at once in every process.
+    """
+
+    def __init__(self, find: Callable[[str], Key | None], user: FindUser = User) -> None:
+        self._find = find
+        self._user = user
+
+    def __call__(self, environ: WSGIEnvironment) -> Caller | None:
+        secret = secret_of(environ)
+        key = self._find(_digest(secret)) if secret else None
+        if key is None:
+            return None
+        if not key.is_valid(datetime.now(timezone.utc)):
+            raise Unauthorized("The API key is revoked or expired. Ask for a new one.")
+        return Caller(self._user(key.user), key.id)
+
+
+class Tokens:
+    """JSON Web Tokens: secrets of three parts with a dot between them. Keys have none.
+
+    :param verify: the name of a token's user; raises :class:`Unauthorized`.
+    """
+
+    def __init__(self, verify: Callable[[str], str], user: FindUser = User) -> None:
+        self._verify = verify
+        self._user = user
+
+    def __call__(self, environ: WSGIEnvironment) -> Caller | None:
+        secret = secret_of(environ)
+        return Caller(self._user(self._verify(secret)), "jwt") if secret.count(".") == 2 else None
+
+
+class RemoteUser:
+    """``REMOTE_USER`` as the server, or a middleware further out, has set it.
+
+    No client can: its headers come as ``HTTP_…`` (RFC 3875, 4.1.18). A request with a secret of its own is judged by
+    that alone.
+    """
+
+    def __init__(self, user: FindUser = User) -> None:
+        self._user = user
+
+    def __call__(self, environ: WSGIEnvironment) -> Caller | None:
+        name = _decoded(environ.get("REMOTE_USER") or "")
+        if not name or secret_of(environ):
+            return None
+        if not is_user_name(name):
+            raise Unauthorized("The name of the user that the server states cannot be used.", "invalid_user")
+        return Caller(self._user(name), "remote_user")
+
+
+def secret_of(environ: WSGIEnvironment) -> str:
+    """The secret the client sent, or an empty string."""
+    scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return str(value.strip())
+    return str(environ.get("HTTP_X_API_KEY") or environ.get("HTTP_API_KEY") or "").strip()
+
+
+def is_user_name(name: str) -> bool:
+    """Names end up in headers, logs and reports."""
+    return bool(name.strip()) and len(name) <= LONGEST_NAME and name.isprintable()
+
+
+def _decoded(value: str) -> str:
+    """Servers hand bytes on as Latin-1 (PEP 3333); middlewares may set true text."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

@@ -1,0 +1,224 @@
+"""Counts requests, tokens and running streams by user. The one file that imports limits (https://limits.readthedocs.io).
+
+Requests are counted in a moving window: never more than so many in any time of that length. Tokens are counted in fixed
+windows, because only those can be corrected when it is known how many there were.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from limits import RateLimitItemPerSecond
+from limits.errors import ConfigurationError, StorageError
+from limits.storage import storage_from_string
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+
+from sseproxy.core.allowance import Limits, Rate
+from sseproxy.core.failure import Failure
+from sseproxy.middleware.redis_slots import LEASE, TIMEOUT, RedisSlots
+from sseproxy.middleware.slots import MemorySlots, Slots, StoreUnavailable
+
+log = logging.getLogger("sseproxy.limits")
+
+MEMORY: Final = "memory://"
+BUSY_RETRY: Final = 1.0
+"""Seconds after which to try again where all streams are taken: nobody knows when one ends."""
+ROUNDING: Final = 0.5
+"""Seconds by which Redis rounds when a window ends."""
+
+
+class RateLimited(Failure):
+    """The user asks for more than their limits allow at this time.
+
+    :param kind: ``requests``, ``tokens`` or ``streams``; OpenAI has it as the error's type.
+    """
+
+    def __init__(self, kind: str, allowed: str, retry_after: float) -> None:
+        super().__init__(
+            f"Rate limit reached for {kind}: {allowed} are allowed. Try again in {max(retry_after, 0.001):.3g} s.",
+            status=429,
+            type=kind,
+            code="rate_limit_exceeded",
+            retry_after=retry_after,
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """How far a limit is used up.
+
+    :param reset: seconds until more may be asked for.
+    """
+
+    limit: int
+    remaining: int
+    reset: float
+
+
+class Limiter:
+    """The limits of all users. While its store is away nobody is held back.
+
+    :param store: ``memory://`` for this process alone, or a Redis (``redis://``) for all processes.
+    :param lease: seconds after which a Redis frees the streams of a killed process.
+    :raises RuntimeError: the store's driver is not installed; says what to install.
+    :raises ValueError: no such kind of store.
+    """
+
+    def __init__(self, store: str = MEMORY, *, lease: float = LEASE) -> None:
+        options: dict[str, Any] = {}
+        if store != MEMORY:
+            self._slots: Slots = RedisSlots(store, lease=lease)
+            options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+        else:
+            self._slots = MemorySlots()
+        try:
+            self._storage: Any = storage_from_string(store, wrap_exceptions=True, **options)
+        except ConfigurationError:
+            raise ValueError("expected memory:// or redis://HOST:PORT/DB as the store of limits") from None
+        self._moving = MovingWindowRateLimiter(self._storage)
+        self._fixed = FixedWindowRateLimiter(self._storage)
+
+    def enter(self, user: str, limits: Limits, *, tokens: tuple[int, int] = (0, 0), stream: bool = False) -> Turn:
+        """Count a request that begins.
+
+        :param tokens: those it will surely take, and those it may take; the latter are held while it runs.
+        :raises RateLimited: it is too much; nothing was counted.
+        """
+        turn = Turn(self, user, limits)
+        try:
+            with _unless_away():
+                if stream and limits.streams is not None:
+                    turn.place = self._take_place(user, limits.streams)
+                if limits.tokens is not None:
+                    turn.tokens, turn.until = self._take_tokens(user, limits.tokens, *tokens)
+                if limits.requests is not None:
+                    self._take_request(user, limits.requests)
+        except RateLimited:
+            turn.leave()
+            turn.settle(0)
+            raise
+        return turn
+
+    def windows(self, user: str, limits: Limits) -> dict[str, Window]:
+        """How far each limit is used up: ``requests`` and ``tokens``, as far as there are such limits."""
+        found: dict[str, Window] = {}
+        with _unless_away():
+            for kind, rate, strategy in (
+                ("requests", limits.requests, self._moving),
+                ("tokens", limits.tokens, self._fixed),
+            ):
+                if rate is not None:
+                    reset, remaining = strategy.get_window_stats(_item(rate), kind, user)
+                    found[kind] = Window(rate.count, max(0, remaining), max(0.0, reset - time.time()))
+        return found
+
+    def running(self, user: str) -> int:
+        """How many streams of a user's are running, of those that are limited."""
+        with _unless_away():
+            return self._slots.held(user)
+        return 0
+
+    def ping(self) -> None:
+        """Return if the store answers.
+
+        :raises Failure: (503) it does not.
+        """
+        try:
+            self._slots.ping()
+        except StoreUnavailable as error:
+            raise Failure(f"The store of limits is not available: {error}.", status=503) from error
+
+    def close(self) -> None:
+        """Let go of the store and of what this process holds in it."""
+        self._slots.close()
+
+    def _take_place(self, user: str, limit: int) -> str:
+        place = self._slots.acquire(user, limit)
+        if place is None:
+            raise RateLimited("streams", f"{limit} at once", BUSY_RETRY)
+        return place
+
+    def _take_tokens(self, user: str, rate: Rate, least: int, most: int) -> tuple[int, float]:
+        """Hold ``most`` or what is left, if it is ``least``; how many, and until when they count."""
+        item = _item(rate)
+        key, length = item.key_for("tokens", user), item.get_expiry()
+        least = min(max(least, 1), rate.count)
+        taken = max(least, min(most, rate.count - self._storage.get(key)))
+        before = self._storage.incr(key, length, taken) - taken
+        until: float = self._storage.get_expiry(key)
+        if before + least > rate.count:
+            self._storage.incr(key, length, -taken)
+            raise RateLimited("tokens", _allowed(rate), until - time.time())
+        return taken, until
+
+    def _take_request(self, user: str, rate: Rate) -> None:
+        item = _item(rate)
+        if not self._moving.hit(item, "requests", user):
+            reset, _ = self._moving.get_window_stats(item, "requests", user)
+            raise RateLimited("requests", _allowed(rate), reset - time.time())
+
+    def correct(self, user: str, rate: Rate, more: int) -> None:
+        """Count so many tokens more (or less) in the running window."""
+        item = _item(rate)
+        with _unless_away():
+            self._storage.incr(item.key_for("tokens", user), item.get_expiry(), more)
+
+    def give_back(self, user: str, place: str) -> None:
+        """End a running stream."""
+        self._slots.release(user, place)
+
+
+class Turn:
+    """One request that was let in. Ending it twice is no harm."""
+
+    def __init__(self, limiter: Limiter, user: str, limits: Limits) -> None:
+        self._limiter = limiter
+        self._user = user
+        self._limits = limits
+        self.place: str | None = None
+        self.tokens = 0
+        self.until = 0.0
+        self._lock = threading.Lock()
+
+    def settle(self, tokens: int) -> None:
+        """Count the tokens there were instead of those that were held."""
+        with self._lock:
+            held, self.tokens = self.tokens, 0
+        # A window that is over has nothing left to correct.
+        if held and tokens != held and self._limits.tokens and time.time() < self.until - ROUNDING:
+            self._limiter.correct(self._user, self._limits.tokens, tokens - held)
+
+    def leave(self) -> None:
+        """The stream has ended."""
+        with self._lock:
+            place, self.place = self.place, None
+        if place is not None:
+            self._limiter.give_back(self._user, place)
+
+    def windows(self) -> dict[str, Window]:
+        """See :meth:`Limiter.windows`."""
+        return self._limiter.windows(self._user, self._limits)
+
+
+def _item(rate: Rate) -> RateLimitItemPerSecond:
+    return RateLimitItemPerSecond(rate.count, rate.seconds, namespace="sseproxy")
+
+
+def _allowed(rate: Rate) -> str:
+    names = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+    return f"{rate.count} per {names.get(rate.seconds, f'{rate.seconds} s')}"
+
+
+@contextmanager
+def _unless_away() -> Iterator[None]:
+    """Limits guard the upstream's patience; money is guarded by the ledger. So without them the show goes on."""
+    try:
+        yield
+    except (StorageError, StoreUnavailable) as error:
+        log.warning("limits are not enforced: %s", error)

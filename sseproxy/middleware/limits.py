@@ -1,0 +1,124 @@
+"""How much a user may ask for at a time: requests, tokens, running streams.
+
+Header fields as OpenAI's: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from sseproxy.core.allowance import Limits
+from sseproxy.core.failure import Failure
+from sseproxy.middleware.limiter import Limiter, Turn, Window
+from sseproxy.middleware.reservation import rough_tokens
+from sseproxy.wsgi.call import Answer, Headers, call_app, close_body
+from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.stream import EventStream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class LimitsMiddleware:
+    """Refuses with 429 what is more than the user's limits allow, and tells in headers what is left of them.
+
+    Of a request's tokens those it may take are counted when it begins, and those it took when they are booked.
+
+    :param limiter: counts; may be shared by several stacks.
+    :param default: for requests whose user has no limits of their own.
+    """
+
+    def __init__(self, app: WSGIApplication, limiter: Limiter, default: Limits | None = None) -> None:
+        self.app = app
+        self._limiter = limiter
+        self._default = default
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        user = exchange.user
+        limits = user.limits if user is not None and user.limits is not None else self._default
+        name = user.name if user is not None else environ.get("REMOTE_USER") or "anonymous"
+        try:
+            request = exchange.read_request(environ)
+            if not limits or (request is None and exchange.target is None):
+                return self.app(environ, start_response)
+            turn = self._enter(name, limits, exchange)
+        except Failure as failure:
+            headers = _headers(self._limiter.windows(name, limits)) if limits else None
+            return refuse(failure, environ, headers)(environ, start_response)
+        return self._answer(environ, exchange, turn)(environ, start_response)
+
+    def _enter(self, name: str, limits: Limits, exchange: Exchange) -> Turn:
+        request = exchange.request
+        if request is None:
+            return self._limiter.enter(name, limits)
+        given, produced = rough_tokens(request)
+        return self._limiter.enter(name, limits, tokens=(given, given + produced), stream=request.stream)
+
+    def _answer(self, environ: WSGIEnvironment, exchange: Exchange, turn: Turn) -> Answer:
+        exchange.when_booked.append(lambda: turn.settle(_tokens(exchange)))
+        try:
+            answer = call_app(self.app, environ)
+        except BaseException:
+            turn.leave()
+            turn.settle(0)
+            raise
+        if answer.code >= 400:
+            turn.settle(_tokens(exchange))
+        answer.headers = [item for item in answer.headers if not item[0].lower().startswith("x-ratelimit-")]
+        answer.headers += _headers(turn.windows())
+        if turn.place is not None:
+            answer.body = _when_closed(answer.body, turn.leave)
+        return answer
+
+
+def _tokens(exchange: Exchange) -> int:
+    return 0 if exchange.usage is None else exchange.usage.input_tokens + exchange.usage.output_tokens
+
+
+def _headers(windows: dict[str, Window]) -> Headers:
+    headers: Headers = []
+    for kind, window in windows.items():
+        headers += [
+            (f"x-ratelimit-limit-{kind}", str(window.limit)),
+            (f"x-ratelimit-remaining-{kind}", str(window.remaining)),
+            (f"x-ratelimit-reset-{kind}", _duration(window.reset)),
+        ]
+    return headers
+
+
+def _duration(seconds: float) -> str:
+    """As OpenAI writes it, in Go's way: ``120ms``, ``1.5s``, ``6m0s``, ``2h0m5s``."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    whole, rest = divmod(seconds, 60)
+    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(int(whole), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if whole else "") + text
+
+
+def _when_closed(body: Iterable[bytes], callback: Callable[[], object]) -> Iterable[bytes]:
+    """The body, with a callback for its end, however it ends; a stream stays the stream it is."""
+    if isinstance(body, EventStream):
+        body.on_close(callback)
+        return body
+    return _Closing(body, callback)
+
+
+class _Closing:
+    """A body that tells when it was closed."""
+
+    def __init__(self, body: Iterable[bytes], closed: Callable[[], object]) -> None:
+        self._body = body
+        self._closed = closed
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            close_body(self._body)
+        finally:
+            self._closed()

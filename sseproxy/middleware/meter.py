@@ -1,0 +1,127 @@
+"""The tokens of one exchange: what the upstream reported, and what a tokenizer counts where it did not."""
+
+from __future__ import annotations
+
+import threading
+from io import StringIO
+from typing import Final, Protocol
+
+import msgspec
+
+from sseproxy.core.chat import Request
+from sseproxy.core.tokens import texts_of
+from sseproxy.core.usage import Usage
+
+COUNT_AT: Final = 64 * 1024
+"""Characters of an answer that are kept before they are counted; bounds what one stream holds in memory."""
+
+
+class Counter(Protocol):
+    """Counts the tokens of a text, offline."""
+
+    def count(self, text: str, model: str) -> int:
+        """Tokens of ``text`` in the vocabulary of ``model``, or of the nearest one known."""
+
+
+class Meter:
+    """Reads one answer as it passes. Counting costs time, so it waits until it is known to be needed.
+
+    :ivar finished: a finish reason has passed.
+    """
+
+    def __init__(self, request: Request | None, counter: Counter) -> None:
+        self._request = request
+        self._model = request.model if request is not None else ""
+        self._counter = counter
+        self._reported: Usage | None = None
+        self._text = StringIO()
+        self.finished = False
+        self._produced = False
+        self._covered = True
+        self._premature = False
+        self._counted = 0
+        self._noted = (0, 0)
+        self._input_tokens: int | None = None
+        self._cutting = threading.Lock()
+
+    def add(self, content: str, hidden: str) -> None:
+        """Output that has passed."""
+        self._produced = True
+        self._covered = False
+        self._text.write(content)
+        self._text.write(hidden)
+        if self._text.tell() >= COUNT_AT:
+            self._count_all_but_last_word()
+
+    def report(self, usage: Usage) -> None:
+        """Usage that the upstream stated; the last statement stands."""
+        if usage != self._reported:  # what is only repeated tells nothing of what came since
+            self._reported = usage
+            self._covered = True
+            self._premature = not self._produced
+
+    def total(self, complete: bool) -> tuple[Usage, str]:
+        """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.
+
+        :param complete: the answer came to its own end. Of one that did not, a statement made before the last output
+            is only a beginning; and so is, always, one made before any output (Anthropic's ``output_tokens: 1``).
+        """
+        reported = self._reported
+        if self._request is None:
+            return reported or Usage(), "reported" if reported else "none"
+        if reported is None:
+            return Usage(input_tokens=self._count_input(), output_tokens=self._count_output()), "counted"
+        if not self._produced or (reported.output_tokens and (self._covered or (complete and not self._premature))):
+            return reported, "reported"
+        counted = self._count_output()
+        if counted <= reported.output_tokens:
+            return reported, "reported"
+        return msgspec.structs.replace(reported, output_tokens=counted, cost=None), "mixed"
+
+    @property
+    def awaits_usage(self) -> bool:
+        """Whether the answer is whole but for the upstream's statement of its usage."""
+        return self.finished and self._reported is None
+
+    def so_far(self) -> tuple[Usage, str]:
+        """As :meth:`total`, of a running answer, from another thread; counts only what is new since the last call."""
+        reported = self._reported
+        if self._request is None or (reported is not None and self._covered):
+            return reported or Usage(), "reported" if reported else "none"
+        with self._cutting:
+            text = self._text.getvalue()
+            seen, tokens = self._noted
+            self._noted = len(text), tokens + self._counter.count(text[seen:], self._model)
+            output = self._counted + self._noted[1]
+        if reported is None:
+            return Usage(input_tokens=self._count_input(), output_tokens=output), "counted"
+        return msgspec.structs.replace(reported, output_tokens=max(output, reported.output_tokens), cost=None), "mixed"
+
+    def prefix_tokens(self) -> int:
+        """Tokens of the proxy's own prefix in this request, which the user did not write."""
+        if self._request is None or not self._request.prefix:
+            return 0
+        return self._counter.count(self._request.prefix, self._model)
+
+    def _count_input(self) -> int:
+        if self._input_tokens is None:
+            assert self._request is not None
+            texts = texts_of(self._request.api, self._request.fields)
+            self._input_tokens = texts.count(lambda text: self._counter.count(text, self._model))
+        return self._input_tokens
+
+    def _count_output(self) -> int:
+        return self._counted + self._counter.count(self._text.getvalue(), self._model)
+
+    def _count_all_but_last_word(self) -> None:
+        """Count what has gathered, cut before a space, where no tokenizer joins two tokens."""
+        text = self._text.getvalue()
+        cut = text.rfind(" ", 1)
+        if cut < 0:
+            cut = len(text)
+        counted = self._counter.count(text[:cut], self._model)
+        with self._cutting:
+            self._counted += counted
+            self._text = StringIO()
+            self._text.write(text[cut:])
+            self._noted = (0, 0)

@@ -1,0 +1,131 @@
+"""Whatever the upstream answers, the client gets the one clean form of the API it called (see core/normalize)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sseproxy.core.chat import Request
+from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.normalize import STANDARD, Dialect, events_of, failure_of, normalize
+from sseproxy.core.sse import Event
+from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.client import ClientGone, lingering, watch_client
+from sseproxy.wsgi.completion import CompletionBody, collect
+from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
+from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.stream import EventStream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.normalize")
+
+OF_THE_BODY: Final = frozenset(
+    [
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "content-range",
+        "accept-ranges",
+        "etag",
+        "last-modified",
+        "digest",
+        "cache-control",
+        "expires",
+        "pragma",
+        "x-accel-buffering",
+    ]
+)
+"""Header fields that describe bytes the client will not get."""
+
+
+class NormalizeMiddleware:
+    """Reads an LLM answer of any dialect and hands on the canonical one; other answers pass untouched.
+
+    :param dialects: by upstream: what only the operator can know of it.
+    :param keepalive: seconds of silence after which a stream's client gets a keep-alive.
+    """
+
+    def __init__(
+        self, app: WSGIApplication, *, dialects: Mapping[str, Dialect] | None = None, keepalive: float = 15.0
+    ) -> None:
+        self.app = app
+        self._dialects = dialects or {}
+        self._keepalive = keepalive
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        try:
+            request = exchange.read_request(environ)
+            if request is None:
+                return self.app(environ, start_response)
+            answer = self._answer(environ, exchange, request)
+        except Failure as failure:
+            answer = refuse(failure, environ)
+        return answer(environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
+        answer = call_app(self.app, environ)
+        headers = [item for item in answer.headers if item[0].lower() not in OF_THE_BODY]
+        gone = watch_client(environ)
+        if answer.code >= 400:
+            content = collect(answer.body, gone)
+            return refuse(failure_of(answer.code, content, answer.header("Content-Type")), environ, headers)
+        if request.stream:
+            stream = self._stream(answer, exchange, request, gone)
+            return Answer(answer.status, [*STREAM_HEADERS, *headers], stream)
+        body = CompletionBody.of(
+            answer.body,
+            request.api,
+            lingering(gone, exchange.linger),
+            model=request.model,
+            choices=request.choices,
+            dialect=self._dialect(exchange),
+        )
+        content_headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body.completion.body)))]
+        return Answer(answer.status, [*content_headers, *headers], body)
+
+    def _stream(self, answer: Answer, exchange: Exchange, request: Request, gone: Callable[[], bool]) -> EventStream:
+        """The canonical stream, begun; its first event decides whether there is one.
+
+        :raises Failure: the upstream's stream begins with an error, whose status can still be the answer's.
+        """
+        stream = EventStream.of(answer.body, lambda body: events_of(_telling_failures(body)))
+        stream.gone = lingering(gone, exchange.linger)
+        stream.keepalive = self._keepalive
+        stream.pipe(self._transform(exchange, request))
+        first = stream.peek()
+        if stream.client_left:
+            raise ClientGone
+        if first is not None and first.error is not None:
+            stream.close()
+            raise first.error
+        stream.gone = gone
+        return stream
+
+    def _transform(self, exchange: Exchange, request: Request) -> Callable[[Iterator[Event]], Iterator[Event]]:
+        return partial(
+            normalize,
+            api=request.api,
+            model=request.model,
+            choices=request.choices,
+            dialect=self._dialect(exchange),
+        )
+
+    def _dialect(self, exchange: Exchange) -> Dialect:
+        upstream = exchange.target.upstream if exchange.target is not None else ""
+        return self._dialects.get(upstream, STANDARD)
+
+
+def _telling_failures(body: Iterable[bytes]) -> Iterator[bytes]:
+    """The pieces of a body; what an application raises in the middle becomes the failure that the client is told."""
+    try:
+        yield from body
+    except Failure:
+        raise
+    except Exception as error:
+        log.exception("the application failed in the middle of its answer")
+        raise UpstreamFailure("The application failed in the middle of its answer.", code="app_failed") from error

@@ -1,0 +1,126 @@
+"""Who holds how many running streams, in Redis, for all processes. The one file that imports redis; extra ``[redis]``.
+
+A user's places are members of a sorted set, scored with the time their lease ends (Redis's own clock). A process renews
+the leases it holds; the places of one that was killed are free when their leases have run out.
+https://redis.io/docs/latest/develop/data-types/sorted-sets/
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from sseproxy.middleware.slots import StoreUnavailable
+
+log = logging.getLogger("sseproxy.limits")
+T = TypeVar("T")
+
+TIMEOUT: Final = 2.0
+"""Seconds for Redis to answer; requests wait for it."""
+LEASE: Final = 15.0
+"""Seconds for which a place is held without being renewed."""
+_NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
+_ACQUIRE: Final = f"""{_NOW}
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[1]) then return 0 end
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1"""
+_HELD: Final = f"{_NOW} return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')"
+# XX: a place that was given back meanwhile stays given back.
+_RENEW: Final = f"""{_NOW}
+for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[1], ARGV[i]) end
+redis.call('PEXPIRE', KEYS[1], ARGV[1])"""
+
+
+class RedisSlots:
+    """Counts the streams of all processes that use this Redis.
+
+    :param url: ``redis://``, ``rediss://`` or ``redis+unix://``.
+    :param lease: seconds after which the places of a killed process are free.
+    :raises RuntimeError: the driver is not installed; says what to install.
+    """
+
+    def __init__(self, url: str, *, lease: float = LEASE) -> None:
+        try:
+            import redis
+        except ImportError as error:
+            raise RuntimeError("Limits in Redis need the package redis: pip install 'sseproxy[redis]'") from error
+        self._error: type[Exception] = redis.RedisError
+        self._redis: Any = redis.Redis.from_url(
+            url.replace("redis+unix://", "unix://"), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+        )
+        self._acquire = self._redis.register_script(_ACQUIRE)
+        self._held = self._redis.register_script(_HELD)
+        self._renew = self._redis.register_script(_RENEW)
+        self._lease = lease
+        self._mine: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._process = 0
+
+    def acquire(self, user: str, limit: int) -> str | None:
+        place = uuid.uuid4().hex
+        if not self._ask(lambda: self._acquire([_key(user)], [limit, self._milliseconds, place])):
+            return None
+        self._mine[place] = user
+        self._keep_renewing()
+        return place
+
+    def release(self, user: str, place: str) -> None:
+        self._mine.pop(place, None)
+        try:
+            self._ask(lambda: self._redis.zrem(_key(user), place))
+        except StoreUnavailable as error:
+            log.warning("a place was not given back; its lease will run out: %s", error)
+
+    def held(self, user: str) -> int:
+        return int(self._ask(lambda: self._held([_key(user)])))
+
+    def ping(self) -> None:
+        self._ask(self._redis.ping)
+
+    def close(self) -> None:
+        self._stopping.set()
+        for place, user in list(self._mine.items()):
+            self.release(user, place)
+        self._redis.close()
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        try:
+            return question()
+        except self._error as error:
+            raise StoreUnavailable(f"the Redis of limits does not answer ({type(error).__name__})") from error
+
+    @property
+    def _milliseconds(self) -> int:
+        return int(self._lease * 1000)
+
+    def _keep_renewing(self) -> None:
+        """One daemon thread a process, begun with its first stream: after a fork too."""
+        if self._process == os.getpid():
+            return
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            self._process = os.getpid()
+            threading.Thread(target=self._run, name="sseproxy-slots", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._lease / 3):
+            by_user: dict[str, list[str]] = {}
+            for place, user in list(self._mine.items()):
+                by_user.setdefault(user, []).append(place)
+            try:
+                for user, places in by_user.items():
+                    self._ask(lambda u=user, p=places: self._renew([_key(u)], [self._milliseconds, *p]))  # type: ignore[misc]
+            except StoreUnavailable as error:
+                log.warning("leases of running streams could not be renewed: %s", error)
+
+
+def _key(user: str) -> str:
+    return f"sseproxy:streams:{user}"

@@ -1,0 +1,211 @@
+"""What one charge holds back of its user's budget, and how far its answer may go on it.
+
+A stream holds a little and more as it grows (each time as much again), so that a long answer costs a few ledger calls
+and no two answers spend the same money. What cannot be ended midway holds all it may come to; only when that does not
+fit, one such answer may begin on what is left. So all together never settle above the budget and one reservation.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from sseproxy.core.allowance import Budget
+from sseproxy.core.chat import Request
+from sseproxy.core.failure import Failure
+from sseproxy.core.pricing import Price
+from sseproxy.core.sse import Event
+from sseproxy.core.tokens import texts_of
+from sseproxy.core.usage import Usage
+from sseproxy.ledger.protocol import BudgetExceeded, Charge, Ledger
+from sseproxy.middleware.meter import Meter
+
+log = logging.getLogger("sseproxy.accounting")
+
+FIRST_STREAMED: Final = 1024
+"""Output tokens that a stream holds at first, unless its client sets a lower limit."""
+ASSUMED_WHOLE: Final = 4096
+"""Output tokens that any other answer is taken to have at most, where its client sets no limit."""
+BYTES_PER_TOKEN: Final = 4
+NEAR: Final = 8
+"""More is asked for when all but this part of what is held is used up."""
+BUSY_RETRY: Final = 1.0
+"""Seconds after which to try again where running answers hold what is left: nobody knows when one ends."""
+ATTEMPTS: Final = 4
+"""How often to ask for what is left while others change what is left."""
+
+
+class Reservation:
+    """The money of one charge.
+
+    :param budget: None: nothing is held back from anybody; the answer goes as far as it likes.
+    :param at: the moment whose prices apply.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        budget: Budget | None,
+        request: Request | None,
+        price: Price | None,
+        meter: Meter,
+        at: datetime,
+    ) -> None:
+        self._ledger = ledger
+        self._budget = budget
+        self._request = request
+        self._price = price
+        self._meter = meter
+        self._at = at
+        self._charge_id = ""
+        self._least = 0
+        self._bounded = False
+        self._nothing_left = False
+        self._bound = _most_output(request)
+        self._seen = 0
+        self._look_at = 0
+
+    def make(self, charge: Charge) -> None:
+        """Book the charge with what it is to hold.
+
+        :raises BudgetExceeded: too little is left to begin.
+        :raises LedgerUnavailable: nothing could be billed.
+        """
+        self._charge_id = charge.id
+        if self._budget is None:
+            self._ledger.reserve(replace(charge, reserved=self._estimate()))
+            return
+        try:
+            self._make_within(charge, self._budget)
+        except BudgetExceeded as failure:
+            failure.retry_after = self._retry_after(charge.user, self._budget, failure)
+            raise
+
+    def is_passed(self, event: Event) -> bool:
+        """Whether the answer, with this event, has come to cost more than can be held for it.
+
+        Bytes are compared at first, of which no token has less than one; tokens are counted only near the bound.
+        """
+        if not self._bounded:
+            return False
+        self._seen += _size(event.content) + _size(event.hidden)
+        return self._seen > self._look_at and self._is_passed_by_tokens()
+
+    def _make_within(self, charge: Charge, budget: Budget) -> None:
+        if self._request is None or self._price is None:
+            return self._ledger.reserve(charge, budget)
+        self._hold(charge, budget, self._request)
+        self._bounded = self._request.stream and self._output_cost(self._bound) > 0
+        self._look_at = self._bound
+
+    def _hold(self, charge: Charge, budget: Budget, request: Request) -> None:
+        full = self._cost(_most_input(request), self._bound)
+        least = self._least = self._cost(_size_of(request) // BYTES_PER_TOKEN, min(self._bound, 1))
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._ledger.reserve(replace(charge, reserved=full), budget)
+            except BudgetExceeded as failure:
+                if failure.left < least or attempt == ATTEMPTS - 1:
+                    raise
+                if request.stream and not self._shrink(failure.left):
+                    raise
+                left = failure.left
+            try:
+                if request.stream:
+                    return self._ledger.reserve(replace(charge, reserved=left), budget)
+                # The whole is held, and fits if what it takes to begin does: nobody else can begin then.
+                return self._ledger.reserve(
+                    replace(charge, reserved=full), replace(budget, limit=budget.limit + full - least)
+                )
+            except BudgetExceeded:
+                self._bound = _most_output(request)
+
+    def _retry_after(self, user: str, budget: Budget, failure: BudgetExceeded) -> float | None:
+        """When the same may succeed: soon, if only running answers hold the money, else when the budget renews."""
+        with suppress(Failure):
+            if self._least <= budget.limit - self._ledger.balance(user, budget.per, self._at).spent:
+                return BUSY_RETRY
+        return None if failure.renews_at is None else (failure.renews_at - self._at).total_seconds()
+
+    def _shrink(self, held: int) -> bool:
+        """Bound the output to what so much money pays for; False if it does not even pay for the input."""
+        exact = self._meter.so_far()[0].input_tokens
+        output = self._output_cost(self._bound)
+        rest = held - self._cost(exact, 0)
+        if output > 0:
+            self._bound = min(self._bound, self._bound * rest // output)
+        return rest > 0 and self._bound > 0
+
+    def _is_passed_by_tokens(self) -> bool:
+        tokens = self._meter.so_far()[0].output_tokens
+        # Early, so that looking closer and closer is only for the end of the money.
+        if tokens > self._bound - self._bound // NEAR and not self._nothing_left:
+            self._nothing_left = not self._extend()
+        if tokens > self._bound and not self._extend():
+            return True
+        self._look_at = self._seen + max(1, self._bound - tokens)
+        return False
+
+    def _extend(self) -> bool:
+        """Hold as much again, else what is left; False if nothing is."""
+        assert self._budget is not None
+        more = self._bound
+        for _ in range(ATTEMPTS):
+            cost = self._output_cost(more)
+            try:
+                if not self._ledger.extend(self._charge_id, cost, self._budget):
+                    return False
+            except BudgetExceeded as failure:
+                more = more * failure.left // cost
+                if more < 1:
+                    return False
+                continue
+            except Failure as failure:
+                log.warning("charge %s goes on beyond what is held for it: %s", self._charge_id, failure.message)
+            self._bound += more
+            return True
+        return False
+
+    def _estimate(self) -> int:
+        """Nano-USD this request may come to cost, by its size and the limit it sets; for nobody's budget."""
+        if self._request is None or self._price is None:
+            return 0
+        return self._cost(_size_of(self._request) // BYTES_PER_TOKEN, self._bound)
+
+    def _output_cost(self, tokens: int) -> int:
+        return self._cost(0, tokens)
+
+    def _cost(self, input_tokens: int, output_tokens: int) -> int:
+        assert self._price is not None
+        return self._price.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens), self._at)
+
+
+def rough_tokens(request: Request) -> tuple[int, int]:
+    """Input tokens as they may be, by the request's size, and output tokens as they may be at first."""
+    return _size_of(request) // BYTES_PER_TOKEN, _most_output(request)
+
+
+def _most_output(request: Request | None) -> int:
+    """Output tokens to hold money for at first."""
+    if request is None or request.api == "embeddings":
+        return 0
+    limit = request.output_limit()
+    if request.stream:
+        return min(limit or FIRST_STREAMED, FIRST_STREAMED) * request.choices
+    return (limit or ASSUMED_WHOLE) * request.choices
+
+
+def _most_input(request: Request) -> int:
+    """Input tokens a request cannot have more of: no vocabulary has a token of less than a byte."""
+    return texts_of(request.api, request.fields).count(_size)
+
+
+def _size_of(request: Request) -> int:
+    return sum(len(bytes(raw)) for raw in request.fields.values())
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

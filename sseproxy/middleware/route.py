@@ -1,0 +1,86 @@
+"""Where a request goes: the path says which API it is, the model which upstream answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from sseproxy.core.chat import API_PATHS, BadRequest
+from sseproxy.core.failure import Failure
+from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, Exchange, Target, User
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class NotFound(Failure):
+    """No such path or model, or it is not this user's; OpenAI tells the two apart as little."""
+
+    def __init__(self, message: str, code: str, param: str | None = None, *, status: int = 404) -> None:
+        super().__init__(message, status=status, type="invalid_request_error", code=code, param=param)
+
+
+class RouteMiddleware:
+    """Reads the request, resolves its model, and refuses what leads nowhere before anything is sent or charged.
+
+    :param resolve: the target of a model name; None: no such model.
+    :param passthrough: further ``/v1/`` paths and the upstream that serves each.
+    :param closed: True: a ``/v1/`` path that is not known is 404. False: it is the wrapped app's own affair.
+    :param max_body: bytes a request body may have.
+    """
+
+    def __init__(
+        self,
+        app: WSGIApplication,
+        resolve: Callable[[str], Target | None],
+        *,
+        passthrough: Mapping[str, str] | None = None,
+        closed: bool = True,
+        max_body: int = DEFAULT_MAX_BODY,
+    ) -> None:
+        self.app = app
+        self._resolve = resolve
+        self._passthrough = passthrough or {}
+        self._closed = closed
+        self._max_body = max_body
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        try:
+            self._route(environ, exchange)
+        except Failure as failure:
+            headers = [("Allow", "POST")] if failure.status == 405 else None
+            return refuse(failure, environ, headers)(environ, start_response)
+        return self.app(environ, start_response)
+
+    def _route(self, environ: WSGIEnvironment, exchange: Exchange) -> None:
+        request = exchange.read_request(environ, self._max_body)
+        if request is not None:
+            exchange.target = self._target(request.model, exchange.user)
+            exchange.put_request(environ, request.with_model(exchange.target.model))
+        elif exchange.path in self._passthrough:
+            self._check_length(environ)
+            exchange.target = Target(self._passthrough[exchange.path], "")
+        elif exchange.path in API_PATHS:
+            raise NotFound("This path takes POST requests only.", "method_not_allowed", status=405)
+        elif self._closed:
+            raise NotFound(f"Unknown path: {environ['REQUEST_METHOD']} {exchange.path}.", "unknown_url")
+
+    def _target(self, model: str, user: User | None) -> Target:
+        target = self._resolve(model) if may_use(user, model) else None
+        if target is None:
+            message = f"The model '{model}' does not exist here, or you do not have access to it."
+            raise NotFound(message, "model_not_found", "model")
+        return target
+
+    def _check_length(self, environ: WSGIEnvironment) -> None:
+        if int(environ.get("CONTENT_LENGTH") or 0) > self._max_body:
+            message = f"The request body is larger than {self._max_body} bytes, the most that is accepted here."
+            raise BadRequest(message, status=413, code="request_too_large")
+
+
+def may_use(user: User | None, model: str) -> bool:
+    """Whether the user's list of models admits this one."""
+    return user is None or any(fnmatchcase(model, pattern) for pattern in user.models)

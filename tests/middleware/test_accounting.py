@@ -1,0 +1,212 @@
+"""middleware/accounting: reserve, meter, settle; around small applications and a real ledger in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from sseproxy.core.pricing import FlatPrice
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.middleware.accounting import AccountingMiddleware
+from sseproxy.tokenizer import Tokenizer
+from sseproxy.wsgi.exchange import Exchange, Target, User
+
+from .apps import CHAT, Echo, error_of, post, request
+
+STREAM = {**CHAT, "stream": True}
+ASKING = {**STREAM, "stream_options": {"include_usage": True}}
+PRICE = FlatPrice(input=Decimal(1), output=Decimal(2))
+TEXT = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"Hello world"},"finish_reason":null}]}\n\n'  # noqa: E501
+USAGE = b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+def ledger() -> Iterator[SQLLedger]:
+    opened = open_ledger("sqlite://")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def closed_at_the_end() -> Iterator[None]:
+    yield
+    while MADE:
+        MADE.pop().close()
+
+
+MADE: list[AccountingMiddleware] = []
+
+
+def accounting(app: Any, ledger: Any) -> AccountingMiddleware:
+    MADE.append(AccountingMiddleware(app, ledger, Tokenizer()))
+    return MADE[-1]
+
+
+def metered(ledger: Any, *pieces: bytes, status: str = "200 OK") -> Any:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        app.body = environ["wsgi.input"].read()  # type: ignore[attr-defined]
+        start_response(status, [("Content-Type", "text/event-stream")])
+        return list(pieces)
+
+    inner = accounting(app, ledger)
+
+    def targeted(environ: Any, start_response: Any) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        exchange.user, exchange.target, exchange.asked_model = User("alice"), Target("main", "m", PRICE), "m"
+        return inner(environ, start_response)
+
+    targeted.app = app  # type: ignore[attr-defined]
+    return targeted
+
+
+def only_charge(ledger: SQLLedger) -> dict[str, Any]:
+    (charge,) = ledger.charges()
+    return charge
+
+
+def test_reported_usage_is_what_is_billed(ledger: SQLLedger) -> None:
+    b"".join(post(metered(ledger, TEXT, USAGE, DONE), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["state"], charge["outcome"], charge["usage_source"]) == ("settled", "completed", "reported")
+    assert (charge["input_tokens"], charge["output_tokens"], charge["cost_usd"]) == (5, 2, "0.000009")
+
+
+def test_the_charge_is_pending_while_the_answer_runs_and_settled_before_done(ledger: SQLLedger) -> None:
+    answer = post(metered(ledger, TEXT, USAGE, DONE), body=STREAM)
+    body = iter(answer.body)
+
+    assert next(body) == TEXT
+    assert only_charge(ledger)["state"] == "pending"
+    assert next(piece for piece in body if piece) == DONE
+    assert only_charge(ledger)["state"] == "settled"
+
+
+def test_usage_is_asked_for_and_hidden_from_a_client_that_did_not_ask(ledger: SQLLedger) -> None:
+    app = metered(ledger, TEXT, USAGE, DONE)
+
+    body = b"".join(post(app, body=STREAM).body)
+
+    assert json.loads(app.app.body)["stream_options"] == {"include_usage": True}
+    assert body == TEXT + DONE
+
+
+def test_a_client_that_asked_sees_usage_with_its_cost(ledger: SQLLedger) -> None:
+    body = b"".join(post(metered(ledger, TEXT, USAGE, DONE), body=ASKING).body)
+
+    chunk = json.loads(body.split(b"\n\n")[1][6:])
+    assert chunk["usage"]["cost"] == 0.000009
+    assert chunk["usage"]["completion_tokens"] == 2
+
+
+def test_without_a_report_tokens_are_counted(ledger: SQLLedger) -> None:
+    b"".join(post(metered(ledger, TEXT, DONE), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert charge["usage_source"] == "counted"
+    assert charge["output_tokens"] == 2
+    assert charge["input_tokens"] == 8  # "hi", its role and the frame of a chat of one message
+
+
+def test_a_stream_closed_early_is_charged_to_the_client_that_left(ledger: SQLLedger) -> None:
+    answer = post(metered(ledger, TEXT, TEXT, DONE), body=STREAM)
+    next(iter(answer.body))
+
+    answer.close()
+
+    charge = only_charge(ledger)
+    assert (charge["outcome"], charge["usage_source"], charge["output_tokens"]) == ("client_gone", "counted", 2)
+
+
+def test_a_stream_that_was_never_begun_is_charged_for_its_prompt(ledger: SQLLedger) -> None:
+    post(metered(ledger, TEXT, DONE), body=STREAM).close()
+
+    charge = only_charge(ledger)
+    assert (charge["state"], charge["outcome"], charge["output_tokens"]) == ("settled", "client_gone", 0)
+    assert charge["input_tokens"] > 0
+
+
+def test_anthropic_s_first_usage_does_not_hide_what_came_after_it(ledger: SQLLedger) -> None:
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
+    delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one two three"}}\n\n'
+    answer = post(metered(ledger, start, delta, delta), "/v1/messages", body=STREAM)
+    body = iter(answer.body)
+    next(body)
+    next(body)
+
+    answer.close()
+
+    charge = only_charge(ledger)
+    assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (25, 3, "mixed")
+
+
+@pytest.mark.parametrize(("status", "outcome"), [("429 No", "refused"), ("500 No", "upstream_failed")])
+def test_a_refusal_is_released(status: str, outcome: str, ledger: SQLLedger) -> None:
+    post(metered(ledger, b"{}", status=status), body=STREAM)
+
+    charge = only_charge(ledger)
+    assert (charge["state"], charge["outcome"], charge["cost_usd"]) == ("released", outcome, "0")
+
+
+def test_an_application_that_raises_is_released(ledger: SQLLedger) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        raise ValueError("boom")
+
+    with pytest.raises(ValueError, match="boom"):
+        post(accounting(app, ledger))
+    assert only_charge(ledger)["state"] == "released"
+
+
+def test_nothing_is_sent_while_nothing_can_be_billed() -> None:
+    class Away:
+        def reserve(self, *args: Any) -> None:
+            raise LedgerUnavailable
+
+    app = metered(Away(), TEXT)
+
+    answer = post(app, body=STREAM)
+
+    assert answer.code == 503
+    assert error_of(answer)["code"] == "ledger_unavailable"
+    assert not hasattr(app.app, "body")
+
+
+def test_a_json_answer_is_settled_and_shows_its_cost(ledger: SQLLedger) -> None:
+    completion = (
+        b'{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":'
+        b'{"role":"assistant","content":"hi"},"finish_reason":"stop"}],'
+        b'"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}'
+    )
+    answer = post(metered(ledger, completion))
+
+    content = b"".join(answer.body)
+    assert json.loads(content)["usage"]["cost"] == 0.000009
+    assert answer.header("Content-Length") == str(len(content))
+    assert only_charge(ledger)["outcome"] == "completed"
+
+
+def test_a_vendor_s_own_cost_beats_any_price(ledger: SQLLedger) -> None:
+    usage = b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"cost":0.25}}\n\n'
+
+    b"".join(post(metered(ledger, TEXT, usage, DONE), body=STREAM).body)
+
+    assert only_charge(ledger)["cost_usd"] == "0.25"
+
+
+def test_requests_that_are_no_llm_calls_are_not_charged(ledger: SQLLedger) -> None:
+    assert request(accounting(Echo(), ledger), "GET", "/page").code == 200
+    assert list(ledger.charges()) == []
+
+
+def test_a_long_answer_is_counted_as_it_passes_and_in_all(ledger: SQLLedger) -> None:
+    chunk = TEXT.replace(b"Hello world", b" word" * 2000)
+
+    b"".join(post(metered(ledger, *[chunk] * 20, DONE), body=STREAM).body)
+
+    assert only_charge(ledger)["output_tokens"] == 40_000

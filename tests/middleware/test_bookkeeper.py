@@ -1,0 +1,81 @@
+"""middleware/bookkeeper: what running charges have come to, written down while they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from sseproxy.core.sse import Event
+from sseproxy.ledger.ledger import open_ledger
+from sseproxy.middleware.bill import Bill
+from sseproxy.middleware.bookkeeper import Bookkeeper
+from sseproxy.tokenizer import Tokenizer
+from sseproxy.wsgi.exchange import Exchange, Target
+
+from .apps import CHAT, post
+from .test_accounting import PRICE
+
+
+def running_bill(ledger: Any) -> Bill:
+    bills: list[Bill] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        exchange.read_request(environ)
+        exchange.target, exchange.asked_model = Target("main", "m", PRICE), "m"
+        bills.append(Bill(ledger, Tokenizer(), exchange))
+        start_response("200 OK", [])
+        return []
+
+    post(app, body={**CHAT, "stream": True})
+    return bills[0]
+
+
+def words(*contents: str) -> Iterator[Any]:
+    for content in contents:
+        yield Event(data=b"{}", read=True, content=content)
+
+
+def test_a_note_books_what_has_passed_so_far() -> None:
+    ledger = open_ledger("sqlite://")
+    keeper = Bookkeeper(ledger, interval=3600)
+    bill = running_bill(ledger)
+    keeper.add(bill)
+    events = bill.meter(words("Hello world", " and more"))
+    next(events)
+
+    keeper.note()
+    (charge,) = ledger.charges()
+    assert (charge["state"], charge["output_tokens"], charge["usage_source"]) == ("pending", 2, "counted")
+    next(events)
+    keeper.note()
+    (charge,) = ledger.charges()
+    assert charge["output_tokens"] == 4
+
+    bill.settle("completed")
+    keeper.note()
+    (charge,) = ledger.charges()
+    assert charge["state"] == "settled"
+    keeper.close()
+    ledger.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 on: there are other threads
+def test_a_forked_child_starts_with_no_bills_of_its_parent_s() -> None:
+    ledger = open_ledger("sqlite://")
+    keeper = Bookkeeper(ledger, interval=3600)
+    bill = running_bill(ledger)
+    keeper.add(bill)
+    child = os.fork()
+    if child == 0:
+        keeper.add(running_bill(ledger))
+        os._exit(len(keeper._running))
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 1
+    bill.settle("completed")
+    keeper.close()
+    ledger.close()

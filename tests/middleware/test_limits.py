@@ -1,0 +1,289 @@
+"""middleware/limits: how much a user may ask for at a time, in this process and, with Redis, in all of them."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from sseproxy.core.allowance import Limits, Rate
+from sseproxy.core.usage import Usage
+from sseproxy.middleware.limiter import Limiter, RateLimited
+from sseproxy.middleware.limits import LimitsMiddleware
+from sseproxy.wsgi.call import Answer
+from sseproxy.wsgi.exchange import Exchange, User
+from sseproxy.wsgi.stream import EventStream
+from tests.harness import RedisServer
+
+from .apps import CHAT, Echo, error_of, post, request
+
+STREAM = {**CHAT, "stream": True}
+FEW = Limits(requests=Rate(3, 60))
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest) -> str:
+    """The URL of a store with nothing in it."""
+    return "memory://" if request.param == "memory" else str(request.getfixturevalue("redis").url)
+
+
+@pytest.fixture
+def limiter(store: str) -> Iterator[Limiter]:
+    limiter = Limiter(store)
+    yield limiter
+    limiter.close()
+
+
+class Booked:
+    """An application that books so many tokens when its stream is closed, as the accounting does."""
+
+    def __init__(self, tokens: int = 10) -> None:
+        self.tokens = tokens
+        self.seen = 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        self.seen += 1
+        exchange = Exchange.of(environ)
+        start_response("200 OK", [("x-ratelimit-limit-tokens", "99999"), ("Content-Type", "text/event-stream")])
+        if exchange.request is None or not exchange.request.stream:
+            self._book(exchange)
+            return [b"{}"]
+        stream = EventStream(iter(()))
+        stream.on_close(lambda: self._book(exchange))
+        return stream
+
+    def _book(self, exchange: Exchange) -> None:
+        exchange.usage = Usage(input_tokens=self.tokens, output_tokens=0)
+        for notify in exchange.when_booked:
+            notify()
+
+
+def as_user(app: Any, name: str, limits: Limits | None) -> Callable[..., Any]:
+    def called(environ: dict[str, Any], start_response: Any) -> Any:
+        Exchange.of(environ).user = User(name, limits=limits)
+        return app(environ, start_response)
+
+    return called
+
+
+def headers_of(answer: Answer, kind: str) -> tuple[str, str]:
+    assert answer.header(f"x-ratelimit-reset-{kind}").endswith("s")
+    return answer.header(f"x-ratelimit-limit-{kind}"), answer.header(f"x-ratelimit-remaining-{kind}")
+
+
+def test_headers_count_down_and_one_request_too_many_is_429(limiter: Limiter) -> None:
+    app = Booked()
+    limited = as_user(LimitsMiddleware(app, limiter), "alice", FEW)
+
+    assert [headers_of(post(limited), "requests") for _ in range(3)] == [("3", "2"), ("3", "1"), ("3", "0")]
+    answer = post(limited)
+    assert answer.code == 429
+    error = error_of(answer)
+    assert (error["type"], error["code"]) == ("requests", "rate_limit_exceeded")
+    assert "3 per minute" in error["message"]
+    assert 50 <= int(answer.header("Retry-After")) <= 60
+    assert headers_of(answer, "requests") == ("3", "0")
+    assert app.seen == 3
+
+
+def test_users_do_not_share_their_limits(limiter: Limiter) -> None:
+    app = LimitsMiddleware(Booked(), limiter)
+
+    for name in ("alice", "bob"):
+        assert [post(as_user(app, name, FEW)).code for _ in range(4)] == [200, 200, 200, 429]
+
+
+def test_a_user_without_limits_gets_no_headers_and_no_refusal(limiter: Limiter) -> None:
+    app = as_user(LimitsMiddleware(Booked(), limiter), "root", None)
+
+    answers = [post(app) for _ in range(10)]
+
+    assert {answer.code for answer in answers} == {200}
+    assert answers[0].header("x-ratelimit-limit-requests") == ""
+
+
+def test_it_works_alone_with_limits_for_everybody(limiter: Limiter) -> None:
+    app = LimitsMiddleware(Echo(), limiter, FEW)
+
+    assert [post(app).code for _ in range(4)] == [200, 200, 200, 429]
+    assert request(app, "GET", "/page").code == 200
+
+
+def test_the_upstream_s_own_limits_are_not_shown_beside_ours(limiter: Limiter) -> None:
+    answer = post(as_user(LimitsMiddleware(Booked(), limiter), "alice", FEW))
+
+    assert answer.header("x-ratelimit-limit-tokens") == ""
+
+
+def test_a_request_can_be_made_again_when_its_time_is_over(limiter: Limiter) -> None:
+    limits = Limits(requests=Rate(1, 1))
+    limiter.enter("alice", limits)
+    with pytest.raises(RateLimited) as caught:
+        limiter.enter("alice", limits)
+
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= 1
+    until = time.monotonic() + 10
+    while True:
+        try:
+            limiter.enter("alice", limits)
+            return
+        except RateLimited:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_tokens_are_held_while_a_request_runs_and_corrected_when_it_is_booked(limiter: Limiter) -> None:
+    limited = as_user(LimitsMiddleware(Booked(10), limiter), "alice", Limits(tokens=Rate(1000, 60)))
+    body = {**STREAM, "max_tokens": 100}
+
+    answer = post(limited, body=body)
+    held = 1000 - int(headers_of(answer, "tokens")[1])
+    answer.close()
+
+    assert 100 < held < 200
+    assert limiter.windows("alice", Limits(tokens=Rate(1000, 60)))["tokens"].remaining == 990
+
+
+def test_what_is_left_of_the_tokens_can_be_used_and_overdrawn_once(limiter: Limiter) -> None:
+    app = Booked(400)
+    limited = as_user(LimitsMiddleware(app, limiter), "alice", Limits(tokens=Rate(1000, 60)))
+
+    assert [post(limited).code for _ in range(4)] == [200, 200, 200, 429]
+    answer = post(limited)
+    assert error_of(answer)["type"] == "tokens"
+    assert headers_of(answer, "tokens") == ("1000", "0")
+    assert app.seen == 3
+
+
+def test_a_refused_or_failed_request_gives_its_tokens_back(limiter: Limiter) -> None:
+    limits = Limits(requests=Rate(2, 60), tokens=Rate(5000, 60), streams=1)
+
+    def refusing(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("503 X", [])
+        return []
+
+    def raising(environ: dict[str, Any], start_response: Any) -> Any:
+        raise ValueError
+
+    post(as_user(LimitsMiddleware(refusing, limiter), "alice", limits), body=STREAM).close()
+    with pytest.raises(ValueError):
+        post(as_user(LimitsMiddleware(raising, limiter), "alice", limits), body=STREAM)
+    assert post(as_user(LimitsMiddleware(Booked(), limiter), "alice", limits), body=STREAM).code == 429
+
+    assert limiter.windows("alice", limits)["tokens"].remaining == 5000
+    assert limiter.running("alice") == 0
+
+
+def test_so_many_streams_at_once_and_no_more(limiter: Limiter) -> None:
+    limited = as_user(LimitsMiddleware(Booked(), limiter), "alice", Limits(streams=2))
+    running = [post(limited, body=STREAM) for _ in range(2)]
+
+    refused = post(limited, body=STREAM)
+    assert (refused.code, error_of(refused)["type"], refused.header("Retry-After")) == (429, "streams", "1")
+    assert post(limited).code == 200
+    assert limiter.running("alice") == 2
+
+    for _ in range(3):
+        running[0].close()
+    assert limiter.running("alice") == 1
+    assert post(limited, body=STREAM).code == 200
+    assert post(limited, body=STREAM).code == 429
+
+
+def test_a_stream_of_an_application_that_knows_nothing_of_ours_is_given_back_when_closed(limiter: Limiter) -> None:
+    limited = LimitsMiddleware(Echo(), limiter, Limits(streams=1))
+    answer = post(limited, body=STREAM)
+    assert limiter.running("anonymous") == 1
+
+    answer.close()
+
+    assert limiter.running("anonymous") == 0
+
+
+def test_many_threads_get_no_more_than_there_is(limiter: Limiter) -> None:
+    limits = Limits(requests=Rate(20, 60), tokens=Rate(100, 60), streams=8)
+    begin = threading.Barrier(16)
+
+    def enter(number: int) -> int:
+        begin.wait()
+        try:
+            limiter.enter("alice", limits, tokens=(10, 10), stream=True)
+            return 1
+        except RateLimited:
+            return 0
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(enter, range(16))) == 8
+    assert limiter.running("alice") == 8
+    assert limiter.windows("alice", limits)["tokens"].remaining == 20
+
+
+def test_two_limiters_on_one_redis_count_together(redis: RedisServer) -> None:
+    one, two = Limiter(redis.url), Limiter(redis.url)
+    limits = Limits(requests=Rate(2, 60), streams=1)
+    turn = one.enter("alice", limits, stream=True)
+
+    with pytest.raises(RateLimited, match="streams"):
+        two.enter("alice", limits, stream=True)
+    turn.leave()
+    two.enter("alice", limits, stream=True)
+    with pytest.raises(RateLimited, match="requests"):
+        one.enter("alice", limits)
+    one.close()
+    two.close()
+
+
+def test_the_streams_of_a_process_that_went_without_a_word_are_free_when_its_lease_is_over(redis: RedisServer) -> None:
+    dead, alive = Limiter(redis.url, lease=0.5), Limiter(redis.url, lease=0.5)
+    dead.enter("alice", Limits(streams=2), stream=True)
+    dead._slots._stopping.set()  # type: ignore[attr-defined]  # as kill -9 does: it renews nothing and gives nothing back
+    alive.enter("alice", Limits(streams=2), stream=True)
+    until = time.monotonic() + 10
+    while alive.running("alice") > 1:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(1)
+
+    assert alive.running("alice") == 1, "a stream that runs keeps its place, for more than one lease"
+    alive.close()
+
+
+def test_while_redis_is_away_nobody_is_held_back_and_readiness_says_so(redis: RedisServer) -> None:
+    limiter = Limiter(redis.url)
+    limited = as_user(LimitsMiddleware(Booked(), limiter), "alice", Limits(Rate(1, 60), Rate(1, 60), 1))
+    limiter.ping()
+    redis.stop()
+
+    assert {post(limited, body=STREAM).code for _ in range(3)} == {200}
+    with pytest.raises(Exception, match="not available") as caught:
+        limiter.ping()
+    assert getattr(caught.value, "status", 0) == 503
+    redis.start()
+    limiter.ping()
+
+
+def test_a_store_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Limiter("memcached+x://h")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.12, "120ms"), (0, "0ms"), (1, "1s"), (1.5, "1.5s"), (360, "6m0s"), (7205, "2h0m5s")]
+)
+def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
+    from sseproxy.middleware.limits import _duration
+
+    assert _duration(seconds) == text
+
+
+def test_a_redis_without_its_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+
+    with pytest.raises(RuntimeError, match=r"sseproxy\[redis\]"):
+        Limiter("redis://127.0.0.1:1/0")

@@ -1,0 +1,140 @@
+"""middleware/reservation: what a charge holds of a budget, and how seldom that costs a look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseproxy.core.allowance import Budget
+from sseproxy.core.chat import Request
+from sseproxy.core.pricing import FlatPrice
+from sseproxy.core.sse import Event
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.protocol import BudgetExceeded, Charge
+from sseproxy.middleware.meter import Meter
+from sseproxy.middleware.reservation import Reservation
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+NANO = 1000
+"""A token of output, at 1 USD per million; input costs nothing unless a test says otherwise."""
+
+
+class Words:
+    """Counts words, and how often it was asked and for how much."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.characters = 0
+
+    def count(self, text: str, model: str) -> int:
+        self.calls += 1
+        self.characters += len(text)
+        return len(text.split())
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SQLLedger]:
+    ledger = open_ledger(f"sqlite:///{tmp_path}/books.db")
+    yield ledger
+    ledger.close()
+
+
+class Answer:
+    """One answer and its reservation."""
+
+    number = 0
+
+    def __init__(self, ledger: SQLLedger, tokens: int, *, price: str = "0", **fields: Any) -> None:
+        body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, **fields}
+        request = Request.parse("chat", json.dumps(body).encode())
+        self.words = Words()
+        self.meter = Meter(request, self.words)
+        self.held = Reservation(
+            ledger, Budget(tokens * NANO, "month"), request, FlatPrice(Decimal(price), Decimal(1)), self.meter, NOW
+        )
+        Answer.number += 1
+        self.held.make(Charge(f"c{Answer.number}", "alice", None, "/", "m", "main", "m", 0, NOW))
+
+    def say(self, text: str) -> bool:
+        """Whether it may not say any more."""
+        self.meter.add(text, "")
+        return self.held.is_passed(Event(content=text, read=True))
+
+    def run(self, most: int, text: str = "word ") -> int:
+        """How many words it could say."""
+        return next((number for number in range(1, most + 1) if self.say(text)), most)
+
+
+def held(ledger: SQLLedger) -> int:
+    return ledger.balance("alice", "month", NOW).reserved // NANO
+
+
+def test_a_stream_may_say_what_the_budget_pays_for_and_a_word_more(ledger: SQLLedger) -> None:
+    assert Answer(ledger, 5000).run(10**5) in range(5000, 5010)
+
+
+def test_a_long_answer_costs_few_looks_and_each_word_is_counted_about_once(ledger: SQLLedger) -> None:
+    answer = Answer(ledger, 10**9)
+
+    assert answer.run(50_000) == 50_000
+    assert answer.words.calls < 80
+    assert answer.words.characters < 3 * 50_000 * len("word ")
+    assert 50_000 <= held(ledger) <= 2 * 65_536
+
+
+def test_an_answer_within_its_first_reservation_costs_next_to_nothing(ledger: SQLLedger) -> None:
+    answer = Answer(ledger, 10**9)
+
+    assert answer.run(200) == 200
+    assert answer.words.calls == 0
+    assert held(ledger) == 1024
+
+
+def test_two_streams_share_what_is_left(ledger: SQLLedger) -> None:
+    one, two = Answer(ledger, 3000), Answer(ledger, 3000)
+    said = [0, 0]
+    running = {0: one, 1: two}
+    while running:
+        for number, answer in list(running.items()):
+            said[number] += 1
+            if answer.say("word "):
+                del running[number]
+
+    assert sum(said) in range(3000, 3030)
+
+
+def test_a_client_s_own_limit_is_all_that_is_held(ledger: SQLLedger) -> None:
+    Answer(ledger, 10**6, max_tokens=50, n=3)
+
+    assert held(ledger) == 150
+
+
+def test_what_cannot_be_ended_midway_begins_on_what_is_left_one_at_a_time(ledger: SQLLedger) -> None:
+    whole = {"stream": False, "max_tokens": 400}
+    Answer(ledger, 1000, **whole)
+    Answer(ledger, 1000, **whole)
+    Answer(ledger, 1000, **whole)
+    assert held(ledger) == 1200, "the budget and no more than one reservation"
+
+    with pytest.raises(BudgetExceeded) as caught:
+        Answer(ledger, 1000, **whole)
+    assert caught.value.left == 0
+    assert caught.value.retry_after == 1, "nothing is spent yet: what runs will give money back"
+
+
+def test_a_stream_that_cannot_pay_for_its_input_does_not_begin(ledger: SQLLedger) -> None:
+    with pytest.raises(BudgetExceeded) as caught:
+        Answer(ledger, 20, price="1000")
+
+    assert caught.value.retry_after == (datetime(2026, 12, 1, tzinfo=timezone.utc) - NOW).total_seconds()
+    assert held(ledger) == 0
+
+
+def test_text_whose_every_byte_is_a_token_is_ended_in_time(ledger: SQLLedger) -> None:
+    assert Answer(ledger, 2000).run(10**5, "\u00e9 ") in range(2000, 2010)

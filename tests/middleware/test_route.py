@@ -1,0 +1,108 @@
+"""middleware/route: where a request goes, and what leads nowhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from sseproxy.middleware.route import RouteMiddleware
+from sseproxy.wsgi.exchange import KEY, Exchange, Target, User
+
+from .apps import CHAT, Echo, error_of, post, request
+
+
+def routed(closed: bool = True, **options: int) -> tuple[Echo, RouteMiddleware]:
+    echo = Echo()
+    targets = {"m": Target("main", "m"), "fast": Target("main", "gpt-4o-mini")}
+    app = RouteMiddleware(echo, targets.get, passthrough={"/v1/audio/speech": "main"}, closed=closed, **options)
+    return echo, app
+
+
+def test_the_exchange_learns_its_api_request_and_target() -> None:
+    echo, app = routed()
+
+    assert post(app).code == 200
+    assert echo.environ is not None
+    exchange = echo.environ[KEY]
+    assert (exchange.api, exchange.asked_model, exchange.target) == ("chat", "m", Target("main", "m"))
+    assert echo.json == CHAT
+
+
+def test_an_alias_reaches_the_application_under_the_upstream_s_name() -> None:
+    echo, app = routed()
+
+    post(app, body={**CHAT, "model": "fast"})
+
+    assert echo.json["model"] == "gpt-4o-mini"
+    assert echo.environ is not None
+    assert echo.environ[KEY].asked_model == "fast"
+
+
+def test_an_unknown_model_is_404_in_openai_s_shape() -> None:
+    echo, app = routed()
+
+    answer = post(app, body={**CHAT, "model": "none"})
+
+    assert answer.code == 404
+    error = error_of(answer)
+    assert (error["code"], error["param"], error["type"]) == ("model_not_found", "model", "invalid_request_error")
+    assert echo.environ is None
+
+
+def test_a_model_that_is_not_the_user_s_looks_like_one_that_does_not_exist() -> None:
+    _, app = routed()
+
+    def as_bob(environ, start_response):  # type: ignore[no-untyped-def]
+        Exchange.of(environ).user = User("bob", models=("fast*",))
+        return app(environ, start_response)
+
+    assert error_of(post(as_bob))["code"] == "model_not_found"
+    assert post(as_bob, body={**CHAT, "model": "fast"}).code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/other", 404),
+        ("GET", "/", 404),
+        ("GET", "/v1/chat/completions", 405),
+        ("PUT", "/v1/embeddings", 405),
+    ],
+)
+def test_other_paths_and_methods_are_refused(method: str, path: str, status: int) -> None:
+    echo, app = routed()
+
+    answer = request(app, method, path)
+
+    assert answer.code == status
+    assert echo.environ is None
+
+
+def test_other_paths_are_a_wrapped_application_s_own() -> None:
+    echo, app = routed(closed=False)
+
+    assert request(app, "PUT", "/anything", b"x").code == 200
+    assert echo.body == b"x"
+
+
+def test_a_passthrough_path_goes_to_its_upstream_unread() -> None:
+    echo, app = routed()
+
+    assert request(app, "POST", "/v1/audio/speech", b"\x00\xff").code == 200
+    assert echo.body == b"\x00\xff"
+    assert echo.environ is not None
+    assert echo.environ[KEY].target.upstream == "main"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/audio/speech"])
+def test_a_body_over_the_limit_is_413(path: str) -> None:
+    echo, app = routed(max_body=100)
+
+    answer = request(app, "POST", path, b"x" * 101)
+
+    assert answer.code == 413
+    assert error_of(answer)["code"] == "request_too_large"
+    assert echo.environ is None
+
+
+def test_a_bad_body_is_400() -> None:
+    assert error_of(post(routed()[1], body=b"{"))["type"] == "invalid_request_error"
