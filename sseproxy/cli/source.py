@@ -43,17 +43,19 @@ def show_warnings(config: Config) -> None:
 @contextmanager
 def open_books(config: Config) -> Iterator[SQLLedger]:
     """The ledger that the configuration names."""
-    from sseproxy.ledger.ledger import open_ledger
+    from sseproxy.ledger.journal import open_journaled
+    from sseproxy.ledger.ledger import SQLLedger
     from sseproxy.ledger.protocol import LedgerUnavailable
 
     try:
-        ledger = open_ledger(config.accounting.ledger.get_secret_value())
+        ledger = open_journaled(config.accounting.ledger.get_secret_value(), config.accounting.journal)
     except (ValueError, RuntimeError) as error:
         fail(f"accounting.ledger: {error}", 2)
     except LedgerUnavailable as error:
         fail(f"accounting.ledger: {error.message}", 1)
     try:
-        yield ledger
+        assert isinstance(ledger.ledger, SQLLedger)
+        yield ledger.ledger
     except LedgerUnavailable as error:
         fail(f"accounting.ledger: {error.message}", 1)
     finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sseproxy.config.accounting import Accounting
-from sseproxy.config.auth import Auth
+from sseproxy.config.allowance import BudgetFor, Defaults, LimitsFor
+from sseproxy.config.auth import Auth, Jwt
 from sseproxy.config.builtin import DEMO_KEY
 from sseproxy.config.config import Config
+from sseproxy.config.limits import Limits
 from sseproxy.config.log import Log
 from sseproxy.config.models import Model, Price, find_model
 from sseproxy.config.problem import ConfigError, Problem
@@ -19,8 +21,13 @@ __all__ = [
     "DEMO_KEY",
     "Accounting",
     "Auth",
+    "BudgetFor",
     "Config",
     "ConfigError",
+    "Defaults",
+    "Jwt",
+    "Limits",
+    "LimitsFor",
     "Log",
     "Model",
     "Price",

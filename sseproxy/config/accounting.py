@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Duration, Expected
+from sseproxy.config.values import Duration, Expected, Text
 
 DEFAULT = "sqlite:///usage.db"
 
@@ -42,3 +42,11 @@ class Accounting(Section):
         description="When a client leaves: cancel (hang up, bill what was seen) or drain (read on to the exact usage).",
     )
     drain_limit: Duration = Field(default=30.0, description="How long drain reads on at most.")
+    on_ledger_down: Literal["refuse", "serve"] = Field(
+        default="refuse",
+        description="While the ledger is away: refuse (503) or serve (journal to disk, settle later; budgets unchecked).",
+    )
+    journal: Text = Field(
+        default="usage.journal",
+        description="File for what ends while the ledger is away; relative to the working directory.",
+    )

@@ -13,10 +13,12 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
 from sseproxy.config.accounting import Accounting
+from sseproxy.config.allowance import Defaults
 from sseproxy.config.auth import Auth
 from sseproxy.config.builtin import DEMO_KEY, DEMO_WSGI
 from sseproxy.config.environment import Environment
 from sseproxy.config.explain import explain
+from sseproxy.config.limits import Limits
 from sseproxy.config.log import Log
 from sseproxy.config.models import Model, find_model
 from sseproxy.config.problem import ConfigError, Problem
@@ -58,8 +60,10 @@ class Config(Section):
     )
     auth: Auth = Field(default_factory=Auth, description="Who is let in.")
     users: Annotated[dict[str, User], Named] = Field(default_factory=dict, description="Who is billed.")
+    defaults: Defaults = Field(default_factory=Defaults, description="What users have who do not stand in `users`.")
     prompt: Prompt = Field(default_factory=Prompt, description="What goes before the client's messages.")
     accounting: Accounting = Field(default_factory=Accounting, description="Where the books are.")
+    limits: Limits = Field(default_factory=Limits, description="Where limits are counted.")
     streams: Streams = Field(default_factory=Streams, description="Running answers.")
     log: Log = Field(default_factory=Log, description="What is written to standard error.")
 

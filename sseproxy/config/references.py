@@ -40,6 +40,10 @@ def check_plain_keys(data: Mapping[str, Any], source: Source, local: bool) -> It
         secret = upstream.get("api_key") if isinstance(upstream, Mapping) else None
         if isinstance(secret, str) and secret and "${" not in secret:
             yield source.problem(("upstreams", name, "api_key"), "a key in plain text; better ${VAR}")
+    tokens = _entries(data, "auth").get("jwt")
+    secret = tokens.get("secret") if isinstance(tokens, Mapping) else None
+    if isinstance(secret, str) and secret and "${" not in secret:
+        yield source.problem(("auth", "jwt", "secret"), "a secret in plain text; better ${VAR}")
 
 
 def _entries(data: Mapping[str, Any], section: str) -> Mapping[str, Any]:

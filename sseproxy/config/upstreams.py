@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Duration, Expected, Text, kind
+from sseproxy.config.values import Duration, Expected, Flag, Text, kind
 
 # RFC 9110, 5.6.2 (token) and 5.5 (field values): what is neither would let a value add headers of its own.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -117,6 +117,21 @@ class Timeout(Section):
     total: Duration = Field(default=900.0, description="For the whole exchange.")
 
 
+class DialectOf(Section):
+    """How an upstream departs from OpenAI's form where its bytes alone do not tell."""
+
+    cumulative: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Each chunk repeats all text before it: auto (only on evidence beyond chance), always, never.",
+    )
+    think_tags: Flag = Field(
+        default=False, description="Move text between <think> and </think> to `reasoning_content`."
+    )
+    reasoning_in_total: Flag = Field(
+        default=True, description="Bill what `total_tokens` counts beyond prompt and completion as output."
+    )
+
+
 class Upstream(Section):
     """One place where answers come from: an HTTP endpoint or a WSGI application, exactly one of them."""
 
@@ -140,6 +155,10 @@ class Upstream(Section):
     )
     passthrough: tuple[Annotated[Text, AfterValidator(_passthrough)], ...] = Field(
         default=(), description="Further paths under /v1/ to hand on unread, charged at 0."
+    )
+
+    dialect: DialectOf = Field(
+        default_factory=DialectOf, description="What only you can know of how this upstream answers."
     )
 
     @property

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from sseproxy.config.allowance import BudgetFor, LimitsFor
 from sseproxy.config.section import Section
 from sseproxy.config.values import Expected, Flag, Text
 
@@ -44,3 +45,5 @@ class User(Section):
     )
     admin: Flag = Field(default=False, description="May see everybody's usage.")
     models: tuple[Text, ...] = Field(default=("*",), description="Patterns of the models this user may ask for.")
+    budget: BudgetFor | None = Field(default=None, description="What this user may spend.")
+    limits: LimitsFor | None = Field(default=None, description="How much this user may ask for at a time.")

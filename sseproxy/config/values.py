@@ -13,6 +13,8 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from sseproxy.core.allowance import Rate
+
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES: Final = {"": 1, "B": 1} | {
     f"{prefix}{suffix}": base**power
@@ -21,6 +23,8 @@ _BYTES: Final = {"": 1, "B": 1} | {
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?i?B|)")
+_FREQUENCY = re.compile(r"\s*(\d[\d_]{0,15})\s*(?:/|per)\s*(second|minute|hour|day)s?\s*")
+_PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _REFERENCE_SCHEMA: Final = {"type": "string", "pattern": r"\$\{"}
 
 
@@ -91,16 +95,39 @@ def _text(value: object) -> object:
 
 
 def _amount(value: object) -> Decimal:
-    """USD. A YAML number is taken as it was written: ``str`` of a float is the shortest that reads back the same."""
+    return _usd(value, 'expected USD per million tokens as a decimal in quotes, such as "0.15"')
+
+
+def _money(value: object) -> Decimal:
+    return _usd(value, 'expected USD as a decimal in quotes, such as "5.00"')
+
+
+def _usd(value: object, expected: str) -> Decimal:
+    """A YAML number is taken as it was written: ``str`` of a float is the shortest that reads back the same."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
-        raise Expected('expected USD per million tokens as a decimal in quotes, such as "0.15"')
+        raise Expected(expected)
     try:
         amount = Decimal(str(value).strip())
     except InvalidOperation:
         amount = Decimal(-1)
     if not amount.is_finite() or not 0 <= amount <= 1_000_000:
-        raise Expected('expected USD per million tokens as a decimal in quotes, such as "0.15"')
+        raise Expected(expected)
     return amount
+
+
+def parse_frequency(value: object) -> Rate:
+    """``60/minute``, ``5/second``, ``100000/hour``, ``1000/day``: so many in any time of that length.
+
+    :raises Expected: for anything else, and for none at all.
+    """
+    if isinstance(value, Rate):
+        return value
+    match = _FREQUENCY.fullmatch(value) if isinstance(value, str) else None
+    count = int(match[1].replace("_", "")) if match else 0
+    if match is None or not 1 <= count <= 10**12:
+        bare = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        raise Expected("expected so many per time, such as 60/minute", f"{value}/minute" if bare else None)
+    return Rate(count, _PERIODS[match[2]])
 
 
 def kind(value: object) -> str:
@@ -130,6 +157,18 @@ Whole = Annotated[
 ]
 Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"anyOf": [{"type": "boolean"}, _REFERENCE_SCHEMA]})]
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+Frequency = Annotated[
+    Rate,
+    BeforeValidator(parse_frequency),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^(\d+/(second|minute|hour|day)|.*\$\{.*)$", "examples": ["60/minute"]}
+    ),
+]
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_money),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["5.00"]}),
+]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_amount),

@@ -51,9 +51,8 @@ class UpstreamBody:
             return piece
         try:
             while not self._ended:
-                piece = self._read()
-                if piece is not None:
-                    return piece
+                if (read := self._read()) is not None:
+                    return read
         except UpstreamFailure:
             self.close()
             raise

@@ -106,13 +106,13 @@ def test_every_problem_is_reported_at_once_with_its_line_key_and_suggestion(prob
         "config.yaml:14: prompt.prefix: gone.md cannot be read: No such file or directory",
         "config.yaml:14: prompt.role: expected system or developer (did you mean system?)",
         "config.yaml:15: streams: expected a mapping (`key: value` lines), not text",
-        "config.yaml:16: limit: unknown key; known here: server, upstreams, models, auth, users, prompt, accounting,"
-        " streams, log",
+        "config.yaml:16: limit: unknown key; known here: server, upstreams, models, auth, users, defaults, prompt,"
+        " accounting, limits, streams, log (did you mean limits?)",
     ]
 
 
 def test_keys_of_later_versions_are_refused_as_unknown(problems: Problems) -> None:
-    for text in ("limits: {}", "dashboard: {}", "users: {a: {budget: {}}}", "upstreams: {a: {wsgi: x, retries: 1}}"):
+    for text in ("dashboard: {}", "users: {a: {budgets: {}}}", "upstreams: {a: {wsgi: x, retries: 1}}"):
         assert any("unknown key" in problem for problem in problems(text)), text
 
 

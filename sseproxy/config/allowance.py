@@ -1,0 +1,43 @@
+"""What one user may use: the sections ``budget`` and ``limits`` of users and of the section ``defaults``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from sseproxy.config.section import Section
+from sseproxy.config.values import Expected, Frequency, Money, Text, Whole
+
+
+def _streams(value: int) -> int:
+    if not 1 <= value <= 100_000:
+        raise Expected("expected 1 to 100000 streams")
+    return value
+
+
+class BudgetFor(Section):
+    """What may be spent."""
+
+    usd: Money = Field(description="USD in each period.")
+    per: Literal["day", "week", "month", "total"] = Field(
+        default="month", description="When it renews, in UTC; weeks begin on Monday; total: never (prepaid)."
+    )
+
+
+class LimitsFor(Section):
+    """How much may be asked for at a time."""
+
+    requests: Frequency | None = Field(default=None, description="Requests per time, such as 60/minute.")
+    tokens: Frequency | None = Field(default=None, description="Input and output tokens per time.")
+    streams: Annotated[Whole, AfterValidator(_streams)] | None = Field(
+        default=None, description="Streams that may run at once."
+    )
+
+
+class Defaults(Section):
+    """What users have who do not stand in ``users``: those of tokens, of keys made by command, and ``anonymous``."""
+
+    models: tuple[Text, ...] = Field(default=("*",), description="Patterns of the models they may ask for.")
+    budget: BudgetFor | None = Field(default=None, description="What each of them may spend.")
+    limits: LimitsFor | None = Field(default=None, description="How much each of them may ask for at a time.")

@@ -1,0 +1,67 @@
+"""The models clients may ask for: which upstream answers each, under what name, at what price."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+
+from sseproxy.config import Model, find_model
+from sseproxy.core.pricing import FlatPrice, Price
+from sseproxy.prices import PriceTable
+from sseproxy.wsgi.exchange import Target
+
+log = logging.getLogger("sseproxy.models")
+REMEMBERED = 4096
+
+
+class Models:
+    """Resolves model names, in the order of the configuration; the first pattern that matches wins.
+
+    :param entries: the section ``models``.
+    :param first: the upstream of entries that name none.
+    :param urls: the base URL of each HTTP upstream, by which the price table tells vendors apart.
+    """
+
+    def __init__(self, entries: Mapping[str, Model], first: str, urls: Mapping[str, str], prices: PriceTable) -> None:
+        self._entries = entries
+        self._first = first
+        self._urls = urls
+        self._prices = prices
+        self.resolve = lru_cache(REMEMBERED)(self._resolve)
+
+    @property
+    def names(self) -> list[str]:
+        """The names that are no patterns, for listing."""
+        return [name for name in self._entries if not _is_pattern(name)]
+
+    def open_upstreams(self) -> list[str]:
+        """The upstreams that a pattern leads to: what they list may be asked for too."""
+        upstreams = [entry.upstream or self._first for name, entry in self._entries.items() if _is_pattern(name)]
+        return list(dict.fromkeys(upstreams))
+
+    def _resolve(self, name: str) -> Target | None:
+        """The target of a model name; None if clients may not ask for it."""
+        found = find_model(self._entries, name)
+        if found is None:
+            return None
+        pattern, entry = found
+        upstream = entry.upstream or self._first
+        model = entry.model or name
+        price = self._price(entry, model, upstream)
+        if price is None:
+            log.warning(
+                "no price is known for model %r of upstream %r: its tokens are booked at 0. Set models.%r.price.",
+                model, upstream, pattern,
+            )  # fmt: skip
+        return Target(upstream, model, price)
+
+    def _price(self, entry: Model, model: str, upstream: str) -> Price | None:
+        if entry.price is None:
+            return self._prices.find(model, provider_url=self._urls.get(upstream))
+        own = entry.price
+        return FlatPrice(input=own.input, output=own.output, cached_input=own.cached_input, cache_write=own.cache_write)
+
+
+def _is_pattern(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
