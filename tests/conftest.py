@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness import Upstream
+from tests.harness import RedisServer, Upstream, redis_server
 from tests.harness.parts import IN_CI
 
 _MISSING = re.compile(r"missing part|could not import|No module named")
@@ -17,6 +17,13 @@ _MISSING = re.compile(r"missing part|could not import|No module named")
 def upstream() -> Iterator[Upstream]:
     """A controllable upstream that answers as OpenAI would until its ``script`` is changed."""
     with Upstream() as running:
+        yield running
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    """A real Redis with nothing in it."""
+    with redis_server() as running:
         yield running
 
 

@@ -1,5 +1,5 @@
 // Reads one answer per case with one SDK: cases come as JSON lines on stdin, readings leave as JSON lines in the same order.
-// A case: {client, base_url, key, body}. A reading: {text, reasoning, tool_calls, finish_reason, usage, error}.
+// A case: {client, base_url, key, body}. A reading: {text, texts, reasoning, refusal, tool_calls, finish_reason, finish_reasons, usage, error}.
 import { createInterface } from "node:readline";
 import { ai } from "./ai-sdk.mjs";
 import { create, helper } from "./openai-node.mjs";
@@ -9,7 +9,7 @@ const AT_ONCE = 8;
 const SECONDS = 30;
 
 function blank() {
-  return { text: "", reasoning: "", tool_calls: [], finish_reason: null, usage: null, error: null };
+  return { text: "", texts: {}, reasoning: "", refusal: "", tool_calls: [], finish_reason: null, finish_reasons: {}, usage: null, error: null };
 }
 
 function timeout(controller) {

@@ -3,6 +3,7 @@
 from .client import RawClient, RawEvent
 from .exchange import Exchange, PeerGone
 from .parts import missing, require_node_clients, require_tool
+from .redis_server import RedisServer, redis_server
 from .scripts import choose, raw, refuse, refuse_stream_options, silent, stream
 from .sdks import NODE_CLIENTS, PYTHON_CLIENTS, Reading, read_with_node, read_with_python
 from .servers import SERVERS, Server, free_port, serve, start, waitress_thread, write_config
@@ -17,6 +18,7 @@ __all__ = [
     "RawClient",
     "RawEvent",
     "Reading",
+    "RedisServer",
     "Server",
     "Upstream",
     "choose",
@@ -25,6 +27,7 @@ __all__ = [
     "raw",
     "read_with_node",
     "read_with_python",
+    "redis_server",
     "refuse",
     "refuse_stream_options",
     "require_node_clients",

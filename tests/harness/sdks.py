@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,12 +21,18 @@ PYTHON_CLIENTS = ("create", "stream", "async")
 
 @dataclass
 class Reading:
-    """What a client made of choice 0 of an answer. ``error``: None, or ``{"name", "message", "status"}``."""
+    """What a client made of choice 0 of an answer. ``error``: None, or ``{"name", "message", "status"}``.
+
+    ``texts``, ``finish_reasons``: of every choice by its index, where the client shows more than one.
+    """
 
     text: str = ""
+    texts: dict[str, str] = field(default_factory=dict)
     reasoning: str = ""
+    refusal: str = ""
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
+    finish_reasons: dict[str, str] = field(default_factory=dict)
     usage: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
 
@@ -63,8 +70,14 @@ def read_with_node(cases: Iterable[tuple[str, str, Mapping[str, Any]]], key: str
     return [Reading(**json.loads(line)) for line in ran.stdout.decode().split("\n") if line]
 
 
+def connect(base_url: str, key: str) -> openai.OpenAI:
+    """A client for one answer. Loading the certificates of the world would be most of its cost."""
+    http_client = openai.DefaultHttpxClient(verify=_TLS)
+    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30, http_client=http_client)
+
+
 def _read_create(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:
-    with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30) as client:
+    with connect(base_url, key) as client:
         answer = client.chat.completions.create(**_split(body))
         if not body.get("stream"):
             _take_answer(reading, answer)
@@ -76,15 +89,17 @@ def _read_create(reading: Reading, base_url: str, key: str, body: Mapping[str, A
 
 def _read_helper(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:
     arguments = {name: value for name, value in _split(body).items() if name != "stream"}
-    with (
-        openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30) as client,
-        client.chat.completions.stream(**arguments) as stream,
-    ):
-        _take_answer(reading, stream.get_final_completion())
+    with connect(base_url, key) as client, client.chat.completions.stream(**arguments) as stream:
+        try:
+            answer: Any = stream.get_final_completion()
+        except (openai.LengthFinishReasonError, openai.ContentFilterFinishReasonError):
+            answer = stream.current_completion_snapshot  # whole; it only cannot be parsed into a model
+        _take_answer(reading, answer)
 
 
 async def _read_async(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:
-    async with openai.AsyncOpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30) as client:
+    options: dict[str, Any] = {"base_url": base_url, "api_key": key, "max_retries": 0, "timeout": 30}
+    async with openai.AsyncOpenAI(**options, http_client=openai.DefaultAsyncHttpxClient(verify=_TLS)) as client:
         answer = await client.chat.completions.create(**_split(body))
         if not body.get("stream"):
             _take_answer(reading, answer)
@@ -94,6 +109,7 @@ async def _read_async(reading: Reading, base_url: str, key: str, body: Mapping[s
                 _take_chunk(reading, chunk)
 
 
+_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _READERS = {"create": _read_create, "stream": _read_helper}
 _ARGUMENTS = frozenset(openai.resources.chat.completions.Completions.create.__annotations__)
 
@@ -108,18 +124,29 @@ def _take_answer(reading: Reading, answer: Any) -> None:
     choice = answer.choices[0]
     reading.text = choice.message.content or ""
     reading.reasoning = getattr(choice.message, "reasoning_content", None) or ""
-    reading.tool_calls = [
-        {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
-        for call in choice.message.tool_calls or []
-    ]
+    reading.refusal = choice.message.refusal or ""
+    reading.tool_calls = [_call(call) for call in choice.message.tool_calls or []]
     reading.finish_reason = choice.finish_reason
+    for choice in answer.choices:
+        reading.texts[str(choice.index)] = choice.message.content or ""
+        reading.finish_reasons[str(choice.index)] = choice.finish_reason
     reading.usage = answer.usage.model_dump() if answer.usage else None
+
+
+def _call(call: Any) -> dict[str, Any]:
+    if call.type == "custom":
+        return {"id": call.id, "name": call.custom.name, "arguments": call.custom.input}
+    return {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
 
 
 def _take_chunk(reading: Reading, chunk: Any) -> None:
     if chunk.usage:
         reading.usage = chunk.usage.model_dump()
     for choice in chunk.choices:
+        index = str(choice.index)
+        reading.texts[index] = reading.texts.get(index, "") + (choice.delta.content or "")
+        if choice.finish_reason:
+            reading.finish_reasons[index] = choice.finish_reason
         if choice.index == 0:
             _take_delta(reading, choice.delta)
             reading.finish_reason = choice.finish_reason or reading.finish_reason
@@ -128,6 +155,7 @@ def _take_chunk(reading: Reading, chunk: Any) -> None:
 def _take_delta(reading: Reading, delta: Any) -> None:
     reading.text += delta.content or ""
     reading.reasoning += getattr(delta, "reasoning_content", None) or ""
+    reading.refusal += delta.refusal or ""
     for piece in delta.tool_calls or []:
         while len(reading.tool_calls) <= piece.index:
             reading.tool_calls.append({"id": None, "name": "", "arguments": ""})
@@ -136,3 +164,6 @@ def _take_delta(reading: Reading, delta: Any) -> None:
         if piece.function:
             call["name"] += piece.function.name or ""
             call["arguments"] += piece.function.arguments or ""
+        if custom := getattr(piece, "custom", None):  # not among the SDK's types of a chunk
+            call["name"] += custom.get("name") or ""
+            call["arguments"] += custom.get("input") or ""

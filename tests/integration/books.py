@@ -1,0 +1,60 @@
+"""Configurations and ledgers for the tests of the whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sseproxy.ledger.ledger import open_ledger
+
+KEY = "sk-alice"
+PRICE = {"input": "1", "output": "2"}
+CHAT = {"model": "m", "messages": [{"role": "user", "content": "Tell me a tale."}]}
+STREAM = {**CHAT, "stream": True}
+
+
+def config(url: str, directory: Path, **sections: Any) -> dict[str, Any]:
+    """A configuration with one upstream, one user and a ledger in ``directory``."""
+    upstream = {"url": url, "api_key": "sk-upstream", **sections.pop("upstream", {})}
+    return {
+        "upstreams": {"main": upstream},
+        "models": {"m*": {"price": PRICE}, "fast": {"model": "m-fast", "price": PRICE}},
+        "users": {"alice": {"keys": [KEY]}, "root": {"keys": ["sk-root"], "admin": True}},
+        "accounting": {"ledger": f"sqlite:///{directory}/usage.db"},
+        **sections,
+    }
+
+
+class Books:
+    """The ledger that a proxy under test writes."""
+
+    def __init__(self, directory: Path) -> None:
+        self._url = f"sqlite:///{directory}/usage.db"
+
+    def charges(self) -> list[dict[str, Any]]:
+        """All charges so far."""
+        with self._open() as ledger:
+            return list(ledger.charges())
+
+    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], timeout: float = 10) -> list[dict[str, Any]]:
+        """The charges as soon as they are as expected."""
+        until = time.monotonic() + timeout
+        while not condition(charges := self.charges()):
+            assert time.monotonic() < until, f"after {timeout} s: {charges}"
+            time.sleep(0.02)
+        return charges
+
+    def one_ended(self) -> Mapping[str, Any]:
+        """The only charge there is, once it is no longer pending."""
+        return self.wait_for(lambda rows: len(rows) == 1 and rows[0]["state"] != "pending")[0]
+
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        ledger = open_ledger(self._url)
+        try:
+            yield ledger
+        finally:
+            ledger.close()

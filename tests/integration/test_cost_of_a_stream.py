@@ -1,0 +1,61 @@
+"""What one running stream takes: a server thread, and memory that does not grow with the answer."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from tests.harness import RawClient, Server, Upstream, raw, serve, stream
+
+from .books import KEY, STREAM, config
+
+STREAMS = 8
+
+
+def threads_of(server: Server) -> int:
+    """Threads of the server's processes."""
+    return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in [server.pid, *server.workers()])
+
+
+def memory_of(server: Server) -> int:
+    """Resident bytes of the server's process, at its highest."""
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+
+
+@pytest.mark.parametrize("server", ["waitress", "gthread"])
+def test_one_stream_holds_at_most_one_server_thread(server: str, upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script = stream(tokens=4, fault="hang", after=2)
+    settings = config(upstream.url, tmp_path, server={"threads": STREAMS})
+    with serve(settings, server, threads=STREAMS) as proxy, contextlib.ExitStack() as stack:
+        first = stack.enter_context(RawClient(proxy.url))
+        first.post("/v1/chat/completions", STREAM, key=KEY).read_event()
+        before = threads_of(proxy)
+        for _ in range(STREAMS - 1):
+            client = stack.enter_context(RawClient(proxy.url))
+            client.post("/v1/chat/completions", STREAM, key=KEY).read_event()
+
+        # waitress has its threads from the start, gthread makes them as they are needed.
+        assert threads_of(proxy) <= before + (STREAMS - 1 if server == "gthread" else 0)
+
+
+def test_memory_does_not_grow_with_the_answer(upstream: Upstream, tmp_path: Path) -> None:
+    chunk = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"%s"}}]}\n\n' % (b"word " * 200)
+    end = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+    def read(pieces: int) -> None:
+        upstream.script = raw([chunk * 16] * pieces + [end])
+        with RawClient(proxy.url, timeout=60) as client:
+            client.post("/v1/chat/completions", STREAM, key=KEY)
+            while event := client.read_event():
+                last = event
+            assert last.data == b"[DONE]"
+
+    with serve(config(upstream.url, tmp_path)) as proxy:
+        read(64)
+        before = memory_of(proxy)
+        read(1024)  # 17 MiB
+
+        assert memory_of(proxy) - before < 6 * 2**20

@@ -1,0 +1,202 @@
+"""The same stack around an application of one's own: metered, prefixed, normalised; all else untouched."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from wsgiref.validate import validator
+
+import flask
+import pytest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.lint import LintMiddleware
+from werkzeug.test import Client, create_environ
+
+from sseproxy import SSEProxyMiddleware, create_app
+from sseproxy.wsgi.call import call_app
+from tests.harness import RawClient, Upstream, stream, waitress_thread
+
+from .books import CHAT, KEY, STREAM, Books, config
+
+CHUNK = 'data: {{"id":"1","choices":[{{"index":0,"delta":{{"content":"{}"}}}}]}}\n\n'
+PATH = "/v1/chat/completions"
+
+
+def wrapping(tmp_path: Path, **sections: Any) -> dict[str, Any]:
+    settings = config("http://unused.invalid/v1", tmp_path, **sections)
+    del settings["upstreams"]
+    return settings
+
+
+def flask_app() -> flask.Flask:
+    """An application that answers in OpenAI's form by itself, word by word, and has other pages."""
+    app = flask.Flask(__name__)
+
+    @app.post(PATH)
+    def chat() -> Any:
+        def words() -> Iterator[str]:
+            system = flask.request.get_json()["messages"][0]["content"]
+            for word in system.split():
+                yield CHUNK.format(f" {word}")
+            yield 'data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+
+        if not flask.request.get_json().get("stream"):
+            usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+            message = {"role": "assistant", "content": "whole"}
+            return {"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": usage}
+        return flask.Response(flask.stream_with_context(words()), content_type="text/event-stream")
+
+    @app.get("/page")
+    def page() -> str:
+        return "a page"
+
+    return app
+
+
+def post(app: Any, body: dict[str, Any], **options: Any) -> Any:
+    return Client(app).post(PATH, json=body, headers={"Authorization": f"Bearer {KEY}"}, **options)
+
+
+def test_a_flask_app_is_prefixed_metered_and_normalised(tmp_path: Path, books: Books) -> None:
+    app = flask_app()
+    app.wsgi_app = SSEProxyMiddleware(app.wsgi_app, wrapping(tmp_path, prompt={"prefix": "House rules apply"}))  # type: ignore[method-assign]
+
+    text = post(app, STREAM).get_data(as_text=True)
+
+    events = [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
+    assert [event["choices"][0]["delta"].get("content") for event in events] == [" House", " rules", " apply", None]
+    assert all(event["object"] == "chat.completion.chunk" for event in events)
+    assert text.endswith("data: [DONE]\n\n")
+    charge = books.one_ended()
+    assert (charge["state"], charge["usage_source"], charge["upstream"]) == ("settled", "counted", "app")
+    assert charge["output_tokens"] == 3
+    assert charge["prefix_tokens"] == 3
+
+
+def test_a_wrapped_answer_in_json_is_metered_by_what_it_reports(tmp_path: Path, books: Books) -> None:
+    answer = post(SSEProxyMiddleware(flask_app(), wrapping(tmp_path)), CHAT).get_json()
+
+    assert answer["choices"][0]["message"]["content"] == "whole"
+    assert answer["usage"]["cost"] == pytest.approx((3 + 2 * 4) / 1e6)
+    charge = books.one_ended()
+    assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (3, 4, "reported")
+
+
+def test_a_bare_generator_app_streams_through(tmp_path: Path, books: Books) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        yield CHUNK.format("hi").encode()
+        yield b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+    wrapped = SSEProxyMiddleware(app, wrapping(tmp_path))
+
+    assert post(wrapped, STREAM).get_data().endswith(b"data: [DONE]\n\n")
+    assert books.one_ended()["outcome"] == "completed"
+
+
+def test_other_paths_are_untouched_and_keep_their_very_body(tmp_path: Path) -> None:
+    body: Iterable[bytes] = [b"a page"]
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("X-Own", "1")])
+        return body
+
+    answer = call_app(SSEProxyMiddleware(app, wrapping(tmp_path)), create_environ("/page"))
+
+    assert answer.body is body
+    assert answer.headers == [("X-Own", "1")]
+
+
+def test_a_wrapped_path_needs_a_key_and_others_do_not(tmp_path: Path) -> None:
+    wrapped = SSEProxyMiddleware(flask_app(), wrapping(tmp_path))
+
+    assert Client(wrapped).post(PATH, json=CHAT).status_code == 401
+    assert Client(wrapped).get("/page").get_data() == b"a page"
+
+
+def test_an_app_that_raises_mid_stream_is_an_error_event_and_a_charge(tmp_path: Path, books: Books) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        yield CHUNK.format("hi").encode()
+        raise ValueError("boom")
+
+    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
+        events = list(client.post(PATH, STREAM, key=KEY).events())
+
+    assert events[0].json["choices"][0]["delta"]["content"] == "hi"
+    assert events[-1].json["error"]["code"] == "app_failed"
+    charge = books.one_ended()
+    assert (charge["state"], charge["outcome"]) == ("settled", "upstream_failed")
+
+
+def test_an_app_that_raises_at_once_is_released(tmp_path: Path, books: Books) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        raise ValueError("boom")
+
+    assert post(SSEProxyMiddleware(app, wrapping(tmp_path)), STREAM).status_code == 500
+    assert books.one_ended()["state"] == "released"
+
+
+def test_the_proxy_can_be_mounted_under_a_prefix(upstream: Upstream, tmp_path: Path, books: Books) -> None:
+    upstream.script = stream(tokens=3)
+    app = DispatcherMiddleware(flask_app(), {"/llm": create_app(config(upstream.url, tmp_path))})
+
+    answer = Client(app).post(f"/llm{PATH}", json=STREAM, headers={"Authorization": f"Bearer {KEY}"})
+
+    assert answer.get_data().endswith(b"data: [DONE]\n\n")
+    assert upstream.last.path == PATH
+    assert Client(app).get("/page").get_data() == b"a page"
+    assert books.one_ended()["output_tokens"] == 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("body", [CHAT, STREAM, {"model": "none", "messages": []}], ids=["whole", "stream", "refused"])
+def test_all_of_it_keeps_to_pep_3333(body: dict[str, Any], upstream: Upstream, tmp_path: Path) -> None:
+    upstream.script = stream(tokens=3)
+    proxy = create_app(config(upstream.url, tmp_path))
+    for checked in (
+        LintMiddleware(proxy),
+        validator(proxy),
+        validator(SSEProxyMiddleware(validator(flask_app()), wrapping(tmp_path))),
+    ):  # type: ignore[arg-type]
+        environ = create_environ(PATH, method="POST", json=body, headers={"Authorization": f"Bearer {KEY}"})
+        environ["wsgi.input"] = _Input(environ["wsgi.input"])
+        pieces = checked(environ, lambda status, headers, exc_info=None: lambda data: None)
+        list(pieces)
+        pieces.close()  # type: ignore[attr-defined]
+
+
+class _Input:
+    """A request body that offers what PEP 3333 promises and no more."""
+
+    def __init__(self, stream: Any) -> None:
+        self.read, self.readline, self.readlines = stream.read, stream.readline, stream.readlines
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)
+
+
+def test_a_hang_up_reaches_the_wrapped_generator(tmp_path: Path, books: Books) -> None:
+    closed: list[float] = []
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        try:
+            while True:
+                yield CHUNK.format("word ").encode()
+                time.sleep(0.02)
+        finally:
+            closed.append(time.monotonic())
+
+    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server:
+        with RawClient(server.url) as client:
+            client.post(PATH, STREAM, key=KEY)
+            client.read_event()
+        charge = books.one_ended()
+
+    assert charge["outcome"] == "client_gone"
+    assert closed

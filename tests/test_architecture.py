@@ -1,0 +1,176 @@
+"""The rules of the code about itself: what may import what, and how long a file and a function may be."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "sseproxy"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Which parts of the package each part may import, besides itself. A part that is missing here fails the test.
+OUTER = {"config", "prices", "tokenizer", "models", "times", "users", "app", "endpoints"}
+MIDDLE = {"core", "wsgi", "middleware", "upstream", "ledger", "demo"} | OUTER
+ALLOWED: dict[str, set[str]] = {
+    "_version": set(),
+    "core": set(),
+    "wsgi": {"core"},
+    "middleware": {"core", "wsgi", "ledger.protocol"},
+    "upstream": {"core", "wsgi"},
+    "ledger": {"core", "wsgi"},
+    "demo": {"core.failure"},
+    **dict.fromkeys(OUTER, MIDDLE),
+    "server": MIDDLE | {"_version", ""},
+    "cli": MIDDLE | {"_version", "server", ""},
+    "": MIDDLE | {"_version"},
+    "__main__": {"cli"},
+}
+# Third-party packages that only these parts may import; parts that are not named may import anything declared.
+FOREIGN: dict[str, set[str]] = {
+    "_version": set(),
+    "core": {"msgspec"},
+    "wsgi": {"msgspec", "werkzeug"},
+    "middleware": {"msgspec", "werkzeug", "jwt", "limits", "redis"},
+    "upstream": {"msgspec", "werkzeug", "requests", "urllib3"},
+    "ledger": {"msgspec", "werkzeug", "sqlalchemy", "alembic", "psycopg"},
+    "demo": set(),
+    "prices": {"msgspec", "genai_prices"},
+    "tokenizer": {"msgspec", "splintr"},
+}
+ONLY_IN = {
+    "genai_prices": {"prices"},
+    "splintr": {"tokenizer"},
+    "sqlalchemy": {"ledger"},
+    "alembic": {"ledger"},
+    "psycopg": {"ledger"},
+    "requests": {"upstream"},
+    "urllib3": {"upstream"},
+    "waitress": {"server"},
+    "gunicorn": {"server"},
+    "pydantic": {"config"},
+    "click": {"cli"},
+    "jwt": {"middleware"},
+    "limits": {"middleware"},
+}
+LONGEST_FILE = 300
+LONGEST_FUNCTION = 60
+MIGRATIONS = PACKAGE / "ledger" / "migrations"
+
+
+def part_of(module: str) -> str:
+    """``sseproxy.core.sse`` belongs to ``core``, ``sseproxy`` to the empty part."""
+    return (module.split(".") + [""])[1]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and absolute name of every module a file imports at run time, inside functions too."""
+    typing_only = {id(node) for block in type_checking_blocks(path) for node in ast.walk(block)}
+    package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] + "." if node.level else ""
+            module = (base + (node.module or "")).rstrip(".")
+            for alias in node.names:
+                full = f"{module}.{alias.name}"
+                is_module = module.startswith("sseproxy") and is_part_of_package(full)
+                yield node.lineno, full if is_module else module
+
+
+def type_checking_blocks(path: Path) -> Iterator[ast.If]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield node
+
+
+def is_part_of_package(module: str) -> bool:
+    path = ROOT.joinpath(*module.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def may_import(part: str, module: str) -> bool:
+    wanted = module.removeprefix("sseproxy").lstrip(".")
+    if part_of(module) == part and part:
+        return True
+    return any(wanted == name or (name and wanted.startswith(name + ".")) for name in ALLOWED[part])
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_part_imports_only_what_the_design_allows_it(path: Path) -> None:
+    part = part_of(module_of(path))
+    assert part in ALLOWED, f"{part} is a new part: say in ALLOWED what it may import"
+    bad = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for line, module in imports_of(path)
+        if module.split(".")[0] == "sseproxy" and not may_import(part, module)
+    ]
+
+    assert not bad
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_library_is_imported_only_by_the_parts_that_own_it(path: Path) -> None:
+    part = part_of(module_of(path))
+    foreign = [
+        (line, name)
+        for line, module in imports_of(path)
+        if (name := module.split(".")[0]) not in sys.stdlib_module_names and name not in ("sseproxy", "_typeshed")
+    ]
+    bad = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for line, name in foreign
+        if name not in FOREIGN.get(part, {name}) or part not in ONLY_IN.get(name, {part})
+    ]
+
+    assert not bad
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_file_is_short_and_says_what_it_is(path: Path) -> None:
+    text = path.read_text("utf-8")
+    lines = text.count("\n")
+
+    assert lines <= LONGEST_FILE, f"{lines} lines"
+    assert not text.strip() or ast.get_docstring(ast.parse(text)), "no module docstring"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_a_function_is_short(path: Path) -> None:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, kinds)]
+    too_long = {
+        f"{node.name}, line {node.lineno}": length
+        for node in functions
+        if (length := (node.end_lineno or node.lineno) - node.lineno + 1) > LONGEST_FUNCTION
+    }
+
+    assert not too_long or MIGRATIONS in path.parents
+
+
+def test_no_name_says_nothing() -> None:
+    empty = ("util", "utils", "helper", "helpers", "manager", "common", "misc")
+    named = [module_of(path) for path in FILES if set(path.stem.lower().split("_")) & set(empty)]
+
+    assert not named
+
+
+def test_every_third_party_import_is_a_declared_dependency() -> None:
+    declared = (ROOT / "setup.py").read_text("utf-8").lower().replace("-", "_")
+    spelled = {"yaml": "pyyaml", "splintr": "splintr_rs", "pydantic_core": "pydantic", "jwt": "pyjwt"}
+    used = {module.split(".")[0] for path in FILES for _, module in imports_of(path)}
+    foreign = used - set(sys.stdlib_module_names) - {"sseproxy", "_typeshed"}
+
+    assert sorted(name for name in foreign if spelled.get(name, name) not in declared) == []
