@@ -1,0 +1,63 @@
+# Every target sets up what it needs in .venv: Python >= 3.10 and PyPI are enough. `make PYTHON=python3.12 test` picks another.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+META   := setup.py pyproject.toml
+
+.PHONY: help run test lint format bench books fuzz clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run     the proxy with its built-in demo upstream"
+	@echo "make test    lint, then every test (those that need Node or PostgreSQL skip where it is missing)"
+	@echo "make lint    ruff and mypy --strict"
+	@echo "make bench   the benchmarks, a table each"
+	@echo "make books   the fault suite: thousands of streams, every ending, kill -9; is every charge right?"
+	@echo "make fuzz    random bytes through the normaliser"
+
+run: $(VENV)/.installed
+	$(BIN)/sseproxy serve $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-test
+	@set -e; for file in $(filter-out benchmarks/books.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
+
+books: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/books.py $(ARGS)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python tests/fuzz.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo "sseproxy needs Python 3.10 or later; name one: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "no venv module: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+
+# A stamp per set of packages: a second run costs nothing, a changed setup.py installs again.
+$(VENV)/.installed: $(META) | $(BIN)/python
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(META) | $(BIN)/python
+	$(PIP) --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-dev: $(META) | $(BIN)/python
+	$(PIP) --editable '.[dev,test]'
+	@touch $@ $(VENV)/.installed-test $(VENV)/.installed

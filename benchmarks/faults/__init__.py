@@ -1,0 +1,3 @@
+"""The fault suite behind ``benchmarks/books.py``: an upstream that keeps the truth, clients that leave, servers
+that die.
+"""
