@@ -32,10 +32,12 @@ class Chunk(Event):
     :param body: the object.
     :param steady: another chunk that differs in nothing but its text would be treated alike. A transform sets it to
         False on every chunk that meets or leaves behind other state than such a chunk would.
+    :param sure: a finish in it stood alone, as OpenAI sends it. One that came with text may be said of every chunk.
     """
 
     body: dict[str, Any] = msgspec.field(default_factory=dict)
     steady: bool = True
+    sure: bool = True
 
 
 def read_json(data: bytes | str) -> Any:

@@ -267,7 +267,7 @@ def usage_of(tidy: Mapping[str, Any]) -> Usage:
 
 
 def merge_usage(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the usage known after `new`: the last one wins, nothing is summed, nothing erases (DIALECTS 4)."""
+    """Return the usage known after `new`: the last wins, none is summed (agno#6058) or erased (litellm#17136)."""
     if old is None or new is None:
         return new or old
     if all(old[name] == new[name] for name in ("prompt_tokens", "completion_tokens")):

@@ -39,13 +39,13 @@ def test_the_client_has_event_n_before_the_upstream_sends_the_next(
         exchange.allow(1)
         client.read_head()
         seen = [client.read_event()]
-        for _ in range(4):
+        for _ in range(5):
             exchange.allow(1)
             seen.append(client.read_event())
 
-        texts = [event.json["choices"][0]["delta"].get("content", "") for event in seen if event]
-        assert len(texts) == 5
-        assert exchange.text.startswith("".join(texts))
+        choices = [event.json["choices"][0] for event in seen if event]
+        assert exchange.text.startswith("".join(choice["delta"].get("content", "") for choice in choices))
+        assert [choice["finish_reason"] for choice in choices] == [None] * 5 + ["stop"]
         exchange.allow(10)
         assert [event.data for event in client.events()][-1] == b"[DONE]"
         assert client.ending == "clean"

@@ -1,4 +1,4 @@
-"""Normalisation: whatever an upstream emits, one clean stream comes out (DESIGN section 4).
+"""Normalisation: whatever an upstream emits, one clean stream comes out.
 
 * :func:`events_of` reads any body into raw events; :func:`normalize` makes them canonical: the transforms below, each
   events to events, in this order, none knowing of the others; :func:`annotate` only reads, and changes nothing.

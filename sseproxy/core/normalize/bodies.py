@@ -168,7 +168,7 @@ class _Body:
         return events
 
     def finish(self, failure: Failure | None) -> list[Event]:
-        """Return the last events; the unfinished last block is one if it can be read (DIALECTS F15)."""
+        """Return the last events; the unfinished last block is one if it can be read (tests/wire: F15)."""
         events: list[Event] = []
         if self._document is not None:
             document = b"".join(self._document)

@@ -1,7 +1,7 @@
 """The end of an answer: finishes, usage, ``[DONE]``, in this order and once; or one error and nothing after it.
 
-Finish and usage chunks are held until the answer is over, for more text, more usage or an error may follow them.
-It is over at the end of the body; or, where the upstream keeps the connection open (DIALECTS F18), after one idle
+A finish that stands alone after the answer's text passes at once, as every chunk does. Held until the answer is over
+are any other finish, for text may follow it, and usage, for more usage may. The answer is over at the end of the body; or, where the upstream keeps the connection open (tests/wire: F18), after one idle
 tick if all is known, after two if usage is still missing. No clock: a tick is what the reader of the body says it is.
 """
 
@@ -45,6 +45,8 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
                 break
         elif type(event) is Lost and ending.complete:
             break
+        elif event.error is not None and ending.done and ending.finished:
+            break
         elif event.error is not None:
             event.usage = ending.usage.usage if ending.usage is not None else None
             yield event
@@ -65,6 +67,7 @@ class _Ending:
         self._choices = choices
         self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
         self._finishes: dict[int, Chunk] = {}
+        self._passed: set[int] = set()
         self._reads = 0
 
     def take(self, event: Chunk) -> bool:
@@ -78,16 +81,29 @@ class _Ending:
             return False
         for choice in entries:
             if choice["finish_reason"] is not None:
-                self._finishes[choice["index"]] = event
-                return False
+                return self._take_finish(choice["index"], event)
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
         return True
 
+    def _take_finish(self, index: int, event: Chunk) -> bool:
+        if index in self._passed:
+            return False
+        self._finishes[index] = event
+        passes = event.sure and index in self._open
+        if passes:
+            self._passed.add(index)
+        return passes
+
+    @property
+    def finished(self) -> bool:
+        """Every choice that was begun has its finish."""
+        return bool(self._finishes) and all(index in self._finishes for index in self._open)
+
     @property
     def complete(self) -> bool:
-        """Every choice that was begun has its finish."""
-        return self.done or (bool(self._finishes) and all(index in self._finishes for index in self._open))
+        """The answer is whole: the upstream says so, or has finished every choice."""
+        return self.done or self.finished
 
     def waited(self) -> bool:
         self._reads += 1
@@ -111,6 +127,8 @@ class _Ending:
             yield self._error(truncated())
             return
         for index, event in self._finishes.items():
+            if index in self._passed:
+                continue
             choice = event.body["choices"][0]
             if choice["finish_reason"] == "stop" and self._open.get(index):
                 choice["finish_reason"] = "tool_calls"  # the calls came after their finish

@@ -96,7 +96,8 @@ def _part(event: Chunk, finished: list[dict[str, Any]]) -> Iterator[Event]:
     if rest:
         yield Chunk(body={**envelope, "choices": rest}, steady=False)
     for position, end in enumerate(ends):
-        yield Chunk(body={**envelope, "choices": [end], **(usage if position == 0 else {})}, steady=False)
+        body = {**envelope, "choices": [end], **(usage if position == 0 else {})}
+        yield Chunk(body=body, steady=False, sure=not rest)
 
 
 def _carries(choice: dict[str, Any]) -> bool:

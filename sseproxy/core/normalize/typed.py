@@ -1,7 +1,7 @@
 """Typed streams: OpenAI Responses and Anthropic Messages pass through, each event with its type, and end for certain.
 
 Nothing is translated. Repaired are the framing, the ``event:`` line and the end; read are text, usage and errors. An
-error the client's SDK would not notice also gets the ``error`` member that makes it raise (DIALECTS R03, R04).
+error the client's SDK would not notice also gets the ``error`` member that makes it raise (tests/wire: R03, R04).
 Specifications: https://platform.openai.com/docs/api-reference/responses-streaming,
 https://docs.anthropic.com/en/api/messages-streaming
 """

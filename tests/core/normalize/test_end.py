@@ -61,7 +61,7 @@ STOP = chunk({}, "stop")
         ([*TEXT, STOP, END, usage()], "a b stop usage [DONE]"),
         ([*TEXT, STOP, usage(), usage(), END, END], "a b stop usage [DONE]"),
         ([*TEXT, STOP, STOP, END], "a b stop [DONE]"),
-        ([TEXT[0], STOP, TEXT[1], END], "a b stop [DONE]"),
+        ([TEXT[0], STOP, TEXT[1], END], "a stop b [DONE]"),
         ([*TEXT, STOP, END, chunk({"content": "late"})], "a b stop [DONE]"),
         ([*TEXT, END], "a b stop [DONE]"),
         ([chunk({"tool_calls": []}), END], "chunk tool_calls [DONE]"),
@@ -72,7 +72,7 @@ STOP = chunk({}, "stop")
         ([END], "error upstream_invalid_stream"),
         ([usage(), END], "error upstream_invalid_stream"),
         ([TEXT[0], error_event(UpstreamFailure("x", type="t")), TEXT[1], END], "a error t"),
-        ([*TEXT, STOP, END, error_event(UpstreamFailure("x", type="t"))], "a b error t"),
+        ([*TEXT, STOP, END, error_event(UpstreamFailure("x", type="t"))], "a b stop [DONE]"),
         ([*TEXT, lost()], "a b error upstream_truncated"),
         ([*TEXT, STOP, lost()], "a b stop [DONE]"),
         ([*TEXT, END, lost()], "a b stop [DONE]"),
@@ -100,14 +100,26 @@ def test_a_connection_held_open_is_left_after_few_ticks(before: list[Event], tic
     assert asked == ticks
 
 
+def test_a_finish_that_stands_alone_passes_before_the_next_event_is_asked_for() -> None:
+    events = conclude(iter([*TEXT, STOP, END]), identity())
+
+    assert [word(next(events)) for _ in range(3)] == ["a", "b", "stop"]
+
+
+def test_a_finish_that_came_with_text_waits_for_what_may_follow_it() -> None:
+    hasty = Chunk(body=chunk({}, "stop").body, sure=False)
+
+    assert end(TEXT[0], hasty, TEXT[1], hasty, END) == ["a", "b", "stop", "[DONE]"]
+
+
 def test_silence_before_the_finish_ends_nothing() -> None:
     assert end(TEXT[0], *[IDLE] * 100, TEXT[1], STOP, END) == ["a", "b", "stop", "[DONE]"]
 
 
 def test_one_of_two_choices_finished_is_not_the_end() -> None:
     other = [chunk({"content": "c"}, index=1), chunk({}, "length", index=1)]
-    assert end(TEXT[0], STOP, usage(), IDLE, IDLE, IDLE, *other, choices=2)[:2] == ["a", "c"]
-    assert end(TEXT[0], other[0], STOP, choices=2) == ["a", "c", "error upstream_truncated"]
+    assert end(TEXT[0], STOP, usage(), IDLE, IDLE, IDLE, *other, choices=2)[:3] == ["a", "stop", "c"]
+    assert end(TEXT[0], other[0], STOP, choices=2) == ["a", "c", "stop", "error upstream_truncated"]
 
 
 def test_chatter_after_the_end_mark_is_bounded() -> None:
