@@ -44,7 +44,7 @@ class Accounting(Section):
     drain_limit: Duration = Field(default=30.0, description="How long drain reads on at most.")
     on_ledger_down: Literal["refuse", "serve"] = Field(
         default="refuse",
-        description="While the ledger is away: refuse (503) or serve (journal to disk, settle later; budgets unchecked).",
+        description="While the ledger is away: refuse (503), or serve (journal to disk, settle later, no budgets).",
     )
     journal: Text = Field(
         default="usage.journal",

@@ -1,8 +1,9 @@
 """The end of an answer: finishes, usage, ``[DONE]``, in this order and once; or one error and nothing after it.
 
 A finish that stands alone after the answer's text passes at once, as every chunk does. Held until the answer is over
-are any other finish, for text may follow it, and usage, for more usage may. The answer is over at the end of the body; or, where the upstream keeps the connection open (tests/wire: F18), after one idle
-tick if all is known, after two if usage is still missing. No clock: a tick is what the reader of the body says it is.
+are any other finish, for text may follow it, and usage, for more usage may. The answer is over at the end of the body;
+or, where the upstream keeps the connection open (tests/wire: F18), after one idle tick if all is known, after two if
+usage is still missing. No clock: a tick is what the reader of the body says it is.
 """
 
 from __future__ import annotations
@@ -43,9 +44,7 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event is IDLE:
             if ending.idle():
                 break
-        elif type(event) is Lost and ending.complete:
-            break
-        elif event.error is not None and ending.done and ending.finished:
+        elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
             event.usage = ending.usage.usage if ending.usage is not None else None
@@ -84,7 +83,14 @@ class _Ending:
                 return self._take_finish(choice["index"], event)
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
-        return True
+        return not self._passed or any(map(self._adds, entries))
+
+    def _adds(self, choice: dict[str, Any]) -> bool:
+        """Whether a chunk of this choice may still pass: after its finish only one that says something."""
+        if choice["index"] not in self._passed:
+            return True
+        values = (value for name, value in choice.items() if name not in ("index", "delta"))
+        return any(value not in (None, "") for value in (*values, *(choice.get("delta") or {}).values()))
 
     def _take_finish(self, index: int, event: Chunk) -> bool:
         if index in self._passed:

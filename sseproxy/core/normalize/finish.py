@@ -97,7 +97,7 @@ def _part(event: Chunk, finished: list[dict[str, Any]]) -> Iterator[Event]:
         yield Chunk(body={**envelope, "choices": rest}, steady=False)
     for position, end in enumerate(ends):
         body = {**envelope, "choices": [end], **(usage if position == 0 else {})}
-        yield Chunk(body=body, steady=False, sure=not rest)
+        yield Chunk(body=body, steady=False, sure=event.sure and not rest)
 
 
 def _carries(choice: dict[str, Any]) -> bool:

@@ -13,7 +13,6 @@ from typing import Any
 
 from sseproxy.core.chunk import Chunk, write_json
 from sseproxy.core.normalize.deltas import says_something
-from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.sse import Event
 
 __all__ = ["tidy_calls", "tidy_tool_calls"]
@@ -93,8 +92,8 @@ def tidy_calls(events: Iterator[Event], make_id: Callable[[], str] = lambda: uui
                         calls = choices[choice["index"]] = _Calls(make_id)
                     _tidy(choice["delta"], entries, calls, event)
                     held = held or not choice["delta"]
-                if calls is not None and finish_of(choice.get("finish_reason"), calls=True) is not None:
-                    _add_unnamed(choice["delta"], calls)
+                if calls is not None and any(call.kept is not None for call in calls.all):
+                    event.sure = False  # a finish here is not the last word: calls without a name follow
             if held and not any(map(says_something, event.body["choices"])):
                 continue
         elif event.data:
