@@ -36,6 +36,14 @@ Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields)
 
 
+class _Function(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    function: _Function | None = None
+
+
 class BadRequest(Failure):
     """The client's body cannot be accepted; says which field and what was expected."""
 
@@ -74,12 +82,13 @@ class Request:
             raise BadRequest(f"The field '{required}' is missing.", required)
         if required == "messages":
             read_field(fields, "messages", list[msgspec.Raw], "a list of messages")
+        stream = bool(read_field(fields, "stream", bool, "true or false"))
         options = read_field(fields, "stream_options", Fields, "an object") or {}
         return cls(
             api=api,
             fields=fields,
             model=model,
-            stream=bool(read_field(fields, "stream", bool, "true or false")),
+            stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
             wants_usage=bool(read_field(options, "include_usage", bool, "true or false", "stream_options.")),
             choices=_choices(fields),
         )
@@ -110,6 +119,11 @@ class Request:
         if options:
             return self.with_field("stream_options", options)
         return replace(self, fields={name: raw for name, raw in self.fields.items() if name != "stream_options"})
+
+    def tools(self) -> frozenset[str]:
+        """The names of the functions that the model can call; none where they are not told as OpenAI does."""
+        tools = peek_field(self.fields, "tools", list[_Tool]) or []
+        return frozenset(tool.function.name for tool in tools if tool.function is not None)
 
     def output_limit(self) -> int | None:
         """The most output tokens the client allows per choice, if it set a sane limit."""

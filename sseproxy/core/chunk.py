@@ -130,6 +130,7 @@ class Shapes:
     checked every time; whatever else it could be goes the long way.
 
     :ivar paused: nothing matches at present.
+    :ivar sent: characters of visible text so far.
     :param most: shapes kept, the oldest gives way; learning stops when this many times as many never came again.
     """
 
@@ -138,6 +139,7 @@ class Shapes:
         self._shapes: list[_Shape] = []
         self._last: _Shape | None = None
         self.paused = False
+        self.sent = 0
         self._idle = 0
 
     def match(self, data: bytes) -> Event | None:
@@ -158,6 +160,7 @@ class Shapes:
         out = shape.out_head + middle + shape.out_tail
         if shape.hidden:
             return Event(out, "", None, None, True, "", text)
+        self.sent += len(text)
         return Event(out, "", None, None, True, text)
 
     def _find(self, data: bytes) -> _Shape | None:

@@ -112,6 +112,7 @@ class NormalizeMiddleware:
             api=request.api,
             model=request.model,
             choices=request.choices,
+            tools=request.tools(),
             dialect=self._dialect(exchange),
         )
 

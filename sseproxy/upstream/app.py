@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from requests.structures import CaseInsensitiveDict
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.normalize.bodies import unzip
 from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.connection import UpstreamAdapter, on_idle
 from sseproxy.upstream.headers import request_headers, response_headers
@@ -193,14 +195,14 @@ def _raw_body(environ: WSGIEnvironment) -> bytes:
 
 
 def _error_text(body: UpstreamBody) -> str:
-    """A refused request's answer, as far as it is worth reading."""
+    """A refused request's answer, uncompressed, as far as it is worth reading."""
     content = b""
     try:
-        for piece in body:
+        for piece in unzip(body):
             content += piece
             if len(content) > ERROR_BODY_LIMIT:
                 break
-    except UpstreamFailure:
+    except (UpstreamFailure, zlib.error):
         pass
     finally:
         body.close()

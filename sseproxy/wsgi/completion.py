@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from sseproxy.core.chat import Api
 from sseproxy.core.chunk import read_json
@@ -82,8 +82,9 @@ def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: 
         head += piece
     if api == "embeddings" or head.lstrip().startswith(b"{"):
         document = _document(head, pieces)
-        if api == "embeddings" or _is_json(document):
-            return read_completion(api, document, model=model)
+        answer = _answer(document)
+        if api == "embeddings" or answer is not None:
+            return read_completion(api, document, answer=answer, model=model)
         head = document
     events = normalize(events_of(chain([head], pieces)), api=api, model=model, choices=choices, dialect=dialect)
     return read_completion(api, completion_of(events, api), model=model)
@@ -93,18 +94,18 @@ def _document(head: bytes, pieces: Iterator[bytes]) -> bytes:
     """The whole body, or as much as is a document where the upstream keeps the connection open after it."""
     read = [head]
     for piece in pieces:
-        if not piece and _is_json(b"".join(read)):
+        if not piece and _answer(b"".join(read)) is not None:
             break
         read.append(piece)
     return b"".join(read)
 
 
-def _is_json(document: bytes) -> bool:
+def _answer(document: bytes) -> Any:
+    """The JSON in a document; None if it is none."""
     try:
-        read_json(document)
+        return read_json(document)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _unpacked(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> Iterator[bytes]:

@@ -31,10 +31,6 @@ HELPERS = ("openai-python stream", "openai-node-stream")
 """Clients that show a whole answer or an error."""
 
 
-def wants_choices(case: Case) -> bool:
-    return case.choices > 1
-
-
 def wants_custom_tools(case: Case) -> bool:
     return any(call["type"] == "custom" for call in case.facts["expect"]["tool_calls"])
 
@@ -43,8 +39,8 @@ UNABLE = {
     # Both helpers know no tools but functions, whoever sends them.
     "openai-python stream": (wants_custom_tools,),
     "openai-node-stream": (wants_custom_tools,),
-    # Nor does the AI SDK, which has no word for ``n`` either.
-    "ai-sdk": (wants_choices, wants_custom_tools),
+    # Nor does the AI SDK.
+    "ai-sdk": (wants_custom_tools,),
 }
 """What a client cannot be asked for."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sseproxy.core.normalize.first import NOTHING
 from sseproxy.core.sse import DONE, Event, encode
 from sseproxy.core.usage import openai_usage
 
@@ -65,7 +66,12 @@ class _Chat:
         if not body["choices"]:
             self.seen["usage"] = body["usage"]
         content = ""
-        for choice in body["choices"]:
+        choices = body["choices"]
+        if choices and "text" not in choices[0]:
+            assert choices[0]["index"] == 0, "the AI SDK takes whatever comes first for choice 0"
+            if len(choices) > 1 and choices[0] == NOTHING:
+                choices = choices[1:]
+        for choice in choices:
             content += self._choice(choice)
         assert event.content == content
 
@@ -73,7 +79,9 @@ class _Chat:
         seen, index = self.seen, str(choice["index"])
         finish = choice["finish_reason"]
         delta = choice["delta"] if "text" not in choice else {"content": choice["text"]}
-        assert index not in seen["finish_reasons"] and None not in delta.values()
+        assert None not in delta.values()
+        # A finish that stands alone passes at once; what an upstream says after it all the same must not be lost.
+        assert index not in seen["finish_reasons"] or (finish is None and len(choice) > 2)
         if "text" not in choice:
             assert ("role" in delta) == (index not in seen["texts"])
         text = delta.get("content", "")

@@ -5,15 +5,16 @@
 * :func:`completion_of` gathers a normalised stream into one JSON answer; :func:`read_completion` reads, repairs and
   meters an answer that came as one; :func:`failure_of` reads a refusal.
 
-framing -> failures -> foreign shapes -> envelope -> deltas -> (cumulative, thinking) -> tool calls -> finish -> usage
--> end -> seal; plain chunks of a known shape go around them all. Sans-IO; no switch on a vendor's name, only shapes.
+framing -> failures -> messages -> foreign shapes -> envelope -> deltas -> (cumulative, thinking) -> tool calls ->
+finish -> usage -> end -> (first) -> seal; plain chunks of a known shape go around them all. Sans-IO; no switch on a
+vendor's name, only shapes.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
 from sseproxy.core.chat import Api
@@ -28,8 +29,10 @@ from sseproxy.core.normalize.end import conclude
 from sseproxy.core.normalize.envelope import Identity, unify_envelope
 from sseproxy.core.normalize.failures import failure_of, lift_failures
 from sseproxy.core.normalize.finish import tidy_finish
+from sseproxy.core.normalize.first import lead_with_first
 from sseproxy.core.normalize.foreign import adopt_foreign
 from sseproxy.core.normalize.framing import repair_framing
+from sseproxy.core.normalize.messages import settle_messages
 from sseproxy.core.normalize.reading import annotate
 from sseproxy.core.normalize.seal import seal
 from sseproxy.core.normalize.shortcut import shorten
@@ -51,7 +54,8 @@ __all__ = [
     "read_completion",
 ]
 
-_CHAT_TEXTS = ("delta.content", "delta.reasoning_content", "delta.reasoning", "delta.refusal")
+# Fields that repeat together; each group is watched for itself.
+_CHAT_TEXTS = (("delta.content", "delta.refusal"), ("delta.reasoning_content", "delta.reasoning"))
 
 
 def normalize(
@@ -60,6 +64,7 @@ def normalize(
     api: Api,
     model: str = "",
     choices: int = 1,
+    tools: Collection[str] = (),
     dialect: Dialect = STANDARD,
     make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     now: Callable[[], float] = time.time,
@@ -70,6 +75,7 @@ def normalize(
     :param api: what was asked; chat and completions become canonical, typed streams are repaired and passed on.
     :param model: the model's name where the upstream gives none.
     :param choices: the request's ``n``.
+    :param tools: the names of the request's functions.
     :param dialect: what the operator knows of the upstream.
     :param make_id: random part of an id the upstream did not give.
     :param now: seconds since 1970, for a ``created`` the upstream did not give.
@@ -82,26 +88,32 @@ def normalize(
     def transforms(events: Iterator[Event]) -> Iterator[Event]:
         events = repair_framing(events, shapes)
         events = lift_failures(events)
+        if api == "chat":
+            events = settle_messages(events, shapes, choices)
         events = adopt_foreign(events)
         events = unify_envelope(events, identity)
-        events = (_tidy_texts if api == "completions" else _tidy_chat)(events, choices, dialect, make_id)
+        if api == "completions":
+            events = _tidy_texts(events, choices, dialect)
+        else:
+            events = tidy_calls(_tidy_chat(events, choices, dialect), make_id, tools)
         events = tidy_finish(events)
         events = separate_usage(events, fold=dialect.reasoning_in_total)
         events = conclude(events, identity, choices, text=api == "completions")
+        if choices > 1 and api == "chat":
+            events = lead_with_first(events)
         return seal(events, shapes)
 
     return shorten(events, shapes, transforms)
 
 
-def _tidy_chat(events: Iterator[Event], choices: int, dialect: Dialect, make_id: Callable[[], str]) -> Iterator[Event]:
+def _tidy_chat(events: Iterator[Event], choices: int, dialect: Dialect) -> Iterator[Event]:
     events = tidy_deltas(events, choices)
-    events = strip_repetition(events, _cumulative(dialect, choices), _CHAT_TEXTS)
-    if dialect.think_tags:
-        events = split_thinking(events)
-    return tidy_calls(events, make_id)
+    for names in _CHAT_TEXTS:
+        events = strip_repetition(events, _cumulative(dialect, choices), names)
+    return split_thinking(events) if dialect.think_tags else events
 
 
-def _tidy_texts(events: Iterator[Event], choices: int, dialect: Dialect, make_id: Callable[[], str]) -> Iterator[Event]:
+def _tidy_texts(events: Iterator[Event], choices: int, dialect: Dialect) -> Iterator[Event]:
     return strip_repetition(tidy_texts(events, choices), _cumulative(dialect, choices), ("text",))
 
 

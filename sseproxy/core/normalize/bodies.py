@@ -22,7 +22,7 @@ BODY_LIMIT: Final = 32 * 1024 * 1024
 _REFUSAL_LIMIT: Final = 256 * 1024
 _STEP: Final = 64 * 1024
 # gzip, and zlib as "deflate" is spelt (RFC 1950): no text begins like either.
-_MAGIC: Final = (b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda")
+_MAGIC: Final = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _EITHER: Final = 32 + zlib.MAX_WBITS
 _SPACE: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -68,6 +68,8 @@ def events_of(
             yield from body.feed(piece)
             if body.failed:
                 return
+        elif body.whole:
+            break  # and the connection held open
         else:
             yield IDLE
         yield FLUSH
@@ -106,8 +108,16 @@ class _Body:
         self._head: bytes | None = b""  # the first bytes, while they may be half a byte order mark
         self._strange = self._spoke = False  # it does not begin like an event stream; it has had an event
         self._document: list[bytes] | None = None  # fragments of what may be one JSON document
-        self._size = 0
+        self._size = self._looked = 0
         self._line_seen = False
+
+    @property
+    def whole(self) -> bool:
+        """One JSON document has come in full, and it is no line of several that may be waiting for the next."""
+        if self._document is None or self._looked == self._size:
+            return False
+        self._looked = self._size
+        return _is_answer(b"".join(self._document))
 
     def feed(self, piece: bytes) -> list[Event]:
         if not self._known:
@@ -195,13 +205,21 @@ def _lost(failure: Failure) -> Lost:
 
 
 def _is_json(data: bytes) -> bool:
-    if data.strip() == DONE:
+    if data.strip().upper() == DONE:
         return True
     try:
         read_json(data.decode("utf-8", "replace"))
     except ValueError:
         return False
     return True
+
+
+def _is_answer(data: bytes) -> bool:
+    try:
+        value = read_json(data.decode("utf-8", "replace"))
+    except ValueError:
+        return False
+    return isinstance(value, dict) and b'"delta"' not in data and value.get("done") is not False
 
 
 def _is_readable(data: bytes) -> bool:

@@ -13,7 +13,7 @@ from sseproxy.core.normalize.deltas import tidy_message
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import failure_in, invalid_answer, invalid_stream, truncated
 from sseproxy.core.normalize.finish import finish_of
-from sseproxy.core.normalize.foreign import adopt_whole
+from sseproxy.core.normalize.foreign import adopt_whole, unwrap
 from sseproxy.core.normalize.gather import Answer, Message, Response
 from sseproxy.core.normalize.reading import reader_of
 from sseproxy.core.normalize.tool_calls import tidy_tool_calls
@@ -68,6 +68,7 @@ def read_completion(
     api: str,
     body: bytes,
     *,
+    answer: Any = None,
     model: str = "",
     make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     now: Callable[[], float] = time.time,
@@ -76,14 +77,18 @@ def read_completion(
 
     Bytes that need no repair are returned as they came.
 
+    :param answer: what `body` says, if it has been parsed already.
     :raises Failure: it is no answer, or reports an error.
     """
     try:
-        answer = read_json(body)
+        answer = read_json(body) if answer is None else answer
     except ValueError:
         raise invalid_answer("what is neither JSON nor an event stream") from None
     if not isinstance(answer, dict):
         raise invalid_stream("JSON that is no answer of this API")
+    inner = unwrap(answer)
+    if inner is not answer:
+        answer, body = inner, write_json(inner)
     failure = failure_in(answer)
     if failure is not None:
         raise failure

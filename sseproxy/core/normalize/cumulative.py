@@ -27,7 +27,8 @@ def strip_repetition(
 ) -> Iterator[Event]:
     """Cut what each text repeats.
 
-    :param names: the fields of ``choices[]`` that hold text, ``delta.`` before those inside the delta.
+    :param names: the fields of ``choices[]`` that hold text, ``delta.`` before those inside the delta; the first of
+        them gives the evidence for all.
     """
     if mode == "never":
         return events
@@ -68,7 +69,8 @@ def _place(choice: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
 def _suspect(events: Iterator[Event], names: tuple[str, ...]) -> Iterator[Event]:
     """Watch the first texts; with the verdict, hand over to the rule or to nothing."""
     held: list[Event] = []
-    first = last = ""
+    first: dict[tuple[int, str], str] = {}
+    last = ""
     for event in events:
         if type(event) is not Chunk:
             if not event.data:  # a sentinel
@@ -77,21 +79,24 @@ def _suspect(events: Iterator[Event], names: tuple[str, ...]) -> Iterator[Event]
             held.append(event)
             break
         text = _text(event, names[0])
-        event.steady = False
-        if not text or not last:
-            first = last = text or last
-            if held:
-                held.append(event)
-            else:
-                yield event
+        if not held and (not text or not last):
+            if text:
+                event.steady = False
+                first = {(0, name): said for name in names if (said := _text(event, name))}
+                last = text
+            yield event
             continue
         held.append(event)
-        if not (text.startswith(last) and len(text) > len(last)) or len(held) > _MOST:
-            event.steady = len(held) == 1
+        grows = not text or (text.startswith(last) and len(text) > len(last))
+        if not grows or len(held) > _MOST:
+            event.steady = event.steady and len(held) == 1
             break
-        if last != first and len(last) >= _LONG and len(set(last)) >= _VARIED:
+        event.steady = False
+        if not text:
+            continue
+        if last != first[0, names[0]] and len(last) >= _LONG and len(set(last)) >= _VARIED:
             events = chain(held, events)
-            yield from _strip(events, names, {(0, names[0]): first})
+            yield from _strip(events, names, first)
             return
         last = text
     yield from held

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, write_json
+from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.sse import Event
 
-__all__ = ["says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
+__all__ = ["index_of", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 
@@ -33,6 +34,8 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
         entries = event.body["choices"]
         if entries:
             merged = _merge(entries, choices)
+            if len(merged) > 1:
+                merged = _without_lead(merged)
             if len(merged) != len(entries):
                 event.steady = False
             event.body["choices"] = merged
@@ -77,7 +80,7 @@ def _merge(entries: list[dict[str, Any]], choices: int) -> list[dict[str, Any]]:
     """Number the choices; entries that turn out to be the same choice become one (copilot-api#81)."""
     merged: dict[int, dict[str, Any]] = {}
     for position, choice in enumerate(entries):
-        index = 0 if choices == 1 else _index(choice.get("index"), position)
+        index = 0 if choices == 1 else index_of(choice.get("index"), position)
         if "index" in choice:
             choice["index"] = index
         else:
@@ -89,7 +92,8 @@ def _merge(entries: list[dict[str, Any]], choices: int) -> list[dict[str, Any]]:
     return list(merged.values())
 
 
-def _index(value: Any, position: int) -> int:
+def index_of(value: Any, position: int) -> int:
+    """Return the number of a choice, or its position where it has none."""
     if isinstance(value, str) and value.isdecimal():
         return int(value[:9])
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 2**31:
@@ -124,9 +128,13 @@ def tidy_message(message: Any) -> dict[str, Any]:
         if not isinstance(tidy.get(name, ""), str):
             tidy[name] = _plain(tidy[name])
     if not tidy.get("reasoning_content"):
-        reasoning = tidy.get("reasoning") or tidy.get("thinking") or _details_text(tidy.get("reasoning_details"))
-        if reasoning and isinstance(reasoning, str):
+        names = ("reasoning", "thinking", "reasoning_text")
+        reasoning = next((text for name in names if (text := _plain(tidy.get(name)))), "")
+        reasoning = reasoning or _details_text(tidy.get("reasoning_details"))
+        if reasoning:
             tidy["reasoning_content"] = reasoning
+    if not isinstance(tidy.get("reasoning", ""), str):
+        del tidy["reasoning"]
     if not isinstance(tidy.get("role", "assistant"), str) or tidy.get("role") == "":
         del tidy["role"]
     calls = tidy.get("tool_calls")
@@ -221,6 +229,14 @@ def _join_halves(delta: dict[str, Any], index: int, halves: dict[tuple[int, str]
 def says_something(choice: dict[str, Any]) -> bool:
     """Tell whether a choice has more than its number: a delta that is not empty, or any other field."""
     return bool(choice["delta"]) or any(choice[name] is not None for name in choice if name not in ("index", "delta"))
+
+
+def _without_lead(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop a first choice that only stands there to lead, see :mod:`~sseproxy.core.normalize.first`."""
+    lead = choices[0]
+    rest = {name: value for name, value in lead.items() if name not in ("index", "finish_reason") and value}
+    leads = lead["index"] == 0 and not rest and finish_of(lead.get("finish_reason"), calls=False) is None
+    return choices[1:] if leads else choices
 
 
 def _leftover(halves: dict[tuple[int, str], str]) -> Iterator[Event]:

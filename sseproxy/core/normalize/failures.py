@@ -17,6 +17,8 @@ from sseproxy.core.sse import Decoder, Event
 __all__ = ["failure_in", "failure_of", "invalid_answer", "invalid_stream", "lift_failures", "truncated"]
 
 _MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_message", "reason")
+# Those that by themselves say that something went wrong.
+_ALARMS: Final = _MESSAGES[:5]
 _EMPTY: Final = ("", "{}", "[]", "null")
 _STATUSES: Final = ("code", "status", "status_code", "http_status")
 
@@ -63,14 +65,15 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
 
     :param type: the ``event:`` field it came with.
     """
-    error = body.get("error")
-    if error:
-        return _read(error if isinstance(error, dict) else {"message": error}, body)
+    if body.get("error"):
+        return _read(_innermost(body["error"]), body)
+    base = body.get("base_resp")  # MiniMax, on every chunk; 0 is success
+    if isinstance(base, dict) and base.get("status_code") not in (None, 0, "0"):
+        return _read({"message": base.get("status_msg"), "code": base["status_code"]}, body)
     choices = _choices(body)
     for choice in choices or ():
         if choice.get("error"):
-            error = choice["error"]
-            return _read(error if isinstance(error, dict) else {"message": error}, body)
+            return _read(_innermost(choice["error"]), body)
         if choice.get("finish_reason") == "error":
             return _read({"message": "The upstream ended the answer with finish_reason 'error'."}, body)
     if choices is not None:
@@ -80,9 +83,23 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
         return _read(errors[0] if isinstance(errors[0], dict) else {"message": errors[0]}, body)
     if type == "error" or "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
         return _read(body, body)
-    if not isinstance(body.get("done"), bool) and any(isinstance(body.get(name), str) for name in _MESSAGES[:5]):
+    if not isinstance(body.get("done"), bool) and any(_is_alarm(body.get(name)) for name in _ALARMS):
         return _read(body, body)
     return None
+
+
+def _innermost(error: Any) -> Mapping[str, Any]:
+    """Return the object that describes an error; relays put one inside another."""
+    while isinstance(error, dict) and error.get("error") and not any(_is_alarm(error.get(name)) for name in _ALARMS):
+        error = error["error"]
+    return error if isinstance(error, dict) else {"message": error}
+
+
+def _is_alarm(value: Any) -> bool:
+    """Tell whether the value of a message names an error: a text, a list of them (FastAPI), no message of a chat."""
+    if isinstance(value, dict):
+        return bool(value) and not {"role", "content"} & value.keys()
+    return isinstance(value, str) or (isinstance(value, list) and bool(value))
 
 
 def _choices(body: Mapping[str, Any]) -> list[dict[str, Any]] | None:

@@ -14,8 +14,10 @@ from typing import Any, Final
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.sse import Event
 
-__all__ = ["adopt_foreign", "adopt_whole"]
+__all__ = ["adopt_foreign", "adopt_whole", "unwrap"]
 
+# Where gateways put an answer inside one of their own.
+_WRAPPERS: Final = ("result", "data", "response")
 _OLLAMA_OWN: Final = frozenset(("created_at", "message", "response", "done", "done_reason", "thinking"))
 
 
@@ -49,6 +51,16 @@ def adopt_whole(answer: dict[str, Any]) -> dict[str, Any]:
         choice["message"] = choice.pop("delta")
         return adopted
     return answer
+
+
+def unwrap(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer or chunk inside a gateway's own object (Cloudflare's ``result``), or `body` as it is."""
+    if "choices" not in body:
+        for name in _WRAPPERS:
+            inner = body.get(name)
+            if isinstance(inner, dict) and isinstance(inner.get("choices"), list) and not body.get("error"):
+                return inner
+    return body
 
 
 def _has_delta(choice: dict[str, Any]) -> bool:

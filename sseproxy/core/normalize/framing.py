@@ -14,6 +14,7 @@ from sseproxy.core.chunk import Chunk, Shapes, error_event, read_json
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream
+from sseproxy.core.normalize.foreign import unwrap
 from sseproxy.core.sse import DONE, FLUSH, Event
 
 __all__ = ["repair_framing"]
@@ -43,7 +44,7 @@ def _read(event: Event, pings: bool) -> Iterator[Event]:
     data = event.data.strip()
     while data[:5] == b"data:":  # relays that wrap a line of SSE in SSE
         data = data[5:].lstrip()
-    if data == DONE or data == b'"[DONE]"':
+    if data.upper() in (DONE, b'"[DONE]"'):
         yield Event(DONE, read=True)
     elif data and data[0] in b"{[":
         try:
@@ -52,15 +53,26 @@ def _read(event: Event, pings: bool) -> Iterator[Event]:
             yield from _recover(event, data, pings)
             return
         yield from _chunks(values, event, pings)
+    elif data[:2] == b'"{':
+        yield from _read_text(event, data, pings)
     elif event.type == "error":
         yield error_event(UpstreamFailure(data.decode() or "The upstream reported an error without a message."))
+
+
+def _read_text(event: Event, data: bytes, pings: bool) -> Iterator[Event]:
+    """Read a chunk that was written as a JSON string."""
+    try:
+        text = read_json(data)
+        yield from _chunks([read_json(text)] if isinstance(text, str) else [], event, pings)
+    except ValueError:
+        yield error_event(invalid_stream(f"an event that is no JSON: {data[:80].decode('utf-8', 'replace')}"))
 
 
 def _chunks(values: list[Any], event: Event, pings: bool) -> Iterator[Event]:
     for value in values:
         if isinstance(value, dict):
             if value and (pings or value.get("type") != "ping"):
-                yield Chunk(event.data, event.type, event.id, body=value)
+                yield Chunk(event.data, event.type, event.id, body=unwrap(value))
         elif isinstance(value, list):
             # Gemini's compatible API wraps its errors in an array, some relays their chunks.
             yield from _chunks([item for item in value if isinstance(item, dict)], event, pings)
@@ -77,7 +89,7 @@ def _recover(event: Event, data: bytes, pings: bool) -> Iterator[Event]:
         text = line.strip()
         while text[:5] == b"data:":
             text = text[5:].lstrip()
-        if text == DONE:
+        if text.upper() == DONE:
             values.append(DONE)
         elif text:
             try:

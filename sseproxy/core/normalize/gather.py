@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sseproxy.core.chunk import read_json
+from sseproxy.core.normalize.first import NOTHING
 
 __all__ = ["Answer", "Message", "Response"]
 
@@ -26,6 +27,8 @@ class Answer:
         """Take one chunk in."""
         self._body.update((name, value) for name, value in chunk.items() if name != "choices")
         for part in chunk["choices"]:
+            if part == NOTHING and len(chunk["choices"]) > 1:
+                continue
             choice = self._choices.setdefault(part["index"], _Choice())
             for name, value in part.items():
                 if name == "delta":

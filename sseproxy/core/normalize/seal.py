@@ -20,6 +20,7 @@ def seal(events: Iterator[Event], shapes: Shapes) -> Iterator[Event]:
             yield event
             continue
         sealed = _seal(event)
+        shapes.sent += len(sealed.content)
         if event.steady:
             shapes.learn(event.data, sealed)
         else:

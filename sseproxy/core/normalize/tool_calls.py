@@ -1,14 +1,14 @@
 """Tool calls: ``index`` from 0, ``id``, ``type`` and ``name`` once and on the first delta, ``arguments`` as strings.
 
 A call is known by its id; by its index if it has none; by its name and the completeness of the arguments before it if
-it has neither. A new id at a used index is a new call (new-api#2701); an id or a name that is repeated is not
-(litellm#20480). Arguments without any of these belong to the last call.
+it has neither. A new id at a used index is a new call (new-api#2701), but not without a name amid arguments; an id or
+a name that is repeated is not (litellm#20480). Arguments without any of these belong to the last call.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from sseproxy.core.chunk import Chunk, write_json
@@ -23,6 +23,8 @@ class _Call:
 
     :ivar given: the upstream gave the id, it is not made up.
     :ivar kept: fields that came before there was a name to send them with.
+    :ivar whole: its arguments, if it came with them in one piece.
+    :ivar sure: all of its arguments were seen here, none went by on the shortcut.
     """
 
     def __init__(self, index: int, id: str, *, given: bool) -> None:
@@ -32,13 +34,26 @@ class _Call:
         self.name = ""
         self.kept: dict[str, Any] | None = {}
         self.arguments = _Braces()
+        self.whole = ""
+        self.sure = True
+
+    @property
+    def complete(self) -> bool:
+        """The arguments are known to be one whole JSON object."""
+        return self.sure and self.arguments.complete
+
+    @property
+    def unfinished(self) -> bool:
+        """More arguments are known to be missing."""
+        return self.sure and bool(self.name) and not self.arguments.complete
 
 
 class _Calls:
     """The calls of one choice, in the order they were opened."""
 
-    def __init__(self, make_id: Callable[[], str]) -> None:
+    def __init__(self, make_id: Callable[[], str], tools: Collection[str]) -> None:
         self.make_id = make_id
+        self.tools = tools
         self.all: list[_Call] = []
         self.by_id: dict[str, _Call] = {}
         self.by_index: dict[Any, _Call] = {}
@@ -52,7 +67,11 @@ class _Calls:
             self.by_index[index] = call
         return call
 
-    def find(self, index: Any, id: str, name: str, alone: bool) -> tuple[_Call, bool]:
+    def begins_a_name(self, name: str) -> bool:
+        """Tell whether `name` can only be the first piece of one."""
+        return name not in self.tools and any(tool.startswith(name) for tool in self.tools)
+
+    def find(self, index: Any, id: str, name: str, arguments: str, alone: bool) -> tuple[_Call, bool]:
         """Return the call that an entry with these marks belongs to, and whether it opens it."""
         if id in self.by_id:
             call = self.by_id[id]
@@ -63,10 +82,15 @@ class _Calls:
         if id:
             if at is not None and not at.given and not (name and at.name):
                 return at, False
+            before = at if index is not None else self.all[-1] if self.all else None
+            if before is not None and not name and before.unfinished:
+                self.by_id[id] = before
+                return before, False
             return self.open(index, id), True
         if at is not None:
             renamed = bool(name and at.name and name != at.name and at.arguments.begun)
-            return (self.open(index, ""), True) if renamed else (at, False)
+            another = bool(name and at.name and arguments and at.complete)
+            return (self.open(index, ""), True) if renamed or another else (at, False)
         if index is not None or not self.all:
             return self.open(index, ""), True
         last = self.all[-1]
@@ -75,10 +99,13 @@ class _Calls:
         return last, False
 
 
-def tidy_calls(events: Iterator[Event], make_id: Callable[[], str] = lambda: uuid.uuid4().hex) -> Iterator[Event]:
+def tidy_calls(
+    events: Iterator[Event], make_id: Callable[[], str] = lambda: uuid.uuid4().hex, tools: Collection[str] = ()
+) -> Iterator[Event]:
     """Tidy ``choices[].delta.tool_calls`` of a stream.
 
     :param make_id: makes an id for a call that never gets one.
+    :param tools: the names that can be called, where they are known: a name in pieces is held until it is whole.
     """
     choices: dict[int, _Calls] = {}
     for event in events:
@@ -89,7 +116,7 @@ def tidy_calls(events: Iterator[Event], make_id: Callable[[], str] = lambda: uui
                 calls = choices.get(choice["index"])
                 if entries is not None:
                     if calls is None:
-                        calls = choices[choice["index"]] = _Calls(make_id)
+                        calls = choices[choice["index"]] = _Calls(make_id, tools)
                     _tidy(choice["delta"], entries, calls, event)
                     held = held or not choice["delta"]
                 if calls is not None and any(call.kept is not None for call in calls.all):
@@ -133,11 +160,13 @@ def _tidy_entry(entry: dict[str, Any], calls: _Calls, alone: bool) -> tuple[dict
     name = given if isinstance(given := function.get("name"), str) else ""
     arguments = _arguments(function.get("arguments"))
     index, id = _index(entry.get("index")), _id(entry.get("id"))
-    call, opens = calls.find(index, id, name, alone)
-    if index is None:
+    call, opens = calls.find(index, id, name, arguments, alone)
+    begun = call.arguments.begun
+    if id and arguments and arguments == call.whole and call.complete:
+        return None, False  # said again as a whole
+    if call.sure:
         call.arguments.feed(arguments)
-    elif arguments:
-        call.arguments.begun = True
+        call.whole = arguments if not begun and call.arguments.complete else ""
     extras = {
         field: value
         for field, value in entry.items()
@@ -148,19 +177,22 @@ def _tidy_entry(entry: dict[str, Any], calls: _Calls, alone: bool) -> tuple[dict
     }
     if call.kept is not None:
         call.kept.update(extras)
-        if not name and not arguments:
+        if name != call.name and not begun:
+            call.name += name
+        if not arguments and (not name or (not rest and calls.begins_a_name(call.name))):
             return None, False
-        call.name = name
         return _first(call, rest, arguments), False
     tidy: dict[str, Any] = {"index": call.index, **extras}
-    if name and name != call.name and not call.arguments.begun:
+    if name and name != call.name and not begun:
         call.name += name
         rest = {"name": name, **rest}
     if arguments or rest:
         tidy["function"] = {**rest, "arguments": arguments}
     elif not extras:
         return None, False
-    return tidy, not opens and index is not None and bool(arguments) and not rest
+    steady = not opens and index is not None and bool(arguments) and not rest and id in ("", call.id)
+    call.sure = call.sure and not steady
+    return tidy, steady
 
 
 def _first(call: _Call, rest: dict[str, Any], arguments: str) -> dict[str, Any]:
@@ -171,7 +203,7 @@ def _first(call: _Call, rest: dict[str, Any], arguments: str) -> dict[str, Any]:
 
 def _tidy_custom(entry: dict[str, Any], calls: _Calls) -> tuple[dict[str, Any], bool]:
     """Custom tools carry free text (``custom.input``); only their numbering can be off."""
-    call, _ = calls.find(_index(entry.get("index")), _id(entry.get("id")), "", True)
+    call, _ = calls.find(_index(entry.get("index")), _id(entry.get("id")), "", "", True)
     kept, call.kept = call.kept, None
     own = ("id", "type", "index", "function", "custom")
     tidy = {name: value for name, value in entry.items() if value is not None and name not in own}
@@ -237,13 +269,14 @@ class _Braces:
 
     def __init__(self) -> None:
         self.begun = False
+        self._opened = False
         self._depth = 0
         self._quoted = False
         self._escaped = False
 
     @property
     def complete(self) -> bool:
-        return self.begun and self._depth <= 0 and not self._quoted
+        return self._opened and self._depth <= 0 and not self._quoted
 
     def feed(self, text: str) -> None:
         for char in text:
@@ -258,6 +291,7 @@ class _Braces:
             elif char == '"':
                 self._quoted = True
             elif char in "{[":
+                self._opened = True
                 self._depth += 1
             elif char in "}]":
                 self._depth -= 1

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
-from sseproxy.core.normalize.bodies import IDLE
+from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream, truncated
 from sseproxy.core.normalize.reading import Reader, reader_of
 from sseproxy.core.normalize.whole import replay
@@ -43,7 +43,7 @@ def _adopt_whole(events: Iterator[Event], api: str) -> Iterator[Event]:
     begun = False
     for event in events:
         if type(event) is Chunk and kind in (event.body.get("type"), event.body.get("object")):
-            if not begun and not failure_in(event.body):
+            if not begun and (kind == "response" or not failure_in(event.body)):
                 yield from replay(api, event.body)
             continue  # MiniMax repeats the message as a whole (one-api#2406)
         begun = begun or type(event) is Chunk
@@ -66,16 +66,20 @@ def _restore_types(events: Iterator[Event]) -> Iterator[Event]:
 
 
 def _conclude(events: Iterator[Event], api: str, reader: Reader) -> Iterator[Event]:
-    begun = False
+    begun = stopped = False
+    ticks = 0
     for event in events:
         if type(event) is Chunk:
-            begun = True
+            begun, ticks = True, 0
+            stopped = stopped or (event.type == "message_delta" and _stops(event.body))
             failure = _failure(event.body)
             sealed = _seal(event, failure)
             reader.read(event.body, sealed)
             yield sealed
             if failure is not None or event.type in _TERMINAL:
                 return
+        elif stopped and type(event) is Lost:
+            break
         elif event.error is not None:
             failed = failure_event(event.error, api)
             failed.usage = reader.usage
@@ -85,9 +89,21 @@ def _conclude(events: Iterator[Event], api: str, reader: Reader) -> Iterator[Eve
             continue
         elif event is not IDLE:
             yield event
+        elif stopped:
+            ticks += 1
+            if ticks > 1:
+                break
+    if stopped:  # all was said but that it is all
+        yield Event(b'{"type":"message_stop"}', "message_stop", read=True)
+        return
     failed = failure_event(truncated() if begun else invalid_stream("no event of this API"), api)
     failed.usage = reader.usage
     yield failed
+
+
+def _stops(body: dict[str, Any]) -> bool:
+    delta = body.get("delta")
+    return isinstance(delta, dict) and bool(delta.get("stop_reason"))
 
 
 def _failure(body: dict[str, Any]) -> Failure | None:

@@ -39,6 +39,7 @@ def run(case: Case, cuts: list[int]) -> list[Event]:
         api=case.facts["api"],
         model="asked",
         choices=case.choices,
+        tools={call["name"] for call in case.facts["expect"]["tool_calls"]},
         dialect=Dialect(**case.facts.get("dialect", {})),
         make_id=lambda: str(next(ids)),
         now=lambda: 1.0,

@@ -1,0 +1,73 @@
+"""Whole messages in a stream: adopted where nothing was streamed, dropped where they repeat what was.
+
+Some servers end a stream with the answer as a whole: in ``message`` beside an empty delta, or in a completion of its
+own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sseproxy.core.chunk import Chunk, Shapes
+from sseproxy.core.normalize.deltas import index_of
+from sseproxy.core.sse import Event
+
+__all__ = ["settle_messages"]
+
+
+class _Streamed:
+    """What one choice has said in deltas: its first text, and whether it made calls."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.called = False
+
+    def add(self, delta: dict[str, Any]) -> None:
+        content = delta.get("content")
+        self.text = self.text or (content if isinstance(content, str) else "")
+        self.called = self.called or bool(delta.get("tool_calls"))
+
+
+def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -> Iterator[Event]:
+    """Take what ``choices[].message`` says beyond the deltas into the stream, and nothing twice.
+
+    :param shapes: knows how much text has been sent.
+    :param choices: how many answers were asked for; with several, a repetition cannot be told for certain.
+    """
+    streamed: dict[int, _Streamed] = {}
+    for event in events:
+        if type(event) is Chunk and isinstance(event.body.get("choices"), list):
+            entries = event.body["choices"]
+            for position, choice in enumerate(entries):
+                if not isinstance(choice, dict):
+                    continue
+                index = 0 if choices == 1 else index_of(choice.get("index"), position)
+                delta, message = choice.get("delta"), choice.get("message")
+                if isinstance(delta, dict) and _says(delta):
+                    streamed.setdefault(index, _Streamed()).add(delta)
+                elif isinstance(message, dict) and _says(message):
+                    if delta is None and choices == 1 and index in streamed:
+                        message = _beyond(message, streamed[index], shapes.sent)
+                    elif delta == {} and index not in streamed:
+                        streamed.setdefault(index, _Streamed()).add(message)
+                    else:
+                        continue
+                    rest = {name: value for name, value in choice.items() if name != "delta"}
+                    event.body = {**event.body, "choices": [*entries[:position], {**rest, "message": message},
+                                                            *entries[position + 1 :]]}  # fmt: skip
+                    entries = event.body["choices"]
+                    event.steady = False
+        yield event
+
+
+def _says(delta: dict[str, Any]) -> bool:
+    return any(value for name, value in delta.items() if name != "role")
+
+
+def _beyond(message: dict[str, Any], streamed: _Streamed, sent: int) -> dict[str, Any]:
+    """Return what `message` says beyond what was streamed; all of it, if it is no repetition."""
+    text = message.get("content") or ""
+    if not isinstance(text, str) or len(text) != sent or not text.startswith(streamed.text):
+        return message
+    return {"tool_calls": message["tool_calls"]} if message.get("tool_calls") and not streamed.called else {}
