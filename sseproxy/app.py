@@ -5,17 +5,20 @@ The only place where configuration meets construction: sections are handed on as
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sseproxy.config import Config, Prompt, PromptFor, Upstream
+from sseproxy.config import DEMO_KEY, Config, Prompt, PromptFor, Upstream
 from sseproxy.core.chat import API_PATHS
 from sseproxy.core.normalize import Dialect
 from sseproxy.core.prompt import Prefix
-from sseproxy.endpoints import HealthEndpoints, ModelsEndpoint, UsageEndpoint
+from sseproxy.core.redact import Redactor
+from sseproxy.endpoints import HealthEndpoints, UsageEndpoint
 from sseproxy.ledger.journal import open_journaled
 from sseproxy.ledger.protocol import Ledger
+from sseproxy.listing import ModelsEndpoint
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.auth import AuthMiddleware
 from sseproxy.middleware.credentials import ConfiguredKeys, LedgerKeys, Reader, RemoteUser, Tokens
@@ -36,6 +39,8 @@ from sseproxy.users import Users
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+log = logging.getLogger("sseproxy.app")
+
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 
 ENDPOINTS = frozenset({"/-/health", "/-/ready", "/-/usage"})
@@ -48,7 +53,18 @@ def create_app(config: Source = None) -> Proxy:
         ``./config.yaml``, then the built-in demo.
     :raises ConfigError: with every problem of the configuration.
     """
-    return Proxy(Config.load(config))
+    return Proxy(_load(config))
+
+
+def _load(source: Source) -> Config:
+    config = Config.load(source)
+    if source is None and config.is_built_in:
+        log.warning(
+            "no configuration was given or found: this is the built-in demo, and whoever knows the public key %s may "
+            "use it and see all usage. Pass a configuration, or name a file in $SSEPROXY_CONFIG.",
+            DEMO_KEY,
+        )
+    return config
 
 
 class _Stack:
@@ -61,12 +77,16 @@ class _Stack:
         self.ledger = open_journaled(books.ledger.get_secret_value(), books.journal, serve=serve)
         self.users = Users(config)
         self.limiter = Limiter(config.limits.store.get_secret_value())
+        self._upstreams: dict[str, WSGIApplication] = {}
         self._accounting: AccountingMiddleware | None = None
 
     def close(self) -> None:
-        """Stop watching running charges and let go of the ledger and the store of limits."""
+        """Stop watching running charges and let go of the upstreams, the ledger and the store of limits."""
         if self._accounting is not None:
             self._accounting.close()
+        for upstream in self._upstreams.values():
+            if isinstance(upstream, UpstreamApp):
+                upstream.close()
         self.limiter.close()
         self.ledger.close()
 
@@ -74,7 +94,9 @@ class _Stack:
         """The concerns of one exchange's content, from the answer's side outwards."""
         section = self.config.accounting
         dialects = {name: Dialect(**each.dialect.model_dump()) for name, each in self.config.upstreams.items()}
-        app = NormalizeMiddleware(app, dialects=dialects, keepalive=self.config.streams.keepalive)
+        app = NormalizeMiddleware(
+            app, dialects=dialects, keepalive=self.config.streams.keepalive, redact=_redactor(self.config)
+        )
         linger = section.drain_limit if section.client_gone == "drain" else 0.0
         app = self._accounting = AccountingMiddleware(app, self.ledger, Tokenizer(), linger=linger)
         app = PromptMiddleware(app, _prefixes(self.config.prompt))
@@ -93,11 +115,11 @@ class Proxy(_Stack):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
-        upstreams = {name: _upstream(section) for name, section in config.upstreams.items()}
+        self._upstreams = {name: _upstream(section) for name, section in config.upstreams.items()}
         models = _models(config)
-        app = self._metered(UpstreamPool(upstreams))
+        app = self._metered(UpstreamPool(self._upstreams))
         app = RouteMiddleware(app, models.resolve, passthrough=_passthrough(config), max_body=config.server.max_body)
-        self._app = self._guarded(ModelsEndpoint(app, models, upstreams))
+        self._app = self._guarded(ModelsEndpoint(app, models, self._upstreams))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._app(environ, start_response)
@@ -113,17 +135,26 @@ class SSEProxyMiddleware(_Stack):
     """
 
     def __init__(self, app: WSGIApplication, config: Source = None) -> None:
-        super().__init__(Config.load(config))
+        super().__init__(_load(config))
         self.app = app
         resolve = _models(self.config, "app").resolve
-        stack = RouteMiddleware(self._metered(app), resolve, closed=False, max_body=self.config.server.max_body)
+        stack = RouteMiddleware(self._metered(app), resolve, max_body=self.config.server.max_body)
         self._app = self._guarded(stack)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if path in ENDPOINTS or (path in API_PATHS and environ["REQUEST_METHOD"] == "POST"):
-            return self._app(environ, start_response)
-        return self.app(environ, start_response)
+        app = self._app if _is_ours(environ) else self.app
+        return app(environ, start_response)
+
+
+def _is_ours(environ: WSGIEnvironment) -> bool:
+    """Whether the stack answers, be it with a refusal: it must see whatever the application might take for an LLM call.
+
+    Frameworks are lenient: ``//v1/chat/completions/`` or a method in small letters reach the same view.
+    """
+    path = environ.get("PATH_INFO", "")
+    plain = "/" + "/".join(part for part in path.split("/") if part)
+    # An OPTIONS request asks what is allowed, for CORS: it carries no credentials and costs nothing.
+    return path in ENDPOINTS or (plain in API_PATHS and environ["REQUEST_METHOD"].upper() != "OPTIONS")
 
 
 def _auth(app: WSGIApplication, config: Config, users: Users, ledger: Ledger) -> AuthMiddleware:
@@ -147,6 +178,15 @@ def _upstream(section: Upstream) -> WSGIApplication:
         timeout=Timeout(**section.timeout.model_dump()),
         include_usage=section.include_usage,
     )
+
+
+def _redactor(config: Config) -> Redactor:
+    """What knows the secrets of every upstream."""
+    secrets: list[str] = []
+    for section in config.upstreams.values():
+        own = [section.api_key] if section.api_key else []
+        secrets += [secret.get_secret_value() for secret in (*own, *section.headers.values())]
+    return Redactor(secrets)
 
 
 def _models(config: Config, only: str | None = None) -> Models:

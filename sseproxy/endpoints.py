@@ -1,14 +1,10 @@
-"""The proxy's own paths: health, usage and the list of models. All under ``/-/`` but the last, which is OpenAI's."""
+"""The proxy's own paths, under ``/-/``: health and usage. The list of models is OpenAI's path: see ``listing``."""
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from io import BytesIO
-from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import parse_qs
 
 import msgspec
@@ -18,19 +14,13 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger.protocol import GroupBy, Ledger
 from sseproxy.middleware.limiter import Limiter
-from sseproxy.middleware.route import NotFound, may_use
-from sseproxy.models import Models
 from sseproxy.times import EXPECTED, parse_moment
-from sseproxy.wsgi.call import Answer, call_app
-from sseproxy.wsgi.completion import collect
+from sseproxy.wsgi.call import Answer
 from sseproxy.wsgi.errors import refuse, status_line
 from sseproxy.wsgi.exchange import Exchange, User
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
-MODELS_REMEMBERED: Final = 60.0
-"""Seconds for which an upstream's own list of models is taken as current."""
 
 
 def json_answer(content: Any, status: int = 200) -> Answer:
@@ -151,87 +141,3 @@ def _time(query: Mapping[str, list[str]], name: str) -> datetime | None:
     if text and moment is None:
         raise BadRequest(f"The parameter '{name}' is no time; {EXPECTED}.", name)
     return moment
-
-
-class ModelsEndpoint:
-    """``GET /v1/models`` and ``/v1/models/NAME``: what this caller may ask for.
-
-    The configured names, and, where a pattern leads to an upstream, what that upstream lists.
-    """
-
-    def __init__(self, app: WSGIApplication, models: Models, upstreams: Mapping[str, WSGIApplication]) -> None:
-        self.app = app
-        self._models = models
-        self._lists = {name: _Listing(upstreams[name]) for name in models.open_upstreams()}
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path: str = environ.get("PATH_INFO", "")
-        if environ["REQUEST_METHOD"] != "GET" or not (path == "/v1/models" or path.startswith("/v1/models/")):
-            return self.app(environ, start_response)
-        rows = {row["id"]: row for row in self._rows() if may_use(Exchange.of(environ).user, row["id"])}
-        if path == "/v1/models":
-            return json_answer({"object": "list", "data": list(rows.values())})(environ, start_response)
-        row = rows.get(path.removeprefix("/v1/models/"))
-        if row is None:
-            failure = NotFound("There is no model of that name here.", "model_not_found", "model")
-            return refuse(failure, environ)(environ, start_response)
-        return json_answer(row)(environ, start_response)
-
-    def _rows(self) -> Iterable[dict[str, Any]]:
-        for name in self._models.names:
-            yield {"id": name, "object": "model", "created": 0, "owned_by": "sseproxy"}
-        for listing in self._lists.values():
-            for row in listing():
-                if self._models.resolve(row["id"]) is not None:
-                    yield row
-
-
-class _Listing:
-    """One upstream's list of models, asked for at most once a minute; empty while it cannot be had."""
-
-    def __init__(self, upstream: WSGIApplication) -> None:
-        self._upstream = upstream
-        self._rows: list[dict[str, Any]] = []
-        self._asked: float | None = None
-        self._lock = threading.Lock()
-
-    def __call__(self) -> list[dict[str, Any]]:
-        with self._lock:
-            if self._asked is None or monotonic() - self._asked > MODELS_REMEMBERED:
-                self._rows = _fetch(self._upstream) or self._rows
-                self._asked = monotonic()
-            return self._rows
-
-
-def _fetch(upstream: WSGIApplication) -> list[dict[str, Any]]:
-    try:
-        answer = call_app(upstream, _get("/v1/models"))
-        content = msgspec.json.decode(collect(answer.body, _never))
-    except (Failure, msgspec.DecodeError):
-        return []
-    rows = content.get("data") if isinstance(content, dict) and answer.code == 200 else None
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)] if rows else []
-
-
-def _never() -> bool:
-    return False
-
-
-def _get(path: str) -> WSGIEnvironment:
-    """The environ of a GET request that the proxy makes on its own account (PEP 3333)."""
-    return {
-        "REQUEST_METHOD": "GET",
-        "SCRIPT_NAME": "",
-        "PATH_INFO": path,
-        "QUERY_STRING": "",
-        "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
-        "wsgi.input": BytesIO(),
-        "wsgi.errors": sys.stderr,
-        "wsgi.multithread": True,
-        "wsgi.multiprocess": True,
-        "wsgi.run_once": False,
-    }

@@ -7,6 +7,7 @@ from typing import Any, Final
 #: Known to everybody who has read the documentation: for 127.0.0.1 only.
 DEMO_KEY: Final = "sk-demo"
 DEMO_WSGI: Final = "sseproxy.demo:app"
+BUILT_IN_NAME: Final = "built-in demo configuration"
 
 BUILT_IN: Final[dict[str, Any]] = {
     "upstreams": {"demo": {"wsgi": DEMO_WSGI}},

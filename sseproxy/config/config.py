@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 from sseproxy.config.accounting import Accounting
 from sseproxy.config.allowance import Defaults
 from sseproxy.config.auth import Auth
-from sseproxy.config.builtin import DEMO_KEY, DEMO_WSGI
+from sseproxy.config.builtin import BUILT_IN_NAME, DEMO_KEY, DEMO_WSGI
 from sseproxy.config.environment import Environment
 from sseproxy.config.explain import explain
 from sseproxy.config.limits import Limits
@@ -105,6 +105,11 @@ class Config(Section):
     def source(self) -> str:
         """The file this came from, or words that say what it is instead."""
         return self._source
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether this is the demo, for want of any configuration."""
+        return self._source == BUILT_IN_NAME
 
     @property
     def directory(self) -> FilePath:

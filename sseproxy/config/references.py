@@ -14,6 +14,8 @@ from sseproxy.config.users import HASH_PREFIX, hash_key
 def check_references(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:
     """Problems of upstreams, of models that name them, and of keys that two users share."""
     upstreams = _entries(data, "upstreams")
+    if not upstreams and isinstance(data.get("upstreams"), Mapping):
+        yield source.problem(("upstreams",), "expected at least one upstream; without the key it is the built-in demo")
     for name, upstream in upstreams.items():
         if isinstance(upstream, Mapping) and (upstream.get("url") is None) == (upstream.get("wsgi") is None):
             yield source.problem(("upstreams", name), "expected exactly one of url and wsgi")

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sseproxy.config.builtin import BUILT_IN
+from sseproxy.config.builtin import BUILT_IN, BUILT_IN_NAME
 from sseproxy.config.problem import ConfigError, Path, Problem, dotted
 
 VARIABLE = "SSEPROXY_CONFIG"
@@ -61,7 +61,7 @@ def find(given: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
     if given is None:
         given = os.environ.get(VARIABLE) or (DEFAULT_FILE if FilePath(DEFAULT_FILE).is_file() else None)
     if given is None:
-        return Source("built-in demo configuration", FilePath.cwd(), BUILT_IN)
+        return Source(BUILT_IN_NAME, FilePath.cwd(), BUILT_IN)
     return _read(os.fspath(given))
 
 

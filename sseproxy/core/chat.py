@@ -31,6 +31,9 @@ CONTENT_FIELDS: Final[dict[Api, str]] = {
     "embeddings": "input",
 }
 
+LONGEST_MODEL: Final = 256
+"""Names are remembered, logged and stored."""
+
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields)
@@ -77,6 +80,9 @@ class Request:
         model = read_field(fields, "model", str, "a string")
         if not model:
             raise BadRequest("The field 'model' is missing: name the model to use.", "model")
+        if len(model) > LONGEST_MODEL or not model.isprintable():
+            message = f"The field 'model' must be a name of at most {LONGEST_MODEL} printable characters."
+            raise BadRequest(message, "model")
         required = CONTENT_FIELDS[api]
         if api != "responses" and (required not in fields or fields[required] == b"null"):
             raise BadRequest(f"The field '{required}' is missing.", required)
@@ -163,6 +169,7 @@ def peek_field(fields: Fields, name: str, type: type[T]) -> T | None:
 
 def _decode_fields(body: bytes) -> Fields:
     try:
+        body.decode()  # what msgspec skips as raw it does not check
         return _fields.decode(body)
     except msgspec.ValidationError:
         raise BadRequest("The request body must be a JSON object.") from None

@@ -169,17 +169,25 @@ class Database:
         :raises LedgerUnavailable: the database cannot be reached or was made by a newer version.
         """
         try:
-            if self.is_sqlite and not self.in_memory:
-                Path(self.url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
-            with self.engine.connect() as connection:
-                if _revision_of(connection) == REVISION:
-                    return
-            with self.change() as connection:
-                if not self.is_sqlite:
-                    connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-                _run_migrations(connection)
-        except (SQLAlchemyError, OSError) as error:
-            raise LedgerUnavailable(f"The ledger {self.url!r} cannot be opened: {_reason(error)}") from error
+            self._migrate()
+        except BaseException as error:
+            # Whoever was about to open the books never gets them, to close them.
+            self.close()
+            if isinstance(error, (SQLAlchemyError, OSError)):
+                message = f"The ledger {self.url!r} cannot be opened: {_reason(error)}"
+                raise LedgerUnavailable(message) from error
+            raise
+
+    def _migrate(self) -> None:
+        if self.is_sqlite and not self.in_memory:
+            Path(self.url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
+        with self.engine.connect() as connection:
+            if _revision_of(connection) == REVISION:
+                return
+        with self.change() as connection:
+            if not self.is_sqlite:
+                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
+            _run_migrations(connection)
 
     def close(self) -> None:
         """Close all connections; the next call opens them again."""
@@ -216,6 +224,8 @@ class Database:
 
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+#: Alembic keeps the migration that runs in globals of its own: a process runs one at a time.
+_migrating = threading.Lock()
 
 
 def _before_fork() -> None:
@@ -229,6 +239,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _migrating
+    _migrating = threading.Lock()
     for database in list(_open_databases):
         database.after_fork_in_child()
 
@@ -253,7 +265,8 @@ def _run_migrations(connection: Connection) -> None:
     script.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     script.attributes["connection"] = connection
     try:
-        command.upgrade(script, "head")
+        with _migrating:
+            command.upgrade(script, "head")
     except CommandError as error:
         raise LedgerUnavailable(f"The ledger was made by another version of sseproxy: {error}") from error
 

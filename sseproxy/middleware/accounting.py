@@ -5,7 +5,8 @@ Reserved before anything is sent; settled before the last event leaves, or when 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import errno
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
@@ -72,7 +73,7 @@ class AccountingMiddleware:
         if answer.code >= 400:
             bill.failed(answer.code)
         elif exchange.request is None:
-            answer.body = _Passed(answer.body, bill)
+            answer.body = _Passed(answer.body, bill, lingering(watch_client(environ), exchange.linger))
         elif exchange.request.stream:
             answer.body = self._metered(answer.body, exchange, bill)
         else:
@@ -100,6 +101,9 @@ class AccountingMiddleware:
         except Failure as failure:
             bill.failed(failure.status)
             return refuse(failure, environ)
+        except BaseException:
+            bill.release("upstream_failed")
+            raise
         content = bill.read_completion(body.completion, gone())
         answer.body = [content]
         answer.set_header("Content-Length", str(len(content)))
@@ -107,25 +111,33 @@ class AccountingMiddleware:
 
 
 class _Passed:
-    """A body that is not looked into; its charge is settled at its end."""
+    """A body that is not looked into; its charge is settled at its end.
 
-    def __init__(self, body: Iterable[bytes], bill: Bill) -> None:
+    :param gone: tells whether the client has left; asked while the upstream is silent.
+    """
+
+    def __init__(self, body: Iterable[bytes], bill: Bill, gone: Callable[[], bool]) -> None:
         self._body = body
         self._rest = iter(body)
         self._bill = bill
+        self._gone = gone
 
     def __iter__(self) -> _Passed:
         return self
 
     def __next__(self) -> bytes:
         try:
-            return next(self._rest)
+            piece = next(self._rest)
         except StopIteration:
             self._bill.settle("completed")
             raise
-        except Failure:
+        except Exception:
             self._bill.settle("upstream_failed")
             raise
+        if not piece and self._gone():
+            self.close()
+            raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
+        return piece
 
     def close(self) -> None:
         try:

@@ -176,7 +176,8 @@ class Bill:
 
     def hung_up(self) -> None:
         """The answer is closed and the upstream hung up on, which no longer produces while this counts."""
-        self._client_left = self._open
+        if self._open:
+            self._client_left = True
         self.settle("client_gone")
 
     def _read_for(self, seconds: float) -> None:

@@ -38,6 +38,9 @@ class LogMiddleware:
             failure = Failure("The proxy failed; its log tells why.", code="internal_error")
             answer = refuse(failure, environ)
         answer.set_header("X-Request-Id", exchange.request_id)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            answer.close()
+            answer.body = []
         method, code = environ["REQUEST_METHOD"], answer.code
         answer.body = _Watched(answer.body, lambda: self._write(exchange, method, code))
         return answer(environ, start_response)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize import STANDARD, Dialect, events_of, failure_of, normalize
+from sseproxy.core.redact import Redactor
 from sseproxy.core.sse import Event
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
@@ -47,14 +48,21 @@ class NormalizeMiddleware:
 
     :param dialects: by upstream: what only the operator can know of it.
     :param keepalive: seconds of silence after which a stream's client gets a keep-alive.
+    :param redact: cuts secrets out of what an upstream says of its errors.
     """
 
     def __init__(
-        self, app: WSGIApplication, *, dialects: Mapping[str, Dialect] | None = None, keepalive: float = 15.0
+        self,
+        app: WSGIApplication,
+        *,
+        dialects: Mapping[str, Dialect] | None = None,
+        keepalive: float = 15.0,
+        redact: Callable[[str], str] | None = None,
     ) -> None:
         self.app = app
         self._dialects = dialects or {}
         self._keepalive = keepalive
+        self._redact = redact or Redactor()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
@@ -64,6 +72,7 @@ class NormalizeMiddleware:
                 return self.app(environ, start_response)
             answer = self._answer(environ, exchange, request)
         except Failure as failure:
+            failure.message = self._redact(failure.message)
             answer = refuse(failure, environ)
         return answer(environ, start_response)
 
@@ -72,8 +81,9 @@ class NormalizeMiddleware:
         headers = [item for item in answer.headers if item[0].lower() not in OF_THE_BODY]
         gone = watch_client(environ)
         if answer.code >= 400:
-            content = collect(answer.body, gone)
-            return refuse(failure_of(answer.code, content, answer.header("Content-Type")), environ, headers)
+            failure = failure_of(answer.code, collect(answer.body, gone), answer.header("Content-Type"))
+            failure.message = self._redact(failure.message)
+            return refuse(failure, environ, headers)
         if request.stream:
             stream = self._stream(answer, exchange, request, gone)
             return Answer(answer.status, [*STREAM_HEADERS, *headers], stream)
@@ -97,7 +107,12 @@ class NormalizeMiddleware:
         stream.gone = lingering(gone, exchange.linger)
         stream.keepalive = self._keepalive
         stream.pipe(self._transform(exchange, request))
-        first = stream.peek()
+        stream.pipe(self._without_secrets)
+        try:
+            first = stream.peek()
+        except BaseException:
+            stream.close()
+            raise
         if stream.client_left:
             raise ClientGone
         if first is not None and first.error is not None:
@@ -105,6 +120,13 @@ class NormalizeMiddleware:
             raise first.error
         stream.gone = gone
         return stream
+
+    def _without_secrets(self, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if event.error is not None:
+                event.error.message = self._redact(event.error.message)
+                event.data = self._redact(event.data.decode()).encode()
+            yield event
 
     def _transform(self, exchange: Exchange, request: Request) -> Callable[[Iterator[Event]], Iterator[Event]]:
         return partial(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from sseproxy.core.chat import API_PATHS, BadRequest
+from sseproxy.core.chat import API_PATHS
 from sseproxy.core.failure import Failure
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, Exchange, Target, User
@@ -61,7 +61,7 @@ class RouteMiddleware:
             exchange.target = self._target(request.model, exchange.user)
             exchange.put_request(environ, request.with_model(exchange.target.model))
         elif exchange.path in self._passthrough:
-            self._check_length(environ)
+            exchange.read_bytes(environ, self._max_body)
             exchange.target = Target(self._passthrough[exchange.path], "")
         elif exchange.path in API_PATHS:
             raise NotFound("This path takes POST requests only.", "method_not_allowed", status=405)
@@ -74,11 +74,6 @@ class RouteMiddleware:
             message = f"The model '{model}' does not exist here, or you do not have access to it."
             raise NotFound(message, "model_not_found", "model")
         return target
-
-    def _check_length(self, environ: WSGIEnvironment) -> None:
-        if int(environ.get("CONTENT_LENGTH") or 0) > self._max_body:
-            message = f"The request body is larger than {self._max_body} bytes, the most that is accepted here."
-            raise BadRequest(message, status=413, code="request_too_large")
 
 
 def may_use(user: User | None, model: str) -> bool:

@@ -6,26 +6,27 @@ Passes bytes on as they arrive; what they mean is for the middlewares around it.
 from __future__ import annotations
 
 import logging
-import re
 import socket
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import IO, TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from requests import PreparedRequest, RequestException, Response
 from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
 from requests.structures import CaseInsensitiveDict
+from werkzeug.wsgi import get_input_stream
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.bodies import unzip
+from sseproxy.core.redact import Redactor
 from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.connection import UpstreamAdapter, on_idle
 from sseproxy.upstream.headers import request_headers, response_headers
-from sseproxy.wsgi.call import Answer
+from sseproxy.wsgi.call import Answer, Headers
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.errors import refuse, status_line
 from sseproxy.wsgi.exchange import Exchange
@@ -38,7 +39,7 @@ log = logging.getLogger("sseproxy.upstream")
 IncludeUsage = Literal["auto", "always", "never"]
 ERROR_BODY_LIMIT: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 2048
-KEY_SHAPED: Final = re.compile(r"\b(?:sk|key|pk|gsk|xai)-[\w*.…-]{3,}[\w*]")
+MODELS_REMEMBERED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class UpstreamApp:
         include_usage: IncludeUsage = "auto",
     ) -> None:
         self._url = url.rstrip("/")
-        self._secret = api_key or ""
+        self._redact = Redactor([api_key or "", *(headers or {}).values()])
         self._headers = {**({"authorization": f"Bearer {api_key}"} if api_key else {}), **(headers or {})}
         self._timeout = timeout
         self._include_usage = include_usage
@@ -115,7 +116,8 @@ class UpstreamApp:
         if "stream_options" not in request.fields or not ("stream_options" in text or "include_usage" in text):
             return False
         log.warning("%s refuses stream_options for model %s; asking without from now on", self._url, request.model)
-        self._refuses_usage.add(request.model)
+        if len(self._refuses_usage) < MODELS_REMEMBERED:
+            self._refuses_usage.add(request.model)
         return True
 
     def _send(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Response:
@@ -129,7 +131,7 @@ class UpstreamApp:
         prepared.method = environ["REQUEST_METHOD"]
         prepared.url = self._url + _path_below_version(environ)
         prepared.headers = CaseInsensitiveDict(request_headers(environ, own))
-        body = request.encode() if request is not None else _raw_body(environ)
+        body = request.encode() if request is not None else get_input_stream(environ).read()
         if body:
             prepared.body = body
             prepared.headers["content-length"] = str(len(body))
@@ -149,20 +151,20 @@ class UpstreamApp:
                 f"The upstream redirects (status {response.status_code}); its URL in the configuration must be final.",
                 code="upstream_redirect",
             )
-        headers = response_headers(response.raw.headers.items())
-        return Answer(status_line(response.status_code), headers, body)
+        return Answer(status_line(response.status_code), self._headers_of(response), body)
 
     def _refusal(self, response: Response, text: str) -> Answer:
         """The upstream's error, without anything in it that looks like a key (OpenAI quotes parts of it)."""
-        if self._secret:
-            text = text.replace(self._secret, "[key]")
-        body = KEY_SHAPED.sub("[key]", text).encode()
-        headers = [
-            (name, value)
-            for name, value in response_headers(response.raw.headers.items())
-            if name.lower() not in ("content-length", "content-encoding")
-        ]
-        return Answer(status_line(response.status_code), [*headers, ("Content-Length", str(len(body)))], [body])
+        body = self._redact(text).encode()
+        headers = self._headers_of(response, without=("content-length", "content-encoding"))
+        status = response.status_code
+        if status == ClientGone.STATUS or status >= 600:  # the proxy's own word; no status (RFC 9110 section 15)
+            status = 502
+        return Answer(status_line(status), [*headers, ("Content-Length", str(len(body)))], [body])
+
+    def _headers_of(self, response: Response, without: tuple[str, ...] = ()) -> Headers:
+        fields = response_headers(response.raw.headers.items())
+        return [item for item in fields if item[0].lower() not in without and not self._redact.holds(item[1])]
 
 
 @contextmanager
@@ -186,12 +188,6 @@ def _path_below_version(environ: WSGIEnvironment) -> str:
     path: str = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
     query = environ.get("QUERY_STRING", "")
     return path.removeprefix("/v1") + (f"?{query}" if query else "")
-
-
-def _raw_body(environ: WSGIEnvironment) -> bytes:
-    length = int(environ.get("CONTENT_LENGTH") or 0)
-    stream: IO[bytes] = environ["wsgi.input"]
-    return stream.read(length) if length else b""
 
 
 def _error_text(body: UpstreamBody) -> str:
@@ -219,5 +215,6 @@ def _unreachable(error: Exception, timeout: Timeout) -> UpstreamFailure:
         return UpstreamFailure(message, status=504, type="upstream_timeout", code="upstream_first_byte_timeout")
     if isinstance(error, SSLError):
         return UpstreamFailure("The upstream's TLS certificate was not accepted.", code="upstream_tls")
-    log.warning("upstream unreachable: %s", error)
+    reason = getattr(error.args[0] if error.args else error, "reason", error)
+    log.warning("upstream unreachable: %s", type(reason).__name__)
     return UpstreamFailure("The upstream cannot be reached or closed the connection.", code="upstream_unreachable")

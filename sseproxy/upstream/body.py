@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 from collections.abc import Iterator
 from time import monotonic
 from typing import Final, cast
@@ -39,7 +38,7 @@ class UpstreamBody:
         self._chunks = ChunkedDecoder() if self._response.chunked else None
         self._left = self._response.length
         self._ended = self._response.isclosed() or self._left == 0
-        self._first = b"" if self._ended else self._decode(self._buffered())
+        self._first = b"" if self._ended else self._decode(self._response.take_buffered())
         self._socket.settimeout(min(TICK, idle))
 
     def __iter__(self) -> Iterator[bytes]:
@@ -83,16 +82,6 @@ class UpstreamBody:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._raw.close()
-
-    def _buffered(self) -> bytes:
-        """What http.client read beyond the response head."""
-        self._socket.settimeout(0)
-        try:
-            return self._response.fp.read1(READ_SIZE) or b""
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return b""
-        except OSError as error:
-            raise _truncated(f"the connection broke: {error.strerror or error}") from error
 
     def _decode(self, data: bytes) -> bytes:
         """Take the transfer framing off."""

@@ -5,6 +5,7 @@ urllib3 (``response_class``, ``ConnectionCls``, ``pool_classes_by_scheme``) and 
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -14,8 +15,6 @@ from typing import Any, Final
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.response import HTTPResponse
-from urllib3.util.wait import wait_for_read
 
 TICK: Final = 1.0
 """Seconds between two looks at whether the client is still there, while the upstream is silent."""
@@ -25,42 +24,65 @@ on_idle: ContextVar[Callable[[], None] | None] = ContextVar("on_idle", default=N
 
 
 class SocketResponse(http.client.HTTPResponse):
-    """http.client's response, which remembers the socket it reads from."""
+    """http.client's response, which reads its head in ticks and remembers the socket it reads from."""
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.sock = sock
+        self._ticking = _TickingReader(self.fp.detach(), sock)
+        self.fp = io.BufferedReader(self._ticking)
+
+    def take_buffered(self) -> bytes:
+        """What was read beyond the head; nothing more is read from the socket here."""
+        self._ticking.drained = True
+        return self.fp.read1(io.DEFAULT_BUFFER_SIZE) or b""
 
 
-def _wait_for_head(sock: socket.socket, timeout: float | None) -> None:
-    """Wait for a response head in ticks, so that a client that left is noticed before the first byte.
+class _TickingReader(io.RawIOBase):
+    """Reads a socket until its time-out, counted from the first wait, and looks up once a tick.
 
-    :raises TimeoutError: nothing came within ``timeout`` seconds.
+    :param raw: http.client's own reader, which keeps the socket open until it is closed.
     """
-    idle = on_idle.get()
-    if idle is None:
-        return
-    began = monotonic()
-    while not wait_for_read(sock, TICK if timeout is None else min(TICK, timeout)):
-        idle()
-        if timeout is not None and monotonic() - began >= timeout:
-            raise TimeoutError("no response head in time")
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self.drained = False
+        self._raw = raw
+        self._socket = sock
+        self._idle = on_idle.get()
+        timeout = sock.gettimeout()
+        self._deadline = None if timeout is None else monotonic() + timeout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Fill the buffer once. None: nothing at hand, and nothing is waited for any more.
+
+        :raises TimeoutError: the response head was not there in time.
+        """
+        while not self.drained:
+            left = TICK if self._deadline is None else self._deadline - monotonic()
+            if left <= 0:
+                raise TimeoutError("no response head in time")
+            self._socket.settimeout(min(TICK, left))
+            try:
+                return self._socket.recv_into(buffer)
+            except TimeoutError:
+                if self._idle is not None:
+                    self._idle()
+        return None
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
 class _Connection(HTTPConnection):
     response_class = SocketResponse
 
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3 itself
-        _wait_for_head(self.sock, self.timeout)
-        return super().getresponse()
-
 
 class _TLSConnection(HTTPSConnection):
     response_class = SocketResponse
-
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3 itself
-        _wait_for_head(self.sock, self.timeout)
-        return super().getresponse()
 
 
 class _Pool(HTTPConnectionPool):

@@ -5,6 +5,7 @@ End-to-end fields pass; hop-by-hop fields, credentials, cookies and what the pro
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -62,14 +63,18 @@ def request_headers(environ: WSGIEnvironment, own: Mapping[str, str]) -> dict[st
     return headers
 
 
+_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
 def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The header fields of an upstream's answer that a client may see."""
+    """The header fields of an upstream's answer that a client may see: no malformed ones (RFC 9110 section 5.5)."""
     fields = list(fields)
     listed = _listed(",".join(value for name, value in fields if name.lower() == "connection"))
     return [
         (name, value)
         for name, value in fields
-        if name.lower() not in HOP_BY_HOP and name.lower() not in OWN_RESPONSE and name.lower() not in listed
+        if name.lower() not in HOP_BY_HOP | OWN_RESPONSE | listed and _TOKEN.fullmatch(name) and _VALUE.fullmatch(value)
     ]
 
 

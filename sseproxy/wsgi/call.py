@@ -56,7 +56,11 @@ class Answer:
         close_body(self.body)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        start_response(self.status, self.headers)
+        try:
+            start_response(self.status, self.headers)
+        except BaseException:  # a server that refuses a header will not close a body it never got
+            self.close()
+            raise
         return self.body
 
 
@@ -80,6 +84,7 @@ def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
     if start.written:
         body = _Joined(start.written, body)
     assert start.status is not None
+    start.sent = True
     return Answer(start.status, start.headers, body)
 
 
@@ -90,10 +95,13 @@ class _Start:
         self.status: str | None = None
         self.headers: Headers = []
         self.written: list[bytes] = []
+        self.sent = False
 
     def __call__(self, status: str, headers: Headers, exc_info: OptExcInfo | None = None) -> Callable[[bytes], object]:
         if exc_info is None and self.status is not None:
             raise AssertionError("start_response called twice without exc_info (PEP 3333)")
+        if exc_info and exc_info[1] is not None and self.sent:
+            raise exc_info[1].with_traceback(exc_info[2])
         self.status = status
         self.headers = list(headers)
         return self.written.append

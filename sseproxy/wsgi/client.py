@@ -20,7 +20,10 @@ SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 
 
 class ClientGone(Failure):
-    """The client hung up before its answer was there. Nobody reads this; the status is nginx's, for the log."""
+    """The client hung up before its answer was there. Nobody reads this; the status is nginx's, for the log.
+
+    Whoever raises it marks the exchange too, since an upstream may answer 499 of its own.
+    """
 
     STATUS: Final = 499
 

@@ -101,13 +101,23 @@ class Exchange:
             self.asked_model = self.asked_model or (self.request.model if self.request else "")
         return self.request
 
+    def read_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> None:
+        """Read a body that nobody parses, whatever its transfer framing, and put it back with its length.
+
+        :raises BadRequest: it is too large or incomplete.
+        """
+        _put_body(environ, _read_body(environ, max_body))
+
     def put_request(self, environ: WSGIEnvironment, request: Request) -> None:
         """Make this the request, for the next middleware and for the application that reads ``wsgi.input``."""
         self.request = request
-        body = request.encode()
-        environ["wsgi.input"] = BytesIO(body)
-        environ["CONTENT_LENGTH"] = str(len(body))
-        environ.pop("HTTP_TRANSFER_ENCODING", None)
+        _put_body(environ, request.encode())
+
+
+def _put_body(environ: WSGIEnvironment, body: bytes) -> None:
+    environ["wsgi.input"] = BytesIO(body)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
 
 
 def _request_id(environ: WSGIEnvironment) -> str:
@@ -117,9 +127,21 @@ def _request_id(environ: WSGIEnvironment) -> str:
 
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     try:
-        return get_input_stream(environ, max_content_length=limit).read()
+        # One more than the limit: werkzeug's stream stops silently at its own.
+        body = get_input_stream(environ, max_content_length=limit + 1).read()
     except RequestEntityTooLarge:
-        message = f"The request body is larger than {limit} bytes, the most that is accepted here."
-        raise BadRequest(message, status=413, code="request_too_large") from None
-    except (ClientDisconnected, OSError):
-        raise BadRequest("The request body ended before its stated length.") from None
+        raise _too_large(limit) from None
+    except (ClientDisconnected, OSError, ValueError) as error:
+        raise BadRequest("The request body is malformed or ended before its stated length.") from error
+    except Exception as error:
+        if type(error).__module__.startswith("gunicorn."):  # gunicorn parses chunks while they are read
+            raise BadRequest("The request body's chunked framing is malformed.") from error
+        raise
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _too_large(limit: int) -> BadRequest:
+    message = f"The request body is larger than {limit} bytes, the most that is accepted here."
+    return BadRequest(message, status=413, code="request_too_large")

@@ -82,6 +82,27 @@ def test_no_usage_is_asked_where_the_option_does_not_exist() -> None:
     assert typed.asking_usage(True) is typed
 
 
+def test_embeddings_are_never_streamed_and_the_field_stays() -> None:
+    body = b'{"model":"m","input":"hi","stream":true}'
+    request = Request.parse("embeddings", body)
+
+    assert not request.stream
+    assert request.encode() == body
+
+
+@pytest.mark.parametrize(
+    ("tools", "names"),
+    [
+        (b'[{"type":"function","function":{"name":"f"}},{"type":"custom","custom":{"name":"c"}}]', {"f"}),
+        (b'[{"function":{"name":7}}]', set()),
+        (b'"x"', set()),
+        (b"null", set()),
+    ],
+)
+def test_the_names_of_functions_are_read_where_they_are_told(tools: bytes, names: set[str]) -> None:
+    assert Request.parse("chat", b'{"model":"m","messages":[],"tools":' + tools + b"}").tools() == names
+
+
 def test_removing_the_only_stream_option_removes_the_field() -> None:
     body = b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_usage":true}}'
 
@@ -100,3 +121,20 @@ def test_the_output_limit_is_read_under_each_of_its_names(field: str, limit: int
 
 def test_a_limit_of_another_type_is_left_for_the_upstream_to_judge() -> None:
     assert Request.parse("chat", b'{"model":"m","messages":[],"max_tokens":"7"}').output_limit() is None
+
+
+@pytest.mark.parametrize("model", ["x" * 257, "a\nb", "a\x00b", "\u2028"])
+def test_a_model_s_name_is_short_and_printable(model: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        Request.parse("chat", json.dumps({"model": model, "messages": []}).encode())
+    assert caught.value.param == "model"
+
+
+@pytest.mark.parametrize("body", [b'{"model":"\xff","messages":[]}', b'{"model":"m","messages":["\xff"]}'])
+def test_bytes_that_are_no_utf_8_are_refused_wherever_they_stand(body: bytes) -> None:
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        Request.parse("chat", body)
+
+
+def test_embeddings_are_never_streamed() -> None:
+    assert not Request.parse("embeddings", b'{"model":"m","input":"x","stream":true}').stream

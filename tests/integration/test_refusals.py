@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from sseproxy.ledger.ledger import open_ledger
-from tests.harness import RawClient, Server, Upstream, serve
+from tests.harness import RawClient, Server, Upstream, raw, refuse, serve
 
 from .books import CHAT, KEY, Books, config
 
@@ -82,8 +82,6 @@ def test_openai_python_raises_its_own_errors(proxy: Server) -> None:
 def test_an_upstream_s_refusal_keeps_its_status_and_is_released(
     proxy: Server, upstream: Upstream, books: Books
 ) -> None:
-    from tests.harness import refuse
-
     upstream.script = refuse(429, "slow down", headers={"Retry-After": "7"})
     with RawClient(proxy.url) as client:
         client.post("/v1/chat/completions", CHAT, key=KEY)
@@ -96,10 +94,58 @@ def test_an_upstream_s_refusal_keeps_its_status_and_is_released(
 
 
 def test_the_upstream_s_key_never_reaches_a_client(proxy: Server, upstream: Upstream) -> None:
-    from tests.harness import refuse
-
     upstream.script = refuse(401, "Incorrect API key provided: sk-upstream. See sk-proj-****abcd.")
     with RawClient(proxy.url) as client:
         body = client.post("/v1/chat/completions", CHAT, key=KEY).read_body()
 
     assert b"sk-" not in body
+
+
+def test_no_error_of_a_stream_shows_the_upstream_s_key(proxy: Server, upstream: Upstream) -> None:
+    begin = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+    error = b'data: {"error":{"message":"Incorrect API key provided: sk-upstream"}}\n\n'
+    for body in ([error], [begin, error]):
+        upstream.script = raw(body)
+        with RawClient(proxy.url) as client:
+            shown = client.post("/v1/chat/completions", {**CHAT, "stream": True}, key=KEY).read_body()
+
+        assert b"Incorrect API key provided: [key]" in shown
+
+
+@pytest.mark.parametrize("server", ["waitress", "gthread"])
+def test_chunked_bodies_are_bounded_and_checked_as_others_are(server: str, upstream: Upstream, tmp_path: Path) -> None:
+    def status(chunks: bytes) -> int:
+        with RawClient(proxy.url) as client:
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+            client.send_bytes(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+            return client.read_head().status
+
+    body = json.dumps(CHAT).encode()
+    with serve(config(upstream.url, tmp_path, server={"max_body": "2KiB"}), server) as proxy:
+        assert status(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)) == 200
+        assert status(b"c00\r\n" + body.ljust(0xC00) + b"\r\n0\r\n\r\n") == 413
+        assert status(b"zz\r\n\r\n") == 400
+
+
+def test_a_head_request_gets_no_body(proxy: Server) -> None:
+    with RawClient(proxy.url) as client:
+        client.send("HEAD", "/-/health")
+        client.send("GET", "/-/health")
+        answers = b""
+        while answers.count(b"HTTP/1.1 ") < 2 or not answers.endswith(b"}"):
+            answers += client._sock.recv(65536)
+
+    assert answers.count(b'{"status":"ok"}') == 1
+
+
+def test_a_passthrough_s_silent_client_that_leaves_ends_the_upstream(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    upstream.script = raw(b"x", end="hang")
+    settings = config(upstream.url, tmp_path, upstream={"passthrough": ["audio/speech"]})
+    with serve(settings) as proxy:
+        with RawClient(proxy.url) as client:
+            client.post("/v1/audio/speech", {"a": 1}, key=KEY)
+        upstream.wait_for_request().wait_for_peer_close()
+
+        assert books.one_ended()["outcome"] == "client_gone"

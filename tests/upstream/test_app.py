@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from werkzeug.test import create_environ
 
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.app import Timeout, UpstreamApp
 from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.exchange import Exchange
 from tests.harness import Upstream, raw, refuse, silent, stream
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -77,8 +89,6 @@ def test_closing_hangs_up_and_the_upstream_notices_at_once(upstream: Upstream) -
 
 
 def test_closing_from_another_thread_wakes_a_blocked_reader(upstream: Upstream) -> None:
-    import threading
-
     upstream.script = raw(b"data: a\n\n", end="hang")
     answer = ask(UpstreamApp(upstream.url))
     body = iter(answer.body)
@@ -150,6 +160,29 @@ def test_the_key_is_cut_out_of_a_refusal(upstream: Upstream) -> None:
     assert json.loads(b"".join(answer.body))["error"]["message"] == "Bad key [key], see [key]."
 
 
+def ask_for_usage(upstream: Upstream, refusal: bytes) -> Answer:
+    upstream.scripts.append(raw(refusal, status=400, headers={"Content-Encoding": "gzip"}, framing="length"))
+    environ = create_environ("/v1/chat/completions", method="POST", json=STREAM)
+    exchange = Exchange.of(environ)
+    exchange.read_request(environ)
+    assert exchange.request is not None
+    exchange.put_request(environ, exchange.request.asking_usage(True))
+    return call_app(UpstreamApp(upstream.url), environ)
+
+
+def test_a_compressed_refusal_is_read(upstream: Upstream) -> None:
+    answer = ask_for_usage(upstream, gzip.compress(b'{"error":{"message":"no include_usage here"}}'))
+
+    assert answer.code == 200 and "stream_options" not in upstream.last.body
+
+
+def test_a_compressed_refusal_is_passed_on_as_far_as_it_can_be_read(upstream: Upstream) -> None:
+    answer = ask_for_usage(upstream, gzip.compress(b'{"error":{"message":"unknown model"}}')[:-12])
+
+    assert answer.code == 400 and not answer.header("Content-Encoding")
+    assert b"".join(answer.body).startswith(b'{"error":')
+
+
 def test_no_answer_at_all_is_504_first_byte(upstream: Upstream) -> None:
     upstream.script = silent()
     answer = ask(UpstreamApp(upstream.url, timeout=Timeout(first_byte=0.2)))
@@ -178,3 +211,77 @@ def test_a_hundred_hang_ups_leave_no_connection_behind(upstream: Upstream) -> No
     upstream.wait_until_idle()
 
     assert {exchange.outcome for exchange in upstream.exchanges} == {"peer_gone"}
+
+
+@pytest.mark.parametrize("status", [499, 600, 999])
+def test_a_status_that_is_none_of_http_s_is_502(status: int, upstream: Upstream) -> None:
+    upstream.script = refuse(status)
+
+    assert ask(UpstreamApp(upstream.url)).code == 502
+
+
+def test_a_header_that_shows_a_secret_is_dropped(upstream: Upstream) -> None:
+    upstream.script = raw(b"{}", headers={"X-Debug": "used hunter2hunter2", "X-Ok": "1"}, framing="length")
+    answer = ask(UpstreamApp(upstream.url, headers={"api-key": "hunter2hunter2"}))
+
+    assert "hunter2hunter2" not in str(answer.headers)
+    assert answer.header("X-Ok") == "1"
+    answer.close()
+
+
+def test_a_head_that_drips_is_over_when_its_time_is(upstream: Upstream) -> None:
+    def drip(exchange: Any) -> None:
+        for byte in b"HTTP/1.1 200 OK\r\nX-A: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa":
+            exchange._send(bytes([byte]))
+            exchange.pause(0.05)
+
+    upstream.script = drip
+    answer = ask(UpstreamApp(upstream.url, timeout=Timeout(first_byte=0.5)))
+
+    assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_first_byte_timeout"
+
+
+def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    closed = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with context.wrap_socket(connection, server_side=True) as tls:
+            while tls.recv(65536):
+                pass
+            closed.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        app = UpstreamApp(f"https://localhost:{listener.getsockname()[1]}/v1", timeout=Timeout(first_byte=30))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
+            answer = ask(app, **{"waitress.client_disconnected": lambda: True})
+
+        assert answer.code == 499
+        assert closed.wait(5)
+
+
+def make_certificate(directory: Path) -> Path:
+    """A self-signed certificate for localhost with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "localhost.pem"
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
+    return path

@@ -52,3 +52,8 @@ def test_an_answer_loses_cookies_and_hop_by_hop_fields() -> None:
     ]  # fmt: skip
 
     assert response_headers(fields) == [("Content-Type", "application/json"), ("Retry-After", "3")]
+
+
+@pytest.mark.parametrize("field", [("X-A", "a\x0bb"), ("X-A", "a\x00"), ("X A", "a"), ("X-A", "a\r\nSet-Cookie: b")])
+def test_a_malformed_field_is_dropped(field: tuple[str, str]) -> None:
+    assert response_headers([field, ("X-Good", "caf\xe9")]) == [("X-Good", "caf\xe9")]

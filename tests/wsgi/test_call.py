@@ -124,3 +124,35 @@ def test_calling_keeps_to_pep_3333_on_both_sides() -> None:
 
     assert list(body) == [b"x"]
     body.close()  # type: ignore[attr-defined]
+
+
+def test_a_server_that_refuses_the_headers_still_gets_the_body_closed() -> None:
+    body = Closing([b"x"])
+
+    def app(environ: Any, start_response: Any) -> Closing:
+        start_response("200 OK", [("X-Bad", "a\x0bb")])
+        return body
+
+    def refuse(status: str, headers: Any) -> None:
+        raise ValueError("bad header")
+
+    with pytest.raises(ValueError, match="bad header"):
+        call_app(app, create_environ())(create_environ(), refuse)  # type: ignore[arg-type]
+    assert body.closed
+
+
+def test_an_error_after_the_headers_is_raised_again_as_pep_3333_says() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"a"
+        try:
+            raise ValueError("boom")
+        except ValueError:
+            start_response("500 Oops", [], sys.exc_info())
+        yield b"b"
+
+    body = iter(call_app(app, create_environ()).body)
+
+    assert next(body) == b"a"
+    with pytest.raises(ValueError, match="boom"):
+        next(body)

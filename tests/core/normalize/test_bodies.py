@@ -76,6 +76,20 @@ def test_an_empty_piece_is_an_idle_tick_and_half_an_event_is_not() -> None:
     assert events[0] is events[2] is events[3] is FLUSH
 
 
+@pytest.mark.parametrize("document", [b'{"choices":[]}', b'{\n "error": 1\n}', b'{"done":true}'])
+def test_a_whole_document_is_not_waited_for(document: bytes) -> None:
+    def held() -> Iterator[bytes]:
+        yield from (document[:5], b"", document[5:], b"")
+        pytest.fail("waited")
+
+    assert [event.data for event in events_of(held()) if event not in (FLUSH, IDLE)] == [document]
+
+
+@pytest.mark.parametrize("line", [b'{"done":false}', b'{"choices":[{"delta":{}}]}'])
+def test_a_line_that_may_be_followed_by_others_is(line: bytes) -> None:
+    assert datas(line, b"", b"", b"\n" + line) == [line, line]
+
+
 def test_a_broken_last_block_is_lost() -> None:
     (event,) = read(b'data: {"a":')
     assert isinstance(event, Lost) and event.error is not None and event.error.type == "upstream_truncated"
@@ -118,7 +132,10 @@ def test_a_refusal_is_one_error_whatever_it_is_made_of() -> None:
     assert event.error is not None and (event.error.status, event.error.message) == (429, "m")
 
 
-@pytest.mark.parametrize("packed", [gzip.compress(b"a" * 99), zlib.compress(b"a" * 99), gzip.compress(b"a") * 99])
+PACKED = [gzip.compress(b"a" * 99), gzip.compress(b"a") * 99, *(zlib.compress(b"a" * 99, level) for level in range(10))]
+
+
+@pytest.mark.parametrize("packed", PACKED)
 def test_compressed_bytes_are_undone_at_every_cut(packed: bytes) -> None:
     for cut in range(len(packed)):
         assert b"".join(unzip([packed[:cut], packed[cut:]])) == b"a" * 99

@@ -90,6 +90,15 @@ def test_chunks_are_steady_only_after_the_verdict() -> None:
     assert [event.steady for event in events] == [False, True, True]
 
 
+def test_chunks_without_the_text_are_steady_and_wait_only_for_a_while() -> None:
+    events: list[Any] = [chunk({"reasoning_content": "r"}) for _ in range(3)]
+    through(strip("auto"), *events)
+    assert all(event.steady for event in events)
+    waiting = [chunk({"content": "a"}), chunk({"content": "ab"})]
+    transform = strip("auto")(iter([*waiting, *(chunk({"reasoning_content": str(i)}) for i in range(99)), FLUSH]))
+    assert sum(1 for _ in iter(lambda: next(transform), FLUSH)) == 101
+
+
 @pytest.mark.parametrize("mode", ["auto", "always", "never"])
 def test_flush_passes_at_once(mode: Any) -> None:
     assert_passes_flush_at_once(strip(mode))

@@ -30,6 +30,13 @@ from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chu
         ({"type": "error", "message": "m", "code": "c"}, "m", "upstream_error", "c", 502),
         ({"detail": "m"}, "m", "upstream_error", None, 502),
         ({"detail": [{"msg": "m"}], "object": "error"}, '[{"msg":"m"}]', "upstream_error", None, 502),
+        ({"detail": [{"msg": "m"}]}, '[{"msg":"m"}]', "upstream_error", None, 502),
+        ({"msg": {"why": "m"}}, '{"why":"m"}', "upstream_error", None, 502),
+        ({"error": {"error": {"message": "m", "type": "t"}}}, "m", "t", None, 502),
+        ({"error": {"error": {"error": "m"}}}, "m", "upstream_error", None, 502),
+        ({"error": {"error": {"a": 1}, "message": "m"}}, "m", "upstream_error", None, 502),
+        ({"base_resp": {"status_code": 1004, "status_msg": "m"}}, "m", "upstream_error", 1004, 502),
+        ({"choices": None, "base_resp": {"status_code": 1, "status_msg": "m"}}, "m", "upstream_error", 1, 502),
         ({"success": False, "errors": [{"message": "m", "code": 7}]}, "m", "upstream_error", 7, 502),
         ({"choices": [{"finish_reason": "error", "error": {"detail": "m"}}]}, "m", "upstream_error", None, 502),
         ({"choices": [{"error": "m"}]}, "m", "upstream_error", None, 502),
@@ -59,6 +66,9 @@ def test_a_finish_reason_of_error_is_an_error_without_an_object() -> None:
         {"message": {"role": "assistant"}, "done": False},
         {"response": "x", "done": True, "message": "not an error"},
         {"choices": [{}], "message": "kept"},
+        {"message": {"role": "assistant", "content": "x"}},
+        {"message": {}, "detail": []},
+        {"base_resp": {"status_code": 0, "status_msg": "success"}},
     ],
 )
 def test_what_is_no_error_is_none(body: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.chunk import Chunk
-from sseproxy.core.normalize.foreign import adopt_foreign, adopt_whole
+from sseproxy.core.normalize.foreign import adopt_foreign, adopt_whole, unwrap
 from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, through
 
 
@@ -83,6 +83,24 @@ def test_ordinary_chunks_and_other_protocols_pass() -> None:
     assert through(adopt_foreign, event) == [event] and event.steady
     assert adopt({"type": "message_start"}) == {"type": "message_start"}
     assert_passes_flush_at_once(adopt_foreign)
+
+
+@pytest.mark.parametrize("name", ["result", "data", "response"])
+def test_an_answer_inside_a_gateways_own_is_taken_out(name: str) -> None:
+    assert unwrap({"success": True, name: {"choices": [1]}, "messages": []}) == {"choices": [1]}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [], "data": {"choices": [1]}},
+        {"error": "e", "data": {"choices": []}},
+        {"data": [1]},
+        {"type": "response.completed", "response": {"output": []}},
+    ],
+)
+def test_other_objects_are_left_as_they_are(body: dict[str, Any]) -> None:
+    assert unwrap(body) is body
 
 
 def test_whole_ollama_answers_get_a_message() -> None:

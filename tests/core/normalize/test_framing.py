@@ -23,7 +23,7 @@ def test_heartbeats_are_dropped(data: bytes) -> None:
     assert repair(data) == []
 
 
-@pytest.mark.parametrize("data", [b"[DONE]", b" [DONE] ", b'"[DONE]"', b"data: [DONE]"])
+@pytest.mark.parametrize("data", [b"[DONE]", b" [DONE] ", b'"[DONE]"', b"data: [DONE]", b"[done]", b"[Done] "])
 def test_the_end_mark_is_found(data: bytes) -> None:
     assert [event.data for event in repair(data)] == [DONE]
 
@@ -55,6 +55,13 @@ def test_an_object_over_several_lines_is_one() -> None:
 
 def test_an_end_mark_glued_to_a_chunk_still_ends() -> None:
     assert [event.data for event in repair(b'{"a":1}\n[DONE]')][1:] == [DONE]
+
+
+def test_a_chunk_written_as_a_json_string_is_read() -> None:
+    assert bodies(repair(rb'"{\"a\":1}"')) == [{"a": 1}]
+    for data in (rb'"{\"a\":"', rb'"{\"a\"'):
+        (event,) = repair(data)
+        assert event.error is not None
 
 
 def test_broken_json_is_an_error_for_it_may_have_been_text() -> None:

@@ -20,11 +20,11 @@ def call(
     return {field: value for field, value in entry.items() if value is not None}
 
 
-def tidy(*groups: list[dict[str, Any]], finish: str | None = None) -> list[dict[str, Any]]:
+def tidy(*groups: list[dict[str, Any]], finish: str | None = None, tools: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """All entries that come out."""
     ids = (str(number) for number in itertools.count())
     events = [chunk({"tool_calls": group}) for group in groups]
-    out = through(partial(tidy_calls, make_id=lambda: next(ids)), *events, chunk({}, finish), END)
+    out = through(partial(tidy_calls, make_id=lambda: next(ids), tools=tools), *events, chunk({}, finish), END)
     return [entry for delta in deltas(out) for entry in delta.get("tool_calls", [])]
 
 
@@ -93,6 +93,46 @@ def test_another_name_at_the_same_index_without_an_id_is_another_call() -> None:
 def test_an_id_used_twice_for_different_calls_is_made_unique() -> None:
     entries = tidy([call(0, "same", "f", "{}")], [call(1, "same", "g", "{}")])
     assert gathered(entries) == [(0, "same", "f", "{}"), (1, "call_0", "g", "{}")]
+
+
+PIECES = [[call(0, "a", "get_", "")], [call(0, name="get_")], [call(0, name="weather", arguments="{")],
+          [call(0, arguments="}")]]  # fmt: skip
+
+
+def test_a_name_in_pieces_is_put_together() -> None:
+    assert gathered(tidy(*PIECES)) == [(0, "a", "get_weather", "{}")]
+
+
+def test_and_comes_once_where_it_is_known_to_be_unfinished() -> None:
+    first, second = tidy(*PIECES, tools=("get_weather", "find"))
+    assert first["function"] == {"name": "get_weather", "arguments": "{"}
+    assert second["function"] == {"arguments": "}"}
+    assert tidy([call(0, "a", "get_")], tools=("get_weather",))[0]["function"]["name"] == "get_"
+    (named, _) = tidy([call(0, "a", "get", "")], [call(0, arguments="{}")], tools=("get", "get_weather"))
+    assert named["function"] == {"name": "get", "arguments": ""}
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_a_new_id_without_a_name_amid_arguments_continues_the_call(index: Any) -> None:
+    groups = [[call(index, "a", "f", '{"x')], [call(index, "b", None, '":')], [call(index, "c", None, "1}")]]
+    assert gathered(tidy(*groups)) == [A]
+
+
+def test_a_new_id_after_whole_or_unknown_arguments_is_a_new_call() -> None:
+    whole = [[call(0, "a", "f", "{}")], [call(0, "b", None, "")], [call(0, name="g", arguments="{}")]]
+    assert [parts[1:3] for parts in gathered(tidy(*whole))] == [("a", "f"), ("b", "g")]
+    streamed = [[call(0, "a", "f", "")], [call(0, arguments="{")], *whole[1:]]  # the rest may have gone by
+    assert [parts[1:3] for parts in gathered(tidy(*streamed))] == [("a", "f"), ("b", "g")]
+
+
+def test_without_ids_a_name_after_whole_arguments_is_another_call() -> None:
+    groups = [[call(0, None, "f", "{}")], [call(0, None, "f", "{}")], [call(0, None, "f", "")]]
+    assert gathered(tidy(*groups)) == [(0, "call_0", "f", "{}"), (1, "call_1", "f", "{}")]
+
+
+def test_a_call_that_is_repeated_as_a_whole_is_dropped() -> None:
+    assert len(tidy(*[[call(0, "a", "f", '{"x":1}')]] * 3)) == 1
+    assert gathered(tidy([call(0, "a", "f", "{}")], [call(0, "a", "f", "{} ")])) == [(0, "a", "f", "{}{} ")]
 
 
 def test_an_id_that_comes_late_changes_nothing() -> None:

@@ -113,6 +113,25 @@ def test_a_repeated_whole_message_is_dropped_and_a_lone_one_replayed() -> None:
     assert "".join(event.content for event in events) == "x"
 
 
+def test_a_whole_response_that_failed_says_why() -> None:
+    answer = {"object": "response", "status": "failed", "error": {"code": "c", "message": "m"}, "output": []}
+    last = run("responses", json.dumps(answer).encode())[-1]
+    assert last.type == "response.failed" and last.error is not None and last.error.message == "m"
+
+
+DELTA = block({"type": "message_delta", "delta": {"stop_reason": "end_turn"}})
+
+
+@pytest.mark.parametrize("tail", [[], [b"data: [DONE]\n\n"], [b"", b""], [b"data: {"]])
+def test_a_message_that_lacks_only_its_last_event_gets_it(tail: list[bytes]) -> None:
+    events = [event for event in normalize(events_of([DELTA, *tail]), api="messages") if event is not FLUSH]
+    assert [event.type for event in events] == ["message_delta", "message_stop"]
+
+
+def test_one_without_a_stop_reason_does_not() -> None:
+    assert run("messages", block({"type": "message_delta", "delta": {}}))[-1].error is not None
+
+
 def test_events_flow_one_by_one() -> None:
     asked = 0
 

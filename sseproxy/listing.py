@@ -1,0 +1,139 @@
+"""``GET /v1/models`` (https://platform.openai.com/docs/api-reference/models): what a caller may ask for.
+
+An upstream that hangs or fails costs its own rows only: one thread waits for it, the others get what is known so far.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from sseproxy.endpoints import json_answer
+from sseproxy.middleware.route import NotFound, may_use
+from sseproxy.models import Models
+from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.completion import collect
+from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.exchange import Exchange, User
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.models")
+
+PATH: Final = "/v1/models"
+REMEMBERED: Final = 60.0
+"""Seconds for which an upstream's own list of models is taken as current."""
+
+Row = dict[str, Any]
+
+
+class ModelsEndpoint:
+    """``/v1/models`` and ``/v1/models/NAME``: the configured names, and what upstreams list that a pattern admits.
+
+    :param upstreams: by name; those that a pattern leads to are asked.
+    """
+
+    def __init__(self, app: WSGIApplication, models: Models, upstreams: Mapping[str, WSGIApplication]) -> None:
+        self.app = app
+        self._models = models
+        self._lists = [_Listing(name, upstreams[name]) for name in models.open_upstreams()]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path: str = environ.get("PATH_INFO", "")
+        method = environ["REQUEST_METHOD"]
+        if method not in ("GET", "HEAD") or not (path == PATH or path.startswith(f"{PATH}/")):
+            return self.app(environ, start_response)
+        answer = self._answer(environ, path)
+        if method == "HEAD":
+            # Not every server leaves the body away by itself.
+            answer.body = []
+        return answer(environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment, path: str) -> Answer:
+        rows = self._rows(Exchange.of(environ).user)
+        if path == PATH:
+            return json_answer({"object": "list", "data": list(rows.values())})
+        row = rows.get(path.removeprefix(f"{PATH}/"))
+        if row is None:
+            return refuse(NotFound("There is no model of that name here.", "model_not_found", "model"), environ)
+        return json_answer(row)
+
+    def _rows(self, user: User | None) -> dict[str, Row]:
+        names = self._models.names
+        rows = {name: {"id": name, "object": "model", "created": 0, "owned_by": "sseproxy"} for name in names}
+        for listing in self._lists:
+            rows |= {row["id"]: row for row in listing() if self._models.resolve(row["id"]) is not None}
+        return {name: row for name, row in rows.items() if may_use(user, name)}
+
+
+class _Listing:
+    """One upstream's list of models, asked for at most once a minute; as last known while it cannot be had."""
+
+    def __init__(self, name: str, upstream: WSGIApplication) -> None:
+        self._name = name
+        self._upstream = upstream
+        self._rows: list[Row] = []
+        self._asked: float | None = None
+        self._fetching = threading.Lock()
+
+    def __call__(self) -> list[Row]:
+        if self._is_old() and self._fetching.acquire(blocking=False):
+            try:
+                if self._is_old():
+                    self._rows = self._fetch() or self._rows
+                    self._asked = monotonic()
+            finally:
+                self._fetching.release()
+        return self._rows
+
+    def _is_old(self) -> bool:
+        return self._asked is None or monotonic() - self._asked > REMEMBERED
+
+    def _fetch(self) -> list[Row]:
+        try:
+            answer = call_app(self._upstream, _get(PATH))
+            body = collect(answer.body, _never)
+            return _rows_of(body) if answer.code == 200 else []
+        except Exception as error:  # an upstream may be anybody's application
+            log.warning("upstream %r gave no list of models: %s: %s", self._name, type(error).__name__, error)
+            return []
+
+
+def _rows_of(body: bytes) -> list[Row]:
+    content = msgspec.json.decode(body)
+    rows = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        return []
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+
+
+def _never() -> bool:
+    return False
+
+
+def _get(path: str) -> WSGIEnvironment:
+    """The environ of a GET request that the proxy makes on its own account (PEP 3333)."""
+    return {
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": path,
+        "QUERY_STRING": "",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }
