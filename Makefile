@@ -14,7 +14,7 @@ help:
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make bench   the benchmarks, a table each"
 	@echo "make books   the fault suite: thousands of streams, every ending, kill -9; is every charge right?"
-	@echo "make fuzz    random bytes through the normaliser"
+	@echo "make fuzz    random bytes through the normaliser, and its properties on 10,000 examples each"
 
 run: $(VENV)/.installed
 	$(BIN)/sseproxy serve $(ARGS)
@@ -39,6 +39,7 @@ books: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz.py $(ARGS)
+	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=fuzz tests/core/normalize/test_properties.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

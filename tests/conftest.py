@@ -6,9 +6,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.harness import RedisServer, Upstream, redis_server
 from tests.harness.parts import IN_CI
+
+# `make fuzz` asks for the second one. What hypothesis itself sets in CI is kept.
+settings.register_profile("sseproxy", settings.default, deadline=None)
+settings.register_profile("fuzz", settings.default, deadline=None, max_examples=10_000)
+settings.load_profile("sseproxy")
 
 _MISSING = re.compile(r"missing part|could not import|No module named")
 

@@ -100,6 +100,13 @@ def test_check_shows_every_problem_and_ends_with_2(run: Run) -> None:
     assert "2 problems in the configuration" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_no_upstream_at_all_ends_every_command_with_2(run: Run, command: str) -> None:
+    Path("config.yaml").write_text("upstreams: {}\n")
+
+    assert "config.yaml:1: upstreams: expected at least one upstream" in run(command, code=2).stderr
+
+
 def test_check_warns_of_plain_text_keys_and_is_content(run: Run) -> None:
     Path("config.yaml").write_text("users:\n  alice:\n    keys: [sk-plain]\n")
     result = run("check")

@@ -1,4 +1,4 @@
-"""endpoints: the proxy's own paths."""
+"""endpoints: health and usage."""
 
 from __future__ import annotations
 
@@ -85,24 +85,6 @@ def test_an_admin_sees_all_or_one(client: Client) -> None:
 @pytest.mark.parametrize("query", ["by=colour", "since=yesterdayish", "until=x"])
 def test_a_bad_query_is_400(query: str, client: Client) -> None:
     assert get(client, f"/-/usage?{query}", "sk-root")[0] == 400
-
-
-def test_models_are_the_configured_names_and_what_patterns_admit(client: Client) -> None:
-    names = [row["id"] for row in get(client, "/v1/models", "sk-alice")[1]["data"]]
-
-    assert names == ["fast", "m", "demo", "demo-large"]  # the upstream lists demo and demo-large
-
-
-def test_a_user_sees_only_the_models_they_may_use(client: Client) -> None:
-    assert [row["id"] for row in get(client, "/v1/models", "sk-bob")[1]["data"]] == ["fast"]
-    assert get(client, "/v1/models/fast", "sk-bob")[0] == 200
-    assert get(client, "/v1/models/m", "sk-bob")[0] == 404
-
-
-def test_an_upstream_without_a_list_hides_no_configured_name(client: Client, upstream: Upstream) -> None:
-    upstream.kill()
-
-    assert [row["id"] for row in get(client, "/v1/models", "sk-alice")[1]["data"]] == ["fast", "m"]
 
 
 def test_every_answer_carries_a_request_id(client: Client) -> None:

@@ -48,8 +48,8 @@ class Database:
     def _start(self) -> None:
         """Everything that a forked child needs anew: connections and locks do not survive a fork."""
         self._lock = threading.RLock()
-        self._readers = 0
-        self._readers_left = threading.Condition()
+        self._users = 0
+        self._users_left = threading.Condition()
         self._writer: Any = None
         self.engine = new_engine(self.url)
         self.statements = Statements(self.engine.dialect)
@@ -92,22 +92,23 @@ class Database:
 
     @contextmanager
     def _pooled_transaction(self) -> Iterator[Any]:
-        connection = self.engine.raw_connection()
-        try:
-            cursor = connection.cursor()
+        with self._using():
+            connection = self.engine.raw_connection()
             try:
-                yield cursor
-                connection.commit()
+                cursor = connection.cursor()
+                try:
+                    yield cursor
+                    connection.commit()
+                finally:
+                    cursor.close()
+            except BaseException:
+                try:
+                    connection.rollback()
+                except self._errors:
+                    connection.invalidate()
+                raise
             finally:
-                cursor.close()
-        except BaseException:
-            try:
-                connection.rollback()
-            except self._errors:
-                connection.invalidate()
-            raise
-        finally:
-            connection.close()
+                connection.close()
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
@@ -129,7 +130,7 @@ class Database:
         :raises LedgerUnavailable: for every error of the database.
         """
         try:
-            with self._reading(), self.engine.connect() as connection:
+            with self._using(), self.engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise LedgerUnavailable() from error
@@ -141,7 +142,7 @@ class Database:
         :raises LedgerUnavailable: for every error of the database.
         """
         try:
-            with self._reading():
+            with self._using():
                 connection = self.engine.raw_connection()
                 try:
                     yield connection.cursor()
@@ -151,17 +152,18 @@ class Database:
             raise LedgerUnavailable() from error
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
-        with self._readers_left:
-            self._readers += 1
+    def _using(self) -> Iterator[None]:
+        """While a connection of the pool is in use: a fork waits for its end."""
+        with self._users_left:
+            self._users += 1
         try:
             # In memory there is one connection only, the writer's.
             with self._lock if self.in_memory else nullcontext():
                 yield
         finally:
-            with self._readers_left:
-                self._readers -= 1
-                self._readers_left.notify_all()
+            with self._users_left:
+                self._users -= 1
+                self._users_left.notify_all()
 
     def migrate(self) -> None:
         """Bring the tables to this version; create them if there are none. Several processes may call it at once.
@@ -203,8 +205,8 @@ class Database:
         """
         self._lock.acquire()
         deadline = time.monotonic() + _FORK_SECONDS
-        with self._readers_left:
-            self._readers_left.wait_for(lambda: self._readers == 0, timeout=max(0.0, deadline - time.monotonic()))
+        with self._users_left:
+            self._users_left.wait_for(lambda: self._users == 0, timeout=max(0.0, deadline - time.monotonic()))
         if not self.in_memory:
             self.close()
 

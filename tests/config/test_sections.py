@@ -81,6 +81,13 @@ def test_in_python_the_application_itself_will_do() -> None:
     assert callable(Config.load({}).upstreams["demo"].application)
 
 
+def test_no_upstream_at_all_is_a_problem(problems: Problems, load: Load) -> None:
+    assert problems("log: {}\nupstreams: {}\n") == [
+        "config.yaml:2: upstreams: expected at least one upstream; without the key it is the built-in demo"
+    ]
+    assert list(load("upstreams:\n").upstreams) == ["demo"]
+
+
 def test_an_upstream_has_exactly_one_of_url_and_wsgi(problems: Problems) -> None:
     assert "expected exactly one of url and wsgi" in problems("upstreams: {a: {}}")[0]
     assert "expected exactly one of url and wsgi" in problems("upstreams: {a: }")[0]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sseproxy.middleware.redis_slots import LEASE
 from tests.harness import SERVERS, RawClient, RedisServer, Server, Upstream, serve, stream
 
 from .books import CHAT, KEY, STREAM, Books, config
@@ -32,6 +33,16 @@ def wait_for_a_place(proxy: Server, timeout: float = 40) -> None:
     while status(proxy, STREAM) != 200:
         assert time.monotonic() < until, "no place became free"
         time.sleep(0.05)
+
+
+def let_leases_run_out(redis: RedisServer) -> None:
+    """As if the time of one lease had passed in which nobody renewed it."""
+    from redis import Redis
+
+    with Redis.from_url(redis.url) as store:
+        ((place, ends),) = store.zrange("sseproxy:streams:alice", 0, -1, withscores=True)
+        assert ends <= (time.time() + LEASE) * 1000
+        store.zincrby("sseproxy:streams:alice", -1000 * LEASE, place)
 
 
 def test_what_is_refused_reaches_no_upstream_and_no_book(upstream: Upstream, tmp_path: Path, books: Books) -> None:
@@ -100,8 +111,9 @@ def test_a_killed_process_s_streams_are_free_when_its_lease_is_over(
         with serve(settings) as victim, RawClient(victim.url) as client:
             client.post(PATH, STREAM, key=KEY)
             client.read_event()
-            assert status(survivor, STREAM) == 429
             victim.kill()
+            assert status(survivor, STREAM) == 429
+        let_leases_run_out(redis)
         wait_for_a_place(survivor)
 
 

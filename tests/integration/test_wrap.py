@@ -117,6 +117,65 @@ def test_a_wrapped_path_needs_a_key_and_others_do_not(tmp_path: Path) -> None:
     assert Client(wrapped).get("/page").get_data() == b"a page"
 
 
+def lenient_app(reached: list[str]) -> flask.Flask:
+    """A view that Flask reaches by more spellings than one."""
+    app = flask.Flask(__name__)
+
+    @app.route(PATH, methods=["GET", "POST", "OPTIONS"], strict_slashes=False)
+    def chat() -> Any:
+        reached.append(flask.request.method)
+        if flask.request.method == "OPTIONS":
+            return "", 204, {"Allow": "POST"}
+        message = {"role": "assistant", "content": "for nothing"}
+        return {"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", f"{PATH}/", 404),
+        ("POST", f"/{PATH}", 404),
+        ("POST", f"//{PATH}//", 404),
+        ("POST", "/v1//chat/completions", 404),
+        ("post", f"{PATH}/", 404),
+        ("GET", f"{PATH}/", 404),
+        ("GET", PATH, 405),
+        ("HEAD", PATH, 405),
+        ("post", PATH, 405),
+        ("Post", PATH, 405),
+    ],
+)
+def test_no_other_spelling_of_a_wrapped_path_reaches_the_view(
+    method: str, path: str, status: int, tmp_path: Path, books: Books
+) -> None:
+    reached: list[str] = []
+    wrapped = SSEProxyMiddleware(lenient_app(reached), wrapping(tmp_path))
+
+    def ask(**headers: str) -> int:
+        environ = create_environ("/", method="POST", json=CHAT, headers=headers)
+        environ |= {"REQUEST_METHOD": method, "PATH_INFO": path}
+        answer = call_app(wrapped, environ)
+        answer.close()
+        return answer.code
+
+    assert ask() == 401
+    assert ask(Authorization=f"Bearer {KEY}") == status
+    assert reached == []
+    assert books.charges() == []
+
+
+def test_options_of_a_wrapped_path_is_the_apps_own_affair(tmp_path: Path) -> None:
+    reached: list[str] = []
+    wrapped = SSEProxyMiddleware(lenient_app(reached), wrapping(tmp_path))
+
+    answers = [Client(wrapped).options(path) for path in (PATH, f"{PATH}/")]
+
+    assert [(answer.status_code, answer.headers["Allow"]) for answer in answers] == [(204, "POST")] * 2
+    assert reached == ["OPTIONS"] * 2
+
+
 def test_an_app_that_raises_mid_stream_is_an_error_event_and_a_charge(tmp_path: Path, books: Books) -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,9 +13,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import event, text
 
+import sseproxy.ledger.database as database_module
 import sseproxy.ledger.migrations as migrations
+from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION, metadata
@@ -63,3 +68,50 @@ def test_books_of_a_newer_version_are_left_alone(books: SQLLedger, url: str) -> 
 
     with pytest.raises(LedgerUnavailable, match="another version"):
         open_ledger(url)
+
+
+def test_books_that_cannot_be_opened_leave_no_connection_behind(books: SQLLedger, url: str) -> None:
+    with books.database.change() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database = Database(url)
+    closed: list[object] = []
+    opened: list[object] = []
+    event.listen(database.engine, "connect", lambda connection, _record: opened.append(connection))
+    event.listen(database.engine, "close", lambda connection, _record: closed.append(connection))
+
+    with pytest.raises(LedgerUnavailable):
+        database.migrate()
+
+    assert opened
+    assert closed == opened
+
+
+def test_different_new_books_can_be_opened_at_once(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path}/{number}.db" for number in range(8)]
+    barrier = threading.Barrier(len(urls))
+
+    def start(url: str) -> list[object]:
+        barrier.wait()
+        ledger = open_ledger(url)
+        with ledger.database.read() as connection:
+            differences = compare_metadata(MigrationContext.configure(connection), metadata)
+        ledger.close()
+        return differences
+
+    with ThreadPoolExecutor(len(urls)) as pool:
+        assert list(pool.map(start, urls)) == [[]] * len(urls)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_forked_while_books_are_migrated_can_open_books(tmp_path: Path) -> None:
+    with database_module._migrating:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                signal.alarm(30)
+                open_ledger(f"sqlite:///{tmp_path}/books.db").close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -119,7 +119,8 @@ def failure_of(status: int, body: bytes, content_type: str = "") -> Failure:
             failure.status = status
         return failure
     text = body.decode("utf-8", "replace").strip()
-    if text in _EMPTY or text[:1] == "<" or "html" in content_type or len(text) > 500:
+    readable = "".join(text.split()).isprintable()  # what nobody could decompress is not
+    if text in _EMPTY or text[:1] == "<" or "html" in content_type or len(text) > 500 or not readable:
         return UpstreamFailure(f"The upstream answered {status} without an error message.", status=status)
     return UpstreamFailure(text, status=status)
 

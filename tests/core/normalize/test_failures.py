@@ -112,6 +112,8 @@ def test_the_event_type_makes_a_flat_error() -> None:
         (500, b"{}", "The upstream answered 500 without an error message."),
         (404, b'{"broken', '{"broken'),
         (500, b"\xff", "\ufffd"),
+        (503, b"two\r\n\tlines", "two\r\n\tlines"),
+        (500, b"\xcbH\xcd\x00\x01", "The upstream answered 500 without an error message."),
     ],
 )
 def test_a_refusal_keeps_its_status_and_says_why(status: int, body: bytes, message: str) -> None:

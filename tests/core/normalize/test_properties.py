@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproxy.core.chat import Api
@@ -58,19 +58,16 @@ def cut(body: bytes, ends: list[int]) -> list[bytes]:
 
 
 @given(body=any_bodies, api=st.sampled_from(APIS), number=st.sampled_from([1, 2]))
-@settings(deadline=None, max_examples=400)
 def test_any_bytes_end_in_a_valid_stream_or_a_clear_error(body: bytes, api: Api, number: int) -> None:
     assert_ended(api, run(api, [body], Dialect(), number))
 
 
 @given(body=any_bodies, ends=st.lists(st.integers(0, 10_000), max_size=6), api=st.sampled_from(APIS))
-@settings(deadline=None, max_examples=400)
 def test_no_split_changes_the_result(body: bytes, ends: list[int], api: Api) -> None:
     assert plain(run(api, cut(body, ends), Dialect())) == plain(run(api, [body], Dialect()))
 
 
 @given(body=any_bodies, api=st.sampled_from(APIS), number=st.sampled_from([1, 2]))
-@settings(deadline=None, max_examples=400)
 def test_normalising_again_changes_nothing(body: bytes, api: Api, number: int) -> None:
     once = run(api, [body], NEVER, number)
     again = normalize(iter([Event(e.data, e.type) for e in once]), api=api, choices=number, dialect=NEVER)
@@ -84,14 +81,12 @@ def stream(deltas: list[dict[str, Any]], *, ascii: bool) -> bytes:
 
 
 @given(parts=st.lists(texts, min_size=1, max_size=8), ascii=st.booleans(), name=st.sampled_from(["content", "refusal"]))
-@settings(deadline=None)
 def test_text_is_never_altered(parts: list[str], ascii: bool, name: str) -> None:
     seen = see("chat", run("chat", [stream([{name: part} for part in parts], ascii=ascii)], Dialect()))
     assert seen["text" if name == "content" else "refusal"] == "".join(parts)
 
 
 @given(text=texts, ends=st.lists(st.integers(0, 100), max_size=4))
-@settings(deadline=None)
 def test_surrogate_pairs_cut_in_two_are_never_altered(text: str, ends: list[int]) -> None:
     units = text.encode("utf-16-le")
     places = sorted(end * 2 % (len(units) + 2) for end in ends)
@@ -103,7 +98,6 @@ def test_surrogate_pairs_cut_in_two_are_never_altered(text: str, ends: list[int]
 
 
 @given(parts=st.lists(texts, min_size=1, max_size=8), repeat=st.booleans())
-@settings(deadline=None)
 def test_arguments_are_never_altered(parts: list[str], repeat: bool) -> None:
     head = {"id": "c", "type": "function"}
     deltas: list[dict[str, Any]] = [{"tool_calls": [{"index": 0, **head, "function": {"name": "f", "arguments": ""}}]}]

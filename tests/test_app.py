@@ -1,0 +1,83 @@
+"""app: how a stack is built and let go of; what it does is told by tests/integration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+from werkzeug.test import Client
+
+from sseproxy import SSEProxyMiddleware, create_app
+from sseproxy.app import Proxy
+from sseproxy.config import Config
+from sseproxy.upstream.app import UpstreamApp
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds a configuration it did not write."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SSEPROXY_CONFIG", raising=False)
+
+
+def wrap_nothing(config: Any = None) -> SSEProxyMiddleware:
+    return SSEProxyMiddleware(lambda environ, start_response: [], config)
+
+
+BUILDERS = pytest.mark.parametrize("build", [create_app, wrap_nothing])
+
+
+@BUILDERS
+def test_falling_back_to_the_demo_is_one_warning(build: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
+    build().close()
+
+    (record,) = [record for record in caplog.records if record.name == "sseproxy.app"]
+    assert record.levelno == logging.WARNING
+    assert "the built-in demo" in record.getMessage()
+    assert "public key sk-demo" in record.getMessage()
+
+
+@BUILDERS
+def test_a_configuration_that_was_given_is_no_warning(
+    build: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    build({}).close()
+    build(Config.load()).close()
+    Path("config.yaml").write_text("log: {}")
+    build().close()
+
+    assert [record for record in caplog.records if record.name == "sseproxy.app"] == []
+
+
+def test_closing_a_proxy_closes_its_http_upstreams_and_leaves_applications_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    closed: list[object] = []
+    monkeypatch.setattr(UpstreamApp, "close", lambda self: closed.append(self))
+    http = {"url": "http://127.0.0.1:1/v1"}
+
+    create_app({"upstreams": {"one": http, "two": http, "own": {"wsgi": "sseproxy.demo:app"}}}).close()
+
+    assert len(closed) == len(set(map(id, closed))) == 2
+
+
+def test_several_proxies_can_be_made_at_once(tmp_path: Path) -> None:
+    barrier = Barrier(6)
+
+    def make(number: int) -> Proxy:
+        barrier.wait()
+        return create_app(
+            {"accounting": {"ledger": f"sqlite:///{tmp_path}/{number}.db", "journal": f"{number}.journal"}}
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(make, range(6)))
+
+    assert [Client(app).get("/-/ready").status_code for app in made] == [200] * 6
+    for app in made:
+        app.close()

@@ -1,0 +1,147 @@
+"""listing: what a caller may ask for, from the configuration and from upstreams of every temper."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.test import Client
+
+from sseproxy import create_app
+from sseproxy.app import Proxy
+from tests.harness import Upstream, stream
+
+Start = Callable[[Callable[..., Any]], Client]
+ROWS = b'{"data":[{"id":"demo"},{"id":"demo-large"},{"id":7},"x",{"id":"other"}]}'
+
+
+def get(client: Client, path: str, key: str = "sk-alice") -> tuple[int, Any]:
+    answer = client.get(path, headers={"Authorization": f"Bearer {key}"})
+    return answer.status_code, json.loads(answer.get_data())
+
+
+def names(client: Client, key: str = "sk-alice") -> list[str]:
+    return [row["id"] for row in get(client, "/v1/models", key)[1]["data"]]
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Callable[[dict[str, Any]], Proxy]]:
+    """Makes a proxy in front of one upstream."""
+    made: list[Proxy] = []
+
+    def make(upstream: dict[str, Any]) -> Proxy:
+        settings = {
+            "upstreams": {"main": upstream},
+            "models": {"fast": {"model": "m"}, "d*": {}, "m": {"price": {"input": "1", "output": "2"}}},
+            "users": {"alice": {"keys": ["sk-alice"]}, "bob": {"keys": ["sk-bob"], "models": ["fast"]}},
+            "accounting": {"ledger": f"sqlite:///{tmp_path}/usage.db", "journal": f"{tmp_path}/usage.journal"},
+        }
+        made.append(create_app(settings))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.close()
+
+
+@pytest.fixture
+def client(upstream: Upstream, proxy: Callable[[dict[str, Any]], Proxy]) -> Client:
+    upstream.script = stream(tokens=2)
+    return Client(proxy({"url": upstream.url}))
+
+
+@pytest.fixture
+def start(proxy: Callable[[dict[str, Any]], Proxy]) -> Start:
+    """Makes a client of a proxy in front of an application of this process."""
+    return lambda app: Client(proxy({"wsgi": app}))
+
+
+def test_models_are_the_configured_names_and_what_patterns_admit(client: Client) -> None:
+    assert names(client) == ["fast", "m", "demo", "demo-large"]  # the upstream lists demo and demo-large
+
+
+def test_a_user_sees_only_the_models_they_may_use(client: Client) -> None:
+    assert names(client, "sk-bob") == ["fast"]
+    assert get(client, "/v1/models/fast", "sk-bob")[0] == 200
+    assert get(client, "/v1/models/m", "sk-bob")[0] == 404
+
+
+def test_an_upstream_without_a_list_hides_no_configured_name(client: Client, upstream: Upstream) -> None:
+    upstream.kill()
+
+    assert names(client) == ["fast", "m"]
+
+
+def test_rows_without_a_name_or_that_no_pattern_admits_are_left_out(start: Start) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [ROWS]
+
+    assert names(start(app)) == ["fast", "m", "demo", "demo-large"]
+
+
+def test_head_is_answered_as_get_without_a_body(client: Client) -> None:
+    headers = {"Authorization": "Bearer sk-alice"}
+    whole, head = (client.open("/v1/models", method=method, headers=headers) for method in ("GET", "HEAD"))
+
+    assert (head.status_code, head.get_data()) == (200, b"")
+    assert head.headers["Content-Length"] == whole.headers["Content-Length"]
+    assert client.head("/v1/models/none", headers=headers).status_code == 404
+    assert client.head("/v1/models").status_code == 401
+
+
+def test_while_one_request_waits_for_a_hung_upstream_the_others_are_answered(start: Start) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        asked.set()
+        assert go_on.wait(30)
+        start_response("200 OK", [])
+        return [ROWS]
+
+    client = start(app)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(names, client)
+        assert asked.wait(30)
+        try:
+            assert [names(client) for _ in range(3)] == [["fast", "m"]] * 3
+        finally:
+            go_on.set()
+        assert waiting.result(30) == ["fast", "m", "demo", "demo-large"]
+    assert names(client) == ["fast", "m", "demo", "demo-large"]
+
+
+def _raise(environ: Any, start_response: Any) -> Iterable[bytes]:
+    raise KeyError("HTTP_COOKIE")
+
+
+def _raise_in_the_body(environ: Any, start_response: Any) -> Iterator[bytes]:
+    start_response("200 OK", [])
+    yield b"{"
+    raise OSError("gone")
+
+
+def _answer_with(body: bytes) -> Callable[[Any, Any], Iterable[bytes]]:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [body]
+
+    return app
+
+
+@pytest.mark.parametrize("app", [_raise, _raise_in_the_body, _answer_with(b"<html>")])
+def test_an_application_that_fails_has_no_rows_and_a_line_in_the_log(
+    app: Callable[..., Any], start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert names(start(app)) == ["fast", "m"]
+    assert "upstream 'main' gave no list of models" in caplog.text
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"data":3}', b'{"data":{"id":"demo"}}', b"null"])
+def test_an_answer_that_is_no_list_has_no_rows(body: bytes, start: Start) -> None:
+    assert names(start(_answer_with(body))) == ["fast", "m"]
