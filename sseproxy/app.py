@@ -130,6 +130,9 @@ class SSEProxyMiddleware(_Stack):
 
     ``app.wsgi_app = SSEProxyMiddleware(app.wsgi_app, "config.yaml")``
 
+    An LLM path spelt otherwise (``//``, a slash at the end) is refused with 404, another method than POST with 405;
+    only OPTIONS reaches the application.
+
     :param app: any WSGI application that itself answers ``/v1/chat/completions`` or another path of OpenAI's API.
     :param config: as for :func:`create_app`; its ``upstreams`` are not used.
     """

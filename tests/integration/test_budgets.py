@@ -45,8 +45,9 @@ def ask(proxy: Server, body: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]
         return client.status, [event.json for event in client.events() if event.data != b"[DONE]"]
 
 
-@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["whole", "stream"])
-@pytest.mark.parametrize("limit", [{"max_tokens": 60}, {}], ids=["limited", "unlimited"])
+@pytest.mark.parametrize(
+    ("body", "limit"), [(CHAT, {"max_tokens": 60}), (STREAM, {})], ids=["whole-limited", "stream-unlimited"]
+)
 def test_32_at_once_never_settle_above_the_budget_and_one_reservation(
     body: dict[str, Any],
     limit: dict[str, int],
