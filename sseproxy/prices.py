@@ -14,8 +14,8 @@ from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .core.pricing import NANO_PER_USD, FlatPrice, Price
-from .core.usage import Usage
+from sseproxy.core.pricing import NANO_PER_USD, FlatPrice, Price
+from sseproxy.core.usage import Usage
 
 #: A model name may carry the names of who serves it, joined by slashes; more of them than this is no name.
 _LONGEST_PREFIX = 4

@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Protocol
 
-from .usage import Usage
+from sseproxy.core.usage import Usage
 
 NANO_PER_USD = 10**9
 #: A price of 1 USD per million tokens is 1000 nano-USD per token.

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from .chat import Api
-from .images import claude_image_tokens, image_tokens
+from sseproxy.core.chat import Api
+from sseproxy.core.images import claude_image_tokens, image_tokens
 
 _PER_MESSAGE: Final = 3
 _ROLE: Final = 1

@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from .engine import is_in_memory, new_engine, sane_url
-from .protocol import LedgerUnavailable
-from .schema import REVISION
-from .statements import Statements
+from sseproxy.ledger.engine import is_in_memory, new_engine, sane_url
+from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.ledger.schema import REVISION
+from sseproxy.ledger.statements import Statements
 
 #: Any number that nobody else uses for pg_advisory_xact_lock: only one process migrates at a time.
 _MIGRATION_LOCK = 7_377_682

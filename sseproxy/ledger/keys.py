@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from sqlalchemy import insert, select, update
 
-from .database import Database
-from .protocol import Key
-from .schema import keys, micros, moment
+from sseproxy.ledger.database import Database
+from sseproxy.ledger.protocol import Key
+from sseproxy.ledger.schema import keys, micros, moment
 
 PREFIX: Final = "sk-sp-"
 

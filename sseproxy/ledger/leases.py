@@ -17,9 +17,9 @@ from typing import Final
 
 from sqlalchemy import delete, exists, select, union
 
-from .database import Database
-from .protocol import LedgerUnavailable
-from .schema import charges, is_pending, owners
+from sseproxy.ledger.database import Database
+from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.ledger.schema import charges, is_pending, owners
 
 _PROC: Final = Path("/proc")
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from ..core.pricing import nano_to_usd
-from ..core.usage import Usage
-from . import keys, reports
-from .bounds import bounded_amount, bounded_name
-from .database import Database
-from .leases import Lease, Process
-from .periods import day_of, names_of, period_name, renewal
-from .protocol import (
+from sseproxy.core.pricing import nano_to_usd
+from sseproxy.core.usage import Usage
+from sseproxy.ledger import keys, reports
+from sseproxy.ledger.bounds import bounded_amount, bounded_name
+from sseproxy.ledger.database import Database
+from sseproxy.ledger.leases import Lease, Process
+from sseproxy.ledger.periods import day_of, names_of, period_name, renewal
+from sseproxy.ledger.protocol import (
     Balance,
     Budget,
     BudgetExceeded,
@@ -30,8 +30,8 @@ from .protocol import (
     Period,
     Settlement,
 )
-from .schema import charges, micros, moment
-from .statements import SUMS
+from sseproxy.ledger.schema import charges, micros, moment
+from sseproxy.ledger.statements import SUMS
 
 _COLUMNS: Final = tuple(charges.columns.keys())
 

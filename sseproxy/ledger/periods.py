@@ -6,8 +6,8 @@ from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
 from typing import Final
 
-from .protocol import Period
-from .schema import micros
+from sseproxy.ledger.protocol import Period
+from sseproxy.ledger.schema import micros
 
 _DAY: Final = 86_400 * 10**6
 _FIRST: Final = date(1970, 1, 1)

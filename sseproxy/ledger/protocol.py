@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from ..core.allowance import Budget as Budget
-from ..core.allowance import Period as Period
-from ..core.failure import Failure
-from ..core.usage import Usage
+from sseproxy.core.allowance import Budget as Budget
+from sseproxy.core.allowance import Period as Period
+from sseproxy.core.failure import Failure
+from sseproxy.core.usage import Usage
 
 State = Literal["pending", "settled", "released", "expired"]
 Outcome = Literal["completed", "client_gone", "upstream_failed", "refused", "expired"]

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
-from ..core.pricing import nano_to_usd
-from .periods import date_of, day_of, start_of
-from .protocol import GroupBy
-from .schema import charges, daily_usage, is_pending, micros, moment
-from .statements import SUMS
+from sseproxy.core.pricing import nano_to_usd
+from sseproxy.ledger.periods import date_of, day_of, start_of
+from sseproxy.ledger.protocol import GroupBy
+from sseproxy.ledger.schema import charges, daily_usage, is_pending, micros, moment
+from sseproxy.ledger.statements import SUMS
 
 _GROUPS: Final = frozenset(("user", "model", "day", "route", "key", "upstream"))
 _DAY: Final = 86_400 * 10**6

@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from .schema import balances, charges, daily_usage, is_pending, keys, owners
+from sseproxy.ledger.schema import balances, charges, daily_usage, is_pending, keys, owners
 
 #: What a settlement and a checkpoint write into the row of a charge.
 RESULT: Final = (

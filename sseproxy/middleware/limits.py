@@ -5,14 +5,15 @@ Header fields as OpenAI's: https://platform.openai.com/docs/guides/rate-limits#r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from sseproxy.core.allowance import Limits
 from sseproxy.core.failure import Failure
 from sseproxy.middleware.limiter import Limiter, Turn, Window
 from sseproxy.middleware.reservation import rough_tokens
-from sseproxy.wsgi.call import Answer, Headers, call_app, close_body
+from sseproxy.wsgi.call import Answer, Headers, call_app
+from sseproxy.wsgi.closing import ClosingBody
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.stream import EventStream
@@ -104,21 +105,4 @@ def _when_closed(body: Iterable[bytes], callback: Callable[[], object]) -> Itera
     if isinstance(body, EventStream):
         body.on_close(callback)
         return body
-    return _Closing(body, callback)
-
-
-class _Closing:
-    """A body that tells when it was closed."""
-
-    def __init__(self, body: Iterable[bytes], closed: Callable[[], object]) -> None:
-        self._body = body
-        self._closed = closed
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        try:
-            close_body(self._body)
-        finally:
-            self._closed()
+    return ClosingBody(body, callback)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
-from sseproxy.wsgi.call import call_app, close_body
+from sseproxy.wsgi.call import call_app
+from sseproxy.wsgi.closing import ClosingBody
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange
 
@@ -42,7 +43,7 @@ class LogMiddleware:
             answer.close()
             answer.body = []
         method, code = environ["REQUEST_METHOD"], answer.code
-        answer.body = _Watched(answer.body, lambda: self._write(exchange, method, code))
+        answer.body = ClosingBody(answer.body, lambda: self._write(exchange, method, code))
         return answer(environ, start_response)
 
     def _write(self, exchange: Exchange, method: str, code: int) -> None:
@@ -71,25 +72,3 @@ def _describe(exchange: Exchange, method: str, code: int) -> dict[str, Any]:
     if exchange.usage is not None:
         line |= {"input_tokens": exchange.usage.input_tokens, "output_tokens": exchange.usage.output_tokens}
     return {key: value for key, value in line.items() if value is not None}
-
-
-class _Watched:
-    """A body that tells when it was closed, after it was; a callback of the stream's own would run first."""
-
-    def __init__(self, body: Iterable[bytes], closed: Callable[[], None]) -> None:
-        self._body = body
-        self._closed = closed
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
-
-    def close(self) -> None:
-        try:
-            close_body(self._body)
-        finally:
-            closed, self._closed = self._closed, _nothing
-            closed()
-
-
-def _nothing() -> None:
-    pass

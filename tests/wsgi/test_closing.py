@@ -1,0 +1,33 @@
+"""wsgi/closing: a body that tells when it was closed."""
+
+from __future__ import annotations
+
+import pytest
+
+from sseproxy.wsgi.closing import ClosingBody
+
+from .test_call import Closing
+
+
+def test_the_callback_follows_the_close_and_only_once() -> None:
+    body = Closing([b"a"])
+    seen: list[bool] = []
+    closing = ClosingBody(body, lambda: seen.append(body.closed))
+
+    assert list(closing) == [b"a"]
+    closing.close()
+    closing.close()
+
+    assert seen == [True]
+
+
+def test_a_close_that_raises_does_not_keep_the_callback_from_running() -> None:
+    class Failing(Closing):
+        def close(self) -> None:
+            raise ValueError("boom")
+
+    seen: list[bool] = []
+
+    with pytest.raises(ValueError, match="boom"):
+        ClosingBody(Failing([]), lambda: seen.append(True)).close()
+    assert seen == [True]
