@@ -18,7 +18,8 @@ REASONS: Final = frozenset(("stop", "length", "tool_calls", "content_filter", "f
 _RENAMED: Final = {
     **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "end", "complete", "completed", "done"), "stop"),
     **dict.fromkeys(("max_tokens", "model_length", "max_length", "max_output_tokens", "token_limit",
-                     "insufficient_system_resource", "incomplete", "context_length", "truncated"), "length"),
+                     "insufficient_system_resource", "incomplete", "context_length", "context_length_exceeded",
+                     "truncated"), "length"),
     **dict.fromkeys(("tool_use", "tool_call", "function_calls", "tool"), "tool_calls"),
     **dict.fromkeys(("content_filtered", "safety", "recitation", "sensitive", "refusal", "blocklist",
                      "prohibited_content", "spii", "content-filter", "guardrail_intervened"), "content_filter"),

@@ -20,7 +20,13 @@ NOT_YET: list[Any] = [None, "", "null", False, [], 7, "FINISH_REASON_UNSPECIFIED
         *((reason, "stop") for reason in ("eos", "eos_token", "end_turn", "stop_sequence", "STOP", "banana")),
         *(
             (reason, "length")
-            for reason in ("max_tokens", "model_length", "MAX_TOKENS", "insufficient_system_resource")
+            for reason in (
+                "max_tokens",
+                "model_length",
+                "MAX_TOKENS",
+                "insufficient_system_resource",
+                "context_length_exceeded",
+            )
         ),
         *((reason, "tool_calls") for reason in ("tool_use", "TOOL_CALLS")),
         *(
