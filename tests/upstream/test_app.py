@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
@@ -189,6 +190,20 @@ def test_no_answer_at_all_is_504_first_byte(upstream: Upstream) -> None:
 
     assert answer.code == 504
     assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_first_byte_timeout"
+
+
+def test_an_address_that_does_not_accept_is_504_connect() -> None:
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(4):  # until the kernel's queue of connections that nobody accepts is full
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        answer = ask(UpstreamApp(f"http://127.0.0.1:{address[1]}/v1", timeout=Timeout(connect=0.3)))
+
+    assert answer.code == 504
+    assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_connect_timeout"
 
 
 def test_a_client_that_leaves_before_the_head_ends_the_waiting(upstream: Upstream) -> None:
