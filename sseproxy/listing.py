@@ -19,6 +19,7 @@ from sseproxy.endpoints import json_answer
 from sseproxy.middleware.route import NotFound, may_use
 from sseproxy.models import Models
 from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.client import never_gone
 from sseproxy.wsgi.completion import collect
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange, User
@@ -100,7 +101,7 @@ class _Listing:
     def _fetch(self) -> list[Row]:
         try:
             answer = call_app(self._upstream, _get(PATH))
-            body = collect(answer.body, _never)
+            body = collect(answer.body, never_gone)
             return _rows_of(body) if answer.code == 200 else []
         except Exception as error:  # an upstream may be anybody's application
             log.warning("upstream %r gave no list of models: %s: %s", self._name, type(error).__name__, error)
@@ -113,10 +114,6 @@ def _rows_of(body: bytes) -> list[Row]:
     if not isinstance(rows, list):
         return []
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
-
-
-def _never() -> bool:
-    return False
 
 
 def _get(path: str) -> WSGIEnvironment:

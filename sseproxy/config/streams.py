@@ -13,5 +13,5 @@ class Streams(Section):
 
     keepalive: Duration = Field(
         default=15.0,
-        description="Silence after which a keep-alive is sent; also how soon a client that left is noticed.",
+        description="Silence after which a stream gets a keep-alive, so that nothing in between takes it for dead.",
     )

@@ -41,7 +41,7 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     for key in SOCKET_KEYS:
         if isinstance(environ.get(key), socket.socket):
             return _Peek(environ[key])
-    return _never
+    return never_gone
 
 
 def lingering(gone: Callable[[], bool], seconds: float) -> Callable[[], bool]:
@@ -58,7 +58,8 @@ def lingering(gone: Callable[[], bool], seconds: float) -> Callable[[], bool]:
     return gone_for_long
 
 
-def _never() -> bool:
+def never_gone() -> bool:
+    """For a server that tells nothing, and for what no client waits for."""
     return False
 
 

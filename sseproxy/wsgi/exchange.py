@@ -110,6 +110,8 @@ class Exchange:
 
     def put_request(self, environ: WSGIEnvironment, request: Request) -> None:
         """Make this the request, for the next middleware and for the application that reads ``wsgi.input``."""
+        if request is self.request:
+            return
         self.request = request
         _put_body(environ, request.encode())
 
