@@ -1,0 +1,98 @@
+"""Keep-alives before the first byte: a client that waits for the upstream's response head hears that it is worked on.
+
+From then on the status is 200, whatever comes; what would have been another one ends the stream as an error event.
+Uses the ``write()`` that PEP 3333 has ``start_response`` return, the only way to send while an application runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from sseproxy.core.formats.failing import encode_failure
+from sseproxy.core.normalize import failure_of
+from sseproxy.core.sse import PING
+from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.client import GONE_KEY, watch_client
+from sseproxy.wsgi.errors import STREAM_HEADERS, status_line, wants_events
+from sseproxy.wsgi.exchange import Exchange
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+Write = Callable[[bytes], object]
+
+
+class AwakeMiddleware:
+    """Begins the response to a streaming request after ``keepalive`` seconds without an answer.
+
+    Needs the exchange's :attr:`~sseproxy.wsgi.exchange.Exchange.begin`; does nothing without.
+    """
+
+    def __init__(self, app: WSGIApplication, *, keepalive: float = 15.0) -> None:
+        self.app = app
+        self._keepalive = keepalive
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        begin = exchange.begin
+        if begin is None or exchange.in_background or not _reads_events(exchange):
+            return self.app(environ, start_response)
+        silence = _Silence(watch_client(environ), lambda: begin(status_line(200), STREAM_HEADERS), self._keepalive)
+        environ[GONE_KEY] = silence
+        answer = call_app(self.app, environ)
+        silence.is_over = True
+        if silence.has_begun and answer.code >= 400:
+            answer = _as_event(answer, exchange, named=wants_events(environ))
+        return answer(environ, start_response)
+
+
+class _Silence:
+    """Asked in silences whether the client has left; the occasion to let it know that it is not forgotten."""
+
+    def __init__(self, gone: Callable[[], bool], begin: Callable[[], Write], keepalive: float) -> None:
+        self.is_over = False
+        self._gone = gone
+        self._begin = begin
+        self._keepalive = keepalive
+        self._since = monotonic()
+        self._write: Write | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the client has a response head already."""
+        return self._write is not None
+
+    def __call__(self) -> bool:
+        if self._gone():
+            return True
+        if not self.is_over and monotonic() - self._since >= self._keepalive:
+            self._since = monotonic()
+            return not self._ping()
+        return False
+
+    def _ping(self) -> bool:
+        """Write a keep-alive; whether somebody took it."""
+        try:
+            self._write = self._write or self._begin()
+            self._write(PING)
+        except OSError:
+            return False
+        return True
+
+
+def _reads_events(exchange: Exchange) -> bool:
+    if exchange.request is None or not exchange.request.stream:
+        return False
+    return exchange.format is None or exchange.format.events
+
+
+def _as_event(answer: Answer, exchange: Exchange, *, named: bool) -> Answer:
+    """The refusal as the only event of the stream that has begun."""
+    assert exchange.api is not None
+    try:
+        failure = failure_of(answer.code, b"".join(answer.body), answer.header("Content-Type"))
+    finally:
+        answer.close()
+    return Answer(status_line(200), [], encode_failure(failure, exchange.api, exchange.format, named=named))

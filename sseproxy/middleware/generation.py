@@ -1,0 +1,146 @@
+"""One generation in a thread of its own: the application is called and its answer written to a live stream.
+
+Call and iteration happen in the same thread, as a wrapped application's request context and thread-locals demand.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sseproxy.core.failure import Failure
+from sseproxy.core.formats.failing import encode_failure
+from sseproxy.core.normalize import failure_of
+from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
+from sseproxy.wsgi.call import Answer, call_app, close_body
+from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS
+from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.stream import EventStream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.streams")
+
+
+class Ended(Failure):
+    """What readers of a stream are told that was stopped before its end."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The answer was stopped before its end.", status=499, type="stream_stopped", code="stream_stopped"
+        )
+
+
+class Generation:
+    """Calls ``app`` for a request and writes what it answers.
+
+    :param environ: of the request that asked first; it is copied.
+    """
+
+    def __init__(self, app: WSGIApplication, environ: WSGIEnvironment, exchange: Exchange, writer: Writer) -> None:
+        self._app = app
+        self._exchange = exchange
+        self._writer = writer
+        self._is_stream = exchange.request is not None and exchange.request.stream
+        self._settled = threading.Event()
+        self._refused = False
+        exchange.when_reserved.append(self._settled.set)
+        self._environ = {key: value for key, value in environ.items() if key not in SOCKET_KEYS}
+        self._environ[GONE_KEY] = writer.unwanted
+        if self._is_stream:
+            # The fullest form is kept; a reader that understands less of it gets less.
+            self._environ["HTTP_ACCEPT"] = "text/event-stream"
+
+    def start(self) -> None:
+        """Begin, and return at once.
+
+        :raises Busy: the process has no thread left.
+        """
+        try:
+            threading.Thread(target=self._run, name=f"stream-{self._writer.id[:8]}", daemon=True).start()
+        except RuntimeError as error:
+            self._writer.end()
+            raise Busy("There is no thread left for another answer that can be re-joined. Try again later.") from error
+
+    def is_accepted(self) -> bool:
+        """Wait until it is known whether the request is refused before anything is generated."""
+        self._settled.wait()
+        return not self._refused
+
+    def _run(self) -> None:
+        try:
+            self._relay(call_app(self._app, self._environ))
+        except Exception:
+            log.exception("%s failed", self._exchange.request_id)
+            self._refuse(refuse(Failure("The proxy failed; its log tells why.", code="internal_error"), self._environ))
+        finally:
+            self._writer.end(broken=True)
+            self._settled.set()
+            self._exchange.in_background = False
+            for notify in self._exchange.when_generated:
+                notify()
+
+    def _relay(self, answer: Answer) -> None:
+        if answer.code >= 400:
+            return self._refuse(answer)
+        self._writer.begin(Head(answer.status, answer.headers))
+        self._settled.set()
+        last: list[bytes] = []
+        broken = False
+        try:
+            self._writer.on_stop(lambda: close_body(answer.body))
+            self._copy(answer.body)
+        except Stopped:
+            last, broken = self._failed(Ended())
+        except Exception:
+            log.exception("the answer to %s broke off", self._exchange.request_id)
+            broken = True
+        finally:
+            close_body(answer.body)
+        self._writer.end(last, broken=broken)
+
+    def _copy(self, body: Iterable[bytes]) -> None:
+        for entries in _batches(body):
+            if entries:
+                self._writer.write(entries)
+            if self._writer.unwanted():
+                raise Stopped
+
+    def _refuse(self, answer: Answer) -> None:
+        """Keep a refusal in both forms: for readers that can still be told the status, and for the others."""
+        try:
+            body = b"".join(answer.body)
+        finally:
+            answer.close()
+        failure = failure_of(answer.code, body, answer.header("Content-Type"))
+        entries, broken = self._failed(failure) if self._is_stream else ([], False)
+        refusal = msgspec.json.encode(failure.as_json())
+        answer.drop_headers("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering")
+        self._writer.begin(Head(answer.status, answer.headers, refusal))
+        self._writer.end(entries, broken=broken)
+        self._refused = True
+        self._settled.set()
+
+    def _failed(self, failure: Failure) -> tuple[list[bytes], bool]:
+        """The failure as the stream's last entries, and whether the connection must be aborted for want of any."""
+        if not self._is_stream or self._exchange.api is None:
+            return [], True
+        try:
+            return encode_failure(failure, self._exchange.api, self._exchange.format, named=True), False
+        except Failure:
+            return [], True
+
+
+def _batches(body: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """What each read of the upstream brought, event by event; empty in silences."""
+    if not isinstance(body, EventStream):
+        yield from ([piece] if piece else [] for piece in body)
+        return
+    while (entries := body.take()) is not None:
+        yield entries

@@ -1,0 +1,200 @@
+"""A live stream as the answer to a request: from its beginning, or from where the client's last connection broke."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from sseproxy.core.failure import Failure
+from sseproxy.core.sse import PING, Event, encode
+from sseproxy.middleware.auth import ANONYMOUS
+from sseproxy.streams.protocol import Broken, Head, Reader, Stream, Streams
+from sseproxy.wsgi.call import Answer, Headers
+from sseproxy.wsgi.client import ClientGone, watch_client
+from sseproxy.wsgi.errors import STREAM_HEADERS, status_line, wants_events
+from sseproxy.wsgi.exchange import Exchange
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+PATH: Final = "/-/streams/"
+TICK: Final = 1.0
+RETRY: Final = b"retry: 1000\n"
+"""How soon an EventSource comes back after its connection broke, in milliseconds."""
+_EVENT_ID: Final = re.compile(r"([0-9a-f]{32}):(\d{1,15})\Z")
+
+
+class UnknownStream(Failure):
+    """There is no such stream, there is none any more, or it is somebody else's: the caller cannot tell which."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no such stream here, or it is no longer kept.",
+            status=404,
+            type="invalid_request_error",
+            code="stream_not_found",
+        )
+
+
+def last_event(exchange: Exchange) -> tuple[str, int] | None:
+    """The stream and the place in it that the client's ``Last-Event-ID`` names; None if it is none of ours."""
+    match = _EVENT_ID.match(exchange.last_event_id)
+    return (match[1], int(match[2])) if match else None
+
+
+def location_of(environ: WSGIEnvironment, stream: Stream) -> str:
+    """The path at which a stream can be re-joined."""
+    return f"{environ.get('SCRIPT_NAME', '')}{PATH}{stream.id}"
+
+
+class Joining:
+    """Makes readers of live streams into answers.
+
+    :param keepalive: seconds of silence after which a reader gets a keep-alive.
+    """
+
+    def __init__(self, streams: Streams, *, keepalive: float = 15.0) -> None:
+        self.streams = streams
+        self._keepalive = keepalive
+
+    def find(self, stream_id: str, environ: WSGIEnvironment) -> Stream:
+        """The stream of that ID.
+
+        Who sends no credentials has the ID, which nobody guesses; who sends some has to be the stream's user.
+
+        :raises UnknownStream: there is none for this caller.
+        """
+        stream = self.streams.find(stream_id)
+        user = Exchange.of(environ).user or ANONYMOUS
+        if stream is None or user.name not in (stream.user, ANONYMOUS.name):
+            raise UnknownStream
+        return stream
+
+    def answer(self, environ: WSGIEnvironment, stream: Stream, after: int = 0) -> Answer:
+        """The stream after that entry.
+
+        :raises Failure: it cannot be read from there.
+        """
+        headers = [("Content-Location", location_of(environ, stream))]
+        if after and stream.has_ended_at(after):
+            return _nothing_more(environ, headers)
+        reader = stream.join(after)
+        gone = watch_client(environ)
+        try:
+            head = self._head(reader, environ, gone)
+        except BaseException:
+            reader.close()
+            raise
+        if head is None:
+            head = Head(status_line(200), STREAM_HEADERS)
+        if head.refusal:
+            reader.close()
+            return _refused(head, environ)
+        is_events = any(
+            name == "Content-Type" and value.startswith("text/event-stream") for name, value in head.headers
+        )
+        ids = stream.id if is_events and wants_events(environ) else ""
+        body = JoinedBody(reader, gone, ids=ids, ping=PING if is_events else b"", keepalive=self._keepalive)
+        return Answer(head.status, [*head.headers, *headers], body)
+
+    def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool]) -> Head | None:
+        """The stream's head; None if its reader is to be kept alive before there is one.
+
+        :raises ClientGone: the client did not wait for it.
+        """
+        deadline = monotonic() + self._keepalive
+        impatient = _can_wait_awake(environ)
+        while (head := reader.head(TICK)) is None:
+            if gone():
+                raise ClientGone
+            if impatient and monotonic() >= deadline:
+                return None
+        return head
+
+
+class JoinedBody:
+    """What a reader reads, as the body of a response.
+
+    :param gone: tells whether the client has left.
+    :param ids: the stream's ID for a client that understands ``id:``, ``event:`` and ``retry:``; else empty.
+    """
+
+    def __init__(
+        self, reader: Reader, gone: Callable[[], bool], *, ids: str, ping: bytes, keepalive: float = 15.0
+    ) -> None:
+        self._reader = reader
+        self._gone = gone
+        self._ids = ids
+        self._ping = ping
+        self._keepalive = keepalive
+        self._wrote = monotonic()
+        self._is_first = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            entries = self._reader.read(TICK)
+        except (Failure, Broken) as error:
+            self.close()
+            raise BrokenPipeError(errno.EPIPE, "the stream cannot be read on without a gap") from error
+        if entries is None:
+            self.close()
+            raise StopIteration
+        if entries:
+            self._wrote = monotonic()
+            return self._dressed(entries)
+        return self._idle()
+
+    def close(self) -> None:
+        """Leave the stream."""
+        self._reader.close()
+
+    def _idle(self) -> bytes:
+        if self._gone():
+            self.close()
+            raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
+        if self._ping and monotonic() - self._wrote >= self._keepalive:
+            self._wrote = monotonic()
+            return self._ping
+        return b""
+
+    def _dressed(self, entries: list[bytes]) -> bytes:
+        """The entries as this client understands them: with ids, or without names."""
+        if not self._ids:
+            return b"".join(map(_without_name, entries) if self._ping else entries)
+        number = self._reader.position - len(entries)
+        first, self._is_first = self._is_first, False
+        return (RETRY if first else b"") + b"".join(
+            b"id: %b:%d\n%b" % (self._ids.encode(), number + place, entry) for place, entry in enumerate(entries, 1)
+        )
+
+
+def _can_wait_awake(environ: WSGIEnvironment) -> bool:
+    """Whether the client reads an event stream, so that keep-alives may go out before anything is known."""
+    exchange = Exchange.of(environ)
+    if exchange.request is None or not exchange.request.stream:
+        return wants_events(environ)
+    return exchange.format is None or exchange.format.events
+
+
+def _without_name(entry: bytes) -> bytes:
+    return entry[entry.index(b"\n") + 1 :] if entry.startswith(b"event: ") else entry
+
+
+def _nothing_more(environ: WSGIEnvironment, headers: Headers) -> Answer:
+    """204 ends a native EventSource for good; fetch-event-source, which POSTs, would come back every second on it."""
+    if environ["REQUEST_METHOD"] == "GET":
+        return Answer(status_line(204), headers, [])
+    return Answer(status_line(200), [*STREAM_HEADERS, *headers], [])
+
+
+def _refused(head: Head, environ: WSGIEnvironment) -> Answer:
+    if wants_events(environ):
+        return Answer(head.status, [*STREAM_HEADERS, *head.headers], [encode(Event(data=head.refusal))])
+    content = [("Content-Type", "application/json"), ("Content-Length", str(len(head.refusal)))]
+    return Answer(head.status, [*content, *head.headers], [head.refusal])

@@ -1,0 +1,133 @@
+"""The live streams of one process."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from time import monotonic
+from typing import Final
+
+from sseproxy.core.chat import BadRequest
+from sseproxy.streams.live import LiveStream
+from sseproxy.streams.protocol import Busy, Claim, Stream, Writer
+
+MOST_RUNNING: Final = 4096
+KEPT_BUFFERS: Final = 256
+"""How many full buffers' worth of ended streams is kept at most; the oldest go first."""
+
+END_SECONDS: Final = 5.0
+"""How long stopped streams may take to end."""
+
+
+class KeyReused(BadRequest):
+    """An Idempotency-Key came back with another request."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used for another request. Repeat the same request, or make a new key.",
+            code="idempotency_key_reused",
+            status=422,
+        )
+
+
+class MemoryStreams:
+    """See :class:`~sseproxy.streams.protocol.Streams`.
+
+    :param keep: seconds for which an ended stream can be read again.
+    :param keep_alone: seconds for which a stream goes on while nobody reads it.
+    :param buffer: bytes that are kept of each.
+    """
+
+    def __init__(self, *, keep: float = 300.0, keep_alone: float = 30.0, buffer: int = 1024 * 1024) -> None:
+        self._keep = keep
+        self._keep_alone = keep_alone
+        self._buffer = buffer
+        self._running: dict[str, LiveStream] = {}
+        self._ended: OrderedDict[str, LiveStream] = OrderedDict()
+        self._ended_size = 0
+        self._claims: dict[str, tuple[Claim, str]] = {}
+        self._claimed_for: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._none_running = threading.Condition(self._lock)
+
+    def open(self, user: str, claim: Claim | None) -> tuple[Stream, Writer | None]:
+        """See the protocol; so for the others."""
+        with self._lock:
+            self._forget_old()
+            found = self._claimed(claim) if claim is not None else None
+            if found is not None:
+                return found, None
+            stream = self._new(user, secrets.token_hex(16))
+            if claim is not None:
+                self._claims[claim.key] = (claim, stream.id)
+                self._claimed_for[stream.id] = claim.key
+            return stream, stream
+
+    def create(self, user: str, stream_id: str) -> LiveStream:
+        """A new stream of that ID.
+
+        :raises Busy: too many are running.
+        """
+        with self._lock:
+            self._forget_old()
+            return self._new(user, stream_id)
+
+    def find(self, stream_id: str) -> LiveStream | None:
+        with self._lock:
+            self._forget_old()
+            return self._running.get(stream_id) or self._ended.get(stream_id)
+
+    def running(self) -> list[LiveStream]:
+        """The streams whose generation has not ended."""
+        with self._lock:
+            return list(self._running.values())
+
+    def ping(self) -> None:
+        """Memory is always there."""
+
+    def close(self) -> None:
+        for stream in self.running():
+            stream.stop()
+        with self._lock:
+            self._none_running.wait_for(lambda: not self._running, END_SECONDS)
+
+    def _new(self, user: str, stream_id: str) -> LiveStream:
+        if len(self._running) >= MOST_RUNNING:
+            raise Busy(f"{MOST_RUNNING} answers that can be re-joined are running already. Try again later.")
+        stream = LiveStream(stream_id, user, buffer=self._buffer, keep_alone=self._keep_alone, ended=self._keep_ended)
+        self._running[stream.id] = stream
+        return stream
+
+    def _claimed(self, claim: Claim) -> LiveStream | None:
+        earlier, stream_id = self._claims.get(claim.key, (claim, ""))
+        if earlier != claim:
+            raise KeyReused
+        return self._running.get(stream_id) or self._ended.get(stream_id)
+
+    def _keep_ended(self, stream: LiveStream) -> None:
+        with self._lock:
+            del self._running[stream.id]
+            self._none_running.notify_all()
+            self._ended[stream.id] = stream
+            self._ended_size += stream.size
+            if stream.was_refused():
+                self._free_claim(stream.id)
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Forget what ended too long ago, and the oldest of the others where they are too much."""
+        too_old = monotonic() - self._keep
+        while self._ended:
+            oldest = next(iter(self._ended.values()))
+            assert oldest.ended_at is not None
+            if oldest.ended_at > too_old and self._ended_size <= KEPT_BUFFERS * self._buffer:
+                return
+            del self._ended[oldest.id]
+            self._ended_size -= oldest.size
+            self._free_claim(oldest.id)
+
+    def _free_claim(self, stream_id: str) -> None:
+        key = self._claimed_for.pop(stream_id, None)
+        if key is not None:
+            del self._claims[key]

@@ -1,0 +1,125 @@
+"""One process's live stream: who is waited for, who loses its place, and when nobody is left."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sseproxy.streams.live import OVERHEAD, LiveStream
+from sseproxy.streams.memory import KEPT_BUFFERS, MemoryStreams
+from sseproxy.streams.protocol import Busy, Head, Lost, Stopped
+
+
+def live(**settings: float) -> LiveStream:
+    return LiveStream("id", "alice", **{"buffer": 2000, "keep_alone": 30.0, **settings})  # type: ignore[arg-type]
+
+
+def test_a_slow_reader_does_not_hold_up_a_fast_one_and_loses_its_place() -> None:
+    stream = live()
+    fast, slow = stream.join(), stream.join()
+    for _ in range(50):
+        stream.write([b"x" * 100])
+        assert fast.read(0) == [b"x" * 100]
+    with pytest.raises(Lost):
+        slow.read(0)
+
+
+def test_a_slow_reader_that_is_the_only_one_is_waited_for() -> None:
+    stream = live()
+    slow = stream.join()
+    thread = threading.Thread(target=lambda: [stream.write([b"x" * 100]) for _ in range(50)])
+    thread.start()
+    read: list[bytes] = []
+    while len(read) < 50:
+        read += slow.read(1.0) or []
+    thread.join()
+    assert read == [b"x" * 100] * 50
+
+
+def test_the_buffer_is_bounded() -> None:
+    stream = live()
+    reader = stream.join()
+    for _ in range(500):
+        stream.write([b"x" * 100])
+        reader.read(0)
+        assert stream.size <= 2000 + 164
+
+
+def test_what_was_handed_to_a_reader_that_left_is_kept_as_far_as_the_buffer_goes() -> None:
+    stream = live()
+    reader = stream.join()
+    stream.write([b"1", b"2", b"3"])
+    reader.read(0)
+    reader.close()
+    assert stream.join(1).read(0) == [b"2", b"3"]
+
+
+def test_a_place_beyond_the_end_is_none() -> None:
+    stream = live()
+    stream.write([b"1"])
+    with pytest.raises(Lost):
+        stream.join(2)
+
+
+def test_a_writer_that_waits_for_readers_ends_when_the_stream_is_stopped() -> None:
+    stream = live()
+    ended = threading.Event()
+
+    def write() -> None:
+        try:
+            stream.write([b"x" * 5000])
+        except Stopped:
+            ended.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    stream.stop()
+    assert ended.wait(5)
+    thread.join()
+
+
+def test_with_no_time_alone_the_last_reader_stops_the_stream() -> None:
+    stream = live(keep_alone=0.0)
+    first, second = stream.join(), stream.join()
+    first.close()
+    first.close()
+    assert not stream.unwanted()
+    second.close()
+    assert stream.unwanted()
+
+
+def test_the_first_reader_may_take_a_moment_to_come() -> None:
+    assert not live(keep_alone=0.0).unwanted()
+
+
+def test_a_callback_that_comes_after_the_stop_is_called_at_once() -> None:
+    stream = live()
+    stream.stop()
+    called = threading.Event()
+    stream.on_stop(called.set)
+    assert called.is_set()
+
+
+def test_ended_streams_are_dropped_oldest_first_when_they_are_too_many() -> None:
+    store = MemoryStreams(buffer=1000)
+    ids = []
+    for _ in range(2 * KEPT_BUFFERS):
+        stream, writer = store.open("alice", None)
+        assert writer is not None
+        writer.begin(Head("200 OK", []))
+        writer.end([b"x" * (1000 - OVERHEAD)])
+        ids.append(stream.id)
+    assert store.find(ids[0]) is None
+    assert store.find(ids[-1]) is not None
+    assert sum(store.find(each) is not None for each in ids) == KEPT_BUFFERS
+
+
+def test_running_streams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sseproxy.streams.memory.MOST_RUNNING", 2)
+    store = MemoryStreams()
+    streams = [store.create("alice", str(number)) for number in range(2)]
+    with pytest.raises(Busy):
+        store.open("alice", None)
+    for stream in streams:
+        stream.end()
