@@ -47,12 +47,26 @@ ADDRESSES: Final = frozenset(
 )
 """Where the client is: no business of the upstream's."""
 
+BROWSER: Final = frozenset(
+    [
+        "origin",
+        "referer",
+        "sec-fetch-site",
+        "sec-fetch-mode",
+        "sec-fetch-dest",
+        "sec-fetch-user",
+        "access-control-request-method",
+        "access-control-request-headers",
+    ]
+)
+"""Which page asks: settled between the browser and the proxy. Ollama and Anthropic refuse origins they do not know."""
+
 OWN_RESPONSE: Final = frozenset(
     ["set-cookie", "server", "date", "www-authenticate", "strict-transport-security", "alt-svc"]
 )
-"""Between the upstream and the proxy only."""
+"""Between the upstream and the proxy only. So is CORS: llama.cpp's server allows every page, with credentials."""
 
-NOT_SENT: Final = HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES
+NOT_SENT: Final = HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
 
 
 def request_headers(environ: WSGIEnvironment, own: Mapping[str, str]) -> dict[str, str]:
@@ -71,10 +85,14 @@ def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
     """The header fields of an upstream's answer that a client may see: no malformed ones (RFC 9110 section 5.5)."""
     fields = list(fields)
     listed = _listed(",".join(value for name, value in fields if name.lower() == "connection"))
+    dropped = HOP_BY_HOP | OWN_RESPONSE | listed
     return [
         (name, value)
         for name, value in fields
-        if name.lower() not in HOP_BY_HOP | OWN_RESPONSE | listed and _TOKEN.fullmatch(name) and _VALUE.fullmatch(value)
+        if name.lower() not in dropped
+        and not name.lower().startswith("access-control-")
+        and _TOKEN.fullmatch(name)
+        and _VALUE.fullmatch(value)
     ]
 
 

@@ -57,3 +57,14 @@ def test_an_answer_loses_cookies_and_hop_by_hop_fields() -> None:
 @pytest.mark.parametrize("field", [("X-A", "a\x0bb"), ("X-A", "a\x00"), ("X A", "a"), ("X-A", "a\r\nSet-Cookie: b")])
 def test_a_malformed_field_is_dropped(field: tuple[str, str]) -> None:
     assert response_headers([field, ("X-Good", "caf\xe9")]) == [("X-Good", "caf\xe9")]
+
+
+def test_what_an_upstream_says_of_cors_stays_there() -> None:
+    fields = [("Access-Control-Allow-Origin", "*"), ("access-control-allow-credentials", "true"), ("X-A", "1")]
+
+    assert response_headers(fields) == [("X-A", "1")]
+
+
+@pytest.mark.parametrize("name", ["Origin", "Referer", "Sec-Fetch-Site", "Access-Control-Request-Method"])
+def test_which_page_asks_is_no_business_of_the_upstream_s(name: str) -> None:
+    assert "page" not in request_headers(create_environ(headers={name: "page"}), {}).values()

@@ -1,0 +1,60 @@
+"""Requests that a web page of another site makes without being allowed to. https://www.w3.org/TR/fetch-metadata/
+
+Such a page could never read the answer, but the user it is visited by would pay for it wherever credentials come by
+themselves: with REMOTE_USER, or where none are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Final
+
+from sseproxy.core.failure import Failure
+from sseproxy.core.origins import Origins
+from sseproxy.wsgi.errors import refuse
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+PAGES: Final = frozenset({"/-/chat", "/-/dashboard"})
+"""Links elsewhere may lead to these."""
+
+
+class CrossSiteMiddleware:
+    """Refuses what a browser marks as coming from another site whose origin is not allowed.
+
+    :param origins: whose pages may read answers.
+    :param exempt: paths that guard themselves.
+    """
+
+    def __init__(self, app: WSGIApplication, origins: Origins, *, exempt: Collection[str] = ()) -> None:
+        self.app = app
+        self._origins = origins
+        self._exempt = exempt
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ.get("HTTP_SEC_FETCH_SITE", "").lower() == "cross-site" and not self._allows(environ):
+            return refuse(_foreign(), environ)(environ, start_response)
+        return self.app(environ, start_response)
+
+    def _allows(self, environ: WSGIEnvironment) -> bool:
+        path = environ.get("PATH_INFO", "")
+        if path in self._exempt or (path in PAGES and _is_visit(environ)):
+            return True
+        origin = environ.get("HTTP_ORIGIN")  # which images and links do not send
+        return self._origins.any if origin is None else self._origins.allows(origin)
+
+
+def _is_visit(environ: WSGIEnvironment) -> bool:
+    """Whether the user followed a link, in a window of its own and not in a frame."""
+    wanted = (environ.get("HTTP_SEC_FETCH_MODE"), environ.get("HTTP_SEC_FETCH_DEST"))
+    return wanted == ("navigate", "document") and environ["REQUEST_METHOD"] in ("GET", "HEAD")
+
+
+def _foreign() -> Failure:
+    message = (
+        "A page of another site made this request, and its origin does not stand in the configuration's cors.origins. "
+        "Add it there if the page is yours."
+    )
+    return Failure(message, status=403, type="permission_error", code="origin_not_allowed")

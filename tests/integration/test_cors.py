@@ -1,0 +1,158 @@
+"""What a browser sees of the whole stack, over real waitress: preflights, answers, refusals, other sites' pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import flask
+import pytest
+
+from sseproxy import SSEProxyMiddleware
+from tests.harness import RawClient, Server, Upstream, raw, serve, stream, waitress_thread
+
+from .books import CHAT, KEY, STREAM, Books, config
+
+APP = "https://app.example.com"
+EVIL = "https://evil.net"
+PATH = "/v1/chat/completions"
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+FOREIGN = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+CORS = {"origins": [APP]}
+#: As llama.cpp's server answers: whoever asks may read, with credentials.
+OPEN = {"Access-Control-Allow-Origin": APP, "Access-Control-Allow-Credentials": "true", "Vary": "Accept"}
+
+
+def ask(server: Server, method: str, path: str, body: Any = None, key: str | None = None, **headers: Any) -> RawClient:
+    """One request, its answer read to the end; a field that came twice is an error, as in a browser."""
+    client = RawClient(server.url)
+    with client:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        client.send(method, path, body, key=key, headers={"Connection": "close", **fields}).read_head()
+        client.body = client.read_body()  # type: ignore[attr-defined]
+    return client
+
+
+def allowed(client: RawClient) -> tuple[str | None, str | None]:
+    return client.headers.get("access-control-allow-origin"), client.headers.get("access-control-allow-credentials")
+
+
+def test_a_page_of_an_allowed_origin_asks_reads_and_reads_refusals(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    with serve(config(upstream.url, tmp_path, cors=CORS)) as proxy:
+        preflight = ask(proxy, "OPTIONS", PATH, Origin=APP, **PREFLIGHT)
+        assert (preflight.status, allowed(preflight)) == (204, (APP, None))
+        assert preflight.headers["access-control-allow-headers"] == "authorization, content-type"
+        assert upstream.exchanges == []
+
+        for body in (STREAM, CHAT):
+            answer = ask(proxy, "POST", PATH, body, KEY, Origin=APP, **FOREIGN)
+            assert (answer.status, allowed(answer)) == (200, (APP, None))
+            assert "Origin" in answer.headers["vary"]
+        refusals = {
+            401: ask(proxy, "POST", PATH, CHAT, Origin=APP),
+            400: ask(proxy, "POST", PATH, b"{", KEY, Origin=APP),
+            404: ask(proxy, "POST", "/v1/unknown", CHAT, KEY, Origin=APP),
+            405: ask(proxy, "GET", PATH, None, KEY, Origin=APP),
+        }
+        assert {status: (each.status, allowed(each)) for status, each in refusals.items()} == {
+            status: (status, (APP, None)) for status in refusals
+        }
+        assert ask(proxy, "GET", "/-/usage", None, KEY, Origin=APP, **FOREIGN).status == 200
+
+
+def test_a_page_of_another_site_is_refused_before_anything_is_sent_or_charged(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    routes = {"/ask": {"model": "m", "methods": ["GET"], "input": {"message": "content"}, "auth": False}}
+    with serve(config(upstream.url, tmp_path, cors=CORS, auth={"required": False}, routes=routes)) as proxy:
+        preflight = ask(proxy, "OPTIONS", PATH, Origin=EVIL, **PREFLIGHT)
+        assert (preflight.status, allowed(preflight)) == (403, (None, None))
+        for path, key in ((PATH, None), (PATH, KEY), ("/-/usage", KEY)):
+            answer = ask(proxy, "POST", path, STREAM, key, Origin=EVIL, **FOREIGN)
+            assert (answer.status, allowed(answer)) == (403, (None, None))
+            assert json.loads(answer.body)["error"]["code"] == "origin_not_allowed"  # type: ignore[attr-defined]
+        image = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+        assert ask(proxy, "GET", "/ask?content=hi", **image).status == 403
+        assert ask(proxy, "OPTIONS", "/ask", Origin=APP, **PREFLIGHT).status == 204
+        assert ask(proxy, "GET", "/-/health", None, Origin=EVIL, **FOREIGN).status == 200
+
+    assert upstream.exchanges == []
+    assert books.charges() == []
+
+
+@pytest.mark.parametrize("cors", [{}, CORS])
+def test_what_an_upstream_says_of_cors_reaches_nobody_and_the_page_s_origin_not_the_upstream(
+    cors: dict[str, Any], upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.scripts.append(stream(headers={"Content-Type": "text/event-stream", **OPEN}))
+    upstream.scripts.append(raw(b'{"error": "no"}', status=400, headers=OPEN, framing="length"))
+    with serve(config(upstream.url, tmp_path, cors=cors)) as proxy:
+        for status in (200, 400):
+            answer = ask(
+                proxy, "POST", PATH, STREAM, KEY, Origin=APP, Referer=f"{APP}/page", Sec_Fetch_Site="same-site"
+            )
+            assert (answer.status, allowed(answer)) == (status, (APP if cors else None, None))
+
+    sent = {name for exchange in upstream.exchanges for name in exchange.headers}
+    assert sent & {"origin", "referer", "sec-fetch-site"} == set()
+
+
+def open_app() -> flask.Flask:
+    """An application with CORS of its own, on every path."""
+    app = flask.Flask(__name__)
+
+    @app.route(PATH, methods=["POST"])
+    def chat() -> Any:
+        message = {"role": "assistant", "content": "hi"}
+        return {"id": "1", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+    @app.route("/page")
+    def page() -> str:
+        return "a page"
+
+    @app.after_request
+    def allow(response: flask.Response) -> flask.Response:
+        response.headers["Access-Control-Allow-Origin"] = "https://theirs.example"
+        return response
+
+    return app
+
+
+def wrapping(directory: Path, **sections: Any) -> dict[str, Any]:
+    settings = config("http://unused.invalid/v1", directory, **sections)
+    del settings["upstreams"]
+    return settings
+
+
+def test_around_an_application_only_our_paths_are_ours(tmp_path: Path) -> None:
+    wrapped = SSEProxyMiddleware(open_app(), wrapping(tmp_path, cors=CORS))
+    with waitress_thread(wrapped) as server:
+        ours = ask(server, "OPTIONS", PATH, Origin=APP, **PREFLIGHT)
+        assert (ours.status, allowed(ours)) == (204, (APP, None))
+        assert allowed(ask(server, "POST", PATH, CHAT, KEY, Origin=APP)) == (APP, None)
+        assert ask(server, "POST", PATH, CHAT, KEY, Origin=EVIL, **FOREIGN).status == 403
+
+        plain = ask(server, "OPTIONS", PATH, Origin=APP)
+        assert (plain.status, {*plain.headers["allow"].split(", ")}) == (200, {"POST", "OPTIONS"})
+        for answer in (
+            ask(server, "OPTIONS", "/page", Origin=APP, **PREFLIGHT),
+            ask(server, "GET", "/page", Origin=APP, **FOREIGN),
+        ):
+            assert (answer.status, allowed(answer)) == (200, ("https://theirs.example", None))
+            assert "vary" not in answer.headers
+    wrapped.close()
+
+
+def test_around_an_application_without_origins_its_own_cors_stays(tmp_path: Path) -> None:
+    wrapped = SSEProxyMiddleware(open_app(), wrapping(tmp_path))
+    with waitress_thread(wrapped) as server:
+        for answer in (
+            ask(server, "OPTIONS", PATH, Origin=APP, **PREFLIGHT),
+            ask(server, "POST", PATH, CHAT, KEY, Origin="https://theirs.example", **FOREIGN),
+        ):
+            assert (answer.status, allowed(answer)) == (200, ("https://theirs.example", None))
+        assert ask(server, "GET", "/-/usage", None, KEY, Origin=EVIL, **FOREIGN).status == 403
+    wrapped.close()
