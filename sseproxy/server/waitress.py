@@ -1,16 +1,18 @@
 """waitress: one process, a thread for each running answer. https://docs.pylonsproject.org/projects/waitress/
 
 Set up so that each piece leaves at once, a client that left is noticed without a write, and a client that does not read
-stops its upstream instead of filling the memory.
+stops its upstream instead of filling the memory, and is cut off in the end.
 """
 
 from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +26,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.server import Ready, ServerError
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.files import allow_files
+from sseproxy.wsgi.stuck import StuckClients
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -59,12 +62,16 @@ class WaitressServer:
     :param listen: ``HOST:PORT``; ``*`` for every address, port 0 for any free one.
     :param threads: answers that can run at a time; more wait.
     :param max_body: the longest body that the application accepts, in bytes.
+    :param client_timeout: seconds after which a client that takes nothing is cut off.
     :raises ServerError: the address cannot be listened on.
     """
 
-    def __init__(self, app: WSGIApplication, *, listen: str, threads: int, max_body: int) -> None:
+    def __init__(
+        self, app: WSGIApplication, *, listen: str, threads: int, max_body: int, client_timeout: float = 30.0
+    ) -> None:
         self._map: dict[int, Any] = {}
         self._stopping = False
+        self._stuck = StuckClients(client_timeout)
         connections = 256 + 4 * threads
         allow_files(connections + 2 * threads)
         try:
@@ -74,7 +81,7 @@ class WaitressServer:
             raise ServerError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from None
         self._servers = [each for each in self._map.values() if isinstance(each, BaseWSGIServer)]
         for server in self._servers:
-            server.channel_class = _Channel
+            server.channel_class = self._open_channel
 
     @property
     def addresses(self) -> list[str]:
@@ -84,12 +91,20 @@ class WaitressServer:
     def run(self) -> None:
         """Serve until :meth:`stop`, then end every connection and wait until what ran on them is settled."""
         first = self._servers[0]
+        look_again = monotonic()
         while not self._stopping:
-            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+            wasyncore.loop(timeout=self._stuck.interval, use_poll=True, map=self._map, count=1)
+            if monotonic() >= look_again:
+                self._stuck.cut()
+                look_again = monotonic() + self._stuck.interval
         self._hang_up()
         first.task_dispatcher.shutdown(cancel_pending=True, timeout=SETTLE_SECONDS)
         for server in self._servers:
             server.trigger.close()
+
+    def _open_channel(self, server: BaseWSGIServer, connection: socket.socket, *rest: Any, **named: Any) -> _Channel:
+        self._stuck.watch(connection)
+        return _Channel(server, connection, *rest, **named)
 
     def stop(self) -> None:
         """Make :meth:`run` return. Without a lock, because a signal handler may interrupt anything."""
@@ -136,7 +151,13 @@ def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = 
     """
     settings = config.server
     try:
-        server = WaitressServer(app, listen=settings.listen, threads=settings.threads, max_body=settings.max_body)
+        server = WaitressServer(
+            app,
+            listen=settings.listen,
+            threads=settings.threads,
+            max_body=settings.max_body,
+            client_timeout=config.streams.client_timeout,
+        )
         with _signals(server):
             if ready is not None:
                 ready(server.addresses)
