@@ -1,0 +1,119 @@
+"""App-facing routes: what a page sends, by GET or POST and in the form that suits it, as one chat request.
+
+Inside of this middleware a request at a route is a POST of ``/v1/chat/completions`` like any other. Nothing of its own
+query goes further: it may hold a prompt, and upstreams log queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from werkzeug.http import parse_options_header
+
+from sseproxy.core.chat import BadRequest, read_object
+from sseproxy.core.failure import Failure
+from sseproxy.core.inputs import Field
+from sseproxy.core.route import Route
+from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, Exchange
+from sseproxy.wsgi.form import MULTIPART, URLENCODED, Pairs, read_form, read_query
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+CHAT_PATH: Final = "/v1/chat/completions"
+JSON: Final = "application/json"
+ACCEPTED: Final = (JSON, URLENCODED, MULTIPART)
+URIS: Final = ("REQUEST_URI", "RAW_URI")
+"""Where servers put the path with its query, beside what PEP 3333 has."""
+
+Match = Callable[[str], tuple[Route, dict[str, str]] | None]
+"""The route of a path and the values of its variables; None: the path is no route."""
+
+
+class InputMiddleware:
+    """Turns a request at a route into the chat request it stands for, or refuses it and names the field at fault.
+
+    A field is a variable of the path, else a field of the body, else a parameter of the query.
+
+    :param match: finds the route of a path.
+    :param max_body: bytes a request body may have.
+    """
+
+    def __init__(self, app: WSGIApplication, match: Match, *, max_body: int = DEFAULT_MAX_BODY) -> None:
+        self.app = app
+        self._match = match
+        self._max_body = max_body
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        found = self._match(environ.get("PATH_INFO", ""))
+        if found is None:
+            return self.app(environ, start_response)
+        route, variables = found
+        try:
+            # A copy: those outside go on seeing the client's own request.
+            environ = self._mapped({**environ}, route, variables)
+        except Failure as failure:
+            return refuse(failure, environ, _headers(failure, route))(environ, start_response)
+        return self.app(environ, start_response)
+
+    def _mapped(self, environ: WSGIEnvironment, route: Route, variables: dict[str, str]) -> WSGIEnvironment:
+        exchange = Exchange.of(environ)
+        exchange.route, exchange.prefix, exchange.format = route.pattern, route.prefix, route.format
+        _check_method(environ, route)
+        if route.inputs.path is not None:
+            exchange.rejoin = variables[route.inputs.path]
+            return _without_query(environ)
+        body = exchange.read_bytes(environ, self._max_body) if environ["REQUEST_METHOD"] == "POST" else b""
+        fields = _fields(environ, body, route.inputs.fields()) | variables
+        request = route.inputs.read(fields, route.model)
+        exchange.api, exchange.asked_model = request.api, request.model
+        exchange.put_request(environ, request)
+        environ |= {"REQUEST_METHOD": "POST", "PATH_INFO": CHAT_PATH, "CONTENT_TYPE": JSON}
+        return _without_query(environ)
+
+
+def _headers(failure: Failure, route: Route) -> list[tuple[str, str]] | None:
+    """What RFC 9110 wants said with a 405 and a 415."""
+    if failure.status == 405:
+        return [("Allow", ", ".join(route.methods))]
+    return [("Accept", ", ".join(ACCEPTED))] if failure.status == 415 else None
+
+
+def _check_method(environ: WSGIEnvironment, route: Route) -> None:
+    if environ["REQUEST_METHOD"] not in route.methods:
+        message = f"This path takes {' and '.join(route.methods)} requests only."
+        raise BadRequest(message, status=405, code="method_not_allowed")
+
+
+def _fields(environ: WSGIEnvironment, body: bytes, names: frozenset[str]) -> dict[str, Field]:
+    """The fields of these names; one of the body goes before one of the query."""
+    fields: dict[str, Field] = {**_single(read_query(environ.get("QUERY_STRING", "")), names)}
+    if not body:
+        return fields
+    content_type = environ.get("CONTENT_TYPE", "")
+    mimetype, _ = parse_options_header(content_type)
+    if mimetype in (URLENCODED, MULTIPART):
+        return fields | _single(read_form(body, content_type), names)
+    if mimetype == JSON or mimetype.endswith("+json"):
+        raw = read_object(body)
+        return fields | {name: raw[name] for name in names if name in raw}
+    message = f"The body's Content-Type is not accepted here; send {', '.join(ACCEPTED[:-1])} or {ACCEPTED[-1]}."
+    raise BadRequest(message, status=415, code="unsupported_media_type")
+
+
+def _single(pairs: Pairs, names: frozenset[str]) -> dict[str, str]:
+    """Which of two values is meant nobody can tell: proxies and frameworks take the first or the last."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadRequest(f"The field '{name}' was sent more than once.", name)
+        if name in names:
+            found[name] = value
+    return found
+
+
+def _without_query(environ: WSGIEnvironment) -> WSGIEnvironment:
+    changed: dict[str, Any] = {key: environ["PATH_INFO"] for key in URIS if key in environ}
+    return environ | changed | {"QUERY_STRING": ""}
