@@ -1,0 +1,1 @@
+"""Pages for people: what a browser is served besides the API. The pages themselves lie in ``static``."""
