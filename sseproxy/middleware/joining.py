@@ -97,7 +97,10 @@ class Joining:
             name == "Content-Type" and value.startswith("text/event-stream") for name, value in head.headers
         )
         ids = stream.id if is_events and wants_events(environ) else ""
-        body = JoinedBody(reader, gone, ids=ids, ping=PING if is_events else b"", keepalive=self._keepalive)
+        # A client that POSTs has its own way of coming back, or has been told not to (react-native-sse).
+        retry = RETRY if Exchange.of(environ).method == "GET" else b""
+        ping = PING if is_events else b""
+        body = JoinedBody(reader, gone, ids=ids, retry=retry, ping=ping, keepalive=self._keepalive)
         return Answer(head.status, [*head.headers, *headers], body)
 
     def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool]) -> Head | None:
@@ -119,19 +122,27 @@ class JoinedBody:
     """What a reader reads, as the body of a response.
 
     :param gone: tells whether the client has left.
-    :param ids: the stream's ID for a client that understands ``id:``, ``event:`` and ``retry:``; else empty.
+    :param ids: the stream's ID for a client that understands ``id:`` and ``event:``; else empty.
+    :param retry: the field that goes with the first event of such a client.
     """
 
     def __init__(
-        self, reader: Reader, gone: Callable[[], bool], *, ids: str, ping: bytes, keepalive: float = 15.0
+        self,
+        reader: Reader,
+        gone: Callable[[], bool],
+        *,
+        ids: str,
+        retry: bytes,
+        ping: bytes,
+        keepalive: float = 15.0,
     ) -> None:
         self._reader = reader
         self._gone = gone
-        self._ids = ids
+        self._ids = ids.encode()
         self._ping = ping
         self._keepalive = keepalive
         self._wrote = monotonic()
-        self._is_first = True
+        self._retry = retry
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -168,9 +179,11 @@ class JoinedBody:
         if not self._ids:
             return b"".join(map(_without_name, entries) if self._ping else entries)
         number = self._reader.position - len(entries)
-        first, self._is_first = self._is_first, False
-        return (RETRY if first else b"") + b"".join(
-            b"id: %b:%d\n%b" % (self._ids.encode(), number + place, entry) for place, entry in enumerate(entries, 1)
+        retry, self._retry = self._retry, b""
+        # The id comes last: fetch-event-source takes an event for read as soon as it has seen its id.
+        return b"".join(
+            b"%b%bid: %b:%d\n\n" % (entry[:-1], retry if place == 1 else b"", self._ids, number + place)
+            for place, entry in enumerate(entries, 1)
         )
 
 
@@ -188,7 +201,7 @@ def _without_name(entry: bytes) -> bytes:
 
 def _nothing_more(environ: WSGIEnvironment, headers: Headers) -> Answer:
     """204 ends a native EventSource for good; fetch-event-source, which POSTs, would come back every second on it."""
-    if environ["REQUEST_METHOD"] == "GET":
+    if Exchange.of(environ).method == "GET":
         return Answer(status_line(204), headers, [])
     return Answer(status_line(200), [*STREAM_HEADERS, *headers], [])
 

@@ -1,8 +1,11 @@
-"""Real parts for tests: an upstream that keeps the truth, the servers, a raw client, the SDKs people use."""
+"""Real parts for tests: an upstream that keeps the truth, the servers, a raw client, the SDKs people use, a browser."""
 
+from .browser import Browser, Node, Page, PageError
 from .client import RawClient, RawEvent
+from .cutter import Cutter
 from .exchange import Exchange, PeerGone
-from .parts import missing, require_node_clients, require_tool
+from .pages import serve_files
+from .parts import missing, require_browser, require_node_clients, require_tool
 from .redis_server import RedisServer, redis_server
 from .scripts import choose, raw, refuse, refuse_stream_options, silent, stream
 from .sdks import NODE_CLIENTS, PYTHON_CLIENTS, Reading, read_with_node, read_with_python
@@ -13,7 +16,12 @@ __all__ = [
     "NODE_CLIENTS",
     "PYTHON_CLIENTS",
     "SERVERS",
+    "Browser",
+    "Cutter",
     "Exchange",
+    "Node",
+    "Page",
+    "PageError",
     "PeerGone",
     "RawClient",
     "RawEvent",
@@ -30,9 +38,11 @@ __all__ = [
     "redis_server",
     "refuse",
     "refuse_stream_options",
+    "require_browser",
     "require_node_clients",
     "require_tool",
     "serve",
+    "serve_files",
     "silent",
     "start",
     "stream",

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 CLIENTS = Path(__file__).parent.parent / "clients"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+"""Names of the program, the one of Debian first."""
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
 
 
@@ -28,9 +30,19 @@ def require_tool(name: str) -> str:
     return str(path)
 
 
-def require_node_clients() -> str:
-    """The path of Node.js, where the packages of tests/clients are installed, or :func:`missing`."""
+def require_node_clients(package: str = "") -> str:
+    """The path of Node.js, where the packages of tests/clients (and `package`) are installed, or :func:`missing`."""
     node = require_tool("node")
-    if not (CLIENTS / "node_modules").is_dir():
-        missing("the Node clients (npm ci in tests/clients)")
+    if not (CLIENTS / "node_modules" / package).is_dir():
+        missing(f"the Node clients {package} (npm ci in tests/clients)")
     return node
+
+
+def require_browser() -> tuple[str, str]:
+    """The paths of Node.js and Chromium, where playwright-core is installed, or :func:`missing`."""
+    node = require_node_clients("playwright-core")
+    programs = filter(None, map(shutil.which, CHROMIUM))
+    chromium = next(programs, None)
+    if chromium is None:
+        missing("Chromium")
+    return node, str(chromium)

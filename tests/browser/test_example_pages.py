@@ -1,0 +1,75 @@
+"""The pages of examples/, in Chromium, against their own configuration: each reads, comes back, and stops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.harness import Browser, Cutter, Upstream, raw, serve_files
+from tests.harness.parts import CLIENTS
+from tests.integration.books import Books
+
+from .site import Site, chunks, running, tale
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+PAGES = sorted(path.stem for path in EXAMPLES.glob("*.html") if path.name != "index.html")
+DIRECT = {"fetch-openai", "fetch-plain"}
+"""Those that cannot come back."""
+TEXTS = tale(24)
+UNTIL = "const until = async (test) => { while (!test()) await new Promise((go) => setTimeout(go, 5)); };"
+AT = "const at = (id) => document.getElementById(id);"
+
+
+@pytest.fixture(scope="module")
+def pages() -> Iterator[str]:
+    """The folder as it is served, with the packages of the test clients."""
+    with serve_files({"/": EXAMPLES, "/node_modules/": CLIENTS / "node_modules"}) as url:
+        yield url
+
+
+@pytest.fixture
+def site(upstream: Upstream, pages: str, tmp_path: Path) -> Iterator[Site]:
+    """The configuration of the examples, with a controllable upstream."""
+    config = yaml.safe_load((EXAMPLES / "config.yaml").read_text("utf-8"))
+    config["upstreams"] = {"demo": {"url": upstream.url}}
+    config["cors"]["origins"].append(pages)
+    config["accounting"] = {"ledger": f"sqlite:///{tmp_path}/usage.db", "journal": f"{tmp_path}/usage.journal"}
+    with running(config) as site:
+        yield site
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_reads_an_answer_over_a_broken_connection_and_stops_the_next(
+    name: str, site: Site, pages: str, upstream: Upstream, books: Books, browser: Browser
+) -> None:
+    upstream.script = raw(chunks(TEXTS), steps=True)
+    with (
+        Cutter(int(site.url.rpartition(":")[2])) as cutter,
+        browser.open(f"{pages}/{name}.html?api={cutter.url}") as page,
+    ):
+        ended = "/^(Done|Failed|Stopped)/.test(at('status').textContent)"
+        reading = page.start(
+            f"{AT}{UNTIL} at('send').click(); await until(() => {ended}); return at('answer').textContent"
+        )
+        first = upstream.wait_for_request(1)
+        first.allow(6)
+        page.run(f"{AT}{UNTIL} await until(() => at('answer').textContent.includes('5'))")
+        if name not in DIRECT:
+            cutter.cut()
+        first.allow(40)
+        assert reading.result(20) == "".join(TEXTS)
+        assert page.run(f"{AT} return at('status').textContent") == "Done"
+
+        page.run(f"{AT} at('send').click()")
+        second = upstream.wait_for_request(2)
+        second.allow(6)
+        page.run(f"{AT}{UNTIL} await until(() => at('answer').textContent.includes('5')); at('stop').click()")
+        second.wait_for_peer_close(3)
+        assert page.run(f"{AT} return [at('status').textContent, at('stop').disabled]") == ["Stopped", True]
+
+    charges = books.wait_for(lambda rows: len(rows) == 2 and all(row["state"] != "pending" for row in rows))
+    assert sorted(charge["outcome"] for charge in charges) == ["client_gone", "completed"]
+    assert len(upstream.exchanges) == 2

@@ -1,0 +1,385 @@
+"""Answers that survive their connection: joined, re-joined, stopped, forgotten; generated once and charged once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sseproxy.app import SSEProxyMiddleware, create_app
+from tests.harness import SERVERS, RawClient, RawEvent, Upstream, refuse, serve, stream, waitress_thread
+
+from .books import CHAT, KEY, STREAM, Books, config
+
+PATH = "/v1/chat/completions"
+EVENTS = {"Accept": "text/event-stream"}
+LATER = {"Prefer": "respond-async"}
+
+
+@pytest.fixture
+def proxied(upstream: Upstream, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """A function that serves a proxy in this process, with these sections."""
+    closing: list[Callable[[], object]] = []
+
+    def start(**sections: Any) -> str:
+        users = {"alice": {"keys": [KEY]}, "bob": {"keys": ["sk-bob"], **sections.pop("bob", {})}}
+        app = create_app(config(upstream.url, tmp_path, **{"users": users, **sections}))
+        manager = waitress_thread(app)
+        server = manager.__enter__()
+        closing.append(lambda: manager.__exit__(None, None, None))
+        closing.append(app.close)
+        return server.url
+
+    yield start
+    for close in reversed(closing):
+        close()
+
+
+def post(url: str, body: Any = STREAM, key: str = KEY, **headers: str) -> tuple[RawClient, list[RawEvent]]:
+    """A whole exchange: the client, for its status and headers, and the events."""
+    with RawClient(url) as raw:
+        raw.post(PATH, body, key=key, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return raw, list(raw.events())
+
+
+def text_of(events: list[RawEvent]) -> str:
+    chunks = [json.loads(event.data) for event in events if event.data != b"[DONE]"]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
+
+
+def test_events_have_ids_for_a_client_that_reads_event_streams_and_for_no_other(
+    upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = stream(tokens=3)
+    url = proxied()
+    plain, events = post(url)
+    assert [event.id for event in events] == [None] * len(events)
+    assert "content-location" not in plain.headers
+    named, events = post(url, **EVENTS)
+    stream_id = named.headers["content-location"].removeprefix("/-/streams/")
+    assert [event.id for event in events] == [f"{stream_id}:{number}" for number in range(1, len(events) + 1)]
+    assert all(event.raw.endswith(b"\nid: %b\n\n" % str(event.id).encode()) for event in events)
+    assert b"retry" not in b"".join(event.raw for event in events)
+    with RawClient(url) as raw:
+        events = list(raw.get(named.headers["content-location"], headers=EVENTS).events())
+    assert b"\nretry: 1000\nid: " in events[0].raw
+    assert b"retry" not in b"".join(event.raw for event in events[1:])
+
+
+@pytest.mark.parametrize("place", [0, 1, 3, 5])
+def test_a_reader_that_comes_back_gets_what_follows_its_last_event(
+    upstream: Upstream, proxied: Callable[..., str], books: Books, place: int
+) -> None:
+    upstream.script = stream(tokens=4)
+    url = proxied()
+    first, events = post(url, **EVENTS)
+    again = {**EVENTS, "Last-Event-ID": events[place].id or ""}
+    with RawClient(url) as raw:
+        raw.get(first.headers["content-location"], headers=again)
+        assert [event.data for event in raw.events()] == [event.data for event in events[place + 1 :]]
+    _, rest = post(url, **again)
+    assert [event.data for event in rest] == [event.data for event in events[place + 1 :]]
+    assert len(upstream.exchanges) == len(books.charges()) == 1
+
+
+def test_a_reader_that_has_all_is_told_so_in_the_way_that_ends_it(
+    upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = stream(tokens=2)
+    url = proxied()
+    first, events = post(url, **EVENTS)
+    again = {**EVENTS, "Last-Event-ID": events[-1].id or ""}
+    with RawClient(url) as raw:
+        assert raw.get(first.headers["content-location"], headers=again).status == 204
+    reposted, rest = post(url, **again)
+    assert (reposted.status, rest) == (200, [])
+    assert reposted.headers["content-type"].startswith("text/event-stream")
+
+
+def test_the_answer_goes_on_while_its_client_is_away_and_several_read_it_at_once(
+    upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = stream(tokens=6, steps=True)
+    url = proxied()
+    with RawClient(url) as raw:
+        raw.send("POST", PATH, STREAM, key=KEY, headers=EVENTS)
+        exchange = upstream.wait_for_request()
+        exchange.allow(3)
+        raw.read_head()
+        seen = [raw.read_event(), raw.read_event()]
+        raw.reset()
+    exchange.allow(20)
+    location = raw.headers["content-location"]
+    results: dict[int, list[RawEvent]] = {}
+
+    def read(number: int) -> None:
+        headers = {**EVENTS, "Last-Event-ID": seen[1].id if number else ""}  # type: ignore[union-attr,dict-item]
+        with RawClient(url) as reader:
+            results[number] = list(reader.get(location, headers=headers).events())
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = [event.data for event in results[0]]
+    assert text_of(results[0]) == exchange.text
+    assert all([event.data for event in results[number]] == whole[2:] for number in (1, 2, 3))
+    assert books.one_ended()["outcome"] == "completed"
+
+
+def test_the_same_key_and_body_join_and_another_body_is_refused(
+    upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = stream(tokens=4)
+    url = proxied()
+    _, events = post(url, Idempotency_Key="k")
+    _, again = post(url, Idempotency_Key="k")
+    assert [event.raw for event in again] == [event.raw for event in events]
+    other, _ = post(url, {**STREAM, "temperature": 1}, Idempotency_Key="k")
+    assert other.status == 422
+    _, bobs = post(url, key="sk-bob", Idempotency_Key="k")
+    assert text_of(bobs) == text_of(events)
+    assert len(upstream.exchanges) == len(books.charges()) == 2
+
+
+def test_a_json_answer_is_generated_once_for_its_key(
+    upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    url = proxied()
+    bodies = []
+    for _ in range(2):
+        with RawClient(url) as raw:
+            bodies.append(raw.post(PATH, CHAT, key=KEY, headers={"Idempotency-Key": "k"}).read_body())
+            assert raw.headers["content-type"] == "application/json"
+    assert bodies[0] == bodies[1]
+    assert json.loads(bodies[0])["object"] == "chat.completion"
+    assert len(upstream.exchanges) == len(books.charges()) == 1
+
+
+def test_a_refused_request_may_be_tried_again_under_its_key(upstream: Upstream, proxied: Callable[..., str]) -> None:
+    url = proxied(upstream={"retries": 0})
+    upstream.script = refuse(500, "bad day")
+    refused, _ = post(url, Idempotency_Key="k")
+    assert refused.status == 500
+    upstream.script = stream(tokens=2)
+    answered, events = post(url, Idempotency_Key="k")
+    assert (answered.status, events[-1].data) == (200, b"[DONE]")
+
+
+@pytest.mark.parametrize("key", ["x" * 256, "a\tb"])
+def test_a_key_that_is_none_is_refused(proxied: Callable[..., str], key: str, upstream: Upstream) -> None:
+    refused, _ = post(proxied(), Idempotency_Key=key)
+    assert refused.status == 400
+    assert upstream.exchanges == []
+
+
+def test_an_address_comes_at_once_and_needs_no_key_to_be_read(
+    upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = stream(tokens=3, steps=True)
+    url = proxied()
+    with RawClient(url) as raw:
+        raw.post(PATH, STREAM, key=KEY, headers=LATER)
+        assert raw.status == 202
+        location = raw.headers["location"]
+        assert json.loads(raw.read_body())["url"] == location
+    upstream.wait_for_request().allow(20)
+    with RawClient(url) as raw:
+        assert text_of(list(raw.get(location, headers=EVENTS).events())) == upstream.last.text
+    assert books.one_ended()["outcome"] == "completed"
+
+
+@pytest.mark.parametrize(("user", "status"), [("sk-bob", 429), ("sk-nobody", 401)])
+def test_what_is_refused_before_it_is_sent_gets_no_address(
+    upstream: Upstream, proxied: Callable[..., str], user: str, status: int
+) -> None:
+    url = proxied(bob={"budget": {"usd": "0.000001", "per": "total"}})
+    refused, _ = post(url, key=user, **LATER)
+    assert refused.status == status
+    assert upstream.exchanges == []
+
+
+def test_a_failure_is_told_with_its_status_to_whoever_comes_for_the_answer(
+    upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = refuse(400, "no such parameter")
+    url = proxied()
+    accepted, _ = post(url, **LATER)
+    assert accepted.status == 202
+    for headers, kind in ((EVENTS, "text/event-stream"), ({}, "application/json")):
+        with RawClient(url) as raw:
+            raw.get(accepted.headers["location"], headers=headers)
+            assert (raw.status, raw.headers["content-type"].split(";")[0]) == (400, kind)
+            assert b"no such parameter" in raw.read_body()
+
+
+def test_unknown_foreign_and_malformed_ids_look_the_same(upstream: Upstream, proxied: Callable[..., str]) -> None:
+    upstream.script = stream(tokens=1)
+    url = proxied()
+    first, _ = post(url, **EVENTS)
+    answers = set()
+    for path in (first.headers["content-location"], f"/-/streams/{'0' * 32}", "/-/streams/x", "/-/streams/"):
+        for method in ("GET", "DELETE"):
+            with RawClient(url) as raw:
+                raw.send(method, path, key="sk-bob").read_head()
+                answers.add((raw.status, raw.read_body()))
+    assert {status for status, _ in answers} == {404}
+    assert len(answers) == 1
+
+
+def test_wrong_credentials_are_refused_even_with_the_right_id(upstream: Upstream, proxied: Callable[..., str]) -> None:
+    upstream.script = stream(tokens=1)
+    url = proxied()
+    first, _ = post(url, **EVENTS)
+    with RawClient(url) as raw:
+        assert raw.get(first.headers["content-location"], key="sk-wrong").status == 401
+
+
+def test_delete_hangs_up_on_the_upstream_and_tells_every_reader(
+    upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = stream(tokens=50, steps=True)
+    url = proxied()
+    with RawClient(url) as raw:
+        raw.send("POST", PATH, STREAM, key=KEY, headers=EVENTS)
+        exchange = upstream.wait_for_request()
+        exchange.allow(4)
+        raw.read_head()
+        while text_of([raw.read_event()]) == "":  # type: ignore[list-item]
+            pass
+        with RawClient(url) as other:
+            assert other.send("DELETE", raw.headers["content-location"], key=KEY).read_head().status == 204
+        exchange.wait_for_peer_close(2)
+        last = list(raw.events())[-1]
+        assert json.loads(last.data)["error"]["code"] == "stream_stopped"
+    assert books.one_ended()["outcome"] == "client_gone"
+
+
+def test_an_answer_that_nobody_reads_is_cancelled_after_its_time(
+    upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = stream(tokens=50, steps=True)
+    url = proxied(streams={"keep_alone": "1s"})
+    with RawClient(url) as raw:
+        raw.send("POST", PATH, STREAM, key=KEY, headers=EVENTS)
+        exchange = upstream.wait_for_request()
+        exchange.allow(4)
+        raw.read_head().read_event()
+    exchange.wait_for_peer_close(6)
+    charge = books.one_ended()
+    assert (charge["outcome"], charge["usage_source"]) == ("client_gone", "counted")
+
+
+def test_one_line_is_logged_for_an_answer_that_outlived_its_client(
+    upstream: Upstream, proxied: Callable[..., str], books: Books, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sseproxy.access")
+    upstream.script = stream(tokens=3)
+    with RawClient(proxied()) as raw:
+        raw.post(PATH, STREAM, key=KEY, headers={**LATER, "X-Request-Id": "mine"})
+        raw.read_body()
+    books.one_ended()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert "id=mine" in lines[0]
+    assert "outcome=completed" in lines[0]
+
+
+def test_a_limit_on_streams_counts_an_answer_as_long_as_it_is_generated(
+    upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = stream(tokens=3, steps=True)
+    url = proxied(bob={"limits": {"streams": 1}})
+    accepted, _ = post(url, key="sk-bob", **LATER)
+    refused, _ = post(url, key="sk-bob", **LATER)
+    assert (accepted.status, refused.status) == (202, 429)
+    upstream.wait_for_request().allow(20)
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_waiting_client_is_kept_awake_before_the_upstream_says_anything(
+    server: str, upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.script = stream(tokens=2, delay=2.5)
+    settings = config(upstream.url, tmp_path, streams={"keepalive": "1s"})
+    with serve(settings, server) as proxy, RawClient(proxy.url) as plain, RawClient(proxy.url) as named:
+        plain.send("POST", PATH, STREAM, key=KEY)
+        named.send("POST", PATH, STREAM, key=KEY, headers=EVENTS)
+        for raw in (plain, named):
+            assert raw.read_head().status == 200
+            assert upstream.last.text == ""
+        for raw in (plain, named):
+            events = list(raw.events())
+            assert raw.comments
+            assert text_of(events) == upstream.last.text != ""
+            assert events[-1].data == b"[DONE]"
+
+
+def test_a_failure_after_the_first_keep_alive_is_an_error_event(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    def late(exchange: Any) -> None:
+        exchange.pause(2.5)
+        refuse(400, "no such parameter")(exchange)
+
+    upstream.script = late
+    settings = config(upstream.url, tmp_path, streams={"keepalive": "1s"})
+    with serve(settings, "waitress") as proxy, RawClient(proxy.url) as plain, RawClient(proxy.url) as named:
+        plain.send("POST", PATH, STREAM, key=KEY)
+        named.send("POST", PATH, STREAM, key=KEY, headers=EVENTS)
+        for raw in (plain, named):
+            assert raw.read_head().status == 200
+            (event,) = raw.events()
+            assert "no such parameter" in json.loads(event.data)["error"]["message"]
+            assert raw.ending == "clean"
+    assert {charge["state"] for charge in books.charges()} == {"released"}
+
+
+def test_the_id_of_a_stream_is_not_logged(
+    upstream: Upstream, proxied: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    upstream.script = stream(tokens=1)
+    url = proxied()
+    first, events = post(url, **EVENTS)
+    location = first.headers["content-location"]
+    with RawClient(url) as raw:
+        raw.get(location, headers={**EVENTS, "Last-Event-ID": events[0].id or ""}).read_body()
+    assert location.removeprefix("/-/streams/") not in caplog.text
+
+
+def test_an_application_in_this_process_is_closed_in_its_own_thread_when_its_answer_is_stopped(
+    tmp_path: Path, books: Books
+) -> None:
+    closed: list[str] = []
+    go_on = threading.Semaphore(2)
+
+    def answer() -> Iterator[bytes]:
+        running = threading.current_thread().name
+        try:
+            while True:
+                go_on.acquire()
+                yield b'data: {"choices":[{"index":0,"delta":{"content":"word "}}]}\n\n'
+        finally:
+            closed.append("own" if threading.current_thread().name == running else "another")
+
+    def wrapped(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return answer()
+
+    app = SSEProxyMiddleware(wrapped, config("http://unused.invalid/v1", tmp_path))
+    with waitress_thread(app) as server, RawClient(server.url) as raw:
+        raw.post(PATH, STREAM, key=KEY, headers=EVENTS)
+        with RawClient(server.url) as other:
+            assert other.send("DELETE", raw.headers["content-location"]).read_head().status == 204
+        go_on.release()
+        assert json.loads(list(raw.events())[-1].data)["error"]["code"] == "stream_stopped"
+    assert books.one_ended()["outcome"] == "client_gone"
+    assert closed == ["own"]
+    app.close()
