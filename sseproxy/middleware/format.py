@@ -1,0 +1,56 @@
+"""The client gets its answer in the format of the route it came by (see core/formats)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sseproxy.core.failure import Failure
+from sseproxy.core.formats import Format
+from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.errors import refuse, wants_events
+from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.stream import EventStream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class FormatMiddleware:
+    """Renders streamed answers in the exchange's format; whatever is no running stream passes untouched.
+
+    A refusal keeps its status and OpenAI's error body, which a client reads before it begins to read a format.
+    """
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self.app = app
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        if exchange.format is None:
+            return self.app(environ, start_response)
+        try:
+            if exchange.format.shows_cost:
+                _ask_usage(environ, exchange)
+        except Failure as failure:
+            return refuse(failure, environ)(environ, start_response)
+        answer = call_app(self.app, environ)
+        if answer.code < 400 and isinstance(answer.body, EventStream):
+            _apply(exchange.format, answer, answer.body, named=wants_events(environ))
+        return answer(environ, start_response)
+
+
+def _ask_usage(environ: WSGIEnvironment, exchange: Exchange) -> None:
+    """Let the usage chunk, with the cost in it, come as far as here."""
+    request = exchange.read_request(environ)
+    if request is not None:
+        exchange.put_request(environ, replace(request.asking_usage(True), wants_usage=True))
+
+
+def _apply(format: Format, answer: Answer, stream: EventStream, *, named: bool) -> None:
+    stream.pipe(partial(format.render, named=named))
+    stream.encoder = format.encode
+    stream.ping = format.ping
+    answer.set_header("Content-Type", format.content_type)
