@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 
-from sseproxy.config import Model, find_model
+from sseproxy.config import Model, Place, find_model
 from sseproxy.core.pricing import FlatPrice, Price
 from sseproxy.prices import PriceTable
 from sseproxy.wsgi.exchange import Target
@@ -37,8 +38,11 @@ class Models:
 
     def open_upstreams(self) -> list[str]:
         """The upstreams that a pattern leads to: what they list may be asked for too."""
-        upstreams = [entry.upstream or self._first for name, entry in self._entries.items() if _is_pattern(name)]
-        return list(dict.fromkeys(upstreams))
+        places = [self._places(entry) for name, entry in self._entries.items() if _is_pattern(name)]
+        return list(dict.fromkeys(place.name for each in places for place in each))
+
+    def _places(self, entry: Model) -> tuple[Place, ...]:
+        return entry.upstream or (Place(name=self._first),)
 
     def _resolve(self, name: str) -> Target | None:
         """The target of a model name; None if clients may not ask for it."""
@@ -46,15 +50,18 @@ class Models:
         if found is None:
             return None
         pattern, entry = found
-        upstream = entry.upstream or self._first
-        model = entry.model or name
-        price = self._price(entry, model, upstream)
+        first, *spares = (self._target(place, pattern, entry, name) for place in self._places(entry))
+        return replace(first, spares=tuple(spares))
+
+    def _target(self, place: Place, pattern: str, entry: Model, name: str) -> Target:
+        model = place.model or entry.model or name
+        price = self._price(entry, model, place.name)
         if price is None:
             log.warning(
                 "no price is known for model %r of upstream %r: its tokens are booked at 0. Set models.%r.price.",
-                model, upstream, pattern,
+                model, place.name, pattern,
             )  # fmt: skip
-        return Target(upstream, model, price)
+        return Target(place.name, model, price, place.weight or 0)
 
     def _price(self, entry: Model, model: str, upstream: str) -> Price | None:
         if entry.price is None:

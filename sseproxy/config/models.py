@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Amount, Text
+from sseproxy.config.values import Amount, Expected, Text, Whole
 
 
 class Price(Section):
@@ -24,10 +25,53 @@ class Price(Section):
     )
 
 
+def _weight(value: object) -> object:
+    """What is no number is told by the number's own check."""
+    if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= 1000:
+        raise Expected("expected a weight of 1 to 1000")
+    return value
+
+
+class Place(Section):
+    """One of the upstreams of a model."""
+
+    name: Text = Field(description="Name of the upstream.")
+    weight: Annotated[Whole, BeforeValidator(_weight)] | None = Field(
+        default=None, description="Its share of the requests; without one, where others have one, it only helps out."
+    )
+    model: Text | None = Field(default=None, description="What this upstream calls the model.")
+
+
+def _places(value: object) -> object:
+    """A name, or a list of names and of mappings with more than a name, in the order of failover."""
+    entries = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not entries or not all(isinstance(each, (str, dict, Place)) and each for each in entries):
+        raise Expected("expected the name of an upstream, or a list such as [main, spare]")
+    return tuple({"name": each} if isinstance(each, str) else each for each in entries)
+
+
+_PLACE = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "weight": {"type": "integer"}, "model": {"type": "string"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+_NAME_OR_PLACE = {"anyOf": [{"type": "string"}, _PLACE]}
+Places = Annotated[
+    tuple[Place, ...],
+    BeforeValidator(_places),
+    WithJsonSchema({"anyOf": [*_NAME_OR_PLACE["anyOf"], {"type": "array", "items": _NAME_OR_PLACE, "minItems": 1}]}),
+]
+
+
 class Model(Section):
     """Where requests for the models that match a pattern go."""
 
-    upstream: Text | None = Field(default=None, description="Name of the upstream; default: the first one.")
+    upstream: Places = Field(
+        default=(),
+        description="Name of the upstream, or a list in the order of failover: [a, b], or [{name: a, weight: 3}, …]; "
+        "default: the first one.",
+    )
     model: Text | None = Field(default=None, description="What the upstream calls it; default: as the client said.")
     price: Price | None = Field(default=None, description="USD per million tokens; default: the built-in price table.")
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Callable
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Duration, Expected, Flag, Text, kind
+from sseproxy.config.values import Duration, Expected, Flag, Text, Whole, kind
 
 # RFC 9110, 5.6.2 (token) and 5.5 (field values): what is neither would let a value add headers of its own.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -67,6 +77,38 @@ def _url(value: str) -> str:
     if "?" in value or "#" in value:
         raise Expected("expected the base address without a query or fragment")
     return value.rstrip("/")
+
+
+def _proxy(value: SecretStr | None) -> SecretStr | None:
+    """The message does not repeat the address: it may hold a password."""
+    if value is None:
+        return None
+    expected = Expected("expected the http:// or https:// address of a proxy, such as http://proxy.example:3128")
+    text = value.get_secret_value()
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise expected from None
+    if not usable or parts.path.strip("/") or parts.query or parts.fragment:
+        raise expected
+    return value
+
+
+def _ca_file(value: str, info: ValidationInfo) -> str:
+    path = FilePath((info.context or {}).get("directory", ".")) / value
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:  # ssl.SSLError is one
+        reason = "holds no certificates in PEM" if isinstance(error, ssl.SSLError) else error.strerror or error
+        raise Expected(f"{value} cannot be used: {reason}") from None
+    return str(path)
+
+
+def _few(value: int) -> int:
+    if not 0 <= value <= 10:
+        raise Expected("expected 0 to 10 retries")
+    return value
 
 
 def _application(value: object) -> object:
@@ -149,6 +191,25 @@ class Upstream(Section):
         default_factory=dict, description="Further headers of every request to this upstream."
     )
     timeout: Timeout = Field(default_factory=Timeout, description="How long to wait.")
+    flavor: Literal["openai", "azure"] = Field(
+        default="openai",
+        description="How it is addressed; with azure, `url` is the resource and models are deployments.",
+    )
+    api_version: Text | None = Field(default=None, description="Azure's `api-version`; default: the newest stable one.")
+    proxy: Annotated[Secret | None, AfterValidator(_no_empty), AfterValidator(_proxy)] = Field(
+        default=None,
+        description="HTTP proxy to go through, with its credentials if it wants any; the environment's is not used.",
+    )
+    ca_file: Annotated[Text, AfterValidator(_ca_file)] | None = Field(
+        default=None,
+        description="PEM file of the certificates to trust, relative to this file; default: the public ones.",
+    )
+    retries: Annotated[Whole, AfterValidator(_few)] = Field(
+        default=2, description="How often a request that failed before its first event is sent here again."
+    )
+    cooldown: Duration = Field(
+        default=10.0, description="How long it is left alone after five requests in a row failed; doubles up to 2m."
+    )
     include_usage: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="Ask for token usage in streams: auto (ask; repeat without where that is refused), always, never.",
@@ -160,6 +221,12 @@ class Upstream(Section):
     dialect: DialectOf = Field(
         default_factory=DialectOf, description="What only you can know of how this upstream answers."
     )
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Upstream:
+        if self.api_version is not None and self.flavor != "azure":
+            raise Expected("api_version is for flavor: azure")
+        return self
 
     @property
     def application(self) -> Callable[..., Any] | None:

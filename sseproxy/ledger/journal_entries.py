@@ -92,7 +92,12 @@ def bounded_result(known: _Known) -> _Known:
         )
     )
     return replace(
-        known, usage=usage, cost=bounded_amount(known.cost), prefix_tokens=bounded_amount(known.prefix_tokens)
+        known,
+        usage=usage,
+        cost=bounded_amount(known.cost),
+        prefix_tokens=bounded_amount(known.prefix_tokens),
+        upstream=None if known.upstream is None else bounded_name(known.upstream),
+        upstream_model=None if known.upstream_model is None else bounded_name(known.upstream_model),
     )
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, literal_column, text
 
 #: The newest revision in ``migrations/versions``; a database that has it is opened without loading Alembic.
-REVISION = "0001"
+REVISION = "0003"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -52,6 +52,8 @@ charges = Table(
     Column("first_token_ms", BigInteger),
     Column("duration_ms", BigInteger),
     Column("owner", String, nullable=False),
+    #: JSON of every try; NULL where there was one that answered.
+    Column("tries", String),
 )
 Index("charges_started_at", charges.c.started_at)
 Index("charges_user_started_at", charges.c.user, charges.c.started_at)
@@ -113,6 +115,15 @@ owners = Table(
     Column("place", String, nullable=False),
     Column("process", String, nullable=False),
     Column("beat", BigInteger, nullable=False),
+)
+
+#: Who is logged in to the dashboard. Nothing in here opens a door: hashes of the session's token and of the API key.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token_hash", String, primary_key=True),
+    Column("key_hash", String, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
 )
 
 

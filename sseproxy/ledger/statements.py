@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Boolean, ClauseElement, ColumnElement, Table, and_, bindparam, insert, select, update
+from sqlalchemy import (
+    Boolean,
+    ClauseElement,
+    ColumnElement,
+    String,
+    Table,
+    and_,
+    bindparam,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -19,12 +31,14 @@ from sseproxy.ledger.schema import balances, charges, daily_usage, is_pending, k
 #: What a settlement and a checkpoint write into the row of a charge.
 RESULT: Final = (
     "usage_source", "input_tokens", "cached_input_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens",
-    "prefix_tokens", "cost", "status", "first_token_ms", "duration_ms",
+    "prefix_tokens", "cost", "status", "first_token_ms", "duration_ms", "upstream", "upstream_model", "tries",
 )  # fmt: skip
 #: What is added up per day.
 SUMS: Final = (
     "requests", "unpriced", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost",
 )  # fmt: skip
+#: What stays as it was where nothing new is known.
+_KEPT: Final = frozenset(("upstream", "upstream_model"))
 PERIODS: Final = 4
 _NEW: Final = (
     "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "reserved", "unpriced", "started_at",
@@ -87,6 +101,8 @@ class Statements:
 def _update_pending(*columns: str) -> ClauseElement:
     """The guard of the books: a charge changes only while it is pending."""
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+    for name in _KEPT.intersection(columns):
+        values[name] = func.coalesce(bindparam(f"new_{name}", type_=String), charges.c[name])
     if "unpriced" in values:
         # A request without a price is not unpriced if its vendor says what it cost.
         values["unpriced"] = and_(charges.c.unpriced, bindparam("new_unpriced", type_=Boolean))

@@ -6,16 +6,14 @@ Passes bytes on as they arrive; what they mean is for the middlewares around it.
 from __future__ import annotations
 
 import logging
-import socket
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from requests import PreparedRequest, RequestException, Response
-from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
 from requests.structures import CaseInsensitiveDict
 from werkzeug.wsgi import get_input_stream
 
@@ -23,13 +21,17 @@ from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.bodies import unzip
 from sseproxy.core.redact import Redactor
+from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
-from sseproxy.upstream.connection import UpstreamAdapter, on_idle
+from sseproxy.upstream.connection import UpstreamAdapter, is_sent, on_idle
+from sseproxy.upstream.flavor import Flavor, OpenAI
 from sseproxy.upstream.headers import request_headers, response_headers
+from sseproxy.upstream.unreachable import failure_to_reach, is_stale
 from sseproxy.wsgi.call import Answer, Headers
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.errors import refuse, status_line
 from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.upload import Upload
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -56,9 +58,12 @@ class UpstreamApp:
     """A WSGI application that answers with what an HTTP upstream answers.
 
     :param url: the base URL, as OpenAI SDKs take it (``https://api.openai.com/v1``).
-    :param api_key: sent as ``Authorization: Bearer``; never shown.
+    :param api_key: sent as the flavor wants it; never shown.
     :param headers: more header fields for every request.
     :param include_usage: whether streams are asked for usage. ``auto``: yes, until a model refuses the option.
+    :param flavor: how requests are addressed; as OpenAI unless given.
+    :param proxy: URL of the HTTP proxy to go through; without it none is used, whatever the environment says.
+    :param ca_file: certificates to trust instead of those of certifi.
     """
 
     def __init__(
@@ -69,19 +74,25 @@ class UpstreamApp:
         headers: Mapping[str, str] | None = None,
         timeout: Timeout = Timeout(),
         include_usage: IncludeUsage = "auto",
+        flavor: Flavor | None = None,
+        proxy: str | None = None,
+        ca_file: str | None = None,
     ) -> None:
         self._url = url.rstrip("/")
         self._redact = Redactor([api_key or "", *(headers or {}).values()])
-        self._headers = {**({"authorization": f"Bearer {api_key}"} if api_key else {}), **(headers or {})}
+        self._flavor = flavor or OpenAI()
+        self._headers = {**(self._flavor.credentials(api_key) if api_key else {}), **(headers or {})}
+        self._proxies = {"http": proxy, "https": proxy} if proxy else None
         self._timeout = timeout
         self._include_usage = include_usage
         self._refuses_usage: set[str] = set()
-        self._adapter = UpstreamAdapter(MAX_CONNECTIONS)
+        self._adapter = UpstreamAdapter(MAX_CONNECTIONS, ca_file)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             answer = self._answer(environ)
         except Failure as failure:
+            Exchange.of(environ).note_failure(failure)
             answer = refuse(failure, environ)
         return answer(environ, start_response)
 
@@ -121,6 +132,40 @@ class UpstreamApp:
         return True
 
     def _send(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Response:
+        prepared = self._prepare(environ, exchange, request)
+        try:
+            response = self._send_once(prepared, exchange)
+        except (RequestException, OSError) as error:
+            if not is_stale(error) or not isinstance(prepared.body, bytes | None):
+                raise failure_to_reach(error, self._timeout) from error
+            self._adapter.drop_idle()
+            response = self._send_again(prepared, exchange)
+        exchange.this_try().status = response.status_code
+        return response
+
+    def _send_again(self, prepared: PreparedRequest, exchange: Exchange) -> Response:
+        """After a stale connection: the upstream closed it without a byte, so it has most likely read none either."""
+        before = exchange.this_try()
+        before.error = "stale_connection"
+        exchange.tries.append(Try(before.upstream, before.upstream_model))
+        try:
+            return self._send_once(prepared, exchange)
+        except (RequestException, OSError) as error:
+            raise failure_to_reach(error, self._timeout) from error
+
+    def _send_once(self, prepared: PreparedRequest, exchange: Exchange) -> Response:
+        is_sent.set(False)
+        try:
+            return self._adapter.send(
+                prepared,
+                stream=True,
+                timeout=(self._timeout.connect, self._timeout.first_byte),
+                proxies=self._proxies,
+            )
+        finally:
+            exchange.this_try().reached = is_sent.get()
+
+    def _prepare(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> PreparedRequest:
         own = {
             "accept": "text/event-stream" if request and request.stream else "application/json",
             "accept-encoding": "identity",
@@ -129,16 +174,18 @@ class UpstreamApp:
         }
         prepared = PreparedRequest()
         prepared.method = environ["REQUEST_METHOD"]
-        prepared.url = self._url + _path_below_version(environ)
+        model = exchange.target.model if exchange.target is not None else request.model if request else ""
+        prepared.url = self._flavor.url(self._url, *_below_version(environ), model)
         prepared.headers = CaseInsensitiveDict(request_headers(environ, own))
-        body = request.encode() if request is not None else get_input_stream(environ).read()
-        if body:
+        if request is None and isinstance(environ["wsgi.input"], Upload):
+            # requests wants a type that it knows; what it hands on to is content with anything that can be read.
+            prepared.body = cast(Any, environ["wsgi.input"])
+            if environ.get("CONTENT_LENGTH"):
+                prepared.headers["content-length"] = environ["CONTENT_LENGTH"]
+        elif body := request.encode() if request is not None else get_input_stream(environ).read():
             prepared.body = body
             prepared.headers["content-length"] = str(len(body))
-        try:
-            return self._adapter.send(prepared, stream=True, timeout=(self._timeout.connect, self._timeout.first_byte))
-        except (RequestException, OSError) as error:
-            raise _unreachable(error, self._timeout) from error
+        return prepared
 
     def _body(self, response: Response, deadline: float) -> UpstreamBody:
         return UpstreamBody(response.raw, idle=self._timeout.idle, deadline=deadline)
@@ -183,11 +230,10 @@ def _noticing_client(environ: WSGIEnvironment, linger: float) -> Iterator[None]:
         on_idle.reset(token)
 
 
-def _path_below_version(environ: WSGIEnvironment) -> str:
-    """The path and query after ``/v1``, as the upstream's base URL ends in its own version."""
+def _below_version(environ: WSGIEnvironment) -> tuple[str, str]:
+    """The path after ``/v1``, as the upstream's base URL ends in its own version, and the query."""
     path: str = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
-    query = environ.get("QUERY_STRING", "")
-    return path.removeprefix("/v1") + (f"?{query}" if query else "")
+    return path.removeprefix("/v1"), environ.get("QUERY_STRING", "")
 
 
 def _error_text(body: UpstreamBody) -> str:
@@ -203,18 +249,3 @@ def _error_text(body: UpstreamBody) -> str:
     finally:
         body.close()
     return content[:ERROR_BODY_LIMIT].decode("utf-8", "replace")
-
-
-def _unreachable(error: Exception, timeout: Timeout) -> UpstreamFailure:
-    """What kept the upstream from answering, in words that name no address and no key."""
-    if isinstance(error, ConnectTimeout):
-        message = f"The upstream did not accept a connection within {timeout.connect:g} seconds."
-        return UpstreamFailure(message, status=504, type="upstream_timeout", code="upstream_connect_timeout")
-    if isinstance(error, (ReadTimeout, socket.timeout)):
-        message = f"The upstream did not begin its answer within {timeout.first_byte:g} seconds."
-        return UpstreamFailure(message, status=504, type="upstream_timeout", code="upstream_first_byte_timeout")
-    if isinstance(error, SSLError):
-        return UpstreamFailure("The upstream's TLS certificate was not accepted.", code="upstream_tls")
-    reason = getattr(error.args[0] if error.args else error, "reason", error)
-    log.warning("upstream unreachable: %s", type(reason).__name__)
-    return UpstreamFailure("The upstream cannot be reached or closed the connection.", code="upstream_unreachable")

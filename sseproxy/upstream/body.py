@@ -60,6 +60,8 @@ class UpstreamBody:
 
     def _read(self) -> bytes | None:
         """One read: its payload, nothing for a silent tick, None if it brought framing only."""
+        if self._chunks is not None and self._chunks.failure is not None:
+            raise self._chunks.failure
         try:
             data = self._socket.recv(READ_SIZE)
         except TimeoutError:
@@ -77,11 +79,15 @@ class UpstreamBody:
 
     def close(self) -> None:
         """Hang up if the answer has not ended. The upstream notices at once, a blocked reader too."""
+        self.hang_up()
+        self._raw.close()
+
+    def hang_up(self) -> None:
+        """Shut the connection, also while another thread reads from it; that one still has to close."""
         if self._raw.closed:
             return
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._raw.close()
 
     def _decode(self, data: bytes) -> bytes:
         """Take the transfer framing off."""

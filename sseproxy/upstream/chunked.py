@@ -18,10 +18,12 @@ class ChunkedDecoder:
     """Takes what a socket gave, returns the payload in it.
 
     :ivar done: the last chunk and its trailers have been read.
+    :ivar failure: the framing is broken after what was returned last.
     """
 
     def __init__(self) -> None:
         self.done = False
+        self.failure: UpstreamFailure | None = None
         self._rest = b""
         self._left = 0
         self._in_trailers = False
@@ -29,8 +31,10 @@ class ChunkedDecoder:
     def feed(self, data: bytes) -> bytes:
         """The payload bytes that ``data`` completes.
 
-        :raises UpstreamFailure: the framing is broken.
+        :raises UpstreamFailure: the framing is broken, and there is no payload before the fault.
         """
+        if self.failure is not None:
+            raise self.failure
         if self._rest:
             data = self._rest + data
             self._rest = b""
@@ -44,7 +48,13 @@ class ChunkedDecoder:
                 position += len(piece)
                 self._left -= len(piece)
                 continue
-            step = self._end_of_chunk(data, position) if self._left else self._line(data, position)
+            try:
+                step = self._end_of_chunk(data, position) if self._left else self._line(data, position)
+            except UpstreamFailure as failure:
+                if not payload:
+                    raise
+                self.failure = failure
+                break
             if step < 0:
                 self._rest = data[position:]
                 break

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
-from sseproxy.upstream.headers import CREDENTIALS
+from sseproxy.upstream.headers import BROWSER, CREDENTIALS
+from sseproxy.wsgi.call import Headers
+from sseproxy.wsgi.exchange import Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-WITHHELD = {"HTTP_" + name.upper().replace("-", "_") for name in CREDENTIALS}
+WITHHELD = {"HTTP_" + name.upper().replace("-", "_") for name in CREDENTIALS | BROWSER}
 
 
 class LocalUpstream:
@@ -26,4 +28,10 @@ class LocalUpstream:
         passed = {
             key: value for key, value in environ.items() if key not in WITHHELD and not key.startswith("sseproxy.")
         }
-        return self.app(passed, start_response)
+        this_try = Exchange.of(environ).this_try()
+
+        def started(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
+            this_try.status = int(status[:3])
+            return start_response(status, headers, *exc_info)
+
+        return self.app(passed, started)

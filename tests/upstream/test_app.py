@@ -271,10 +271,9 @@ def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_p
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
-        app = UpstreamApp(f"https://localhost:{listener.getsockname()[1]}/v1", timeout=Timeout(first_byte=30))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(certificate))
-            answer = ask(app, **{"waitress.client_disconnected": lambda: True})
+        url = f"https://localhost:{listener.getsockname()[1]}/v1"
+        app = UpstreamApp(url, timeout=Timeout(first_byte=30), ca_file=str(certificate))
+        answer = ask(app, **{"waitress.client_disconnected": lambda: True})
 
         assert answer.code == 499
         assert closed.wait(5)

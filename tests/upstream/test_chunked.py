@@ -54,5 +54,7 @@ def test_bytes_after_the_end_are_no_part_of_the_body() -> None:
     ],
 )
 def test_broken_framing_is_an_error(coded: bytes) -> None:
+    decoder = ChunkedDecoder()
     with pytest.raises(UpstreamFailure, match="malformed"):
-        ChunkedDecoder().feed(coded)
+        assert decoder.feed(coded) == b"a"  # what came before the fault
+        decoder.feed(b"")

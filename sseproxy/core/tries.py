@@ -1,0 +1,87 @@
+"""What was tried for one request: each time it went to an upstream, and how that ended. No I/O, no policy.
+
+The last one that ended without an error is the answer; the charge's tokens are those of that one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+KNOWN: Final = frozenset(
+    (
+        "answer_too_large",
+        "app_failed",
+        "client_gone",
+        "cooling_down",
+        "event_too_large",
+        "no_upstream",
+        "server_shutting_down",
+        "stale_connection",
+        "upstream_bad_framing",
+        "upstream_connect_timeout",
+        "upstream_first_byte_timeout",
+        "upstream_idle_timeout",
+        "upstream_invalid_response",
+        "upstream_invalid_stream",
+        "upstream_redirect",
+        "upstream_tls",
+        "upstream_total_timeout",
+        "upstream_truncated",
+        "upstream_unreachable",
+    )
+)
+"""The proxy's own error codes."""
+
+
+class Try(msgspec.Struct):
+    """One attempt at one upstream.
+
+    :ivar status: HTTP status it answered; None: no answer began.
+    :ivar error: why it did not do, as an error code; None: it answered, or is still under way.
+    :ivar reached: the request may have arrived.
+    """
+
+    upstream: str
+    upstream_model: str
+    status: int | None = None
+    error: str | None = None
+    reached: bool = True
+
+    @property
+    def may_be_billed(self) -> bool:
+        """Whether an upstream may have worked for nothing: it had the request, and failed without refusing it."""
+        return self.error is not None and self.reached and (self.status is None or self.status < 400)
+
+    @property
+    def result(self) -> str:
+        """How it ended, in one of few words; an error code may be the upstream's own invention."""
+        if self.error is None:
+            return "answered"
+        if self.status is not None and 400 <= self.status < 600:
+            return f"status_{self.status}"
+        return in_few_words(self.error)
+
+
+def in_few_words(code: str) -> str:
+    """An error code as it is if it is the proxy's own, else ``error``."""
+    return code if code in KNOWN else "error"
+
+
+def as_text(tries: Sequence[Try]) -> str | None:
+    """The tries as JSON; None for the plain case, one that answered, which the charge itself describes."""
+    if len(tries) == 1 and tries[0].error is None:
+        return None
+    return msgspec.json.encode(tries).decode() if tries else None
+
+
+def as_rows(text: str | None, only: Try) -> list[dict[str, Any]]:
+    """What :func:`as_text` wrote, for people.
+
+    :param only: the plain case in the charge's own words; without a status there was none.
+    """
+    plain = [only] if only.status is not None else []
+    tries = plain if text is None else msgspec.json.decode(text, type=list[Try])
+    return [{**msgspec.structs.asdict(each), "may_be_billed": each.may_be_billed} for each in tries]

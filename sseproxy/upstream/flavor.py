@@ -1,0 +1,60 @@
+"""How a kind of upstream wants to be addressed: its URLs and its credentials. Pure.
+
+``openai``: everybody who copies OpenAI's API (vLLM, llama.cpp, Ollama, OpenRouter, …); what they refuse is learnt from
+their refusals, not from a table of vendors. ``azure``: https://learn.microsoft.com/azure/ai-foundry/openai/reference
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+from urllib.parse import quote
+
+AZURE_VERSION: Final = "2024-10-21"
+"""The newest version of Azure's dated API that is no preview."""
+_OF_A_DEPLOYMENT: Final = ("/chat/completions", "/completions", "/embeddings")
+
+
+class Flavor(Protocol):
+    """How requests are addressed."""
+
+    def url(self, base: str, path: str, query: str, model: str) -> str:
+        """The URL for a path below ``/v1``.
+
+        :param base: the configured URL, without a slash at its end.
+        :param model: as the upstream calls it; empty where the request names none.
+        """
+
+    def credentials(self, key: str) -> dict[str, str]:
+        """The header fields that carry the key."""
+
+
+class OpenAI:
+    """``{base}{path}`` and ``Authorization: Bearer``."""
+
+    def url(self, base: str, path: str, query: str, model: str) -> str:
+        """See :class:`Flavor`."""
+        return base + path + (f"?{query}" if query else "")
+
+    def credentials(self, key: str) -> dict[str, str]:
+        """See :class:`Flavor`."""
+        return {"authorization": f"Bearer {key}"}
+
+
+@dataclass(frozen=True)
+class Azure:
+    """``{base}/openai/deployments/{model}{path}?api-version=…`` and ``api-key``. The model is the deployment."""
+
+    api_version: str = AZURE_VERSION
+
+    def url(self, base: str, path: str, query: str, model: str) -> str:
+        """See :class:`Flavor`."""
+        root = base.removesuffix("/openai") + "/openai"
+        if model and path in _OF_A_DEPLOYMENT:
+            root += f"/deployments/{quote(model, safe='')}"
+        version = f"api-version={quote(self.api_version, safe='')}"
+        return f"{root}{path}?{query}&{version}" if query else f"{root}{path}?{version}"
+
+    def credentials(self, key: str) -> dict[str, str]:
+        """See :class:`Flavor`."""
+        return {"api-key": key}

@@ -1,0 +1,82 @@
+"""The body of a JSON answer that is too long to be kept: handed on while it comes in, in bounded memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.long_answer import Ends
+from sseproxy.core.normalize.bodies import unzip
+from sseproxy.core.usage import Usage
+from sseproxy.wsgi.call import close_body
+from sseproxy.wsgi.client import ClientGone
+
+KEPT: Final = 1024 * 1024
+"""Bytes of an answer that are waited for, to be read as a whole."""
+
+
+class LongBody:
+    """An iterable of bytes that knows at its end what usage has passed."""
+
+    def __init__(self, body: Iterable[bytes], pieces: Iterator[bytes]) -> None:
+        self._body = body
+        self._pieces = pieces
+        self._ends = Ends()
+
+    @classmethod
+    def begin(cls, body: Iterable[bytes], gone: Callable[[], bool]) -> LongBody | list[bytes]:
+        """The answer, whole where it is short; then its body is closed.
+
+        :param gone: tells whether the client has left; asked while the upstream is silent.
+        :raises ClientGone: the client has left.
+        :raises UpstreamFailure: the body broke off.
+        """
+        if isinstance(body, cls):
+            return body
+        pieces = unzip(body)
+        head: list[bytes] = []
+        size = 0
+        try:
+            for piece in pieces:
+                if not piece and gone():
+                    raise ClientGone
+                head.append(piece)
+                size += len(piece)
+                if size > KEPT:
+                    return cls(body, chain(head, pieces))
+        except zlib.error as error:
+            close_body(body)
+            raise _broken() from error
+        except BaseException:
+            close_body(body)
+            raise
+        close_body(body)
+        return head
+
+    def usage(self) -> Usage | None:
+        """What the answer reports, as far as it has passed."""
+        return self._ends.usage()
+
+    def __iter__(self) -> LongBody:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            piece = next(self._pieces)
+        except zlib.error as error:
+            raise _broken() from error
+        self._ends.feed(piece)
+        return piece
+
+    def close(self) -> None:
+        """Hang up."""
+        close_body(self._body)
+
+
+def _broken() -> UpstreamFailure:
+    return UpstreamFailure(
+        "The upstream's compressed answer is broken.", type="upstream_truncated", code="upstream_truncated"
+    )

@@ -1,0 +1,85 @@
+"""Request bodies as the server gives them: read whole, or handed on while they come in. Bounded either way."""
+
+from __future__ import annotations
+
+import io
+from typing import IO, TYPE_CHECKING, Any
+
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.wsgi import get_input_stream
+
+from sseproxy.core.chat import BadRequest
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+STREAMED_FROM = 256 * 1024
+"""Bytes from which on a body that nobody looks into is not kept."""
+
+
+class Upload(io.RawIOBase):
+    """A body that can be read once, piece by piece.
+
+    :param head: what was read already.
+    :param rest: where the rest comes from.
+    :param limit: bytes it may have in all.
+    """
+
+    def __init__(self, head: bytes, rest: IO[bytes], limit: int) -> None:
+        self._head = head
+        self._rest = rest
+        self._left = self._limit = limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer as far as it goes; 0 at the end.
+
+        :raises BadRequest: the body is longer than its limit, or ended before its stated length.
+        """
+        piece, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        piece = piece or read_input(self._rest, len(buffer))
+        self._left -= len(piece)
+        if self._left < 0:
+            raise too_large(self._limit)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+
+def open_body(environ: WSGIEnvironment, limit: int) -> bytes | Upload:
+    """The request's body: itself if it is short, else what it can be read from.
+
+    :raises BadRequest: it is known to be longer than ``limit`` bytes, or is malformed.
+    """
+    stated: str = environ.get("CONTENT_LENGTH") or ""
+    if stated.isdigit() and int(stated) > limit:
+        raise too_large(limit)
+    stream = get_input_stream(environ)
+    head = b""
+    while len(head) <= STREAMED_FROM and (piece := read_input(stream, STREAMED_FROM + 1 - len(head))):
+        head += piece
+    if len(head) > limit:
+        raise too_large(limit)
+    return head if len(head) <= STREAMED_FROM else Upload(head, stream, limit)
+
+
+def read_input(stream: IO[bytes], size: int) -> bytes:
+    """At most so many bytes of what a server gives.
+
+    :raises BadRequest: the body is malformed or ended too early.
+    """
+    try:
+        return stream.read(size)
+    except (ClientDisconnected, OSError, ValueError) as error:
+        raise BadRequest("The request body is malformed or ended before its stated length.") from error
+    except Exception as error:
+        if type(error).__module__.startswith("gunicorn."):  # gunicorn parses chunks while they are read
+            raise BadRequest("The request body's chunked framing is malformed.") from error
+        raise
+
+
+def too_large(limit: int) -> BadRequest:
+    """The refusal of a body that is longer than the limit."""
+    message = f"The request body is larger than {limit} bytes, the most that is accepted here."
+    return BadRequest(message, status=413, code="request_too_large")

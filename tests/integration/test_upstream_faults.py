@@ -1,0 +1,259 @@
+"""Every fault of an upstream ends as docs/operations.md says, and none leaves a connection or a thread behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from werkzeug.test import Client, create_environ
+
+from sseproxy import create_app
+from sseproxy.ledger.ledger import open_ledger
+from sseproxy.middleware.normalize import NormalizeMiddleware
+from sseproxy.upstream.app import Timeout, UpstreamApp
+from sseproxy.upstream.pool import UpstreamPool
+from sseproxy.upstream.switch import UpstreamSwitch
+from sseproxy.wsgi.call import call_app
+from sseproxy.wsgi.exchange import Exchange, Target
+
+OPERATIONS = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text("utf-8")
+ROW = re.compile(r"^\| (?P<fault>[^|]+?) \| (?P<told>[^|]+?) \| (?P<charge>[^|]+?) \| (?P<tried>[^|]+?) \|", re.M)
+TABLE = {match["fault"]: match for match in ROW.finditer(OPERATIONS)}
+CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"Once"}}]}\n\n'
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+TIMEOUT = {"connect": "5s", "first_byte": "300ms", "idle": "300ms", "total": "600ms"}
+REPETITIONS = 1000
+
+Play = Callable[[socket.socket], object]
+
+
+def pause(connection: socket.socket) -> None:
+    """Until the proxy has hung up."""
+    with contextlib.suppress(OSError):
+        while connection.recv(65536):
+            pass
+
+
+def drip(connection: socket.socket, opening: bytes, piece: bytes) -> None:
+    connection.sendall(opening)
+    with contextlib.suppress(OSError):
+        while True:
+            connection.sendall(piece)
+            time.sleep(0.02)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def send(data: bytes, then: Play = lambda connection: None) -> Play:
+    def play(connection: socket.socket) -> None:
+        connection.sendall(data)
+        then(connection)
+
+    return play
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row of the table: what the upstream does, and what comes of it."""
+
+    play: Play
+    status: int
+    code: str | None
+    state: str = "released"
+    tries: int = 3
+    scheme: str = "http"
+
+
+FAULTS = {
+    "refuses the connection": Fault(pause, 502, "upstream_unreachable"),
+    "closes or resets it before its answer": Fault(reset, 502, "upstream_unreachable"),
+    "sends half a head, or no HTTP": Fault(send(b"HTTP/1.1 200 OK\r\nX-"), 502, "upstream_unreachable"),
+    "fails in TLS": Fault(send(b"HTTP/1.1 200 OK\r\n\r\n"), 502, "upstream_tls", tries=1, scheme="https"),
+    "says nothing, or drips its head": Fault(pause, 504, "upstream_first_byte_timeout", tries=1),
+    "answers 408, 409, 429 or 5xx": Fault(
+        send(b"HTTP/1.1 500 Broken\r\nContent-Length: 28\r\n\r\n" + b'{"error":{"message":"busy"}}'), 500, None
+    ),
+    "asks for more patience than 5 s": Fault(
+        send(b"HTTP/1.1 429 Slow\r\nRetry-After: 3600\r\nContent-Length: 28\r\n\r\n" + b'{"error":{"message":"busy"}}'),
+        429,
+        None,
+        tries=1,
+    ),
+    "redirects": Fault(
+        send(b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n"), 502, "upstream_redirect", tries=1
+    ),
+    "breaks off before its first event": Fault(
+        send(HEAD + b"Content-Length: 999\r\n\r\n"), 502, "upstream_truncated"
+    ),
+    "breaks off later, or is shorter than it said": Fault(
+        send(HEAD + b"Content-Length: 999\r\n\r\n" + CHUNK), 200, "upstream_truncated", "settled", 1
+    ),
+    "garbles its framing": Fault(
+        send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\nzz\r\n" % (len(CHUNK), CHUNK)),
+        200, "upstream_bad_framing", "settled", 1,
+    ),
+    "falls silent": Fault(
+        send(HEAD + b"\r\n" + CHUNK, pause), 200, "upstream_idle_timeout", "settled", 1
+    ),
+    "trickles on and on": Fault(
+        lambda connection: drip(connection, HEAD + b"\r\n" + CHUNK, CHUNK), 200, "upstream_total_timeout", "settled", 1
+    ),
+}  # fmt: skip
+
+
+class FaultServer:
+    """Plays one fault to every connection."""
+
+    def __init__(self, fault: Fault, name: str) -> None:
+        self._fault = fault
+        self.connections = 0
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.url = f"{fault.scheme}://localhost:{self._listener.getsockname()[1]}/v1"
+        if name == "refuses the connection":
+            self._listener.close()
+
+    def __enter__(self) -> FaultServer:
+        self._pool = ThreadPoolExecutor(64, thread_name_prefix="fault")
+        self._thread = threading.Thread(target=self._accept)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+        self._pool.shutdown()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                self._pool.submit(self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError), connection:
+            data = b""
+            while b"\r\n\r\n" not in data and self._fault.scheme == "http":
+                data += connection.recv(65536)
+            self._fault.play(connection)
+
+
+@pytest.fixture(params=FAULTS)
+def fault(request: pytest.FixtureRequest) -> Iterator[tuple[str, Fault, FaultServer]]:
+    with FaultServer(FAULTS[request.param], request.param) as server:
+        yield request.param, FAULTS[request.param], server
+
+
+def test_every_fault_stands_in_the_table() -> None:
+    assert list(TABLE)[1:] == list(FAULTS)
+
+
+def test_a_fault_ends_as_the_table_says(fault: tuple[str, Fault, FaultServer], tmp_path: Path) -> None:
+    name, expected, server = fault
+    ledger = f"sqlite:///{tmp_path}/usage.db"
+    settings = {
+        "upstreams": {"main": {"url": server.url, "timeout": TIMEOUT}},
+        "auth": {"required": False},
+        "accounting": {"ledger": ledger, "journal": f"{tmp_path}/usage.journal"},
+    }
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    with closing(create_app(settings)) as app:
+        answer = Client(app).post("/v1/chat/completions", json=body)
+        text = answer.get_data(as_text=True)
+    with closing(open_ledger(ledger)) as books:
+        (row,) = books.charges()
+
+    last = text.strip().split("data: ")[-1]
+    assert (answer.status_code, "[DONE]" in text) == (expected.status, False)
+    if expected.code:
+        assert json.loads(last)["error"]["code"] == expected.code
+    assert (row["state"], row["outcome"]) == (
+        expected.state,
+        "refused" if expected.status == 429 else "upstream_failed",
+    )
+    assert len(row["tries"]) == expected.tries
+    documented = TABLE[name]
+    assert str(expected.status) in documented["told"] or "its own" in documented["told"]
+    assert f"`{expected.code}`" in documented["told"] or not expected.code
+    assert expected.state in documented["charge"]
+    assert ("no" in documented["tried"].split()) == (expected.tries == 1 and "elsewhere" not in documented["tried"])
+
+
+def test_a_fault_leaves_nothing_behind_however_often_it_happens(
+    fault: tuple[str, Fault, FaultServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected, server = fault
+    monkeypatch.setattr("sseproxy.upstream.cooldown.FAILURES", 10 * REPETITIONS)
+    waited = {str(expected.code).split("_")[1] if expected.status in (200, 504) else ""}
+    timeout = Timeout(
+        connect=10.0,
+        first_byte=0.06 if "first" in waited else 10.0,
+        idle=0.06 if "idle" in waited else 10.0,
+        total=0.05 if "total" in waited else 10.0,
+    )
+    upstream = UpstreamApp(server.url, timeout=timeout)
+    app = UpstreamPool(NormalizeMiddleware(UpstreamSwitch({"main": upstream})), {"main": 0})
+    ask(app)
+    threads = set(threading.enumerate())
+    sockets = open_sockets()
+
+    with ThreadPoolExecutor(32) as pool:
+        codes = set(pool.map(lambda _: ask(app), range(REPETITIONS)))
+
+    assert codes == {expected.status}
+    upstream.close()
+    wait_until(lambda: open_sockets() <= sockets and not new_threads(threads))
+
+
+def ask(app: Any) -> int:
+    """The status of one answer, read to its end."""
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    environ = create_environ("/v1/chat/completions", method="POST", json=body)
+    exchange = Exchange.of(environ)
+    exchange.read_request(environ)
+    exchange.target = Target("main", "m")
+    answer = call_app(app, environ)
+    try:
+        for _ in answer.body:
+            pass
+    finally:
+        answer.close()
+    return answer.code
+
+
+def new_threads(known: set[threading.Thread]) -> list[threading.Thread]:
+    """Those that run now, the fault server's own left aside."""
+    return [each for each in threading.enumerate() if each not in known and not each.name.startswith("fault")]
+
+
+def open_sockets() -> int:
+    """Sockets of this process."""
+    found = 0
+    for entry in os.scandir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(entry.path).startswith("socket:")
+    return found
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 10) -> None:
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, f"{open_sockets()} sockets, {threading.enumerate()}"
+        time.sleep(0.02)

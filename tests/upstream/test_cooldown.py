@@ -1,0 +1,100 @@
+"""upstream/cooldown: left alone after repeated failures, found again by one request."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from sseproxy.upstream.cooldown import FAILURES, LONGEST, Cooldown
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(clock: Clock) -> Cooldown:
+    health = Cooldown(10.0, clock)
+    for _ in range(FAILURES):
+        assert health.enter()
+        health.failed(down=True)
+    return health
+
+
+def test_it_takes_failures_in_a_row() -> None:
+    health = Cooldown(10.0, Clock())
+    for _ in range(3):
+        for _ in range(FAILURES - 1):
+            health.failed(down=True)
+        health.succeeded()
+
+    assert health.enter() and health.wait == 0
+
+
+def test_after_them_nobody_enters_until_its_time_is_over() -> None:
+    clock = Clock()
+    health = opened(clock)
+
+    assert not health.enter()
+    assert health.wait == 10.0
+    clock.now += 9.9
+    assert not health.enter()
+
+
+def test_then_one_request_tries_and_the_others_do_not() -> None:
+    clock = Clock()
+    health = opened(clock)
+    clock.now += 10
+
+    with ThreadPoolExecutor(8) as pool:
+        entered = list(pool.map(lambda _: health.enter(), range(64)))
+
+    assert entered.count(True) == 1
+    assert health.is_probing
+
+
+def test_if_that_one_succeeds_all_is_as_before() -> None:
+    clock = Clock()
+    health = opened(clock)
+    clock.now += 10
+    assert health.enter()
+
+    health.succeeded()
+
+    assert health.enter() and health.enter() and not health.is_probing
+
+
+def test_if_it_fails_the_time_doubles_up_to_a_bound() -> None:
+    clock = Clock()
+    health = opened(clock)
+    waits = []
+    for _ in range(6):
+        clock.now += health.wait
+        assert health.enter()
+        health.failed(down=True)
+        waits.append(health.wait)
+
+    assert waits == [20.0, 40.0, 80.0, LONGEST, LONGEST, LONGEST]
+
+
+def test_if_its_client_leaves_the_next_request_tries() -> None:
+    clock = Clock()
+    health = opened(clock)
+    clock.now += 10
+    assert health.enter()
+
+    health.left()
+
+    assert health.enter() and not health.enter()
+
+
+def test_failures_of_requests_that_were_under_way_do_not_prolong_it() -> None:
+    clock = Clock()
+    health = opened(clock)
+    clock.now += 5
+
+    health.failed(down=True)
+
+    assert health.wait == 5.0

@@ -1,0 +1,29 @@
+"""upstream/flavor: URLs and credentials of each kind of upstream."""
+
+from __future__ import annotations
+
+import pytest
+
+from sseproxy.upstream.flavor import Azure, OpenAI
+
+BASE = "https://x.openai.azure.com"
+
+
+def test_openai_s_paths_hang_below_the_base_url() -> None:
+    assert OpenAI().url("http://h/v1", "/chat/completions", "", "m") == "http://h/v1/chat/completions"
+    assert OpenAI().url("http://h/v1", "/files", "a=1", "") == "http://h/v1/files?a=1"
+    assert OpenAI().credentials("k") == {"authorization": "Bearer k"}
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/completions", "/embeddings"])
+@pytest.mark.parametrize("base", [BASE, f"{BASE}/openai"])
+def test_azure_s_model_is_the_deployment(path: str, base: str) -> None:
+    url = Azure("2024-10-21").url(base, path, "", "gpt 4/o")
+
+    assert url == f"{BASE}/openai/deployments/gpt%204%2Fo{path}?api-version=2024-10-21"
+
+
+def test_azure_s_other_paths_belong_to_no_deployment() -> None:
+    assert Azure("v").url(BASE, "/models", "", "") == f"{BASE}/openai/models?api-version=v"
+    assert Azure("v").url(BASE, "/responses", "a=1", "m") == f"{BASE}/openai/responses?a=1&api-version=v"
+    assert Azure("v").credentials("k") == {"api-key": "k"}
