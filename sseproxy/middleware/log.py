@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
-from sseproxy.wsgi.call import call_app
-from sseproxy.wsgi.closing import ClosingBody
+from sseproxy.core.tries import Try, in_few_words
+from sseproxy.wsgi.call import Headers, call_app
+from sseproxy.wsgi.ending import when_ended
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange
 
@@ -18,20 +20,28 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("sseproxy.access")
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
+"""Letters of ASCII without blank, quote, backslash and equals sign."""
 
 
 class LogMiddleware:
     """Logs each exchange when its answer has ended, and answers 500 for an application that raised.
 
     :param format: ``text`` or ``json``.
+    :param shown: what is written of a path; never written is its query.
     """
 
-    def __init__(self, app: WSGIApplication, format: str = "text") -> None:
+    def __init__(
+        self, app: WSGIApplication, format: str = "text", *, shown: Callable[[str], str] = lambda path: path
+    ) -> None:
         self.app = app
         self._json = format == "json"
+        self._shown = shown
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
+        early = _Early(exchange, start_response)
+        exchange.begin = early.begin
         try:
             answer = call_app(self.app, environ)
         except Exception:
@@ -43,21 +53,52 @@ class LogMiddleware:
             answer.close()
             answer.body = []
         method, code = environ["REQUEST_METHOD"], answer.code
-        answer.body = ClosingBody(answer.body, lambda: self._write(exchange, method, code))
-        return answer(environ, start_response)
+        client = environ.get("REMOTE_ADDR", "")
+        answer.body = when_ended(exchange, answer.body, lambda: self._write(exchange, method, code, client))
+        return answer.body if early.has_begun else answer(environ, start_response)
 
-    def _write(self, exchange: Exchange, method: str, code: int) -> None:
+    def _write(self, exchange: Exchange, method: str, code: int, client: str) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
-        line = _describe(exchange, method, code)
-        log.info("%s", json.dumps(line) if self._json else " ".join(f"{key}={value}" for key, value in line.items()))
+        shown = self._shown(exchange.path)
+        if shown == exchange.path:  # as WSGI has it: UTF-8 in Latin-1's clothes
+            shown = shown.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
+        line = _describe(exchange, shown, method, code, client)
+        log.info("%s", json.dumps(line) if self._json else as_text(line))
 
 
-def _describe(exchange: Exchange, method: str, code: int) -> dict[str, Any]:
+class _Early:
+    """A response head that is sent before the answer is known."""
+
+    def __init__(self, exchange: Exchange, start_response: StartResponse) -> None:
+        self.has_begun = False
+        self._exchange = exchange
+        self._start_response = start_response
+
+    def begin(self, status: str, headers: Headers) -> Callable[[bytes], object]:
+        """Send it; what follows is written, then returned, without another head."""
+        self.has_begun = True
+        return self._start_response(status, [*headers, ("X-Request-Id", self._exchange.request_id)])
+
+
+def as_text(line: Mapping[str, Any]) -> str:
+    """``key=value`` with a blank between (logfmt); a value that is no plain word stands in quotes, as in JSON.
+
+    So whatever a client made up for a name, it is neither a second line nor a second value.
+    """
+    return " ".join(f"{key}={_word(str(value))}" for key, value in line.items())
+
+
+def _word(value: str) -> str:
+    return value if _PLAIN.fullmatch(value) else json.dumps(value)
+
+
+def _describe(exchange: Exchange, path: str, method: str, code: int, client: str) -> dict[str, Any]:
     line: dict[str, Any] = {
         "id": exchange.request_id,
+        "client": client or None,
         "method": method,
-        "path": exchange.path.encode("unicode_escape").decode(),
+        "path": path,
         "status": code,
         "user": exchange.user.name if exchange.user else None,
         "duration_ms": exchange.elapsed_ms(),
@@ -70,5 +111,20 @@ def _describe(exchange: Exchange, method: str, code: int) -> dict[str, Any]:
             "first_token_ms": exchange.first_token_ms,
         }
     if exchange.usage is not None:
-        line |= {"input_tokens": exchange.usage.input_tokens, "output_tokens": exchange.usage.output_tokens}
+        line |= {
+            "input_tokens": exchange.usage.input_tokens,
+            "cached_input_tokens": exchange.usage.cached_input_tokens or None,
+            "output_tokens": exchange.usage.output_tokens,
+            "reasoning_tokens": exchange.usage.reasoning_tokens or None,
+        }
+    if exchange.tries:
+        line |= {
+            "upstream": exchange.tries[-1].upstream or None,
+            "tries": len(exchange.tries),
+            "error": in_few_words(exchange.failure) if exchange.failure else _error_of(exchange.tries[-1]),
+        }
     return {key: value for key, value in line.items() if value is not None}
+
+
+def _error_of(last: Try) -> str | None:
+    return None if last.error is None else last.result

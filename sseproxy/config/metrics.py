@@ -1,0 +1,13 @@
+"""The section ``metrics``: whether Prometheus can ask."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from sseproxy.config.section import Section
+
+
+class Metrics(Section):
+    """What Prometheus is told."""
+
+    enabled: bool = Field(default=True, description="`false`: nothing is counted, and the path is unknown.")

@@ -1,0 +1,166 @@
+"""The metrics of this process: their names, labels and buckets. Shared by all stacks in it.
+
+Several processes are one where ``PROMETHEUS_MULTIPROC_DIR`` names a directory that they share
+(https://prometheus.github.io/client_python/multiprocess/): then each counts in a file of its own, and any of them tells
+the sum. There a value can only be written, never asked for at a scrape; hence :meth:`Instruments.watch`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from sseproxy.core.pace import BOUNDS
+
+PREFIX: Final = "sseproxy_"
+DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
+LOOK: Final = 2.0
+"""Seconds between two looks at what is watched, where several processes share a directory."""
+FIRST_TOKEN: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 7.5, 10, 20, 30, 60)
+DURATION: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 900)
+LEDGER: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+Watched = Callable[[], float]
+
+
+class SummedHistogram(Histogram):
+    """A histogram that takes observations by the bucket: many for the price of one."""
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Observe what falls into each bucket.
+
+        :param counts: by bucket, as it was made, the last one without a bound.
+        :param total: all observations together.
+        """
+        self._sum.inc(total)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
+
+
+class Instruments:
+    """Every metric there is. In code they are without :data:`PREFIX` and without Prometheus' own endings.
+
+    :param registry: holds them; never the library's global one, which belongs to the application around.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._watched: dict[Gauge, list[Watched]] = {}
+        self._lock = threading.Lock()
+        self._looking = 0
+
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        histogram = partial(Histogram, registry=registry)
+        call = ("model", "upstream")
+        self.requests = counter(
+            "sseproxy_requests", "Requests answered.", ("route", "model", "status", "outcome")
+        )  # fmt: skip
+        self.duration = histogram(
+            "sseproxy_request_duration_seconds", "From a request to the end of its answer.", ("route", "model"),
+            buckets=DURATION,
+        )  # fmt: skip
+        self.running = gauge("sseproxy_answers_running", "Answers of models under way.", ("kind",))
+        self.tokens = counter("sseproxy_tokens", "Tokens charged.", (*call, "kind"))
+        self.cost = counter("sseproxy_cost_usd", "US dollars charged.", call)
+        self.first_token = histogram(
+            "sseproxy_time_to_first_token_seconds", "From a request to the first token of a streamed answer.", call,
+            buckets=FIRST_TOKEN,
+        )  # fmt: skip
+        self.gap = SummedHistogram(
+            "sseproxy_event_gap_seconds", "Between two reads of a streamed answer that brought events.", call,
+            registry=registry, buckets=BOUNDS,
+        )  # fmt: skip
+        self.tries = counter("sseproxy_upstream_tries", "Requests sent to an upstream.", ("upstream", "result"))
+        self.retries = counter(
+            "sseproxy_upstream_retries", "Of these, those after another one had failed.", ("upstream", "kind")
+        )
+        self.cooldowns = counter("sseproxy_upstream_cooldowns", "Times that an upstream was left alone.", ("upstream",))
+        self.cooling = gauge("sseproxy_upstream_cooling_down", "Processes that leave an upstream alone.", ("upstream",))
+        self.ledger = histogram(
+            "sseproxy_ledger_duration_seconds", "How long the ledger took.", ("operation",), buckets=LEDGER
+        )
+        self.ledger_errors = counter("sseproxy_ledger_errors", "What the ledger could not do.", ("operation",))
+        self.live_streams = gauge("sseproxy_live_streams", "Answers that can be joined again.", ("state",))
+        self.queue = gauge("sseproxy_server_queue_length", "Requests that wait for a free thread.")
+
+    def cool_down(self, upstream: str, cooling: bool) -> None:
+        """An upstream is left alone from now on, or not any more."""
+        self.cooling.labels(upstream).set(cooling)
+        if cooling:
+            self.cooldowns.labels(upstream).inc()
+
+    def watch(self, gauge: Gauge, value: Watched) -> Callable[[], None]:
+        """Show this value, and those that others give for the same gauge, as their sum. Returns what ends it."""
+        with self._lock:
+            self._watched.setdefault(gauge, []).append(value)
+
+        def unwatch() -> None:
+            with self._lock:
+                if value in self._watched[gauge]:
+                    self._watched[gauge].remove(value)
+
+        return unwatch
+
+    def look(self) -> None:
+        """Read what is watched."""
+        with self._lock:
+            watched = {gauge: list(values) for gauge, values in self._watched.items()}
+        for gauge, values in watched.items():
+            gauge.set(sum(value() for value in values))
+
+    def keep_looking(self) -> None:
+        """Read what is watched from now on, in each process that calls this; needed only where they share a file."""
+        if DIRECTORY not in os.environ or self._looking == os.getpid():
+            return
+        with self._lock:
+            if self._looking == os.getpid():
+                return
+            self._looking = os.getpid()
+        threading.Thread(target=self._look_on, name="sseproxy-metrics", daemon=True).start()
+
+    def _look_on(self) -> None:
+        waiting = threading.Event()
+        while not waiting.wait(LOOK):
+            self.look()
+
+    def exposition(self, accept: str) -> tuple[str, bytes]:
+        """Content type and text of all metrics, of all processes that share a directory.
+
+        :param accept: the ``Accept`` header field: Prometheus' text format, or OpenMetrics.
+        """
+        self.look()
+        registry = self._registry
+        if DIRECTORY in os.environ:
+            registry = CollectorRegistry()
+            registry.register(_Shared())
+        encode, content_type = choose_encoder(accept)
+        return content_type, encode(registry)
+
+
+class _Shared:
+    """What the processes have counted, without what the application around counts in the same directory."""
+
+    def __init__(self) -> None:
+        collector: Any = MultiProcessCollector
+        self._all = collector(None)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from (metric for metric in self._all.collect() if metric.name.startswith(PREFIX))
+
+
+@lru_cache(maxsize=1)
+def instruments() -> Instruments:
+    """Those of this process, made now if nobody has: two with the same names would write over each other's files."""
+    if directory := os.environ.get(DIRECTORY):
+        os.makedirs(directory, exist_ok=True)
+    return Instruments(CollectorRegistry(auto_describe=True))

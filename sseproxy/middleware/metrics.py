@@ -1,0 +1,64 @@
+"""Tells a recorder of each exchange: when an answer begins to be charged, when it is booked, when all is over.
+
+What is counted under which name may not go in here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from sseproxy.wsgi.call import call_app
+from sseproxy.wsgi.ending import when_ended
+from sseproxy.wsgi.exchange import Exchange
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.metrics")
+
+
+class Recorder(Protocol):
+    """Counts exchanges. Called from many threads; must return at once."""
+
+    def reserved(self, exchange: Exchange) -> None:
+        """A charge was reserved: an answer is under way."""
+
+    def booked(self, exchange: Exchange) -> None:
+        """The charge was settled or released: the answer is over."""
+
+    def ended(self, exchange: Exchange, status: int) -> None:
+        """The exchange is over, whether it was charged or not."""
+
+
+class MetricsMiddleware:
+    """Has every exchange counted that passes here."""
+
+    def __init__(self, app: WSGIApplication, recorder: Recorder) -> None:
+        self.app = app
+        self._recorder = recorder
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        exchange.when_reserved.append(lambda: _safely(lambda: self._recorder.reserved(exchange)))
+        exchange.when_booked.append(lambda: _safely(lambda: self._recorder.booked(exchange)))
+        try:
+            answer = call_app(self.app, environ)
+        except BaseException:
+            self._ended(exchange, 500)
+            raise
+        code = answer.code
+        answer.body = when_ended(exchange, answer.body, lambda: self._ended(exchange, code))
+        return answer(environ, start_response)
+
+    def _ended(self, exchange: Exchange, status: int) -> None:
+        _safely(lambda: self._recorder.ended(exchange, status))
+
+
+def _safely(count: Callable[[], None]) -> None:
+    """Called in the middle of a settlement, which must not fail because a number could not be written down."""
+    try:
+        count()
+    except Exception:
+        log.exception("an exchange was not counted")

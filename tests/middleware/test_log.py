@@ -1,0 +1,186 @@
+"""The line of an exchange: complete, one line whatever is in it, and nothing that is nobody's business."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import Client
+
+from sseproxy import create_app
+from sseproxy.middleware.log import as_text
+from sseproxy.server.log import set_up_logging
+from tests.harness import Upstream, refuse, stream
+
+FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |\Z)')
+ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "SECRET PROMPT"}]}
+
+
+def read(line: str) -> dict[str, str]:
+    """What a logfmt reader makes of a line."""
+    fields, position = {}, 0
+    while position < len(line):
+        match = FIELD.match(line, position)
+        assert match, line[position:]
+        fields[match[1]] = json.loads(match[2]) if match[2].startswith('"') else match[2]
+        position = match.end()
+    return fields
+
+
+@pytest.fixture
+def out() -> Iterator[io.StringIO]:
+    """What :func:`log_to` has written there; then the root logger is put back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield io.StringIO()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("waitress", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+
+
+def log_to(out: io.StringIO, format: str, level: str = "info") -> None:
+    set_up_logging(format, level)
+    (handler,) = logging.getLogger().handlers
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(out)
+
+
+def access(out: io.StringIO) -> list[str]:
+    return [line.partition("sseproxy.access: ")[2] for line in out.getvalue().splitlines() if "sseproxy.access" in line]
+
+
+def config(upstream: Upstream, directory: Path, **more: Any) -> dict[str, Any]:
+    return {
+        "upstreams": {"main": {"url": upstream.url, "api_key": "sk-upstream", "retries": 1}},
+        "models": {"m": {"upstream": "main", "price": {"input": "1", "output": "2"}}},
+        "users": {"al ice": {"keys": ["sk-secret"]}},
+        "accounting": {"ledger": f"sqlite:///{directory}/usage.db", "journal": f"{directory}/journal"},
+        **more,
+    }
+
+
+def ask(settings: dict[str, Any], path: str = "/v1/chat/completions", **headers: str) -> int:
+    app = create_app(settings)
+    try:
+        headers = {"Authorization": "Bearer sk-secret", **headers}
+        environ = {"REMOTE_ADDR": "192.0.2.7"}
+        return Client(app).post(path, json=ASK, headers=headers, environ_overrides=environ, buffered=True).status_code
+    finally:
+        app.close()
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z_]{1,9}", fullmatch=True), st.text() | st.integers(), max_size=5))
+def test_whatever_is_in_a_value_the_line_is_one_and_reads_back(line: dict[str, Any]) -> None:
+    text = as_text(line)
+
+    assert text.isascii() and text.isprintable()
+    assert read(text) == {key: str(value) for key, value in line.items()}
+
+
+def test_plain_values_stand_without_quotes() -> None:
+    assert (
+        as_text({"status": 200, "path": "/v1/chat/<id>", "user": "a b"}) == 'status=200 path=/v1/chat/<id> user="a b"'
+    )
+
+
+def test_the_text_line_of_an_answer_tells_all_that_is_charged(
+    upstream: Upstream, tmp_path: Path, out: io.StringIO
+) -> None:
+    upstream.script = stream(tokens=5)
+    log_to(out, "text")
+    ask(config(upstream, tmp_path), **{"X-Request-Id": "abc"})
+
+    (line,) = map(read, access(out))
+    told = {key: line.pop(key) for key in ("duration_ms", "first_token_ms", "cost_usd", "input_tokens")}
+    assert line == {
+        "id": "abc",
+        "client": "192.0.2.7",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": "200",
+        "user": "al ice",
+        "model": "m",
+        "outcome": "completed",
+        "output_tokens": "5",
+        "upstream": "main",
+        "tries": "1",
+    }
+    assert all(float(value) >= 0 for value in told.values())
+
+
+def test_the_json_line_parses_and_has_time_and_level(upstream: Upstream, tmp_path: Path, out: io.StringIO) -> None:
+    log_to(out, "json")
+    ask(config(upstream, tmp_path, log={"format": "json"}))
+
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    (line,) = (line for line in lines if "status" in line)
+    assert (line["level"], line["status"], line["user"], line["tries"]) == ("info", 200, "al ice", 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", line["time"])
+
+
+def test_a_request_that_failed_tells_how_often_it_was_tried_and_why(
+    upstream: Upstream, tmp_path: Path, out: io.StringIO
+) -> None:
+    upstream.script = refuse(503)
+    log_to(out, "text")
+    ask(config(upstream, tmp_path))
+
+    (line,) = map(read, access(out))
+    assert (line["status"], line["outcome"], line["tries"], line["error"]) == (
+        "503", "upstream_failed", "2", "status_503",
+    )  # fmt: skip
+
+
+def test_an_answer_that_broke_off_tells_why(upstream: Upstream, tmp_path: Path, out: io.StringIO) -> None:
+    upstream.script = stream(tokens=9, fault="cut", after=3)
+    log_to(out, "text")
+    ask(config(upstream, tmp_path))
+
+    (line,) = map(read, access(out))
+    assert (line["status"], line["outcome"], line["error"]) == ("200", "upstream_failed", "upstream_truncated")
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_no_content_no_secret_and_no_query_is_written(
+    upstream: Upstream, tmp_path: Path, out: io.StringIO, format: str
+) -> None:
+    log_to(out, format, "debug")
+    ask(config(upstream, tmp_path, log={"format": format}), path="/v1/chat/completions?key=sk-query")
+    ask(config(upstream, tmp_path, log={"format": format}), Authorization="Bearer sk-wrong")
+    answer = upstream.exchanges[0].text
+
+    written = out.getvalue()
+    assert len(re.findall(r'status"?[=:] ?\d', written)) == 2
+    for secret in ("SECRET", "sk-secret", "sk-upstream", "sk-query", "sk-wrong"):
+        assert secret not in written
+    assert answer and answer[:40] not in written
+
+
+def test_a_path_with_line_ends_is_one_line(upstream: Upstream, tmp_path: Path, out: io.StringIO) -> None:
+    log_to(out, "text")
+    ask(config(upstream, tmp_path), path="/v1/x%0d%0astatus=200 user=root%e2%80%a8")
+
+    (line,) = map(read, access(out))
+    assert (line["status"], line["user"]) == ("404", "al ice")
+    assert line["path"] == "/v1/x\r\nstatus=200 user=root\u2028"
+
+
+def test_a_message_of_any_logger_is_one_line_of_text_and_only_a_traceback_has_more(out: io.StringIO) -> None:
+    log_to(out, "text")
+    try:
+        raise ValueError("one\n2026-01-01 ERROR   forged")
+    except ValueError:
+        logging.getLogger("x").exception("two\r\nlines\u2028\x1b[31m")
+
+    first, *rest = out.getvalue().splitlines()
+    assert first.endswith("ERROR   x: two\\r\\nlines\\u2028\\x1b[31m")
+    assert rest and all(line.startswith("  ") for line in rest)
