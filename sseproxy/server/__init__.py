@@ -13,10 +13,13 @@ from sseproxy.config import Config
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["Ready", "ServerError", "serve"]
+__all__ = ["Load", "Ready", "ServerError", "serve"]
 
 #: Called once connections are accepted, with the addresses as ``http://HOST:PORT``.
 Ready = Callable[[Sequence[str]], object]
+
+#: Loads the configuration again, for SIGHUP.
+Load = Callable[[], Config]
 
 
 class ServerError(Exception):
@@ -31,22 +34,24 @@ def serve(
     workers: int | None = None,
     worker_class: Literal["gthread", "gevent"] = "gthread",
     ready: Ready | None = None,
+    load: Load | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then close what still runs, so that everything is settled, and return.
+    """Serve until SIGTERM or SIGINT, let answers run for ``server.shutdown_grace``, end and settle the others, return.
 
     :param build: makes the application; called in this process for waitress, in each worker for gunicorn.
     :param workers: processes, gunicorn only; default 1.
     :param worker_class: gunicorn only; ``gevent`` holds many more streams in one process than threads do.
     :param ready: told the real addresses, also if port 0 was asked for.
+    :param load: gives the configuration that the application takes on at SIGHUP.
     :raises ServerError: the server cannot run.
     """
     if server == "gunicorn":
         from sseproxy.server.gunicorn import run_gunicorn
 
-        run_gunicorn(build, config, workers=workers or 1, worker_class=worker_class, ready=ready)
+        run_gunicorn(build, config, workers=workers or 1, worker_class=worker_class, ready=ready, load=load)
     else:
         from sseproxy.server.waitress import run_waitress
 
         if workers not in (None, 1):
             raise ServerError("waitress runs in one process; use --server gunicorn for --workers")
-        run_waitress(build(config), config, ready=ready)
+        run_waitress(build(config), config, ready=ready, load=load)

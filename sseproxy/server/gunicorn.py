@@ -1,36 +1,38 @@
 """gunicorn: several processes, threads or greenlets in each. The one file that imports it; extra ``[gunicorn]``.
 
-https://docs.gunicorn.org/en/stable/settings.html
+https://docs.gunicorn.org/en/stable/settings.html. What its workers do at a signal: see ``hooks``.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
-import socket
-import weakref
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from sseproxy.config import Config
-from sseproxy.server import Ready, ServerError
+from sseproxy.config import Config, keep_fixed
+from sseproxy.server import Load, Ready, ServerError
 from sseproxy.server.address import http_address, ipv6_works
+from sseproxy.server.counting import count_waiting, forget_process, shared_counts
+from sseproxy.server.drain import AFTER_GRACE, LOOK, SETTLE_SECONDS
 from sseproxy.server.files import allow_files
+from sseproxy.server.hooks import ALL_GO_DOWN, Worker, worker_exit, worker_int
+from sseproxy.server.served import with_problems_logged
 
 try:
     from gunicorn.app.base import BaseApplication
+    from gunicorn.arbiter import Arbiter
     from gunicorn.glogging import Logger
 except ImportError:
     raise ServerError('gunicorn is not installed; install it with: pip install "sseproxy[gunicorn]"') from None
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIApplication
 
-#: From SIGTERM to the kill of a worker that has not settled its streams.
-SETTLE_SECONDS: Final = 10
+#: Beyond all that a worker may take to go down.
+MARGIN: Final = 2.0
 
 
 class _Log(Logger):  # type: ignore[misc]
@@ -42,66 +44,65 @@ class _Log(Logger):  # type: ignore[misc]
         self.error_log.propagate = True
 
 
-class _Connections:
-    """The application, and the client connections it was called on: what a stopping worker has to hang up."""
+class _Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's, but it goes down and reloads without cutting off what runs."""
 
-    def __init__(self, app: WSGIApplication) -> None:
-        self._app = app
-        self._open: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._closed = False
+    def reload(self) -> None:
+        """SIGHUP: workers that run take on the new configuration in place, unless it cannot be used."""
+        if self.app.reload_config():
+            self.kill_workers(signal.SIGHUP)
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        connection = environ.get("gunicorn.socket")
-        if connection is not None:
-            self._open.add(connection)
-            if self._closed:
-                _hang_up(connection)
-        return self._app(environ, start_response)
+    def stop(self, graceful: bool = True) -> None:
+        """Let the workers refuse and drain, with the address still open, then end them as gunicorn does."""
+        if graceful:
+            self._drain_workers()
+            self.cfg.set("graceful_timeout", int(SETTLE_SECONDS))
+        super().stop(graceful=False)
 
-    def hang_up(self) -> None:
-        """Let every running answer fail at its next write or idle tick, so that it is closed and settled.
+    def _drain_workers(self) -> None:
+        """Until all have left, or a second signal comes, or it takes too long."""
+        again: list[int] = []
 
-        Called in a signal handler, for gevent in its hub: nothing here may wait.
-        """
-        self._closed = True
-        for connection in self._snapshot():
-            _hang_up(connection)
+        def hurry(number: int, frame: FrameType | None) -> None:
+            again.append(number)
 
-    def _snapshot(self) -> list[socket.socket]:
-        while True:
-            try:
-                return list(self._open)
-            except RuntimeError:  # another thread added one meanwhile
-                continue
-
-    def close(self) -> None:
-        """Close the application, if it has a ``close()``."""
-        close = getattr(self._app, "close", None)
-        if close is not None:
-            close()
-
-
-def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # closed already
-        connection.shutdown(socket.SHUT_RDWR)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, hurry)
+        until = time.monotonic() + self.cfg.graceful_timeout
+        self.kill_workers(ALL_GO_DOWN)
+        while self.WORKERS and not again and time.monotonic() < until:
+            time.sleep(LOOK)
+            self.reap_workers()
 
 
 class _Application(BaseApplication):  # type: ignore[misc]
     """gunicorn without its command line and files."""
 
-    def __init__(self, build: Callable[[], WSGIApplication], settings: dict[str, Any]) -> None:
+    def __init__(self, build: Callable[[Config], WSGIApplication], config: Config, load: Load | None) -> None:
         self._build = build
-        self._settings = settings
+        self._config = config
+        self._load = load
+        self.settings: dict[str, Any] = {}
         super().__init__()
 
     def load_config(self) -> None:
-        for name, value in self._settings.items():
+        for name, value in self.settings.items():
             if name in self.cfg.settings:  # older versions know fewer
                 self.cfg.set(name, value)
 
-    def load(self) -> _Connections:
+    def load(self) -> WSGIApplication:
         """In the worker, after the fork: no connection, thread or lock is shared between processes."""
-        return _Connections(self._build())
+        return self._build(self._config)
+
+    def reload_config(self) -> bool:
+        """Load what later workers are to begin with; whether that can be used."""
+        config = with_problems_logged(self._load) if self._load is not None else None
+        if config is not None:
+            self._config, _ = keep_fixed(self._config, config)
+        return config is not None
+
+    def run(self) -> None:
+        _Master(self).run()
 
 
 def run_gunicorn(
@@ -111,15 +112,20 @@ def run_gunicorn(
     workers: int,
     worker_class: str,
     ready: Ready | None = None,
+    load: Load | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
     :raises ServerError: the server cannot run.
     """
-    settings = _settings(config, workers, worker_class) | {"post_worker_init": _worker_ready(ready)}
     process = os.getpid()
+    application = _Application(build, config, load)
+    application.settings = _settings(config, workers, worker_class)
+    application.settings["post_worker_init"] = _worker_ready(config, ready, load)
+    application.load_config()
     try:
-        _Application(lambda: build(config), settings).run()
+        with shared_counts(config):
+            application.run()
     except SystemExit as end:
         if os.getpid() != process:  # a worker ends here too, after its fork
             raise
@@ -131,6 +137,7 @@ def _settings(config: Config, workers: int, worker_class: str) -> dict[str, Any]
     threads = config.server.threads
     connections = max(1000, 4 * threads)
     allow_files(2 * connections)
+    patience = int(config.server.shutdown_grace + AFTER_GRACE + MARGIN)
     return {
         "bind": config.server.listen.replace("*:", "[::]:" if ipv6_works() else "0.0.0.0:"),
         "workers": workers,
@@ -139,41 +146,29 @@ def _settings(config: Config, workers: int, worker_class: str) -> dict[str, Any]
         "worker_connections": connections,
         # Longer than the pools of clients and of nginx (60 s) keep a connection: the end that reuses it closes it.
         "keepalive": 75,
-        "graceful_timeout": SETTLE_SECONDS,
+        "graceful_timeout": patience,
+        # Some versions of gthread show no sign of life while they wait for their last answers.
+        "timeout": max(30, patience + 10),
         "limit_request_line": 8190,
+        # Whose X-Forwarded-* are believed is server.trusted_proxy's to say.
+        "forwarded_allow_ips": "",
         "errorlog": "-",
         "loglevel": config.log.level,
         "logger_class": _Log,
         "proc_name": "sseproxy",
         "control_socket_disable": True,
-        "worker_int": lambda worker: worker.wsgi.hang_up(),
-        "worker_exit": lambda server, worker: _close(worker),
+        "worker_int": worker_int,
+        "worker_exit": worker_exit,
+        "child_exit": lambda server, worker: forget_process(worker.pid),
     }
 
 
-def _worker_ready(ready: Ready | None) -> Callable[[Any], None]:
+def _worker_ready(config: Config, ready: Ready | None, load: Load | None) -> Callable[[Any], None]:
     def post_worker_init(worker: Any) -> None:
-        _hang_up_on_exit(worker)
+        Worker(worker, load, config.server.shutdown_grace).handle_signals()
+        count_waiting(config, worker)
         # The first worker of all tells; one that replaces another does not.
         if ready is not None and worker.age == 1:
             ready([http_address(*each.getsockname()[:2]) for each in worker.sockets])
 
     return post_worker_init
-
-
-def _hang_up_on_exit(worker: Any) -> None:
-    """Before gunicorn waits for running requests at SIGTERM, make them end: a stream could outlive its patience."""
-    leave: Any = signal.getsignal(signal.SIGTERM)
-
-    def handle_exit(number: int, frame: FrameType | None) -> None:
-        leave(number, frame)
-        worker.wsgi.hang_up()
-
-    signal.signal(signal.SIGTERM, handle_exit)
-
-
-def _close(worker: Any) -> None:
-    try:
-        worker.wsgi.close()
-    except Exception:
-        logging.getLogger("sseproxy").exception("the application did not close cleanly")

@@ -14,6 +14,21 @@ from typing import Any
 ACCESS = "sseproxy.access"
 
 
+class TextFormatter(logging.Formatter):
+    """One line for a message, whatever is in it; only a traceback has more, and those are indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return in_one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "  " + super().formatException(ei).replace("\n", "\n  ")
+
+
+def in_one_line(text: str) -> str:
+    """The text with what would end a line or steer a terminal written as Python does."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 class JSONFormatter(logging.Formatter):
     """One JSON object per record; an access record, which is an object already, gets time and level."""
 
@@ -29,15 +44,16 @@ class JSONFormatter(logging.Formatter):
             line |= {"logger": record.name, "message": message}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line)
 
 
 def set_up_logging(format: str, level: str) -> None:
     """Send every record of at least ``level`` to standard error, as ``text`` or ``json``."""
     handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    text = TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
     handler.setFormatter(JSONFormatter() if format == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # At "info" waitress tells of each client that left, which the access log does with the bill; Alembic of itself.
-    for name in ("waitress", "alembic"):
+    # At "debug" urllib3 tells addresses with their query.
+    for name in ("waitress", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -19,13 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from sseproxy.config import Config
 from sseproxy.core.failure import Failure
-from sseproxy.server import Ready, ServerError
+from sseproxy.server import Load, Ready, ServerError
 from sseproxy.server.address import http_address, ipv6_works
+from sseproxy.server.counting import counted_queue
+from sseproxy.server.dispatcher import Busy, Dispatcher
+from sseproxy.server.drain import LOOK, SETTLE_SECONDS, Drain
 from sseproxy.server.files import allow_files
+from sseproxy.server.served import Served
 from sseproxy.wsgi.stuck import StuckClients
 
 if TYPE_CHECKING:
@@ -33,8 +37,8 @@ if TYPE_CHECKING:
 
 #: Output that may wait for a slow client, per connection.
 OUTPUT_LIMIT: Final = 64 * 1024
-#: How long closed streams may take to be settled.
-SETTLE_SECONDS: Final = 10
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+RELOADING: Final = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
 
 
 class _RefusalTask(ErrorTask):  # type: ignore[misc]
@@ -47,13 +51,26 @@ class _RefusalTask(ErrorTask):  # type: ignore[misc]
         body = json.dumps(Failure(f"{error.reason}: {error.body}", type=kind, code=code).as_json()).encode()
         self.status = f"{error.code} {error.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
+        if isinstance(error, Busy):
+            self.response_headers.append(("Retry-After", "1"))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
 
 
+class _Task(WSGITask):  # type: ignore[misc]
+    """Says ``Connection: close`` while the server goes down. An application must not (PEP 3333)."""
+
+    def build_response_header(self) -> bytes:
+        if self.channel.served.is_draining:
+            self.set_close_on_finish()
+        return bytes(super().build_response_header())
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
+    task_class = _Task
     error_task_class = _RefusalTask
+    served: Served
 
 
 class WaitressServer:
@@ -63,19 +80,39 @@ class WaitressServer:
     :param threads: answers that can run at a time; more wait.
     :param max_body: the longest body that the application accepts, in bytes.
     :param client_timeout: seconds after which a client that takes nothing is cut off.
+    :param grace: seconds that running answers have when the server is stopped.
+    :param load: gives the configuration that SIGHUP asks for.
     :raises ServerError: the address cannot be listened on.
     """
 
     def __init__(
-        self, app: WSGIApplication, *, listen: str, threads: int, max_body: int, client_timeout: float = 30.0
+        self,
+        app: WSGIApplication,
+        *,
+        listen: str,
+        threads: int,
+        max_body: int,
+        client_timeout: float = 30.0,
+        grace: float = 0.0,
+        load: Load | None = None,
     ) -> None:
         self._map: dict[int, Any] = {}
+        self._served = Served(app)
+        self._grace = grace
+        self._load = load
         self._stopping = False
+        self._reloading = False
         self._stuck = StuckClients(client_timeout)
+        self._look_again = monotonic()
         connections = 256 + 4 * threads
         allow_files(connections + 2 * threads)
         try:
-            create_server(app, map=self._map, **_adjustments(listen, threads, max_body, connections))
+            create_server(
+                self._served,
+                map=self._map,
+                _dispatcher=Dispatcher(threads),
+                **_adjustments(listen, threads, max_body, connections),
+            )
         except (OSError, ValueError) as error:
             wasyncore.close_all(self._map, ignore_all=True)
             raise ServerError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from None
@@ -89,37 +126,65 @@ class WaitressServer:
         return [http_address(server.effective_host, server.effective_port) for server in self._servers]
 
     def run(self) -> None:
-        """Serve until :meth:`stop`, then end every connection and wait until what ran on them is settled."""
-        first = self._servers[0]
-        look_again = monotonic()
+        """Serve until :meth:`stop`, then go down: see :class:`~sseproxy.server.drain.Drain`."""
         while not self._stopping:
-            wasyncore.loop(timeout=self._stuck.interval, use_poll=True, map=self._map, count=1)
-            if monotonic() >= look_again:
-                self._stuck.cut()
-                look_again = monotonic() + self._stuck.interval
+            if self._reloading:
+                self._reloading = False
+                # Reading files and making connections would hold up every stream.
+                threading.Thread(target=self._served.reload, args=(self._load,), name="sseproxy-reload").start()
+            self._turn(self._stuck.interval)
+        drain = Drain(self._served, self._grace, self._hang_up, self._is_idle)
+        while not drain.is_over():
+            self._turn(LOOK)
+        for server in self._servers:
+            wasyncore.dispatcher.close(server)
         self._hang_up()
-        first.task_dispatcher.shutdown(cancel_pending=True, timeout=SETTLE_SECONDS)
+        self._servers[0].task_dispatcher.shutdown(cancel_pending=True, timeout=SETTLE_SECONDS)
         for server in self._servers:
             server.trigger.close()
 
+    def _turn(self, timeout: float) -> None:
+        """One round of the event loop."""
+        wasyncore.loop(timeout=min(timeout, self._stuck.interval), use_poll=True, map=self._map, count=1)
+        if monotonic() >= self._look_again:
+            self._stuck.cut()
+            self._look_again = monotonic() + self._stuck.interval
+
+    def _is_idle(self) -> bool:
+        """Whether no answer runs, waits for a thread or is still on its way to a client."""
+        waiting = any(channel.requests or channel.total_outbufs_len for channel in self._channels())
+        return not waiting and not self._served.running
+
+    def _channels(self) -> list[HTTPChannel]:
+        return [each for each in self._map.values() if isinstance(each, HTTPChannel)]
+
     def _open_channel(self, server: BaseWSGIServer, connection: socket.socket, *rest: Any, **named: Any) -> _Channel:
         self._stuck.watch(connection)
-        return _Channel(server, connection, *rest, **named)
+        channel = _Channel(server, connection, *rest, **named)
+        channel.served = self._served
+        return channel
 
     def stop(self) -> None:
         """Make :meth:`run` return. Without a lock, because a signal handler may interrupt anything."""
         self._stopping = True
         self._servers[0].pull_trigger()
 
+    def reload(self) -> None:
+        """Load the configuration again, soon. Without a lock, as :meth:`stop`."""
+        self._reloading = True
+        self._servers[0].pull_trigger()
+
+    def waiting(self) -> int:
+        """How many requests wait for a thread."""
+        return len(self._servers[0].task_dispatcher.queue)
+
     def _hang_up(self) -> None:
-        """Stop accepting and close every connection.
+        """Close every connection.
 
         An application in the middle of an answer learns of it as of a client that left: by its next write, or by the
         idle tick that asks ``waitress.client_disconnected``. Either way its ``close()`` runs in its own thread.
         """
-        for server in self._servers:
-            wasyncore.dispatcher.close(server)
-        for channel in [each for each in self._map.values() if isinstance(each, HTTPChannel)]:
+        for channel in self._channels():
             channel.handle_close()
 
 
@@ -139,13 +204,15 @@ def _adjustments(listen: str, threads: int, max_body: int, connections: int) -> 
         "recv_bytes": 64 * 1024,
         # select() cannot watch file descriptors from 1024 on.
         "asyncore_use_poll": True,
+        # What it says of a client is for the application to believe or not (server.trusted_proxy).
+        "clear_untrusted_proxy_headers": False,
         "log_socket_errors": False,
         "expose_tracebacks": False,
     }
 
 
-def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; then close the application, if it has a ``close()``.
+def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = None, load: Load | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; then close the application, if it has a ``close()``. SIGHUP: load again.
 
     :raises ServerError: the address cannot be listened on.
     """
@@ -157,8 +224,10 @@ def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = 
             threads=settings.threads,
             max_body=settings.max_body,
             client_timeout=config.streams.client_timeout,
+            grace=settings.shutdown_grace,
+            load=load,
         )
-        with _signals(server):
+        with _signals(server), counted_queue(config, server.waiting):
             if ready is not None:
                 ready(server.addresses)
             server.run()
@@ -170,19 +239,24 @@ def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = 
 
 @contextmanager
 def _signals(server: WaitressServer) -> Iterator[None]:
-    """The first SIGTERM or SIGINT stops the server; a second one has its usual effect, in case that takes too long."""
+    """The first SIGTERM or SIGINT stops the server; a second one has its usual effect, in case that takes too long.
+
+    SIGHUP, which is not everywhere, has it load its configuration again.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (*STOPPING, *RELOADING)}
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in before:
+        for each in STOPPING:
             signal.signal(each, signal.SIG_DFL)
         server.stop()
 
-    for number in before:
+    for number in STOPPING:
         signal.signal(number, stop)
+    for number in RELOADING:
+        signal.signal(number, lambda number, frame: server.reload())
     try:
         yield
     finally:

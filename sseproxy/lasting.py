@@ -1,0 +1,76 @@
+"""What outlives a reload of the configuration: books, counts, live streams, connections, and what runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sseproxy.config import Config, Upstream
+from sseproxy.ledger.journal import open_journaled
+from sseproxy.middleware.bookkeeper import Bookkeeper
+from sseproxy.middleware.limiter import Limiter
+from sseproxy.prices import PriceTable
+from sseproxy.streams.memory import MemoryStreams
+from sseproxy.streams.protocol import Streams
+from sseproxy.telemetry import Telemetry
+from sseproxy.tokenizer import Tokenizer
+from sseproxy.upstream.app import UpstreamApp
+from sseproxy.upstreams import make_upstream
+from sseproxy.wsgi.draining import Draining
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+
+class Lasting:
+    """The parts of an application that its stacks share, one after the other.
+
+    :raises RuntimeError: a store's driver is not installed; says what to install.
+    :raises LedgerUnavailable: the books cannot be opened.
+    """
+
+    def __init__(self, config: Config) -> None:
+        books = config.accounting
+        serve = books.on_ledger_down == "serve"
+        self.ledger = open_journaled(books.ledger.get_secret_value(), books.journal, serve=serve)
+        self.limiter = Limiter(config.limits.store.get_secret_value())
+        self.streams = _streams(config)
+        self.telemetry = Telemetry(config, self.streams)
+        self.books = self.telemetry.timed(self.ledger)
+        self.bookkeeper = Bookkeeper(self.books)
+        self.tokenizer = Tokenizer()
+        self.prices = PriceTable({})
+        self.draining = Draining()
+        self._upstreams: dict[str, tuple[Upstream, WSGIApplication]] = {}
+
+    def upstreams(self, config: Config) -> dict[str, WSGIApplication]:
+        """The applications that answer for the configured upstreams.
+
+        One whose section is as it was stays the one that it was, with its connections. Others end with their answers.
+        """
+        made = {}
+        for name, section in config.upstreams.items():
+            before, app = self._upstreams.get(name, (None, None))
+            made[name] = (section, app if app is not None and before == section else make_upstream(section))
+        self._upstreams = made
+        return {name: app for name, (_, app) in made.items()}
+
+    def close(self) -> None:
+        """End running streams and the watch over charges; let go of the upstreams, the ledger and the stores."""
+        self.streams.close()
+        self.bookkeeper.close()
+        for _, upstream in self._upstreams.values():
+            if isinstance(upstream, UpstreamApp):
+                upstream.close()
+        self.limiter.close()
+        self.ledger.close()
+        self.telemetry.close()
+
+
+def _streams(config: Config) -> Streams:
+    section = config.streams
+    store = section.store.get_secret_value()
+    if store == "memory://":
+        return MemoryStreams(keep=section.keep, keep_alone=section.keep_alone, buffer=section.buffer)
+    from sseproxy.streams.redis import RedisStreams
+
+    return RedisStreams(store, keep=section.keep, keep_alone=section.keep_alone, buffer=section.buffer)

@@ -1,0 +1,67 @@
+"""Ends what still runs when the process's time to go down is over: with an error event that the client understands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from sseproxy.core.chat import Api
+from sseproxy.core.normalize import failure_event
+from sseproxy.core.sse import FLUSH, Event
+from sseproxy.wsgi.call import call_app
+from sseproxy.wsgi.client import GONE_KEY, watch_client
+from sseproxy.wsgi.draining import CutShort, Draining
+from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.stream import EventStream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+class CutMiddleware:
+    """Cuts answers short at their next event or idle tick; one that has not begun becomes a refusal.
+
+    Stands around the normalised answer, inside of accounting, which settles by the event, and of the format, which
+    renders it. Answers that nobody looks into (``passthrough``, ``wrap``) cannot be told anything: the server hangs up.
+    """
+
+    def __init__(self, app: WSGIApplication, draining: Draining) -> None:
+        self.app = app
+        self._draining = draining
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        request = exchange.request
+        if request is None:
+            return self.app(environ, start_response)
+        patience = environ[GONE_KEY] = _Patience(watch_client(environ), self._draining, exchange)
+        answer = call_app(self.app, environ)
+        if isinstance(answer.body, EventStream):
+            patience.has_stream = True
+            answer.body.pipe(lambda events: self._in_time(events, request.api, exchange))
+        return answer(environ, start_response)
+
+    def _in_time(self, events: Iterator[Event], api: Api, exchange: Exchange) -> Iterator[Event]:
+        # Between two reads only: what is at hand may be the whole rest.
+        for event in events:
+            yield event
+            if event is FLUSH and self._draining.is_over():
+                exchange.cut_short = True
+                yield failure_event(CutShort(), api)
+                return
+
+
+class _Patience:
+    """Asked in silences whether the client has left; where there is no stream yet, the place to end the waiting."""
+
+    def __init__(self, gone: Callable[[], bool], draining: Draining, exchange: Exchange) -> None:
+        self.has_stream = False
+        self._exchange = exchange
+        self._gone = gone
+        self._draining = draining
+
+    def __call__(self) -> bool:
+        if not self.has_stream and self._draining.is_over():
+            self._exchange.cut_short = True
+            raise CutShort
+        return self._gone()

@@ -1,0 +1,65 @@
+"""What the proxy in front says of the client is believed; what anybody else says of it is not.
+
+https://werkzeug.palletsprojects.com/en/stable/middleware/proxy_fix/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import TYPE_CHECKING, Final
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+
+PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
+"""A path, and not ``//host``."""
+FORWARDED: Final = ("HTTP_X_FORWARDED_", "HTTP_FORWARDED")
+
+
+class TrustedProxyMiddleware:
+    """The client's address, scheme, host and path prefix from ``X-Forwarded-*``, where the trusted peer sent them.
+
+    From any other peer these headers go no further.
+
+    :param proxy: an address or a network; None: there is no trusted peer.
+    """
+
+    def __init__(self, app: WSGIApplication, proxy: str | None) -> None:
+        self.app = app
+        self._network = ip_network(proxy) if proxy is not None else None
+        self._behind = ProxyFix(self._checked, x_for=1, x_proto=1, x_host=1, x_prefix=1)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._is_trusted(environ.get("REMOTE_ADDR", "")):
+            return self._behind(environ, start_response)
+        plain = {name: value for name, value in environ.items() if not name.startswith(FORWARDED)}
+        return self.app(environ if len(plain) == len(environ) else plain, start_response)
+
+    def _is_trusted(self, peer: str) -> bool:
+        address = _address(peer)
+        return self._network is not None and address is not None and address in self._network
+
+    def _checked(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """A proxy may hand on what the client itself made up: what cannot be true is not taken over."""
+        before = environ["werkzeug.proxy_fix.orig"]
+        if _address(environ.get("REMOTE_ADDR", "")) is None:
+            environ["REMOTE_ADDR"] = before["REMOTE_ADDR"]
+        if environ["wsgi.url_scheme"] not in ("http", "https"):
+            environ["wsgi.url_scheme"] = before["wsgi.url_scheme"]
+        if not PREFIX.fullmatch(environ.get("SCRIPT_NAME", "")):
+            environ["SCRIPT_NAME"] = before["SCRIPT_NAME"] or ""
+        return self.app(environ, start_response)
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """The address, or None. An IPv4 client of a socket for both families looks like an IPv6 one."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

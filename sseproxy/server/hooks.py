@@ -1,0 +1,151 @@
+"""What a gunicorn worker does at SIGTERM and SIGHUP, as hooks for a gunicorn.conf.py; ``--server gunicorn`` has them.
+
+``from sseproxy.server.hooks import post_worker_init, worker_exit, worker_int`` and a ``graceful_timeout`` of
+``server.shutdown_grace`` and 15 s more: https://docs.gunicorn.org/en/stable/settings.html#server-hooks.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import signal
+import socket
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from sseproxy.config import Config
+from sseproxy.server import Load
+from sseproxy.server.drain import LOOK, Drain
+from sseproxy.server.served import Served
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+DEFAULT_GRACE: Final = 30.0
+ALL_GO_DOWN: Final = signal.SIGUSR2
+"""From sseproxy's own master: no other worker takes over, so go on accepting, to refuse in words."""
+
+
+class Worker:
+    """One worker process of gunicorn, and the application in it.
+
+    :param load: gives the configuration that SIGHUP asks for; None: the application reads its own again.
+    :param grace: seconds that running answers have at SIGTERM; as the application's configuration says unless given.
+    """
+
+    def __init__(self, worker: Any, load: Load | None = None, grace: float | None = None) -> None:
+        self._worker = worker
+        self._load = load
+        self._grace = _grace_of(worker.wsgi) if grace is None else grace
+        self._leave: Callable[[int, FrameType | None], object] = worker.handle_exit
+        self._is_leaving = False
+        self.served = Connected(worker.wsgi)
+        worker.wsgi = self.served
+
+    def handle_signals(self) -> None:
+        """Take over SIGTERM, SIGHUP and :data:`ALL_GO_DOWN`."""
+        signal.signal(signal.SIGTERM, self._on_term)
+        signal.signal(ALL_GO_DOWN, self._on_all_go_down)
+        signal.signal(signal.SIGHUP, self._on_hup)
+        for number in (signal.SIGTERM, ALL_GO_DOWN, signal.SIGHUP):
+            signal.siginterrupt(number, False)
+
+    # Signal handlers, for gevent in its hub: nothing in them may wait, so that they start no threading.Thread.
+
+    def _on_term(self, number: int, frame: FrameType | None) -> None:
+        self._leave(number, frame)
+        self._go_down()
+
+    def _on_all_go_down(self, number: int, frame: FrameType | None) -> None:
+        self._go_down()
+
+    def _on_hup(self, number: int, frame: FrameType | None) -> None:
+        _thread.start_new_thread(self.served.reload, (self._load,))
+
+    def _go_down(self) -> None:
+        if not self._is_leaving:
+            self._is_leaving = True
+            _thread.start_new_thread(self._drain, ())
+
+    def _drain(self) -> None:
+        drain = Drain(self.served, self._grace, self.served.hang_up)
+        while not drain.is_over():
+            time.sleep(LOOK)
+        # Kept connections on which nothing runs would hold up gevent for its whole patience.
+        self.served.hang_up()
+        if self._worker.alive:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _grace_of(app: Any) -> float:
+    config = getattr(app, "config", None)
+    return config.server.shutdown_grace if isinstance(config, Config) else DEFAULT_GRACE
+
+
+class Connected(Served):
+    """As it says, with the client connections it was called on: what a worker has to hang up in the end."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        super().__init__(app)
+        self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._hung_up = False
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        connection = environ.get("gunicorn.socket")
+        if connection is not None:
+            self._connections.add(connection)
+            if self._hung_up:
+                _hang_up(connection)
+        if self.is_draining:
+            _close_afterwards(start_response)
+        return super().__call__(environ, start_response)
+
+    def hang_up(self) -> None:
+        """Close the connections. An answer that runs fails at its next write or idle tick, is closed and settled."""
+        self._hung_up = True
+        for connection in self._snapshot():
+            _hang_up(connection)
+
+    def _snapshot(self) -> list[socket.socket]:
+        while True:
+            try:
+                return list(self._connections)
+            except RuntimeError:  # another thread added one meanwhile
+                continue
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # closed already
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _close_afterwards(start_response: Any) -> None:
+    """``Connection: close``, which gunicorn takes from no application (PEP 3333 forbids it), but has a method for."""
+    force_close = getattr(getattr(start_response, "__self__", None), "force_close", None)
+    if force_close is not None:
+        force_close()
+
+
+def post_worker_init(worker: Any) -> None:
+    """gunicorn's hook: the worker has loaded its application."""
+    Worker(worker).handle_signals()
+
+
+def worker_int(worker: Any) -> None:
+    """gunicorn's hook: the worker is to end at once."""
+    if isinstance(worker.wsgi, Connected):
+        worker.wsgi.hang_up()
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """gunicorn's hook: the worker has ended its answers."""
+    try:
+        if isinstance(getattr(worker, "wsgi", None), Connected):
+            worker.wsgi.close()
+    except Exception:
+        logging.getLogger("sseproxy").exception("the application did not close cleanly")

@@ -1,0 +1,88 @@
+"""An application as a server runs it: what runs on it, and what it offers besides answering.
+
+``drain(grace)``, ``running``, ``reload(config)`` and ``close()`` are used where the application has them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sseproxy.config import Config, ConfigError
+from sseproxy.core.failure import Failure
+from sseproxy.wsgi.closing import ClosingBody
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.server")
+
+
+class Served:
+    """A WSGI application that knows its own open answers."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self.app = app
+        self.is_draining = False
+        # Changed by single steps: a signal handler reads it, which cannot wait for a lock.
+        self._open: set[object] = set()
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        token = object()
+        self._open.add(token)
+        ended = partial(self._open.discard, token)
+        try:
+            return ClosingBody(self.app(environ, start_response), ended)
+        except BaseException:
+            ended()
+            raise
+
+    @property
+    def can_drain(self) -> bool:
+        """Whether the application ends its answers itself when it is told to."""
+        return hasattr(self.app, "drain")
+
+    @property
+    def running(self) -> int:
+        """How many answers run, those that go on without their client included."""
+        return max(len(self._open), getattr(self.app, "running", 0))
+
+    def drain(self, grace: float) -> None:
+        """Begin nothing new, and end what still runs after so many seconds. Safe in a signal handler."""
+        self.is_draining = True
+        drain: Callable[[float], object] | None = getattr(self.app, "drain", None)
+        if drain is not None:
+            drain(grace)
+
+    def reload(self, load: Callable[[], Config] | None) -> None:
+        """Take on what ``load`` gives (None: what the application finds itself). What goes wrong is logged, and changes
+        nothing.
+        """
+        reload: Callable[..., Any] | None = getattr(self.app, "reload", None)
+        if reload is None:
+            log.warning("SIGHUP: the application cannot be given another configuration")
+            return
+        with_problems_logged(lambda: reload(load()) if load is not None else reload())
+
+    def close(self) -> None:
+        """Close the application."""
+        close = getattr(self.app, "close", None)
+        if close is not None:
+            close()
+
+
+def with_problems_logged(load: Callable[[], Any]) -> Any:
+    """What ``load`` returns; None if that fails, which leaves everything as it was."""
+    try:
+        return load()
+    except ConfigError as error:
+        for problem in error:
+            log.error("%s", problem)
+        log.error("the configuration was not loaded again: %d problems; the old one stays", len(error.problems))
+    except (Failure, RuntimeError, ValueError) as error:
+        log.error("the configuration was not loaded again, the old one stays: %s", error)
+    except Exception:
+        log.exception("the configuration was not loaded again, the old one stays")
+    return None

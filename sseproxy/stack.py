@@ -1,0 +1,211 @@
+"""The stack: every middleware in its order, around HTTP upstreams or around your own application.
+
+The only place where configuration meets construction: sections are handed on as plain values.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from sseproxy.access import Access
+from sseproxy.config import Config, Place, Prompt, PromptFor
+from sseproxy.core.chat import API_PATHS
+from sseproxy.core.mapping import AnswerMapping
+from sseproxy.core.normalize import Dialect
+from sseproxy.core.origins import Origins
+from sseproxy.core.path_patterns import PathPatterns, plain_path
+from sseproxy.core.prompt import Prefix
+from sseproxy.endpoints import HealthEndpoints, StreamsEndpoint, UsageEndpoint
+from sseproxy.lasting import Lasting
+from sseproxy.listing import ModelsEndpoint
+from sseproxy.metrics import METRICS_PATH
+from sseproxy.middleware.accounting import AccountingMiddleware
+from sseproxy.middleware.auth import AuthMiddleware
+from sseproxy.middleware.awake import AwakeMiddleware
+from sseproxy.middleware.cors import CorsMiddleware, is_preflight
+from sseproxy.middleware.cross_site import CrossSiteMiddleware
+from sseproxy.middleware.cut import CutMiddleware
+from sseproxy.middleware.drain import DrainMiddleware
+from sseproxy.middleware.format import FormatMiddleware
+from sseproxy.middleware.input import InputMiddleware
+from sseproxy.middleware.joining import PATH as STREAMS
+from sseproxy.middleware.joining import Joining
+from sseproxy.middleware.limits import LimitsMiddleware
+from sseproxy.middleware.log import LogMiddleware
+from sseproxy.middleware.mapped import MappedMiddleware
+from sseproxy.middleware.normalize import NormalizeMiddleware
+from sseproxy.middleware.prompt import Prefixes, PromptMiddleware
+from sseproxy.middleware.resume import ResumeMiddleware
+from sseproxy.middleware.route import RouteMiddleware
+from sseproxy.middleware.trusted_proxy import TrustedProxyMiddleware
+from sseproxy.models import Models
+from sseproxy.prices import PriceTable
+from sseproxy.probe import PATH as PROBE
+from sseproxy.probe import ProbeEndpoint
+from sseproxy.routes import Routes
+from sseproxy.upstream.switch import UpstreamSwitch
+from sseproxy.upstreams import make_pool, make_redactor, passthrough_paths
+from sseproxy.users import Users
+from sseproxy.web.dashboard.app import PATHS as DASHBOARD
+from sseproxy.web.pages import FILES, ChatPage
+from sseproxy.wsgi.exchange import Target
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.app")
+
+ENDPOINTS = frozenset({"/-/health", "/-/ready", "/-/usage", PROBE, METRICS_PATH, *FILES})
+
+
+class Stack:
+    """The concerns that proxy and wrapper share, around an innermost application. One for each configuration.
+
+    :param lasting: what it shares with the stack before it and the one after it.
+    :ivar app: the outermost middleware.
+    """
+
+    app: WSGIApplication
+
+    def __init__(self, config: Config, lasting: Lasting) -> None:
+        self.config = config
+        self._lasting = lasting
+        self.users = Users(config)
+        self.routes = Routes(config.routes, config.prompt)
+        self._paths = ENDPOINTS | DASHBOARD if config.dashboard.enabled else ENDPOINTS
+        self._joining = Joining(lasting.streams, keepalive=config.streams.keepalive)
+
+    def _metered(self, app: WSGIApplication, *, pooled: bool = False) -> WSGIApplication:
+        """The concerns of one exchange's content, from the answer's side outwards."""
+        section = self.config.accounting
+        dialects = {name: Dialect(**each.dialect.model_dump()) for name, each in self.config.upstreams.items()}
+        app = NormalizeMiddleware(
+            app, dialects=dialects, keepalive=self.config.streams.keepalive, redact=make_redactor(self.config)
+        )
+        if pooled:
+            app = make_pool(app, self.config, self._lasting.telemetry.cooling)
+        app = CutMiddleware(app, self._lasting.draining)
+        linger = section.drain_limit if section.client_gone == "drain" else 0.0
+        lasting = self._lasting
+        app = AccountingMiddleware(app, lasting.books, lasting.tokenizer, linger=linger, bookkeeper=lasting.bookkeeper)
+        app = PromptMiddleware(app, _prefixes(self.config.prompt))
+        app = LimitsMiddleware(app, lasting.limiter)
+        app = lasting.telemetry.traced(app, self.config)
+        app = FormatMiddleware(app)
+        app = AwakeMiddleware(app, keepalive=self.config.streams.keepalive)
+        app = DrainMiddleware(app, lasting.draining)
+        return ResumeMiddleware(app, self._joining)
+
+    def _guarded(self, app: WSGIApplication, *, wraps: bool = False) -> WSGIApplication:
+        """The concerns of the door: who comes in, and what is written down of it."""
+        cors = self.config.cors
+        origins = Origins(cors.origins)
+        # Which pages may ask the LLM paths of a wrapped application is its own affair until origins are configured.
+        theirs = wraps and not origins
+        lasting = self._lasting
+        app = StreamsEndpoint(app, self._joining)
+        app = UsageEndpoint(app, lasting.ledger, lasting.limiter, self.users.find)
+        app = ProbeEndpoint(app, keepalive=self.config.streams.keepalive)
+        access = Access(self.config, self.users, lasting.books)
+        required, anonymous = self.config.auth.required, self.users.find("anonymous")
+        app = AuthMiddleware(app, access.readers(), required=required, anonymous=anonymous, public=self._is_public)
+        if self.config.dashboard.enabled:
+            app = access.dashboard(app, lasting.ledger.ledger, lasting.limiter)
+        llm_paths = PathPatterns((*API_PATHS, *self.config.wrap.paths))
+        app = CrossSiteMiddleware(app, origins, exempt=llm_paths if theirs else ())
+        app = ChatPage(app)
+        checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
+        app = HealthEndpoints(app, *checks)
+        app = lasting.telemetry.counted(app, self.config, self.routes.pattern, self._paths)
+        app = LogMiddleware(app, self.config.log.format, shown=self._shown)
+        if not theirs:
+            app = CorsMiddleware(app, origins, credentials=cors.credentials)
+        proxy = self.config.server.trusted_proxy
+        # What a wrapped application makes of such headers is its own affair, too.
+        return app if wraps and proxy is None else TrustedProxyMiddleware(app, proxy)
+
+    def _shown(self, path: str) -> str:
+        """A path as it is logged: a stream's ID is as good as credentials, a route's variable may be a prompt."""
+        return f"{STREAMS}ID" if path.startswith(STREAMS) else self.routes.pattern(path)
+
+    def _is_public(self, path: str) -> bool:
+        """The ID of a stream that nobody guesses stands for credentials: a native EventSource cannot send any."""
+        return path.startswith(STREAMS) or self.routes.is_public(path)
+
+
+class ProxyStack(Stack):
+    """In front of the configured upstreams."""
+
+    def __init__(self, config: Config, lasting: Lasting) -> None:
+        super().__init__(config, lasting)
+        upstreams = lasting.upstreams(config)
+        models = _models(config, lasting.prices)
+        app = self._metered(UpstreamSwitch(upstreams), pooled=True)
+        paths = passthrough_paths(config)
+        app = RouteMiddleware(app, models.resolve, passthrough=paths, max_body=config.server.max_body)
+        app = InputMiddleware(app, self.routes.match, max_body=config.server.max_body)
+        self.app = self._guarded(ModelsEndpoint(app, models, upstreams))
+        if config.wrap.paths:
+            log.warning("the section wrap is for sseproxy.SSEProxyMiddleware: a proxy has no application to wrap")
+
+
+class WrapStack(Stack):
+    """Around somebody's application."""
+
+    def __init__(self, config: Config, lasting: Lasting, app: WSGIApplication) -> None:
+        super().__init__(config, lasting)
+        resolve = _models(config, lasting.prices, "app").resolve
+        stack = RouteMiddleware(self._metered(app), resolve, max_body=config.server.max_body)
+        inputs = InputMiddleware(stack, self.routes.match, max_body=config.server.max_body)
+        self._mapped = _mapped(inputs, config, resolve)
+        self.app = self._guarded(self._mapped, wraps=True)
+
+    def takes(self, environ: WSGIEnvironment) -> bool:
+        """Whether the stack answers, if only to refuse: it must see what the application might take for an LLM call.
+
+        Frameworks are lenient: ``//v1/chat/completions/`` or a method in small letters reach the same view.
+        """
+        path = environ.get("PATH_INFO", "")
+        if path in self._paths or path.startswith(STREAMS):
+            return True
+        # An OPTIONS request asks what is allowed, for CORS: it carries no credentials and costs nothing.
+        asks = environ["REQUEST_METHOD"].upper() == "OPTIONS"
+        if asks and not (self.config.cors.origins and is_preflight(environ)):
+            return False
+        if plain_path(path) in API_PATHS or self.routes.match(path) is not None:
+            return True
+        return self._mapped.takes(environ) or (asks and path in PathPatterns(self.config.wrap.paths))
+
+
+def _mapped(app: WSGIApplication, config: Config, resolve: Callable[[str], Target | None]) -> MappedMiddleware:
+    section = config.wrap
+    return MappedMiddleware(
+        app,
+        AnswerMapping(section.usage, section.text, section.model),
+        paths=PathPatterns(section.paths),
+        methods=section.methods,
+        resolve=resolve,
+        model=section.default_model,
+        max_body=config.server.max_body,
+    )
+
+
+def _models(config: Config, prices: PriceTable, only: str | None = None) -> Models:
+    """The models; ``only``: the one upstream that answers them all."""
+    entries = config.models
+    if only is not None:
+        entries = {name: entry.model_copy(update={"upstream": (Place(name=only),)}) for name, entry in entries.items()}
+    urls = {name: section.url for name, section in config.upstreams.items() if section.url}
+    return Models(entries, only or next(iter(config.upstreams), ""), urls, prices)
+
+
+def _prefixes(section: Prompt) -> Prefixes:
+    def one(text: str | None) -> Prefix:
+        return Prefix(text or "", section.role, section.client_system)
+
+    def each(named: Mapping[str, PromptFor]) -> dict[str, Prefix]:
+        return {name: one(entry.prefix) for name, entry in named.items() if entry.prefix is not None}
+
+    return Prefixes(one(section.prefix), each(section.models), each(section.users))

@@ -1,0 +1,83 @@
+"""The proxy as processes that get signals: under each server, and each way to start it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import RawClient, Server, free_port, start, write_config
+
+from .books import KEY, STREAM
+
+PATH = "/v1/chat/completions"
+OWN = ("waitress", "gthread", "gevent")
+"""``sseproxy serve``."""
+HOOKED = "gunicorn.conf.py"
+"""Plain gunicorn with a configuration file that imports the hooks."""
+
+CONF = """
+from sseproxy.server.hooks import post_worker_init, worker_exit, worker_int
+graceful_timeout = 20
+"""
+
+
+@contextmanager
+def running(config: Mapping[str, Any], directory: Path, server: str, workers: int = 1) -> Iterator[Server]:
+    """The proxy with this configuration, accepting connections."""
+    port = free_port()
+    file = write_config(config, directory)
+    with start(_command(server, file, port, workers), port, directory) as process:
+        wait_until(lambda: _answers(process))
+        yield process
+
+
+def _command(server: str, file: Path, port: int, workers: int) -> list[str]:
+    listen = f"127.0.0.1:{port}"
+    if server != "waitress":
+        pytest.importorskip("gunicorn")
+        pytest.importorskip("gevent")
+    if server == HOOKED:
+        conf = file.with_name("gunicorn.conf.py")
+        conf.write_text(CONF)
+        options = ["-c", str(conf), "-b", listen, "-k", "gthread", "-w", str(workers), "--threads", "16"]
+        return [sys.executable, "-m", "gunicorn", *options, f"sseproxy:create_app({str(file)!r})"]
+    command = [sys.executable, "-m", "sseproxy", "serve", "-c", str(file), "--listen", listen]
+    if server == "waitress":
+        return command
+    return [*command, "--server", "gunicorn", "--worker-class", server, "--workers", str(workers)]
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return status_of(server.url, "/-/health") == 200
+    except (OSError, AssertionError):
+        return False
+
+
+def status_of(url: str, path: str) -> int:
+    """The status of a GET."""
+    with RawClient(url) as client:
+        return client.get(path).status
+
+
+def begin(url: str, body: Any = STREAM, path: str = PATH, key: str = KEY, **headers: str) -> RawClient:
+    """A client in the middle of an answer: it has the head and the first event."""
+    client = RawClient(url)
+    client.post(path, body, key=key, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    assert client.status == 200, client.read_body()
+    assert client.read_event() is not None
+    return client
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 15) -> None:
+    """:raises AssertionError: it is not so after ``timeout`` seconds."""
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, f"still not so after {timeout} s"
+        time.sleep(0.02)

@@ -1,0 +1,154 @@
+"""SIGHUP: another configuration for what comes, the one it began with for what runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sseproxy import ConfigError, SSEProxyMiddleware, create_app
+from tests.harness import RawClient, Server, Upstream, stream, waitress_thread
+
+from .books import CHAT, KEY, STREAM, Books, config
+from .processes import HOOKED, PATH, running, wait_until
+
+
+def ask(url: str, key: str = KEY, body: Any = CHAT) -> int:
+    """The status of a request."""
+    with RawClient(url) as client:
+        return client.post(PATH, body, key=key).status
+
+
+def hup(server: Server, how: str) -> None:
+    """SIGHUP, to the master, or to the workers of a gunicorn that would begin new ones instead."""
+    for pid in server.workers() if how == HOOKED else [server.pid]:
+        os.kill(pid, signal.SIGHUP)
+
+
+def rewrite(directory: Path, text: str) -> None:
+    (directory / "config.yaml").write_text(text, "utf-8")
+
+
+@pytest.mark.parametrize("server", ["waitress", "gthread", "gevent", HOOKED])
+def test_keys_prompts_prices_and_upstreams_change_while_a_stream_goes_on(
+    upstream: Upstream, tmp_path: Path, books: Books, server: str
+) -> None:
+    before = config(upstream.url, tmp_path, server={"shutdown_grace": "1s"})
+    with Upstream(stream(tokens=3)) as other, running(before, tmp_path, server) as process:
+        upstream.script = stream(tokens=4, steps=True)
+        exchange_count = len(upstream.exchanges)
+        client = RawClient(process.url).send("POST", PATH, STREAM, key=KEY)
+        exchange = upstream.wait_for_request(exchange_count + 1)
+        exchange.allow(2)
+        client.read_head()
+        after = config(other.url, tmp_path, server={"shutdown_grace": "1s", "threads": 7})
+        after |= {"users": {"bob": {"keys": ["sk-bob"]}}, "prompt": {"prefix": "Be brief."}}
+        after["models"]["m*"] = {"price": {"input": "1", "output": "1000"}}
+        rewrite(tmp_path, yaml.safe_dump(after))
+        hup(process, server)
+        wait_until(lambda: ask(process.url, "sk-bob") == 200)
+        assert ask(process.url, KEY) == 401
+        assert other.last.body["messages"][0] == {"role": "system", "content": "Be brief."}
+        wait_until(lambda: "server.threads is as before" in process.log)
+        exchange.allow(20)
+        assert [event.data for event in client.events()][-1] == b"[DONE]"
+        client.close()
+    dear = [row for row in books.charges() if row["user"] == "bob"]
+    assert all(float(row["cost_usd"]) > 0.003 for row in dear)
+    (old,) = [row for row in books.charges() if row["user"] == "alice" and row["state"] == "settled"]
+    assert (old["outcome"], old["output_tokens"]) == ("completed", 4)
+    assert float(old["cost_usd"]) < 0.001
+
+
+@pytest.mark.parametrize("server", ["waitress", "gthread"])
+def test_a_bad_file_changes_nothing_and_every_problem_of_it_is_logged(
+    upstream: Upstream, tmp_path: Path, server: str
+) -> None:
+    with running(config(upstream.url, tmp_path), tmp_path, server) as process:
+        workers = process.workers()
+        rewrite(tmp_path, "users: {bob: {key: [x]}}\nmodels: {m: {upstream: nowhere}}\n")
+        hup(process, server)
+        wait_until(lambda: "the old one stays" in process.log)
+        assert "users.bob.key: unknown key" in process.log
+        assert "config.yaml:2: models.m.upstream" in process.log
+        assert ask(process.url) == 200
+        assert process.workers() == workers
+
+
+def test_a_worker_that_begins_later_has_the_new_configuration(upstream: Upstream, tmp_path: Path) -> None:
+    settings = config(upstream.url, tmp_path)
+    with running(settings, tmp_path, "gthread") as process:
+        settings["users"] = {"bob": {"keys": ["sk-bob"]}}
+        rewrite(tmp_path, yaml.safe_dump(settings))
+        hup(process, "gthread")
+        wait_until(lambda: ask(process.url, "sk-bob") == 200)
+        (worker,) = process.workers()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: process.workers() not in ([worker], []))
+        assert ask(process.url, "sk-bob") == 200
+
+
+def test_gunicorns_own_restart_lets_running_streams_end(upstream: Upstream, tmp_path: Path, books: Books) -> None:
+    upstream.script = stream(tokens=4, steps=True)
+    settings = config(upstream.url, tmp_path, server={"shutdown_grace": "60s"})
+    with running(settings, tmp_path, HOOKED) as process:
+        workers = process.workers()
+        client = RawClient(process.url).send("POST", PATH, STREAM, key=KEY)
+        upstream.wait_for_request().allow(2)
+        client.read_head()
+        os.kill(process.pid, signal.SIGHUP)
+        wait_until(lambda: bool(set(process.workers()) - set(workers)))
+        upstream.last.allow(20)
+        assert [event.data for event in client.events()][-1] == b"[DONE]"
+        client.close()
+        wait_until(lambda: not set(process.workers()) & set(workers))
+    assert books.one_ended()["outcome"] == "completed"
+
+
+def test_what_was_counted_and_live_streams_survive(upstream: Upstream, tmp_path: Path) -> None:
+    settings = config(upstream.url, tmp_path)
+    settings["users"]["alice"]["limits"] = {"requests": "2/day"}
+    app = create_app(settings)
+    with waitress_thread(app) as server:
+        with RawClient(server.url) as client:
+            client.post(PATH, STREAM, key=KEY, headers={"Accept": "text/event-stream"})
+            events = [event.data for event in client.events()]
+        app.reload()
+        with RawClient(server.url) as again:
+            again.get(client.headers["content-location"], headers={"Accept": "text/event-stream"})
+            assert [event.data for event in again.events()] == events
+        assert [ask(server.url), ask(server.url)] == [200, 429]
+        settings["users"]["alice"]["limits"] = {"requests": "2/day", "streams": 1}
+        app.reload(settings)
+        assert ask(server.url) == 429
+    app.close()
+
+
+def test_an_upstream_that_did_not_change_keeps_its_connections(upstream: Upstream, tmp_path: Path) -> None:
+    settings = config(upstream.url, tmp_path)
+    app = create_app(settings)
+    with waitress_thread(app) as server:
+        assert ask(server.url) == 200
+        app.reload({**settings, "prompt": {"prefix": "Be brief."}})
+        assert ask(server.url) == 200
+    app.close()
+    assert upstream.connections == 1
+
+
+def test_a_wrapper_takes_on_another_configuration_too(tmp_path: Path) -> None:
+    with Upstream() as inner:
+        settings = config(inner.url, tmp_path)
+        wrapped = SSEProxyMiddleware(create_app({**settings, "users": {"proxy": {"keys": [KEY, "sk-bob"]}}}), settings)
+        with waitress_thread(wrapped) as server:
+            assert (ask(server.url), ask(server.url, "sk-bob")) == (200, 401)
+            wrapped.reload({**settings, "users": {"bob": {"keys": ["sk-bob"]}}})
+            assert (ask(server.url), ask(server.url, "sk-bob")) == (401, 200)
+            with pytest.raises(ConfigError, match=r"users\.bob\.key: unknown key"):
+                wrapped.reload({**settings, "users": {"bob": {"key": "x"}}})
+            assert ask(server.url, "sk-bob") == 200
+        wrapped.close()
+        wrapped.app.close()
