@@ -138,3 +138,16 @@ def test_bytes_that_are_no_utf_8_are_refused_wherever_they_stand(body: bytes) ->
 
 def test_embeddings_are_never_streamed() -> None:
     assert not Request.parse("embeddings", b'{"model":"m","input":"x","stream":true}').stream
+
+
+@pytest.mark.parametrize("field", ["stream", "stream_options", "n", "max_tokens"])
+def test_a_field_that_is_null_is_as_good_as_absent(field: str) -> None:
+    body = {"model": "m", "messages": [], field: None}
+    assert not Request.parse("chat", json.dumps(body).encode()).stream
+
+
+@pytest.mark.parametrize("field", ["model", "messages"])
+def test_a_field_that_is_needed_must_not_be_null(field: str) -> None:
+    body = {"model": "m", "messages": [], field: None}
+    with pytest.raises(BadRequest, match=f"'{field}' is missing"):
+        Request.parse("chat", json.dumps(body).encode())

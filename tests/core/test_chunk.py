@@ -179,3 +179,10 @@ def test_an_error_event_carries_its_failure() -> None:
     event = error_event(failure)
     assert event.error is failure and event.read
     assert json.loads(event.data) == {"error": {"message": "m", "type": "t", "param": "p", "code": "c"}}
+
+
+def test_a_call_that_is_told_in_the_old_field_too_counts_once() -> None:
+    function = {"name": "find", "arguments": '{"q":1}'}
+    delta = {"tool_calls": [{"index": 0, "function": function}], "function_call": function}
+
+    assert text_of({"choices": [{"delta": delta}]}) == ("", 'find{"q":1}')

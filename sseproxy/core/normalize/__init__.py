@@ -32,6 +32,7 @@ from sseproxy.core.normalize.finish import tidy_finish
 from sseproxy.core.normalize.first import lead_with_first
 from sseproxy.core.normalize.foreign import adopt_foreign
 from sseproxy.core.normalize.framing import repair_framing
+from sseproxy.core.normalize.function_call import tidy_function_calls
 from sseproxy.core.normalize.messages import settle_messages
 from sseproxy.core.normalize.reading import annotate
 from sseproxy.core.normalize.seal import seal
@@ -95,7 +96,8 @@ def normalize(
         if api == "completions":
             events = _tidy_texts(events, choices, dialect)
         else:
-            events = tidy_calls(_tidy_chat(events, choices, dialect), make_id, tools)
+            events = tidy_function_calls(_tidy_chat(events, choices, dialect), tools)
+            events = tidy_calls(events, make_id, tools)
         events = tidy_finish(events)
         events = separate_usage(events, fold=dialect.reasoning_in_total)
         events = conclude(events, identity, choices, text=api == "completions")

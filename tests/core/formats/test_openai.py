@@ -33,7 +33,7 @@ def test_a_failure_stays_openais_and_says_so() -> None:
 
 
 def test_the_flush_that_all_streams_share_gets_no_name() -> None:
-    assert list(OpenAI(event="delta").render(iter([FLUSH, Event(b"{}")]), named=True))[0] is FLUSH
+    assert next(OpenAI(event="delta").render(iter([FLUSH, Event(b"{}")]), named=True)) is FLUSH
     assert FLUSH.type == "flush"
 
 
