@@ -1,0 +1,121 @@
+"""deploy/gunicorn.conf.py: gunicorn itself, with threads, with greenlets, and preloaded."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.harness import RawClient, Server, free_port, start, write_config
+
+CONF = Path(__file__).parent.parent.parent / "deploy" / "gunicorn.conf.py"
+ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+CONFIG: dict[str, Any] = {"users": {"alice": {"keys": ["sk-alice"]}}, "server": {"shutdown_grace": "20s", "threads": 8}}
+HURRIED = CONFIG | {"server": {"threads": 8, "shutdown_grace": "500ms"}}
+
+
+@contextlib.contextmanager
+def gunicorn(directory: Path, *options: str, config: dict[str, Any] = CONFIG) -> Iterator[Server]:
+    port = free_port()
+    file = write_config(config, directory)
+    # As users call it: `gunicorn` on the command line.
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", "-w", "2", *options]
+    env = {"SSEPROXY_CONFIG": str(file)}
+    with start([*command, "sseproxy:create_app()"], port, directory, env) as server:
+        wait_until(lambda: len(server.workers()) == 2 and all(map(is_ready, server.workers())))
+        yield server
+
+
+def is_ready(worker: int) -> bool:
+    """Whether a worker has taken over SIGHUP, which is the last thing that it does."""
+    caught = re.search(r"^SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text("ascii"), re.M)
+    return bool(caught and int(caught[1], 16) & 1 << (signal.SIGHUP - 1))
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until, "it does not come true"
+        time.sleep(0.05)
+
+
+def ask(server: Server, key: str = "sk-alice", tokens: int = 3) -> int:
+    body = ASK | {"demo": {"tokens": tokens}}
+    headers = {"Authorization": f"Bearer {key}"}
+    return requests.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=20).status_code
+
+
+@pytest.mark.parametrize("options", [(), ("-k", "gevent"), ("--preload",)], ids=["gthread", "gevent", "preload"])
+def test_a_running_stream_ends_whole_although_gunicorn_is_told_to_stop(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    with gunicorn(tmp_path, *options) as server, RawClient(server.url) as client:
+        client.post("/v1/chat/completions", ASK | {"demo": {"tokens": 20, "interval_ms": 60}}, key="sk-alice")
+        assert client.status == 200 and client.read_event()
+        assert server.process
+        server.process.terminate()
+        events = list(client.events())
+        code = server.stop()
+
+    assert client.ending == "clean"
+    assert events[-1].data == b"[DONE]"
+    assert code == 0
+    assert "did not close cleanly" not in server.log
+
+
+@pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
+def test_what_runs_on_beyond_the_grace_ends_with_an_error_event(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with gunicorn(tmp_path, *options, config=HURRIED) as server, RawClient(server.url) as client:
+        client.post("/v1/chat/completions", ASK | {"demo": {"tokens": 500, "interval_ms": 60}}, key="sk-alice")
+        assert client.read_event()
+        assert server.process
+        server.process.terminate()
+        events = list(client.events())
+        code = server.stop()
+
+    assert "error" in events[-1].json
+    assert code == 0
+
+
+def test_sighup_takes_on_a_new_file_and_survives_a_bad_one(tmp_path: Path) -> None:
+    with gunicorn(tmp_path) as server:
+        before = server.workers()
+        write_config("users: [this, is, wrong]\n", tmp_path)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: "the old one stays" in server.log)
+        still = ask(server)
+        write_config(CONFIG | {"users": {"bob": {"keys": ["sk-bob"]}}}, tmp_path)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
+
+        assert still == 200
+        assert server.workers() == before
+
+
+def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    with gunicorn(tmp_path) as server:
+        for _ in range(6):
+            ask(server)
+        told = requests.get(f"{server.url}/-/metrics", timeout=10).text
+        directory = counting_in(server.workers()[0])
+        assert directory.is_dir()
+        server.stop()
+
+    counts = [line for line in told.splitlines() if line.startswith("sseproxy_request_duration_seconds_count")]
+    assert sum(float(line.rpartition(" ")[2]) for line in counts if "/v1/chat/completions" in line) >= 6
+    assert not directory.exists()
+
+
+def counting_in(pid: int) -> Path:
+    """The directory in which a worker counts."""
+    maps = Path(f"/proc/{pid}/maps").read_text("utf-8")
+    return Path(re.findall(r"(/\S*sseproxy-metrics-[^/]+)/\S+\.db", maps)[0])
