@@ -13,13 +13,14 @@ import pytest
 import yaml
 from pydantic import SecretStr, TypeAdapter
 
+from docs.reference import with_tables
 from sseproxy.cli import main
 from sseproxy.config import Config
 from sseproxy.config.explain import fields_at, keys_of, section_at
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text("utf-8")
-ROW = re.compile(r"^\| `(?P<key>[\w.]+)` \| (?P<default>[^|]+) \|", re.M)
+ROW = re.compile(r"^\| `(?P<key>[\w.]+)` \| [^|]+ \| (?P<default>[^|]+) \|", re.M)
 DEFAULTS = {match["key"]: match["default"].strip() for match in ROW.finditer(DOCUMENT)}
 KEYS = list(keys_of(Config))
 #: Sections and groups of keys: they stand as headings or as the first part of their keys.
@@ -32,6 +33,10 @@ def commands(group: click.Group, name: str = "sseproxy") -> Iterator[tuple[str, 
             yield from commands(command, f"{name} {each}")
         else:
             yield f"{name} {each}", command
+
+
+def test_the_tables_are_those_of_the_schema() -> None:
+    assert with_tables(DOCUMENT, Config.model_json_schema()) == DOCUMENT, "run `make docs`"
 
 
 @pytest.mark.parametrize("key", LEAVES, ids=".".join)
