@@ -4,23 +4,26 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 META   := setup.py pyproject.toml
+SERVERS := $(or $(SSEPROXY_SERVERS_VENV),.venv-servers)
 
-.PHONY: help run test lint format bench books fuzz clean
+.PHONY: help run test lint format docs bench books fuzz servers clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run     the proxy with its built-in demo upstream"
-	@echo "make test    lint, then every test (those that need Node or PostgreSQL skip where it is missing)"
+	@echo "make test    lint, then every test (those that need Node, Chromium or PostgreSQL skip where it is missing)"
 	@echo "make lint    ruff and mypy --strict"
+	@echo "make docs    the tables of docs/configuration.md, from the schema"
 	@echo "make bench   the benchmarks, a table each"
 	@echo "make books   the fault suite: thousands of streams, every ending, kill -9; is every charge right?"
+	@echo "make servers transformers serve in .venv-servers, for the tests against real servers (1.2 GB)"
 	@echo "make fuzz    random bytes through the normaliser, and its properties on 10,000 examples each"
 
 run: $(VENV)/.installed
 	$(BIN)/sseproxy serve $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 4 --dist worksteal)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -31,6 +34,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(VENV)/.installed
+	$(BIN)/python docs/reference.py
+
 bench: $(VENV)/.installed-test
 	@set -e; for file in $(filter-out benchmarks/books.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python "$$file" $(ARGS); done
 
@@ -40,6 +46,8 @@ books: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python tests/fuzz.py $(ARGS)
 	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=fuzz tests/core/normalize/test_properties.py
+
+servers: $(SERVERS)/.installed
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
@@ -62,3 +70,9 @@ $(VENV)/.installed-test: $(META) | $(BIN)/python
 $(VENV)/.installed-dev: $(META) | $(BIN)/python
 	$(PIP) --editable '.[dev,test]'
 	@touch $@ $(VENV)/.installed-test $(VENV)/.installed
+
+# torch stays out of the project's own environment.
+$(SERVERS)/.installed: tests/servers/transformers.txt
+	$(PYTHON) -m venv $(SERVERS)
+	$(SERVERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@

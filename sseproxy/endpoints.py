@@ -1,4 +1,4 @@
-"""The proxy's own paths, under ``/-/``: health and usage. The list of models is OpenAI's path: see ``listing``."""
+"""The proxy's own paths, under ``/-/``: health, usage, live streams. The list of models: see ``listing``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from sseproxy.core.chat import BadRequest
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger.protocol import GroupBy, Ledger
+from sseproxy.middleware.joining import PATH as STREAMS
+from sseproxy.middleware.joining import Joining, last_event
 from sseproxy.middleware.limiter import Limiter
 from sseproxy.times import EXPECTED, parse_moment
 from sseproxy.wsgi.call import Answer
@@ -59,6 +61,36 @@ class HealthEndpoints:
         except Failure as failure:
             return json_answer({"status": "unavailable", "reason": failure.message}, 503)
         return json_answer({"status": "ready"})
+
+
+class StreamsEndpoint:
+    """``GET /-/streams/ID`` re-joins a running or recent stream, ``DELETE`` stops it; any other ID is 404."""
+
+    def __init__(self, app: WSGIApplication, joining: Joining) -> None:
+        self.app = app
+        self._joining = joining
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path: str = environ.get("PATH_INFO", "")
+        if not path.startswith(STREAMS):
+            return self.app(environ, start_response)
+        try:
+            answer = self._answer(environ, path.removeprefix(STREAMS))
+        except Failure as failure:
+            answer = refuse(failure, environ)
+        return answer(environ, start_response)
+
+    def _answer(self, environ: WSGIEnvironment, stream_id: str) -> Answer:
+        method = environ["REQUEST_METHOD"]
+        if method not in ("GET", "DELETE"):
+            failure = BadRequest("This path takes GET and DELETE requests only.", code="method_not_allowed", status=405)
+            return refuse(failure, environ, [("Allow", "GET, DELETE")])
+        stream = self._joining.find(stream_id, environ)
+        if method == "DELETE":
+            stream.stop()
+            return Answer(status_line(204), [], [])
+        last = last_event(Exchange.of(environ))
+        return self._joining.answer(environ, stream, last[1] if last and last[0] == stream.id else 0)
 
 
 class UsageEndpoint:

@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,7 @@ import msgspec
 from sseproxy.endpoints import json_answer
 from sseproxy.middleware.route import NotFound, may_use
 from sseproxy.models import Models
+from sseproxy.prices import usd_per_token
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.client import never_gone
 from sseproxy.wsgi.completion import collect
@@ -72,7 +74,14 @@ class ModelsEndpoint:
         rows = {name: {"id": name, "object": "model", "created": 0, "owned_by": "sseproxy"} for name in names}
         for listing in self._lists:
             rows |= {row["id"]: row for row in listing() if self._models.resolve(row["id"]) is not None}
-        return {name: row for name, row in rows.items() if may_use(user, name)}
+        now = datetime.now(timezone.utc)
+        return {name: row | self._pricing(name, now) for name, row in rows.items() if may_use(user, name)}
+
+    def _pricing(self, name: str, now: datetime) -> Row:
+        """The field ``pricing`` of a row, as OpenRouter has it; nothing where no price is known."""
+        target = self._models.resolve(name)
+        price = target.price if target is not None else None
+        return {} if price is None else {"pricing": usd_per_token(price, now)}
 
 
 class _Listing:

@@ -130,6 +130,13 @@ def _table_version() -> str:
     return f"genai-prices {importlib.metadata.version('genai-prices')}"
 
 
+def usd_per_token(price: Price, at: datetime) -> dict[str, str]:
+    """A price as OpenRouter lists it, ``{"prompt": "0.00000015", "completion": "0.0000006"}``, in its lowest tier."""
+    kinds = {"prompt": "input", "completion": "output"}
+    rates = {name: usd_per_million(price, kind, at).scaleb(-6) for name, kind in kinds.items()}
+    return {name: f"{rate.normalize():f}" for name, rate in rates.items()}
+
+
 def usd_per_million(price: Price, kind: str, at: datetime) -> Decimal:
     """A price as vendors print it, for ``sseproxy prices``: USD per million tokens of one kind, in its lowest tier.
 

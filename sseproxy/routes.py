@@ -30,24 +30,25 @@ class Routes:
 
     def __init__(self, sections: Mapping[str, RouteSection], prompt: Prompt) -> None:
         routes = [_route(pattern, section, prompt) for pattern, section in sections.items()]
-        rules = [Rule(route.pattern, endpoint=route) for route in routes]
+        self._routes = {route.pattern: route for route in routes}
+        # Werkzeug hashes endpoints, which not every route's format can be.
+        rules = [Rule(pattern, endpoint=pattern) for pattern in self._routes]
         self._map = Map(rules, strict_slashes=True, merge_slashes=False, redirect_defaults=False)
         self._adapter = self._map.bind("localhost")
-        self._any = bool(routes)
 
     def match(self, path: str) -> tuple[Route, dict[str, str]] | None:
         """The route of a path and the values of its variables; None if the path is no route.
 
         :param path: ``PATH_INFO`` as servers hand it on: bytes as Latin-1 (PEP 3333).
         """
-        if not self._any or not path.startswith("/") or path.startswith(RESERVED):
+        if not self._routes or not path.startswith("/") or path.startswith(RESERVED):
             return None
         try:
-            route, variables = self._adapter.match(path.encode("latin-1").decode(), method="GET")
+            pattern, variables = self._adapter.match(path.encode("latin-1").decode(), method="GET")
         except (HTTPException, UnicodeError):  # a redirect to the path with a slash at its end is an HTTPException too
             return None
         values: Mapping[str, Any] = variables
-        return route, {name: str(value) for name, value in values.items()}
+        return self._routes[pattern], {name: str(value) for name, value in values.items()}
 
     def is_public(self, path: str) -> bool:
         """Whether no credentials are asked for at this path."""

@@ -41,6 +41,8 @@ def make_pool(
 
     :param cooling: told of each upstream that is left alone (True) or back (False).
     """
+    for name in config.upstreams:  # after a reload too
+        cooling(name, False)
     return UpstreamPool(
         app,
         {name: section.retries for name, section in config.upstreams.items()},

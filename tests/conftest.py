@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.harness import RedisServer, Upstream, redis_server
+from tests.harness import Browser, RedisServer, Upstream, redis_server
 from tests.harness.parts import IN_CI
 
 # `make fuzz` asks for the second one. What hypothesis itself sets in CI is kept.
@@ -31,6 +31,16 @@ def redis() -> Iterator[RedisServer]:
     """A real Redis with nothing in it."""
     with redis_server() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, one for all tests; each page has storage and connections of its own."""
+    running = Browser()
+    try:
+        yield running
+    finally:
+        running.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -19,9 +19,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sseproxy.cli import main
-from sseproxy.cli.output import printable, safe_cell
-from sseproxy.cli.serve import demo_lines
+from sseproxy.cli.serve import chat_line, demo_lines
 from sseproxy.config import Config
+from sseproxy.core.printable import printable
+from sseproxy.core.spreadsheet import safe_cell
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import Charge, Settlement
@@ -198,7 +199,7 @@ def test_charges_are_listed_with_exactly_the_promised_columns(run: Run, ledger: 
     promised = [
         *("id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source"),
         *("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd"),
-        *("status", "started_at", "first_token_ms", "duration_ms", "unpriced"),
+        *("status", "started_at", "first_token_ms", "duration_ms", "unpriced", "tries"),
     ]
 
     assert list(rows(run("charges", "--format", "json"))[0]) == promised
@@ -290,14 +291,16 @@ def test_the_printed_line_makes_text_type_out_and_sigterm_settles_what_still_run
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        source, listening, _, curl, _, usage = (process.stdout.readline().strip() for _ in range(6))
+        source, listening, _, curl, _, usage, chat = (process.stdout.readline().strip() for _ in range(7))
         assert source == "sseproxy: configuration: built-in demo configuration"
         assert listening.startswith("sseproxy: listening on http://127.0.0.1:")
         assert usage.endswith("-m sseproxy usage")
+        assert chat == f"Chat in a browser: {listening.rpartition(' ')[2]}/-/chat#key=sk-demo"
         with post_as_curl(curl) as response:
             assert response.readline().startswith(b"data: {")
             process.terminate()
-            _, errors = process.communicate(timeout=20)
+        # The reader has left: else the rest would be typed out first.
+        _, errors = process.communicate(timeout=20)
         assert process.returncode == 0, errors
     finally:
         process.kill()
@@ -327,6 +330,7 @@ def test_without_the_demo_key_or_the_demo_upstream_nothing_is_suggested() -> Non
 
     for source in (without_key, without_upstream):
         assert demo_lines(Config.load(source), "http://127.0.0.1:1", "sseproxy", None) == []
+        assert chat_line(Config.load(source), "http://[::]:1") == "Chat in a browser: http://127.0.0.1:1/-/chat"
 
 
 def test_checking_a_file_loads_no_database_toolkit_and_no_http_client(tmp_path: Path) -> None:

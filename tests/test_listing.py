@@ -65,10 +65,36 @@ def test_models_are_the_configured_names_and_what_patterns_admit(client: Client)
     assert names(client) == ["fast", "m", "demo", "demo-large"]  # the upstream lists demo and demo-large
 
 
+def test_what_each_upstream_of_a_pattern_lists_is_listed_once(upstream: Upstream, tmp_path: Path) -> None:
+    def other(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return [ROWS]
+
+    settings = {
+        "upstreams": {"main": {"url": upstream.url}, "spare": {"wsgi": other}},
+        "models": {"fast": {"upstream": ["main", "spare"], "model": "m"}, "*": {"upstream": ["main", "spare"]}},
+        "users": {"alice": {"keys": ["sk-alice"]}},
+        "accounting": {"ledger": f"sqlite:///{tmp_path}/usage.db", "journal": f"{tmp_path}/usage.journal"},
+    }
+    app = create_app(settings)
+    try:
+        assert names(Client(app)) == ["fast", "demo", "demo-large", "other"]
+    finally:
+        app.close()
+
+
 def test_a_user_sees_only_the_models_they_may_use(client: Client) -> None:
     assert names(client, "sk-bob") == ["fast"]
     assert get(client, "/v1/models/fast", "sk-bob")[0] == 200
     assert get(client, "/v1/models/m", "sk-bob")[0] == 404
+
+
+def test_rows_tell_the_price_per_token_where_one_is_known(client: Client) -> None:
+    rows = {row["id"]: row for row in get(client, "/v1/models")[1]["data"]}
+
+    assert rows["m"]["pricing"] == {"prompt": "0.000001", "completion": "0.000002"}
+    assert "pricing" not in rows["fast"]  # nobody knows what its model costs
+    assert get(client, "/v1/models/m")[1] == rows["m"]
 
 
 def test_an_upstream_without_a_list_hides_no_configured_name(client: Client, upstream: Upstream) -> None:

@@ -68,7 +68,7 @@ def test_the_version_is_the_packages_own_and_heads_the_changelog(metadata: Messa
 def test_the_metadata_names_python_the_licence_and_the_extras(metadata: Message) -> None:
     assert metadata["Requires-Python"] == ">=3.10"
     assert metadata["License"] == "MIT"
-    assert set(metadata.get_all("Provides-Extra", [])) == {"gunicorn", "postgres", "redis", "test", "dev"}
+    assert set(metadata.get_all("Provides-Extra", [])) == {"gunicorn", "postgres", "redis", "otel", "test", "dev"}
 
 
 def test_every_requirement_has_a_lower_bound_or_is_for_development(metadata: Message) -> None:

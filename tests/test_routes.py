@@ -116,6 +116,14 @@ def test_a_route_says_what_it_reads_and_how_it_answers() -> None:
     assert match[0].format.content_type.startswith("text/plain")
 
 
+@pytest.mark.parametrize("name", ["openai", "text", "envelope", "plain"])
+def test_a_route_may_have_any_format(name: str) -> None:
+    match = routes({"/a": {"format": {"type": name}}}).match("/a")
+
+    assert match is not None
+    assert type(match[0].format).__name__.lower() == name
+
+
 def test_only_routes_without_auth_are_public() -> None:
     both = routes({"/open/<x>": {"auth": False}, "/closed": {}})
 

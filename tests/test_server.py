@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -11,7 +12,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +62,7 @@ class App:
         note("closed")
 
 server, worker_class = sys.argv[1:]
-config = Config.load({"server": {"listen": "127.0.0.1:0", "threads": 4}})
+config = Config.load({"server": {"listen": "127.0.0.1:0", "threads": 4, "shutdown_grace": "100ms"}})
 serve(lambda config: App(), config, server=server, worker_class=worker_class, ready=lambda at: print(at[0], flush=True))
 note("returned")
 """
@@ -231,6 +233,52 @@ def test_a_body_far_over_the_limit_is_refused_unread_with_json() -> None:
         assert status.split()[1] == b"413"
         assert body["error"]["code"] == "request_too_large"
         assert body["error"]["type"] == "invalid_request_error"
+
+
+def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_probes_are_answered() -> None:
+    release = threading.Event()
+    entered: list[str] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        entered.append(environ["PATH_INFO"])
+        if environ["PATH_INFO"] == "/slow":
+            assert release.wait(WAIT)
+        return hello(environ, start_response)
+
+    slow = GET.replace(b"GET / ", b"GET /slow ")
+    with running(app) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(12)]
+        for number, client in enumerate(clients):
+            client.sendall(slow)
+            if number < 4:
+                wait_until(lambda number=number: len(entered) > number)  # type: ignore[misc]
+        statuses: dict[socket.socket, bytes] = {}
+        for client in clients[8:]:
+            statuses[client] = client.recv(4096)
+        assert all(head.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 1\r\n" in head for head in statuses.values())
+        assert exchange(server, GET.replace(b"GET / ", b"GET /-/health "))[0] == b"HTTP/1.1 200 OK"
+        release.set()
+        assert all(client.recv(4096).startswith(b"HTTP/1.1 200 ") for client in clients[:8])
+
+
+def test_a_burst_no_larger_than_capacity_is_not_refused() -> None:
+    with running(hello) as server:
+        dispatcher = server._servers[0].task_dispatcher
+        for _ in range(20):
+            # A client has its answer a moment before its thread is free again.
+            wait_until(lambda: dispatcher.active_count == 0)
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(connect(server)) for _ in range(8)]
+                for client in clients:
+                    client.sendall(GET)
+                assert {client.recv(15) for client in clients} == {b"HTTP/1.1 200 OK"}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
 
 
 def test_what_is_no_http_is_refused_with_json() -> None:

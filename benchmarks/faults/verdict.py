@@ -114,8 +114,9 @@ def _judge_one(
         line.doubled += len(rows) - 1
         return complain("doubled")
     row = rows[0]
-    if seen is not None and seen["seen"] > 1:
-        complain("was sent more than once")
+    tries = sum(each["reached"] for each in row["tries"])
+    if seen is not None and seen["seen"] > tries and not expired:
+        complain(f"was sent {seen['seen']} times, and its charge says {tries}")
     if expired and (not hit or stream.saw == "done"):
         complain("expired, though nobody was killed")
     if expired and seen is not None:

@@ -12,6 +12,7 @@ import click
 
 from sseproxy._version import __version__
 from sseproxy.cli.check import check, schema
+from sseproxy.cli.doctor import doctor
 from sseproxy.cli.keys import keys
 from sseproxy.cli.prices import prices
 from sseproxy.cli.reports import charges, usage
@@ -27,5 +28,5 @@ def main() -> None:
         sys.path.append(os.getcwd())
 
 
-for command in (serve, check, schema, keys, usage, charges, prices):
+for command in (serve, check, schema, keys, usage, charges, prices, doctor):
     main.add_command(command)

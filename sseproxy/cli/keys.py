@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sseproxy.cli.output import format_option, printable, show
+from sseproxy.cli.output import format_option, show
 from sseproxy.cli.source import config_option, fail, load_config, open_books
 from sseproxy.cli.times import duration
+from sseproxy.core.printable import printable
 
 if TYPE_CHECKING:
     from sseproxy.ledger.protocol import Key

@@ -1,12 +1,10 @@
 """Rows as a table for people, as JSON or as CSV. Names in rows come from clients: none of them may run anything.
 
-CSV: RFC 4180; a cell that a spreadsheet would take for a formula gets an apostrophe before it
-(https://owasp.org/www-community/attacks/CSV_Injection).
+How a CSV file is written stands in :mod:`sseproxy.core.spreadsheet`.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,9 +12,11 @@ from typing import Any
 
 import click
 
+from sseproxy.core.printable import printable
+from sseproxy.core.spreadsheet import write_csv
+
 Row = Mapping[str, Any]
 FORMATS = ("table", "json", "csv")
-_FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 
 def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,7 +41,7 @@ def show(
     if style == "json":
         _show_json(rows)
     elif style == "csv":
-        _show_csv(rows, columns)
+        write_csv(sys.stdout, rows, columns)
     else:
         _show_table(rows, narrow or columns, none)
 
@@ -53,21 +53,6 @@ def _show_json(rows: Iterable[Row]) -> None:
         click.echo(separator + "\n  " + json.dumps(dict(row), ensure_ascii=False), nl=False)
         separator = ","
     click.echo("[]" if separator == "[" else "\n]")
-
-
-def _show_csv(rows: Iterable[Row], columns: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([safe_cell(row[column]) for column in columns] for row in rows)
-
-
-def safe_cell(value: object) -> object:
-    """The value of a CSV cell that no spreadsheet executes."""
-    if not isinstance(value, str):
-        return "" if value is None else value
-    # A lone CR ends a row for some readers, and Python's writer does not put it in quotes.
-    text = value.replace("\r\n", "\n").replace("\r", "\n")
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _show_table(rows: Iterable[Row], columns: Sequence[str], none: str) -> None:
@@ -88,9 +73,3 @@ def _show_table(rows: Iterable[Row], columns: Sequence[str], none: str) -> None:
     # Where nobody's screen says how wide it is, a wrapped table is the worse guess.
     wide = console if console.is_terminal else Console(width=1000)
     wide.print(table if shown else none)
-
-
-def printable(value: object) -> str:
-    """The value as text that cannot steer a terminal."""
-    text = "" if value is None else f"{value}"
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

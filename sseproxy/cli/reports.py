@@ -20,7 +20,7 @@ SUMS = (
 CHARGE = (
     "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source",
     "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd",
-    "status", "started_at", "first_token_ms", "duration_ms", "unpriced",
+    "status", "started_at", "first_token_ms", "duration_ms", "unpriced", "tries",
 )  # fmt: skip
 CHARGE_TABLE = (
     "started_at", "user", "model", "state", "outcome", "usage_source", "input_tokens", "output_tokens", "cost_usd",

@@ -41,7 +41,8 @@ def serve(
 ) -> None:
     """Run the proxy.
 
-    Prints its address when it accepts connections. SIGTERM or Ctrl-C ends it; running streams are closed and settled.
+    Prints its address when it accepts connections. SIGTERM or Ctrl-C ends it: running answers may go on for
+    server.shutdown_grace, a second signal ends them. SIGHUP loads the configuration again.
     """
     from sseproxy.server import ServerError
     from sseproxy.server import serve as run
@@ -50,18 +51,27 @@ def serve(
     config = load_config(file)
     if listen is not None:
         config = _listening_on(config, listen)
+    # A server may change its working directory later.
+    path = os.path.abspath(file) if file is not None else None
     set_up_logging(config.log.format, config.log.level)
     click.echo(f"sseproxy: configuration: {config.source}")
     show_warnings(config)
 
     def ready(addresses: Sequence[str]) -> None:
         click.echo(f"sseproxy: listening on {', '.join(addresses)}")
-        for line in demo_lines(config, addresses[0], own_name(), file):
+        for line in [*demo_lines(config, addresses[0], own_name(), file), chat_line(config, addresses[0])]:
             click.echo(line)
         sys.stdout.flush()
 
+    def load() -> Config:
+        from sseproxy.config import Config
+
+        again = Config.load(path)
+        set_up_logging(again.log.format, again.log.level)
+        return again if listen is None else again.listening_on(listen)
+
     try:
-        run(_build, config, server=server, workers=workers, worker_class=worker_class, ready=ready)
+        run(_build, config, server=server, workers=workers, worker_class=worker_class, ready=ready, load=load)
     except ServerError as error:
         fail(str(error), 2)
 
@@ -94,10 +104,9 @@ def demo_lines(config: Config, address: str, name: str, file: str | None) -> lis
 
     if config.demo_model is None:
         return []
-    reachable = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
     message = {"role": "user", "content": "Hello! What are you?"}
     body = json.dumps({"model": config.demo_model, "stream": True, "messages": [message]})
-    curl = f"curl -N {reachable}/v1/chat/completions -H 'Authorization: Bearer {DEMO_KEY}'"
+    curl = f"curl -N {_reachable(address)}/v1/chat/completions -H 'Authorization: Bearer {DEMO_KEY}'"
     usage = f"{name} usage{f' -c {shlex.quote(file)}' if file else ''}"
     return [
         "Watch an answer type itself out, from another terminal:",
@@ -105,6 +114,19 @@ def demo_lines(config: Config, address: str, name: str, file: str | None) -> lis
         "Then see what it cost:",
         f"  {usage}",
     ]
+
+
+def chat_line(config: Config, address: str) -> str:
+    """Where the chat page is. Only the demo's key, which is no secret, ever stands in its address."""
+    from sseproxy.config import DEMO_KEY
+
+    fragment = "" if config.demo_model is None else f"#key={DEMO_KEY}"
+    return f"Chat in a browser: {_reachable(address)}/-/chat{fragment}"
+
+
+def _reachable(address: str) -> str:
+    """A listening address as a browser on this machine can call it."""
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
 
 
 def own_name() -> str:

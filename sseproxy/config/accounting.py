@@ -35,18 +35,30 @@ class Accounting(Section):
     ledger: Database = Field(
         default_factory=lambda: SecretStr(DEFAULT),
         json_schema_extra={"default": DEFAULT},
-        description="Database of charges and keys; a relative SQLite path is relative to the working directory.",
+        description="Database of charges and keys, made and migrated on start. `sqlite:///usage.db` is relative to "
+        "the working directory, `sqlite:////var/lib/sseproxy/usage.db` is absolute. "
+        "`postgresql://USER:PASSWORD@HOST/NAME` needs the extra `[postgres]`.",
     )
     client_gone: Literal["cancel", "drain"] = Field(
         default="cancel",
-        description="When a client leaves: cancel (hang up, bill what was seen) or drain (read on to the exact usage).",
+        description="When a client leaves mid-answer: `cancel` hangs up on the upstream and bills what was seen "
+        "(after the finish reason has passed, it waits up to a second for the reported usage); `drain` "
+        "reads on to the exact usage.",
     )
-    drain_limit: Duration = Field(default=30.0, description="How long drain reads on at most.")
+    drain_limit: Duration = Field(default=30.0, description="How long `drain` reads on at most.")
     on_ledger_down: Literal["refuse", "serve"] = Field(
         default="refuse",
-        description="While the ledger is away: refuse (503), or serve (journal to disk, settle later, no budgets).",
+        description="While the database is away: `refuse` answers new requests with 503; `serve` lets them in and "
+        "writes their charges to the journal. Budgets cannot be checked then, and keys made by "
+        "command cannot be looked up (503); users of this file get through.",
     )
     journal: Text = Field(
         default="usage.journal",
-        description="File for what ends while the ledger is away; relative to the working directory.",
+        description="File, relative to the working directory, for what ends while the database is away, with "
+        "either setting; no file is made before. It is booked within seconds after the database "
+        "answers again, by this process or the next that starts: nothing is lost by kill -9, nothing "
+        "is booked twice. On a disk that lasts; one file for each ledger, shared by all processes of "
+        "the machine. Several machines: bring one that crashed back soon, or its running charges "
+        "expire at their last checkpoint first. Lines that cannot be booked are kept in `….rejected`. "
+        "Not on Windows.",
     )

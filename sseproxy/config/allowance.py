@@ -21,15 +21,22 @@ class BudgetFor(Section):
 
     usd: Money = Field(description="USD in each period.")
     per: Literal["day", "week", "month", "total"] = Field(
-        default="month", description="When it renews, in UTC; weeks begin on Monday; total: never (prepaid)."
+        default="month",
+        description="When it renews, in UTC: `day`, `week` (on Monday), `month`, or `total` (never: prepaid).",
     )
 
 
 class LimitsFor(Section):
     """How much may be asked for at a time."""
 
-    requests: Frequency | None = Field(default=None, description="Requests per time, such as 60/minute.")
-    tokens: Frequency | None = Field(default=None, description="Input and output tokens per time.")
+    requests: Frequency | None = Field(
+        default=None, description="Requests per time, such as `60/minute`: in any minute, not by the clock."
+    )
+    tokens: Frequency | None = Field(
+        default=None,
+        description="Input and output tokens per time. Those a request may take are counted when it begins, "
+        "corrected when it ends.",
+    )
     streams: Annotated[Whole, AfterValidator(_streams)] | None = Field(
         default=None, description="Streams that may run at once."
     )
@@ -38,6 +45,6 @@ class LimitsFor(Section):
 class Defaults(Section):
     """What users have who do not stand in ``users``: those of tokens, of keys made by command, and ``anonymous``."""
 
-    models: tuple[Text, ...] = Field(default=("*",), description="Patterns of the models they may ask for.")
-    budget: BudgetFor | None = Field(default=None, description="What each of them may spend.")
-    limits: LimitsFor | None = Field(default=None, description="How much each of them may ask for at a time.")
+    models: tuple[Text, ...] = Field(default=("*",), description="Patterns of the models that they may ask for.")
+    budget: BudgetFor | None = Field(default=None, description="As `users.NAME.budget`.")
+    limits: LimitsFor | None = Field(default=None, description="As `users.NAME.limits`.")

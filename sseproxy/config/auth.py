@@ -43,21 +43,28 @@ class Jwt(Section):
     """JSON Web Tokens, sent where a key would be. Exactly one of ``jwks_url``, ``secret`` and ``public_key``."""
 
     jwks_url: Annotated[Text, AfterValidator(_url)] | None = Field(
-        default=None, description="Address of the issuer's key set; fetched again when a token names an unknown key."
+        default=None,
+        description="Address of the issuer's key set. Fetched with the first token, then every five minutes, and "
+        "when a token names an unknown key (at most every 30 s); while it cannot be fetched, known "
+        "keys go on working.",
     )
     secret: Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema({"type": "string"})] | None = Field(
-        default=None, description="Shared secret (HS256) of 32 bytes or more, best as `${VAR}`."
+        default=None, description="Shared secret; 32 bytes or more, best as `${VAR}`."
     )
     public_key: Contents | None = Field(
-        default=None, description="Public key in PEM (RS256, ES256, EdDSA), or {file: PATH}."
+        default=None, description="Public key in PEM, or `{file: PATH}`, relative to the configuration file."
     )
-    issuer: Text | None = Field(default=None, description="What `iss` must be; default: anything.")
+    issuer: Text | None = Field(default=None, description="What `iss` must be. Without it: anyone.")
     audience: Text | None = Field(
-        default=None, description="What `aud` must name; default: tokens that have an `aud` are refused."
+        default=None,
+        description="What `aud` must name; without it, tokens that have an `aud` are refused, as RFC 7519 wants it.",
     )
     user_claim: Text = Field(default="sub", description="The claim that is the user's name.")
     algorithms: Annotated[tuple[Text, ...], AfterValidator(_algorithms)] = Field(
-        default=(), description="Algorithms that are accepted; default: those that fit the kind of key."
+        default=(),
+        description="Algorithms that are accepted. Default: HS256 for a `secret`, RS256, ES256, ES384, ES512 or "
+        "EdDSA as a `public_key` is, each key's own in a key set. `none` is never accepted, and HS256 "
+        "never with public keys.",
     )
 
     @model_validator(mode="after")
@@ -97,10 +104,18 @@ class Auth(Section):
     """Who is let in."""
 
     required: Flag = Field(
-        default=True, description="Refuse requests without valid credentials; false lets them in as `anonymous`."
+        default=True,
+        description="Refuse requests without valid credentials. With `false` those without any are let in and "
+        "billed to `anonymous`; wrong ones are refused even then.",
     )
     remote_user: Flag = Field(
         default=False,
-        description="Trust REMOTE_USER as the server in front (or a middleware around this one) has set it.",
+        description="Trust `REMOTE_USER` as the server in front, or a middleware around this one, has set it. No "
+        "client can: its headers never become that variable. A request with a key or token of its own "
+        "is judged by that alone.",
     )
-    jwt: Jwt | None = Field(default=None, description="Accept JSON Web Tokens.")
+    jwt: Jwt | None = Field(
+        default=None,
+        description="Accept JSON Web Tokens where a key would be: a credential of three parts with dots between "
+        "that is no known key. Exactly one of `jwks_url`, `secret` and `public_key`.",
+    )

@@ -16,24 +16,31 @@ from sseproxy.config.accounting import Accounting
 from sseproxy.config.allowance import Defaults
 from sseproxy.config.auth import Auth
 from sseproxy.config.builtin import BUILT_IN_NAME, DEMO_KEY, DEMO_WSGI
+from sseproxy.config.cors import Cors
+from sseproxy.config.dashboard import Dashboard
 from sseproxy.config.environment import Environment
 from sseproxy.config.explain import explain
 from sseproxy.config.limits import Limits
 from sseproxy.config.log import Log
+from sseproxy.config.metrics import Metrics
 from sseproxy.config.models import Model, find_model
+from sseproxy.config.patterns import check_routes
 from sseproxy.config.problem import ConfigError, Problem
 from sseproxy.config.prompt import Prompt
 from sseproxy.config.references import check_plain_keys, check_references
+from sseproxy.config.routes import Route
 from sseproxy.config.section import Section
 from sseproxy.config.server import Server, normal_address
 from sseproxy.config.source import Source, find
 from sseproxy.config.streams import Streams
+from sseproxy.config.tracing import Tracing
 from sseproxy.config.upstreams import Upstream
 from sseproxy.config.users import User, hash_key
 from sseproxy.config.values import Expected
+from sseproxy.config.wrap import Wrap
 
 #: Sections whose keys are names that the file's writer chooses.
-_NAMED = ("upstreams", "models", "users")
+_NAMED = ("upstreams", "models", "users", "routes")
 
 
 def _names(entries: dict[str, Any]) -> dict[str, Any]:
@@ -62,10 +69,16 @@ class Config(Section):
     users: Annotated[dict[str, User], Named] = Field(default_factory=dict, description="Who is billed.")
     defaults: Defaults = Field(default_factory=Defaults, description="What users have who do not stand in `users`.")
     prompt: Prompt = Field(default_factory=Prompt, description="What goes before the client's messages.")
+    routes: dict[str, Route] = Field(default_factory=dict, description="Paths of your own, GET and POST.")
+    wrap: Wrap = Field(default_factory=Wrap, description="Paths of a wrapped application that answer in its own shape.")
     accounting: Accounting = Field(default_factory=Accounting, description="Where the books are.")
     limits: Limits = Field(default_factory=Limits, description="Where limits are counted.")
     streams: Streams = Field(default_factory=Streams, description="Running answers.")
+    cors: Cors = Field(default_factory=Cors, description="Which web pages may read answers.")
     log: Log = Field(default_factory=Log, description="What is written to standard error.")
+    metrics: Metrics = Field(default_factory=Metrics, description="What Prometheus is told.")
+    tracing: Tracing = Field(default_factory=Tracing, description="What OpenTelemetry is told.")
+    dashboard: Dashboard = Field(default_factory=Dashboard, description="The page that shows an admin the books.")
 
     _source: str = PrivateAttr("configuration")
     _directory: FilePath = PrivateAttr(default_factory=FilePath.cwd)
@@ -85,7 +98,9 @@ class Config(Section):
         found = find(source)
         environment = Environment(os.environ, found)
         data = _filled(environment.expand(found.data))
-        problems = [*found.problems, *environment.problems, *check_references(data, found)]
+        problems = [
+            *found.problems, *environment.problems, *check_references(data, found), *check_routes(data, found)
+        ]  # fmt: skip
         config = None
         try:
             config = cls.model_validate(data, context={"directory": found.directory})
@@ -146,7 +161,7 @@ class Config(Section):
 
     def upstream_name(self, model: Model) -> str:
         """The name of the upstream that answers for ``model``: the first one unless it says otherwise."""
-        return model.upstream or next(iter(self.upstreams))
+        return model.upstream[0].name if model.upstream else next(iter(self.upstreams))
 
 
 def _filled(data: dict[str, Any]) -> dict[str, Any]:

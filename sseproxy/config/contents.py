@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
-from sseproxy.config.values import Expected, kind
+from sseproxy.config.values import KIND, Expected, kind
 
 
 def _contents(value: object, info: ValidationInfo) -> object:
@@ -44,7 +44,8 @@ Contents = Annotated[
                     "required": ["file"],
                     "additionalProperties": False,
                 },
-            ]
+            ],
+            KIND: "text or file",
         }
     ),
 ]

@@ -32,10 +32,15 @@ class Cors(Section):
 
     origins: tuple[Origin, ...] = Field(
         default=(),
-        description="Origins whose pages may read answers: https://app.example.com, https://*.example.com, * (any).",
+        description="`https://app.example.com`, with its port where it has one of its own; "
+        "`https://*.example.com`, where `*` is one part of a host name or more, never the scheme or "
+        'the port; `"*"` is every origin but `null`; `"null"` (sandboxed frames, files) only if it is '
+        "listed.",
     )
     credentials: Flag = Field(
-        default=False, description="Let these pages send cookies and HTTP credentials along; needs origins by name."
+        default=False,
+        description='Let these pages send cookies and HTTP credentials along. Not with `"*"`. A key in '
+        "`Authorization` does not need it.",
     )
 
     @model_validator(mode="after")

@@ -68,9 +68,9 @@ def _choices(path: Path, root: type[BaseModel]) -> list[str]:
 
 
 def fields_at(path: Path, root: type[BaseModel]) -> dict[str, Any]:
-    """The keys that the section at ``path`` may have, with their types."""
+    """The keys that the section at ``path`` may have, with their types, ``X`` for ``X | None``."""
     section = section_at(path, root)
-    return {name: field.annotation for name, field in section.model_fields.items()} if section else {}
+    return {name: _inner(field.annotation) for name, field in section.model_fields.items()} if section else {}
 
 
 def section_at(path: Path, root: type[BaseModel]) -> type[BaseModel] | None:

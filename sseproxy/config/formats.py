@@ -40,21 +40,34 @@ class RouteFormat(Section):
 
     type: Literal["openai", "text", "envelope", "plain"] = Field(
         default="openai",
-        description="openai (chunks), text (text in `data:`), envelope (JSON of your own), plain (text/plain).",
+        description="`openai`: chunks as `/v1/chat/completions` streams them; `text`: bare text in `data:`; "
+        "`envelope`: JSON of your own; `plain`: no events, `text/plain`.",
     )
     event: Text | None = Field(
-        default=None, description="Name of every event, for clients that said `Accept: text/event-stream`."
+        default=None,
+        description="Name of every event (`event:`), for clients that say `Accept: text/event-stream`; not for "
+        "`plain`.",
     )
     newline: Text | None = Field(
-        default=None, description="text: what a line end is sent as; default: several `data:` lines."
+        default=None,
+        description="`text`: what a line end is sent as, in an event of its own, such as `[ENTRY]`. Without it: "
+        "several `data:` lines, which an EventSource joins.",
     )
     template: Any = Field(
-        default=None, description='envelope: JSON of each event; default: {message: "{text}", data: null}.'
+        default=None,
+        description='`envelope`: JSON of each event, `{message: "{text}", data: null}`; `{text}`, `{id}` and '
+        "`{model}` are filled in.",
     )
-    done: Any = Field(default=None, description="text: the last event, default [DONE]; envelope: its JSON.")
+    done: Any = Field(
+        default=None,
+        description='The last event of a whole answer. `text`: `[DONE]`. `envelope`: JSON, `{message: "[DONE]", '
+        'data: {$json: {assistantContent: "{answer}"}}}`; `{answer}`, `{id}`, `{model}`, '
+        "`{finish_reason}` and `{cost}` are filled in.",
+    )
     error: Any = Field(
         default=None,
-        description="The event that tells of a failure: text (also for plain, which breaks off without it) or JSON.",
+        description="The last event of an answer that failed, where `{message}` is the reason. `text`: `[ERROR] "
+        "{message}`; `plain`: none, the body breaks off; `envelope`: JSON.",
     )
 
     @model_validator(mode="before")

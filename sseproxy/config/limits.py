@@ -35,5 +35,7 @@ class Limits(Section):
     store: Store = Field(
         default_factory=lambda: SecretStr(DEFAULT),
         json_schema_extra={"default": DEFAULT},
-        description="memory:// (each process by itself), or a Redis that all processes share: redis://HOST:6379/0.",
+        description="`memory://`: each process counts by itself. `redis://HOST:6379/0` (or `rediss://`, "
+        "`redis+unix://`): all processes together; needs the extra `[redis]`. While it is away nobody "
+        "is held back, and `/-/ready` says so.",
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Amount, Expected, Text, Whole
+from sseproxy.config.values import KIND, Amount, Expected, Text, Whole
 
 
 class Price(Section):
@@ -18,10 +18,12 @@ class Price(Section):
     input: Amount = Field(description="Input tokens.")
     output: Amount = Field(description="Output tokens, reasoning included.")
     cached_input: Amount | None = Field(
-        default=None, description="Input read from the provider's cache; default: as `input`."
+        default=None,
+        description="The part of the input that was read from the provider's cache. Without it: as `input`.",
     )
     cache_write: Amount | None = Field(
-        default=None, description="Input written to the provider's cache; default: as `input`."
+        default=None,
+        description="The part of the input that was written to the provider's cache. Without it: as `input`.",
     )
 
 
@@ -60,7 +62,12 @@ _NAME_OR_PLACE = {"anyOf": [{"type": "string"}, _PLACE]}
 Places = Annotated[
     tuple[Place, ...],
     BeforeValidator(_places),
-    WithJsonSchema({"anyOf": [*_NAME_OR_PLACE["anyOf"], {"type": "array", "items": _NAME_OR_PLACE, "minItems": 1}]}),
+    WithJsonSchema(
+        {
+            "anyOf": [*_NAME_OR_PLACE["anyOf"], {"type": "array", "items": _NAME_OR_PLACE, "minItems": 1}],
+            KIND: "name or list",
+        }
+    ),
 ]
 
 
@@ -69,11 +76,20 @@ class Model(Section):
 
     upstream: Places = Field(
         default=(),
-        description="Name of the upstream, or a list in the order of failover: [a, b], or [{name: a, weight: 3}, …]; "
-        "default: the first one.",
+        json_schema_extra={"default": None},
+        description="Name of the upstream that answers, or a list in the order of failover: `[main, spare]`. An "
+        "entry may be a mapping: `{name: main, weight: 3}` gives it a share of the requests (where "
+        "some have weights, those without only help out), `{name: spare, model: gpt-4o}` its own name "
+        "for the model. Without it: the first one.",
     )
-    model: Text | None = Field(default=None, description="What the upstream calls it; default: as the client said.")
-    price: Price | None = Field(default=None, description="USD per million tokens; default: the built-in price table.")
+    model: Text | None = Field(
+        default=None, description="What the upstream calls the model. Without it: as the client said."
+    )
+    price: Price | None = Field(
+        default=None,
+        description="Price of your own, in USD per million tokens; `sseproxy prices MODEL` shows which applies. "
+        "Without it: the built-in table.",
+    )
 
 
 def find_model(models: Mapping[str, Model], name: str) -> tuple[str, Model] | None:

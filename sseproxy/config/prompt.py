@@ -20,14 +20,17 @@ class Prompt(Section):
     """What goes before the client's messages. The more specific wins: user, then model, then the general prefix."""
 
     prefix: Contents | None = Field(
-        default=None, description="Text, or {file: PATH} relative to the configuration file."
+        default=None,
+        description="Text, or `{file: PATH}`; the path is relative to the configuration file. Newlines at the "
+        "file's end do not count.",
     )
     role: Literal["system", "developer"] = Field(
-        default="system", description="Role of the prefix among chat messages."
+        default="system", description="Role of the prefix in chat messages: `system` or `developer`."
     )
     client_system: Literal["keep", "merge", "drop", "reject"] = Field(
         default="keep",
-        description="The client's own system messages: keep (after the prefix), merge (into one), drop, reject (400).",
+        description="The client's own system messages. `keep`: after the prefix; `merge`: prefix and they in one "
+        "message; `drop`: left out; `reject`: 400.",
     )
     models: dict[str, PromptFor] = Field(default_factory=dict, description="Prefixes by model.")
     users: dict[str, PromptFor] = Field(default_factory=dict, description="Prefixes by user.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 from sseproxy.config.builtin import DEMO_KEY
@@ -21,11 +22,33 @@ def check_references(data: Mapping[str, Any], source: Source) -> Iterator[Proble
             yield source.problem(("upstreams", name), "expected exactly one of url and wsgi")
     known = list(upstreams) or ["demo"]
     for pattern, model in _entries(data, "models").items():
-        wanted = model.get("upstream") if isinstance(model, Mapping) else None
-        if isinstance(wanted, str) and wanted and wanted not in known:
-            message = f"no upstream is called {wanted}; known: {', '.join(map(str, known))}"
-            yield source.problem(("models", pattern, "upstream"), message, closest(wanted, known))
+        for path, wanted in _wanted(model.get("upstream") if isinstance(model, Mapping) else None):
+            if wanted and wanted not in known:
+                message = f"no upstream is called {wanted}; known: {', '.join(map(str, known))}"
+                yield source.problem(("models", pattern, "upstream", *path), message, closest(wanted, known))
+    yield from _unknown_default(data, source)
     yield from _shared_keys(data, source)
+
+
+def _unknown_default(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    """What ``wrap`` counts requests as must be a model."""
+    wrap, models = _entries(data, "wrap"), _entries(data, "models")
+    name = wrap.get("default_model") or "app"
+    if not wrap or not isinstance(name, str) or not models or any(fnmatchcase(name, str(each)) for each in models):
+        return
+    message = f"no entry of models is for {name}; without one nobody may ask for it, and it has no price"
+    yield source.problem(("wrap", "default_model"), message, closest(name, list(models)))
+
+
+def _wanted(upstream: object) -> Iterator[tuple[Path, str]]:
+    """The names of upstreams in a model's entry, and where below it they stand."""
+    if isinstance(upstream, str):
+        yield (), upstream
+    for index, each in enumerate(upstream if isinstance(upstream, (list, tuple)) else ()):
+        if isinstance(each, str):
+            yield (index,), each
+        elif isinstance(each, Mapping) and isinstance(each.get("name"), str):
+            yield (index, "name"), each["name"]
 
 
 def check_plain_keys(data: Mapping[str, Any], source: Source, local: bool) -> Iterator[Problem]:

@@ -6,11 +6,28 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from sseproxy.config.values import KIND, write_duration, write_size
+
+_WRITTEN = {"duration": write_duration, "size": write_size}
+
+
+def _defaults_as_written(schema: dict[str, Any]) -> None:
+    """Editors offer a default as it stands in the schema: it must be one that the file can have."""
+    for key in schema["properties"].values():
+        if key.get(KIND) in _WRITTEN and "default" in key:
+            key["default"] = _WRITTEN[key[KIND]](key["default"])
+
 
 class Section(BaseModel):
     """A mapping of the file. Attribute = YAML key; every attribute has a description for ``sseproxy schema``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+        json_schema_extra=_defaults_as_written,
+    )
 
     @model_validator(mode="before")
     @classmethod

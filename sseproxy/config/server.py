@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from ipaddress import ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Expected, Size, Text, Whole
+from sseproxy.config.values import Duration, Expected, Size, Text, Whole
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+|\*)):(?P<port>\d{1,5})")
 
@@ -41,17 +43,40 @@ def _positive(value: int) -> int:
     return value
 
 
+def _network(value: object) -> object:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return str(ip_network(value.strip(), strict=False))
+    raise Expected("expected an address or a network, such as 127.0.0.1 or 10.0.0.0/8")
+
+
+Network = Annotated[str, BeforeValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
+
+
 class Server(Section):
     """Where the proxy listens and how much it takes on."""
 
     listen: Annotated[Text, AfterValidator(normal_address)] = Field(
-        default="127.0.0.1:8080", description="Address and port; `*` as the host is every address, port 0 any free one."
+        default="127.0.0.1:8080",
+        description="`HOST:PORT` or `[IPv6]:PORT`; host `*` is every address of the machine, port 0 any free one. "
+        "`--listen` goes before it.",
     )
     threads: Annotated[Whole, AfterValidator(_positive)] = Field(
-        default=64, description="Threads that answer requests; one running stream holds one."
+        default=64,
+        description="Threads that answer requests; each running stream holds one. As many requests more wait for one, "
+        "then the answer is 503 (gunicorn: all wait).",
+    )
+    trusted_proxy: Network | None = Field(
+        default=None,
+        description="The proxy in front, as an address or a network (10.0.0.0/8): what it says in `X-Forwarded-For`, "
+        "`-Proto`, `-Host` and `-Prefix` is believed. Of anybody else it is ignored.",
     )
     max_body: Size = Field(
-        default=10 * 1024 * 1024, description="Longest request body accepted; a longer one gets 413."
+        default=10 * 1024 * 1024, description="Longest request body; a longer one is refused with 413."
+    )
+    shutdown_grace: Duration = Field(
+        default=30.0,
+        description="How long running answers may go on after SIGTERM; then each ends with an error event.",
     )
 
     @property

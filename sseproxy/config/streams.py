@@ -1,17 +1,47 @@
-"""The section ``streams``: running answers."""
+"""The section ``streams``: running answers, and how long one outlives its connection."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
+from sseproxy.config.limits import DEFAULT, Store
 from sseproxy.config.section import Section
-from sseproxy.config.values import Duration
+from sseproxy.config.values import Duration, DurationOrNone, Size
 
 
 class Streams(Section):
     """Running answers."""
 
+    store: Store = Field(
+        default_factory=lambda: SecretStr(DEFAULT),
+        json_schema_extra={"default": DEFAULT},
+        description="Where such answers are kept: in each process by itself, or in a Redis that all processes "
+        "share (`redis://HOST:6379/0`, extra `[redis]`), so that any of them can be asked. A Redis "
+        "that fails costs the sharing, not running answers; an `Idempotency-Key` is refused with 503 "
+        "meanwhile.",
+    )
+    keep: Duration = Field(default=300.0, description="How long an answer can be read again after its end.")
+    keep_alone: DurationOrNone = Field(
+        default=30.0,
+        description="How long an answer goes on while nobody reads it; then it is cancelled and settled as "
+        "`client_gone`. `0s`: as soon as its last reader has left; the first one always has 10 s to come.",
+    )
+    buffer: Size = Field(
+        default=1024 * 1024,
+        description="How much of one answer is kept. What nobody has read is never dropped: where it fills the "
+        "buffer, the upstream is read no further. A reader that falls behind the fastest by more loses "
+        "its place.",
+    )
     keepalive: Duration = Field(
         default=15.0,
         description="Silence after which a stream gets a keep-alive, so that nothing in between takes it for dead.",
+    )
+    client_timeout: Duration = Field(
+        default=30.0,
+        description="A client that takes no byte for so long, while some wait for it, is cut off; its upstream is "
+        "closed, its charge settled as `client_gone`. What counts is what the client's system "
+        "acknowledges: one that reads slowly takes its bytes in portions of its buffer. Linux only; "
+        "under `sseproxy serve` and any gunicorn with threads or gevent. Other servers and what stands "
+        "in front (nginx `send_timeout`, uWSGI `socket-timeout`, Apache `TimeOut`) have settings of "
+        "their own; `waitress-serve` has none.",
     )

@@ -153,10 +153,12 @@ def _passthrough(value: str) -> str:
 class Timeout(Section):
     """How long to wait for an upstream."""
 
-    connect: Duration = Field(default=5.0, description="For the connection.")
-    first_byte: Duration = Field(default=60.0, description="From the request to the first byte of the answer.")
-    idle: Duration = Field(default=60.0, description="Between two reads of a running answer.")
-    total: Duration = Field(default=900.0, description="For the whole exchange.")
+    connect: Duration = Field(default=5.0, description="For the connection; then 504.")
+    first_byte: Duration = Field(
+        default=60.0, description="From the request to the first byte of the answer; then 504."
+    )
+    idle: Duration = Field(default=60.0, description="Between two reads of a running answer; then an error event.")
+    total: Duration = Field(default=900.0, description="For the whole exchange; then 504 or an error event.")
 
 
 class DialectOf(Section):
@@ -164,13 +166,17 @@ class DialectOf(Section):
 
     cumulative: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Each chunk repeats all text before it: auto (only on evidence beyond chance), always, never.",
+        description="Each chunk repeats all the text before it (some DashScope paths). `auto`: undone only on "
+        "evidence that chance cannot give; `always`; `never`.",
     )
     think_tags: Flag = Field(
-        default=False, description="Move text between <think> and </think> to `reasoning_content`."
+        default=False,
+        description="Move what stands between `<think>` and `</think>` in the text to `reasoning_content`. Off, "
+        "because a model may also write about these tags.",
     )
     reasoning_in_total: Flag = Field(
-        default=True, description="Bill what `total_tokens` counts beyond prompt and completion as output."
+        default=True,
+        description="Bill what `total_tokens` counts beyond prompt and completion as output (Gemini's reasoning).",
     )
 
 
@@ -178,44 +184,60 @@ class Upstream(Section):
     """One place where answers come from: an HTTP endpoint or a WSGI application, exactly one of them."""
 
     url: Annotated[Text, AfterValidator(_url)] | None = Field(
-        default=None, description="Base address of an OpenAI-compatible API, with its /v1."
+        default=None,
+        description="Base address of an OpenAI-compatible API, with its `/v1`; http or https, no credentials, no "
+        "query.",
     )
     wsgi: Annotated[Any, BeforeValidator(_application), WithJsonSchema({"type": "string"})] = Field(
         default=None,
-        description="Importable WSGI application, `package.module:attribute`; in Python also the application itself.",
+        description="WSGI application in this process, `package.module:attribute`; modules of the working "
+        "directory are found. In Python, the application itself is fine too.",
     )
     api_key: Annotated[Secret | None, AfterValidator(_no_empty)] = Field(
-        default=None, description="Sent as `Authorization: Bearer`. Clients never see it."
+        default=None,
+        description="Sent as `Authorization: Bearer`, to Azure as `api-key`; clients never see it, and theirs is "
+        "never sent on.",
     )
     headers: Annotated[dict[str, Secret], AfterValidator(_headers)] = Field(
-        default_factory=dict, description="Further headers of every request to this upstream."
+        default_factory=dict, description="Further headers of every request."
     )
     timeout: Timeout = Field(default_factory=Timeout, description="How long to wait.")
     flavor: Literal["openai", "azure"] = Field(
         default="openai",
-        description="How it is addressed; with azure, `url` is the resource and models are deployments.",
+        description="`openai`: this and everything that copies it. `azure`: `url` is the resource "
+        "(`https://NAME.openai.azure.com`), models are deployments. Azure's newer `/openai/v1` is "
+        "`openai` with the key under `headers: {api-key: …}`.",
     )
-    api_version: Text | None = Field(default=None, description="Azure's `api-version`; default: the newest stable one.")
+    api_version: Text | None = Field(
+        default=None, description="`api-version` for `flavor: azure`. Without it: the newest stable one."
+    )
     proxy: Annotated[Secret | None, AfterValidator(_no_empty), AfterValidator(_proxy)] = Field(
         default=None,
-        description="HTTP proxy to go through, with its credentials if it wants any; the environment's is not used.",
+        description="HTTP proxy to go through, `http://USER:PASSWORD@HOST:PORT`, best as `${HTTPS_PROXY}`. "
+        "`HTTP_PROXY` and its like are not used by themselves: they could lead keys astray unseen.",
     )
     ca_file: Annotated[Text, AfterValidator(_ca_file)] | None = Field(
         default=None,
-        description="PEM file of the certificates to trust, relative to this file; default: the public ones.",
+        description="PEM file of the certificates to trust, relative to the configuration file. Verification "
+        "cannot be switched off. Without it: the public ones (certifi).",
     )
     retries: Annotated[Whole, AfterValidator(_few)] = Field(
         default=2, description="How often a request that failed before its first event is sent here again."
     )
     cooldown: Duration = Field(
-        default=10.0, description="How long it is left alone after five requests in a row failed; doubles up to 2m."
+        default=10.0,
+        description="How long this upstream is left alone after five requests in a row failed; doubles up to `2m`, "
+        "until one request succeeds.",
     )
     include_usage: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Ask for token usage in streams: auto (ask; repeat without where that is refused), always, never.",
+        description="Ask for token usage in streams. `auto`: ask; if a 400 or 422 names it, repeat without and "
+        "remember that for the model. `always`, `never`.",
     )
     passthrough: tuple[Annotated[Text, AfterValidator(_passthrough)], ...] = Field(
-        default=(), description="Further paths under /v1/ to hand on unread, charged at 0."
+        default=(),
+        description="Further paths under `/v1/` (with or without it) to hand on as they are: authenticated and "
+        "recorded, charged at 0. Every other path is 404.",
     )
 
     dialect: DialectOf = Field(

@@ -41,9 +41,21 @@ class User(Section):
     """Somebody who is billed."""
 
     keys: tuple[KeyHash, ...] = Field(
-        default=(), repr=False, description="API keys: `sha256:<hex>`, or the key itself, best as `${VAR}`."
+        default=(),
+        repr=False,
+        description="API keys: `sha256:` and the SHA-256 of the key in hex, or the key itself, best as `${VAR}`; "
+        "`sseproxy check` warns of keys in plain text. One key cannot have two users. `printf %s "
+        '"$KEY" | sha256sum` makes the hash.',
     )
     admin: Flag = Field(default=False, description="May see everybody's usage.")
-    models: tuple[Text, ...] = Field(default=("*",), description="Patterns of the models this user may ask for.")
-    budget: BudgetFor | None = Field(default=None, description="What this user may spend.")
-    limits: LimitsFor | None = Field(default=None, description="How much this user may ask for at a time.")
+    models: tuple[Text, ...] = Field(default=("*",), description="Patterns of the models that this user may ask for.")
+    budget: BudgetFor | None = Field(
+        default=None,
+        description='What this user may spend: `{usd: "5.00", per: month}`. A request is refused with 429 when too '
+        "little is left; a stream that uses up what is left ends with an error event. Models without a "
+        "price cost nothing.",
+    )
+    limits: LimitsFor | None = Field(
+        default=None,
+        description="How much may be asked for at a time; what is more is refused with 429 and `Retry-After`.",
+    )

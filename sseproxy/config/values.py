@@ -15,6 +15,9 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 from sseproxy.core.allowance import Rate
 
+KIND: Final = "x-kind"
+"""Where a JSON Schema says, in the words of docs/configuration.md, what kind of value it is."""
+
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES: Final = {"": 1, "B": 1} | {
     f"{prefix}{suffix}": base**power
@@ -54,6 +57,14 @@ def parse_duration(text: object) -> float:
     return seconds
 
 
+def parse_duration_or_none(text: object) -> float:
+    """A duration, or ``0s``.
+
+    :raises Expected: for anything else.
+    """
+    return 0.0 if text in ("0s", 0) and not isinstance(text, bool) else parse_duration(text)
+
+
 def parse_size(text: object) -> int:
     """``10MiB`` (1024-based), ``1MB`` (1000-based) or a number of bytes.
 
@@ -66,6 +77,18 @@ def parse_size(text: object) -> int:
     if size < 1:
         raise Expected("expected a size such as 64KiB, 10MiB or 1MB")
     return size
+
+
+def write_duration(seconds: float) -> str:
+    """``seconds`` as the file has it, in the largest unit that leaves a whole number."""
+    units = [unit for unit, length in _SECONDS.items() if (seconds / length).is_integer()]
+    return f"{seconds / _SECONDS[units[-1]]:g}{units[-1]}" if units else f"{seconds:g}s"
+
+
+def write_size(size: int) -> str:
+    """``size`` bytes as the file has it, in the largest 1024-based unit that leaves a whole number."""
+    units = [unit for unit, length in _BYTES.items() if unit.endswith("iB") and size % length == 0]
+    return f"{size // _BYTES[units[-1]]}{units[-1]}" if units else f"{size}"
 
 
 def _whole(value: object) -> object:
@@ -142,35 +165,58 @@ def kind(value: object) -> str:
     return names.get(type(value), "this")
 
 
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d|w)|.*\$\{.*)$", "examples": ["5s", "15m"]}),
-]
+def _duration_schema(*examples: str) -> WithJsonSchema:
+    pattern = r"^(\d+(\.\d+)?(ms|s|m|h|d|w)|.*\$\{.*)$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples), KIND: "duration"})
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), _duration_schema("5s", "15m")]
+DurationOrNone = Annotated[float, BeforeValidator(parse_duration_or_none), _duration_schema("0s", "30s")]
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}], "examples": ["10MiB", "64KiB"]}),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}],
+            "examples": ["10MiB", "64KiB"],
+            KIND: "size",
+        }
+    ),
 ]
 Whole = Annotated[
-    int, BeforeValidator(_whole), WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _REFERENCE_SCHEMA]})
+    int,
+    BeforeValidator(_whole),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _REFERENCE_SCHEMA], KIND: "number"}),
 ]
-Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"anyOf": [{"type": "boolean"}, _REFERENCE_SCHEMA]})]
+Flag = Annotated[
+    bool,
+    BeforeValidator(_flag),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, _REFERENCE_SCHEMA], KIND: "true or false"}),
+]
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
 Frequency = Annotated[
     Rate,
     BeforeValidator(parse_frequency),
     WithJsonSchema(
-        {"type": "string", "pattern": r"^(\d+/(second|minute|hour|day)|.*\$\{.*)$", "examples": ["60/minute"]}
+        {
+            "type": "string",
+            "pattern": r"^(\d+/(second|minute|hour|day)|.*\$\{.*)$",
+            "examples": ["60/minute"],
+            KIND: "frequency",
+        }
     ),
 ]
 Money = Annotated[
     Decimal,
     BeforeValidator(_money),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["5.00"]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["5.00"], KIND: "USD"}
+    ),
 ]
 Amount = Annotated[
     Decimal,
     BeforeValidator(_amount),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["0.15"]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["0.15"], KIND: "USD"}
+    ),
 ]

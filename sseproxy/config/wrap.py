@@ -37,16 +37,38 @@ class Wrap(Section):
     """What a wrapped application answers in its own shape, and where the books find in it what they need."""
 
     paths: tuple[Annotated[Text, AfterValidator(_path)], ...] = Field(
-        default=(), description="Patterns of the paths that answer so; the answers pass as they are."
+        default=(),
+        description="Patterns of paths; slashes doubled or at the end make no difference. An LLM path that stands "
+        "here is treated like the others.",
     )
-    methods: Methods = Field(default=("GET", "POST"), description="The methods of these paths that are guarded.")
+    methods: Methods = Field(
+        default=("GET", "POST"),
+        description="The methods that are guarded and metered; HEAD goes with GET. Every other one is the "
+        "application's own affair.",
+    )
     usage: Fields = Field(
-        default=(), description="Where an answer has an object with token counts; default: they are counted."
+        default=(),
+        json_schema_extra={"default": None},
+        description="Where an answer has its token counts, by OpenAI's, Anthropic's or another vendor's names: "
+        "names of fields with dots between, positions in lists as numbers. In a stream the last one "
+        "counts. Without it, or where there is none: tokens of the text, and of the request's body as "
+        "prompt, are counted.",
     )
-    text: Fields = Field(default=(), description="Where an answer has the generated text, to be counted.")
-    model: Fields = Field(default=(), description="Where an answer has the name of its model.")
+    text: Fields = Field(
+        default=(),
+        json_schema_extra={"default": None},
+        description="Where an answer has what was generated; in a stream, its pieces. `usage` or `text` is needed.",
+    )
+    model: Fields = Field(
+        default=(),
+        json_schema_extra={"default": None},
+        description="Where an answer has the name of the model that gave it, which sets the price and is "
+        "`upstream_model` of the charge.",
+    )
     default_model: Text = Field(
-        default="app", description="The name in `models` that requests count as, until an answer names another."
+        default="app",
+        description="The name that requests count as: an entry of `models` must be for it. It decides who may ask, "
+        "what is reserved, and the price where an answer names no model.",
     )
 
     @model_validator(mode="after")

@@ -34,6 +34,8 @@ CONTENT_FIELDS: Final[dict[Api, str]] = {
 LONGEST_MODEL: Final = 256
 """Names are remembered, logged and stored."""
 
+NULL: Final = msgspec.Raw(b"null")
+
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields)
@@ -76,7 +78,7 @@ class Request:
 
         :raises BadRequest: not JSON, not an object, or a field the proxy relies on has the wrong type.
         """
-        fields = _decode_fields(body)
+        fields = read_object(body)
         model = read_field(fields, "model", str, "a string")
         if not model:
             raise BadRequest("The field 'model' is missing: name the model to use.", "model")
@@ -84,7 +86,7 @@ class Request:
             message = f"The field 'model' must be a name of at most {LONGEST_MODEL} printable characters."
             raise BadRequest(message, "model")
         required = CONTENT_FIELDS[api]
-        if api != "responses" and (required not in fields or fields[required] == b"null"):
+        if api != "responses" and (required not in fields or fields[required] == NULL):
             raise BadRequest(f"The field '{required}' is missing.", required)
         if required == "messages":
             read_field(fields, "messages", list[msgspec.Raw], "a list of messages")
@@ -151,7 +153,7 @@ def read_field(fields: Fields, name: str, type: type[T], expected: str, where: s
     :raises BadRequest: it has another type.
     """
     raw = fields.get(name)
-    if raw is None or raw == b"null":
+    if raw is None or raw == NULL:
         return None
     try:
         return msgspec.json.decode(raw, type=type)
@@ -167,7 +169,11 @@ def peek_field(fields: Fields, name: str, type: type[T]) -> T | None:
         return None
 
 
-def _decode_fields(body: bytes) -> Fields:
+def read_object(body: bytes) -> Fields:
+    """The fields of a JSON object, none of them read.
+
+    :raises BadRequest: it is none.
+    """
     try:
         body.decode()  # what msgspec skips as raw it does not check
         return _fields.decode(body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -108,10 +109,10 @@ def text_of(body: Mapping[str, Any]) -> tuple[str, str]:
         for name in ("reasoning_content", "refusal"):
             if isinstance(text := delta.get(name), str):
                 hidden.append(text)
-        for call in delta.get("tool_calls") or ():
-            hidden += _call_texts(call)
-        if "function_call" in delta:
-            hidden += _call_texts({"function": delta["function_call"]})
+        calls = [_call_texts(call) for call in delta.get("tool_calls") or ()]
+        if "function_call" in delta and (old := _call_texts({"function": delta["function_call"]})) not in calls:
+            calls.append(old)
+        hidden += chain.from_iterable(calls)
     return "".join(content), "".join(hidden)
 
 

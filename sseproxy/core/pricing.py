@@ -6,6 +6,7 @@ prices come from is not known here: see :mod:`sseproxy.prices`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
@@ -29,6 +30,24 @@ class Price(Protocol):
 
     def cost(self, usage: Usage, at: datetime) -> int:
         """Nano-USD for these tokens at this moment."""
+
+
+@dataclass(frozen=True)
+class DearestPrice:
+    """What may have to be paid where it is open which of several prices will apply: the most."""
+
+    prices: tuple[Price, ...]
+    source: str = "dearest"
+
+    def cost(self, usage: Usage, at: datetime) -> int:
+        """Nano-USD for these tokens by the dearest price."""
+        return max(price.cost(usage, at) for price in self.prices)
+
+
+def dearest(prices: Iterable[Price | None]) -> Price | None:
+    """The price that is at least each of these; None if none of them is known."""
+    known = tuple(dict.fromkeys(price for price in prices if price is not None))
+    return known[0] if len(known) == 1 else DearestPrice(known) if known else None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sseproxy.core.pricing import nano_to_usd
+from sseproxy.core.tries import as_text
 from sseproxy.core.usage import Usage
 from sseproxy.ledger import keys, reports
 from sseproxy.ledger.bounds import bounded_amount, bounded_name
@@ -115,7 +116,7 @@ class SQLLedger:
             "charge": charge_id,
             "new_state": state,
             "new_outcome": settlement.outcome,
-            "new_unpriced": settlement.usage.cost is None,
+            "new_unpriced": settlement.unpriced and settlement.usage.cost is None,
             **_result(settlement),
         }
         with self.database.write() as cursor:
@@ -258,6 +259,9 @@ def _result(known: Settlement | Checkpoint) -> dict[str, Any]:
         "new_status": known.status,
         "new_first_token_ms": known.first_token_ms,
         "new_duration_ms": known.duration_ms,
+        "new_upstream": _known(known.upstream),
+        "new_upstream_model": _known(known.upstream_model),
+        "new_tries": as_text(known.tries),
     }
 
 
@@ -266,8 +270,8 @@ def _transfer(user: str, periods: Mapping[Period, str], spent: int, reserved: in
     return {"user": user, "spent": spent, "reserved": reserved, **names}
 
 
-def _known(user: str | None) -> str | None:
-    return None if user is None else bounded_name(user)
+def _known(name: str | None) -> str | None:
+    return None if name is None else bounded_name(name)
 
 
 def _exceeded(budget: Budget, used: int, needed: int, at: datetime) -> BudgetExceeded:

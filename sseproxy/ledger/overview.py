@@ -27,8 +27,8 @@ FAILED: Final = ("upstream_failed", "refused", "expired")
 """What counts as an error: neither completed nor given up by the client."""
 SAMPLE: Final = 40_000
 MOST_RUNNING: Final = 100
-#: Multiplicative hashing (Knuth, 6.4) of a moment, in 64 bits: requests at regular intervals, and moments that are whole
-#: seconds, fall evenly into a sample.
+#: Multiplicative hashing (Knuth, 6.4) of a moment, in 64 bits: requests at regular intervals, and moments that are
+#: whole seconds, fall evenly into a sample.
 _FOLD, _FACTOR, _PRIME = 1_000_003, 1_327_217_885, 2**31 - 1
 _COUNTS: Final = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
 

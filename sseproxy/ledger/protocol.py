@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 from sseproxy.core.allowance import Budget as Budget
 from sseproxy.core.allowance import Period as Period
 from sseproxy.core.failure import Failure
+from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
 
 State = Literal["pending", "settled", "released", "expired"]
@@ -58,7 +59,8 @@ class Charge:
     :param key: id of the API key, if the request came with one.
     :param reserved: nano-USD held back from the user's balance while the request runs.
     :param started_at: aware; decides the day, week and month the charge belongs to, whenever it ends.
-    :param unpriced: no price is known for the model: its tokens are booked at 0.
+    :param upstream: where it goes first; the settlement says who answered.
+    :param unpriced: no price is known for the model, or not wherever it may go: its tokens may be booked at 0.
     """
 
     id: str
@@ -83,6 +85,9 @@ class Settlement:
     :param cost: nano-USD.
     :param status: HTTP status of the upstream; ``None`` if it never answered.
     :param first_token_ms: from the request to the first token; ``None`` if there was none.
+    :param upstream: the one that answered, or was asked last; ``None``: as it was reserved. So ``upstream_model``.
+    :param tries: each time the request went to an upstream.
+    :param unpriced: no price is known for what answered; the charge counts as unpriced if it was reserved as such too.
     """
 
     outcome: str
@@ -93,6 +98,10 @@ class Settlement:
     status: int | None
     first_token_ms: int | None
     duration_ms: int
+    upstream: str | None = None
+    upstream_model: str | None = None
+    tries: tuple[Try, ...] = ()
+    unpriced: bool = True
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,9 @@ class Checkpoint:
     status: int | None = None
     first_token_ms: int | None = None
     duration_ms: int = 0
+    upstream: str | None = None
+    upstream_model: str | None = None
+    tries: tuple[Try, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,13 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
 from sseproxy.core.pricing import nano_to_usd
+from sseproxy.core.tries import Try, as_rows
 from sseproxy.ledger.periods import date_of, day_of, start_of
 from sseproxy.ledger.protocol import GroupBy
 from sseproxy.ledger.schema import charges, daily_usage, is_pending, micros, moment
 from sseproxy.ledger.statements import SUMS
 
+_PAIRS: Final[Sequence[Sequence[GroupBy]]] = (("user", "key"), ("day", "model"))
 _GROUPS: Final = frozenset(("user", "model", "day", "route", "key", "upstream"))
 _DAY: Final = 86_400 * 10**6
 #: Before and after every charge: the years 1 and 9999.
@@ -29,7 +31,7 @@ _COUNTS: Final = ("requests", "input_tokens", "cached_input_tokens", "output_tok
 _CHARGE: Final = (
     "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source",
     "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd", "status",
-    "started_at", "first_token_ms", "duration_ms", "unpriced",
+    "started_at", "first_token_ms", "duration_ms", "unpriced", "tries",
 )  # fmt: skip
 
 
@@ -57,6 +59,46 @@ def usage(
     for query in _queries(by, user, start, max(start, end)):
         for row in connection.execute(query).mappings():
             _merge(groups, dict(row))
+    return _usage_rows(by, groups)
+
+
+def usage_of_days(connection: Connection, since: datetime, until: datetime) -> dict[GroupBy, list[dict[str, Any]]]:
+    """What :func:`usage` says by user, key, day and model, in two passes over the sums instead of four.
+
+    :param since: the beginning of a day; ``until``: another.
+    :raises ValueError: a time is none, or has no time zone.
+    """
+    first, last = day_of(micros(since)), day_of(micros(until))
+    if (start_of(first), start_of(last)) != (micros(since), micros(until)):
+        raise ValueError("expected whole days")
+    groups: dict[GroupBy, dict[Any, dict[str, Any]]] = {by: {} for pair in _PAIRS for by in pair}
+    for pair in _PAIRS:
+        for row in connection.execute(_ended_pairs(pair, first, last)).mappings():
+            _merge_each(groups, pair, row)
+    names = [_group_of(by).label(f"group_{by}") for by in groups]
+    for row in connection.execute(_pending_charges(names, None, start_of(first), start_of(last))).mappings():
+        _merge_each(groups, list(groups), row)
+    return {by: _usage_rows(by, found) for by, found in groups.items()}
+
+
+def _ended_pairs(pair: Sequence[GroupBy], first: int, last: int) -> Select[Any]:
+    table = daily_usage.c
+    users = [func.min(table.user).label("first_user"), func.max(table.user).label("last_user")]
+    sums = [func.sum(table[name]).label(name) for name in SUMS]
+    names = [table[by].label(f"group_{by}") for by in pair]
+    query = select(*names, *users, *sums, literal(0).label("pending")).group_by(*(table[by] for by in pair))
+    return query.where(table.day >= first, table.day < last)
+
+
+def _merge_each(
+    groups: Mapping[GroupBy, dict[Any, dict[str, Any]]], of: Sequence[GroupBy], row: Mapping[Any, Any]
+) -> None:
+    amounts = {name: value for name, value in row.items() if not name.startswith("group_")}
+    for by in of:
+        _merge(groups[by], {**amounts, "group": row[f"group_{by}"]})
+
+
+def _usage_rows(by: GroupBy, groups: Mapping[Any, Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows = [_usage_row(by, group) for group in groups.values()]
     if by == "day":
         return [row for _, row in sorted(rows, key=lambda pair: str(pair[1]["day"]))]
@@ -72,7 +114,7 @@ def _queries(by: GroupBy, user: str | None, start: int, end: int) -> Iterator[Se
     else:
         edges = [(start, end)]
     yield from (_sum_charges(by, user, *edge) for edge in edges if edge[0] < edge[1])
-    yield _pending_charges(by, user, start, end)
+    yield _pending_charges([_group_of(by).label("group")], user, start, end)
 
 
 def _ended_days(by: GroupBy, user: str | None, first: int, last: int) -> Select[Any]:
@@ -91,12 +133,12 @@ def _sum_charges(by: GroupBy, user: str | None, start: int, end: int) -> Select[
     return query if user is None else query.where(table.user == user)
 
 
-def _pending_charges(by: GroupBy, user: str | None, start: int, end: int) -> Select[Any]:
+def _pending_charges(names: Sequence[ColumnElement[Any]], user: str | None, start: int, end: int) -> Select[Any]:
     """One row for each. No sum and no bare column: SQLite would walk through all charges in the order of another index
     instead of looking at the few pending ones."""
     table = charges.c
     users = [table.user.label("first_user"), table.user.label("last_user")]
-    query = select(_group_of(by).label("group"), *users, *_counted(literal(1))).where(is_pending)
+    query = select(*names, *users, *_counted(literal(1))).where(is_pending)
     query = query.where(table.started_at + 0 >= start, table.started_at + 0 < end)
     return query if user is None else query.where(table.user + "" == user)
 
@@ -148,7 +190,8 @@ def charge_rows(
 ) -> Iterator[dict[str, Any]]:
     """The charges that started in ``since <= t < until``, the oldest first; with a limit, the newest so many.
 
-    Rows: SURFACE.md's columns and ``unpriced``; ``cost_usd`` is decimal text, ``started_at`` ISO 8601 in UTC.
+    Rows: SURFACE.md's columns, ``unpriced`` and ``tries`` (a mapping for each time the request went to an upstream);
+    ``cost_usd`` is decimal text, ``started_at`` ISO 8601 in UTC.
 
     :raises ValueError: a time has no time zone.
     """
@@ -170,5 +213,6 @@ def charge_rows(
 def _charge_row(row: Mapping[Any, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {name: row["cost" if name == "cost_usd" else name] for name in _CHARGE}
     shown["cost_usd"] = nano_to_usd(row["cost"])
+    shown["tries"] = as_rows(row["tries"], Try(row["upstream"], row["upstream_model"], row["status"]))
     shown["started_at"] = moment(row["started_at"]).isoformat(timespec="milliseconds")
     return shown

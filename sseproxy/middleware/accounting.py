@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
@@ -19,7 +20,8 @@ from sseproxy.wsgi.call import Answer, call_app, close_body
 from sseproxy.wsgi.client import lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody
 from sseproxy.wsgi.errors import refuse
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import Exchange, Mapped
+from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.stream import EventStream
 
 if TYPE_CHECKING:
@@ -35,14 +37,23 @@ class AccountingMiddleware:
     :param counter: counts tokens where the upstream reports none.
     :param linger: seconds for which an upstream is read on, for its exact usage, after the client left; 0: it is hung
         up on at once, except for a second's grace where only the usage was still to come.
+    :param bookkeeper: watches running charges; one of its own unless given.
     """
 
-    def __init__(self, app: WSGIApplication, ledger: Ledger, counter: Counter, *, linger: float = 0.0) -> None:
+    def __init__(
+        self,
+        app: WSGIApplication,
+        ledger: Ledger,
+        counter: Counter,
+        *,
+        linger: float = 0.0,
+        bookkeeper: Bookkeeper | None = None,
+    ) -> None:
         self.app = app
         self._ledger = ledger
         self._counter = counter
         self._linger = linger
-        self._bookkeeper = Bookkeeper(ledger)
+        self._bookkeeper = bookkeeper or Bookkeeper(ledger)
 
     def close(self) -> None:
         """Stop watching running charges; the ledger may be closed after this."""
@@ -72,7 +83,9 @@ class AccountingMiddleware:
         bill.answered(answer.code)
         if answer.code >= 400:
             bill.failed(answer.code)
-        elif exchange.request is None:
+        elif exchange.mapped is not None:
+            return self._mapped(answer, environ, exchange, exchange.mapped, bill)
+        elif exchange.request is None or isinstance(answer.body, LongBody):
             answer.body = _Passed(answer.body, bill, lingering(watch_client(environ), exchange.linger))
         elif exchange.request.stream:
             answer.body = self._metered(answer.body, exchange, bill)
@@ -89,9 +102,36 @@ class AccountingMiddleware:
         stream.pipe(bill.meter)
         if request.api in ("chat", "completions"):
             stream.pipe(bill.show_usage)
+        stream.on_interrupt(bill.is_abandoned)
         stream.on_close(bill.read_on)
         stream.on_closed(bill.hung_up)
         return stream
+
+    def _mapped(
+        self, answer: Answer, environ: WSGIEnvironment, exchange: Exchange, mapped: Mapped, bill: Bill
+    ) -> Answer:
+        """The same answer, byte for byte, read as it passes."""
+        if answer.code >= 300:  # a redirection to a login, "not modified": no answer of a model
+            bill.release("completed")
+            return answer
+
+        def named(model: str) -> None:
+            target = mapped.resolve(model)
+            if target is not None:
+                bill.answered_by(target)
+
+        media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
+        whole = media_type == "application/json" or media_type.endswith("+json")
+        stream = EventStream(
+            mapped.mapping.read(answer.body, named, whole=whole), gone=lingering(watch_client(environ), exchange.linger)
+        )
+        stream.encoder, stream.ping = attrgetter("data"), b""
+        stream.on_close(answer.close)
+        stream.pipe(bill.meter).pipe(bill.complete)
+        stream.on_interrupt(bill.is_abandoned)
+        stream.on_close(bill.read_on)
+        stream.on_closed(bill.hung_up)
+        return Answer(answer.status, answer.headers, stream)
 
     def _settled_completion(self, answer: Answer, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:
         assert exchange.request is not None
@@ -111,7 +151,7 @@ class AccountingMiddleware:
 
 
 class _Passed:
-    """A body that is not looked into; its charge is settled at its end.
+    """A body that is not looked into, or only at its ends; its charge is settled when it is over.
 
     :param gone: tells whether the client has left; asked while the upstream is silent.
     """
@@ -129,6 +169,8 @@ class _Passed:
         try:
             piece = next(self._rest)
         except StopIteration:
+            if isinstance(self._body, LongBody):
+                self._bill.report(self._body.usage())
             self._bill.settle("completed")
             raise
         except Exception:

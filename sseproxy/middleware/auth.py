@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.failure import Failure
@@ -23,6 +23,7 @@ class AuthMiddleware:
     :param readers: asked in this order; the first that knows the credentials decides.
     :param required: False lets requests without credentials in; wrong ones are refused even so.
     :param anonymous: as whom requests without credentials are let in.
+    :param public: whether they are let in at a path, even where they are required.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class AuthMiddleware:
         *,
         required: bool = True,
         anonymous: User = ANONYMOUS,
+        public: Callable[[str], bool] | None = None,
     ) -> None:
         self.app = app
         self._readers = readers
         self._required = required
         self._anonymous = anonymous
+        self._public = public
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
@@ -55,6 +58,6 @@ class AuthMiddleware:
                 return caller
         if secret_of(environ):
             raise Unauthorized("The API key is unknown, revoked or expired. Ask for a new one.")
-        if self._required:
+        if self._required and not (self._public and self._public(environ.get("PATH_INFO", ""))):
             raise Unauthorized("No API key was sent. Send one as 'Authorization: Bearer KEY'.", "missing_api_key")
         return Caller(self._anonymous, None)

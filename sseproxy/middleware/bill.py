@@ -10,15 +10,18 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterator
+from copy import copy
 from datetime import datetime, timezone
 from time import monotonic
 from typing import Final
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import Completion, failure_event
-from sseproxy.core.pricing import cost_of
+from sseproxy.core.pace import Pace
+from sseproxy.core.pricing import cost_of, dearest
 from sseproxy.core.receipt import is_usage_chunk, usage_chunk, with_cost
 from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
 from sseproxy.middleware.meter import Counter, Meter
@@ -48,7 +51,7 @@ class Bill:
         self._target = exchange.target or NOWHERE
         self._started = datetime.now(timezone.utc)
         self.id = f"chg_{uuid.uuid4().hex}"
-        self._meter = Meter(exchange.request, counter)
+        self._meter = Meter(exchange.billed, counter)
         self._status: int | None = None
         self._events: Iterator[Event] = iter(())
         self._client_left = False
@@ -57,13 +60,22 @@ class Bill:
         self._overdrawn = False
         budget = exchange.user.budget if exchange.user else None
         self._reservation = Reservation(
-            ledger, budget, exchange.request, self._target.price, self._meter, self._started
+            ledger, budget, exchange.billed, dearest(self._target.prices), self._meter, self._started
         )
         self._reservation.make(self._charge())
+        for notify in exchange.when_reserved:
+            notify()
 
     def answered(self, status: int) -> None:
-        """The upstream has sent its response head."""
+        """The upstream has sent its response head; it need not be the one that was reserved for."""
         self._status = status
+        self._target = self._exchange.target or NOWHERE
+        self._meter.model = self._target.model or self._meter.model
+
+    def answered_by(self, target: Target) -> None:
+        """The answer has said itself which model gave it."""
+        self._exchange.target = self._target = target
+        self._meter.model = target.model or self._meter.model
 
     def meter(self, events: Iterator[Event]) -> Iterator[Event]:
         """The transform that reads what passes, and settles before the last event leaves."""
@@ -71,10 +83,16 @@ class Bill:
         return self._metered(events)
 
     def _metered(self, events: Iterator[Event]) -> Iterator[Event]:
+        pace = self._exchange.pace = Pace()
+        fresh = False
         try:
             for event in events:
                 if event is not FLUSH:
+                    fresh = True
                     self._read(event)
+                elif fresh:
+                    fresh = False
+                    pace.step(monotonic())
                 yield event
                 if self._overdrawn:
                     self.settle("refused")
@@ -92,9 +110,15 @@ class Bill:
         if event.finish is not None:
             self._meter.finished = True
         if event.error is not None:
-            self.settle("upstream_failed")
+            self._exchange.failure = str(event.error.code or event.error.type)
+            self.settle("refused" if self._exchange.cut_short else "upstream_failed")
         elif event.data == DONE or event.type in TERMINAL:
             self.settle("completed")
+
+    def complete(self, events: Iterator[Event]) -> Iterator[Event]:
+        """The transform, outside :meth:`meter`, for an answer that has no mark of its end but the end itself."""
+        yield from events
+        self.settle("completed")
 
     def show_usage(self, events: Iterator[Event]) -> Iterator[Event]:
         """The transform, outside :meth:`meter`, that gives the usage chunk to a client that asked, and to no other."""
@@ -148,6 +172,11 @@ class Bill:
         self.settle("completed")
         return with_cost(completion.body, self._exchange.cost)
 
+    def report(self, usage: Usage | None) -> None:
+        """What an answer that is not read itself was found to say of its usage."""
+        if usage is not None:
+            self._meter.report(usage)
+
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
         if not self._take():
@@ -162,11 +191,18 @@ class Bill:
             self._book(outcome, Usage(), "none", 0, released=True)
 
     def failed(self, status: int) -> None:
-        """There is no answer but this status. A client that left had its prompt sent, which the upstream bills."""
+        """There is no answer but this status. A client that left had its prompt sent, which the upstream bills, unless
+        that try had failed already."""
         if status == ClientGone.STATUS:
-            self.settle("client_gone")
+            tries = self._exchange.tries
+            waited = bool(tries) and tries[-1].error not in (None, "client_gone")
+            (self.release if waited else self.settle)("client_gone")
         else:
-            self.release("refused" if status < 500 else "upstream_failed")
+            self.release("refused" if status < 500 or self._exchange.cut_short else "upstream_failed")
+
+    def is_abandoned(self) -> None:
+        """The answer is about to be interrupted for want of a reader: that it breaks off is no failure."""
+        self._client_left = True
 
     def read_on(self) -> None:
         """The answer is being closed. If it has not ended, the client left: read on as far as the policy says."""
@@ -205,7 +241,14 @@ class Bill:
             status=self._status,
             first_token_ms=self._exchange.first_token_ms,
             duration_ms=self._exchange.elapsed_ms(),
+            upstream=self._target.upstream,
+            upstream_model=self._target.model,
+            tries=self._tries(),
         )
+
+    def _tries(self) -> tuple[Try, ...]:
+        """A copy: another thread may be trying on."""
+        return tuple(map(copy, self._exchange.tries))
 
     def _take(self) -> bool:
         with self._lock:
@@ -218,13 +261,13 @@ class Bill:
             id=self.id,
             user=exchange.user.name if exchange.user else "anonymous",
             key=exchange.key,
-            route=exchange.path,
+            route=exchange.route or exchange.path,
             model=exchange.asked_model,
             upstream=self._target.upstream,
             upstream_model=self._target.model,
             reserved=0,
             started_at=self._started,
-            unpriced=self._target.price is None and exchange.request is not None,
+            unpriced=None in self._target.prices and exchange.billed is not None,
         )
 
     def _book(self, outcome: Outcome, usage: Usage, source: str, cost: int, *, released: bool = False) -> None:
@@ -239,6 +282,10 @@ class Bill:
             status=self._status,
             first_token_ms=exchange.first_token_ms,
             duration_ms=exchange.elapsed_ms(),
+            upstream=self._target.upstream,
+            upstream_model=self._target.model,
+            tries=self._tries(),
+            unpriced=self._target.price is None,
         )
         for notify in exchange.when_booked:
             notify()

@@ -56,7 +56,10 @@ class ConfiguredKeys:
         self._users = users
 
     def __call__(self, environ: WSGIEnvironment) -> Caller | None:
-        digest = _digest(secret_of(environ))
+        return self.caller_of(digest_of(secret_of(environ)))
+
+    def caller_of(self, digest: str) -> Caller | None:
+        """Whose the key is that has this SHA-256 (hex)."""
         user = self._users.get(digest)
         return None if user is None else Caller(user, f"config:{digest[:8]}")
 
@@ -73,7 +76,14 @@ class LedgerKeys:
 
     def __call__(self, environ: WSGIEnvironment) -> Caller | None:
         secret = secret_of(environ)
-        key = self._find(_digest(secret)) if secret else None
+        return self.caller_of(digest_of(secret)) if secret else None
+
+    def caller_of(self, digest: str) -> Caller | None:
+        """Whose the key is that has this SHA-256 (hex).
+
+        :raises Unauthorized: it is revoked or expired.
+        """
+        key = self._find(digest)
         if key is None:
             return None
         if not key.is_valid(datetime.now(timezone.utc)):
@@ -128,13 +138,14 @@ def is_user_name(name: str) -> bool:
     return bool(name.strip()) and len(name) <= LONGEST_NAME and name.isprintable()
 
 
+def digest_of(secret: str) -> str:
+    """What keys are known by: the SHA-256 (hex) of the secret."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()
+
+
 def _decoded(value: str) -> str:
     """Servers hand bytes on as Latin-1 (PEP 3333); middlewares may set true text."""
     try:
         return value.encode("latin-1").decode()
     except UnicodeError:
         return value
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

@@ -6,7 +6,7 @@ themselves: with REMOTE_USER, or where none are needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.failure import Failure
@@ -28,7 +28,7 @@ class CrossSiteMiddleware:
     :param exempt: paths that guard themselves.
     """
 
-    def __init__(self, app: WSGIApplication, origins: Origins, *, exempt: Collection[str] = ()) -> None:
+    def __init__(self, app: WSGIApplication, origins: Origins, *, exempt: Container[str] = ()) -> None:
         self.app = app
         self._origins = origins
         self._exempt = exempt

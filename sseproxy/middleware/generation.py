@@ -17,7 +17,7 @@ from sseproxy.core.formats.failing import encode_failure
 from sseproxy.core.normalize import failure_of
 from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
 from sseproxy.wsgi.call import Answer, call_app, close_body
-from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS
+from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.stream import EventStream
@@ -35,6 +35,13 @@ class Ended(Failure):
         super().__init__(
             "The answer was stopped before its end.", status=499, type="stream_stopped", code="stream_stopped"
         )
+
+
+class Crashed(Failure):
+    """What readers of a stream are told whose generation raised an exception."""
+
+    def __init__(self) -> None:
+        super().__init__("The proxy failed; its log tells why.", code="internal_error")
 
 
 class Generation:
@@ -78,7 +85,7 @@ class Generation:
             self._relay(call_app(self._app, self._environ))
         except Exception:
             log.exception("%s failed", self._exchange.request_id)
-            self._refuse(refuse(Failure("The proxy failed; its log tells why.", code="internal_error"), self._environ))
+            self._refuse(refuse(Crashed(), self._environ))
         finally:
             self._writer.end(broken=True)
             self._settled.set()
@@ -87,20 +94,27 @@ class Generation:
                 notify()
 
     def _relay(self, answer: Answer) -> None:
+        if answer.code == ClientGone.STATUS and self._writer.unwanted():
+            answer.close()
+            answer = refuse(Ended(), self._environ)
         if answer.code >= 400:
             return self._refuse(answer)
-        self._writer.begin(Head(answer.status, answer.headers))
+        format = self._exchange.format
+        self._writer.begin(Head(answer.status, answer.headers, optional_names=format is not None and format.events))
         self._settled.set()
         last: list[bytes] = []
         broken = False
         try:
-            self._writer.on_stop(lambda: close_body(answer.body))
+            if isinstance(answer.body, EventStream):
+                self._writer.on_stop(answer.body.interrupt)
             self._copy(answer.body)
         except Stopped:
             last, broken = self._failed(Ended())
+        except Failure as failure:  # of a format that has no mark for it
+            last, broken = self._failed(failure)
         except Exception:
             log.exception("the answer to %s broke off", self._exchange.request_id)
-            broken = True
+            last, broken = self._failed(Crashed())
         finally:
             close_body(answer.body)
         self._writer.end(last, broken=broken)

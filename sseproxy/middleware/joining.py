@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.sse import PING, Event, encode
@@ -47,7 +48,7 @@ def last_event(exchange: Exchange) -> tuple[str, int] | None:
 
 def location_of(environ: WSGIEnvironment, stream: Stream) -> str:
     """The path at which a stream can be re-joined."""
-    return f"{environ.get('SCRIPT_NAME', '')}{PATH}{stream.id}"
+    return f"{quote(environ.get('SCRIPT_NAME', ''), encoding='latin-1')}{PATH}{stream.id}"
 
 
 class Joining:
@@ -143,6 +144,7 @@ class JoinedBody:
         self._keepalive = keepalive
         self._wrote = monotonic()
         self._retry = retry
+        self._hides_names: bool | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -177,7 +179,7 @@ class JoinedBody:
     def _dressed(self, entries: list[bytes]) -> bytes:
         """The entries as this client understands them: with ids, or without names."""
         if not self._ids:
-            return b"".join(map(_without_name, entries) if self._ping else entries)
+            return b"".join(map(_without_name, entries) if self._must_hide_names() else entries)
         number = self._reader.position - len(entries)
         retry, self._retry = self._retry, b""
         # The id comes last: fetch-event-source takes an event for read as soon as it has seen its id.
@@ -186,13 +188,20 @@ class JoinedBody:
             for place, entry in enumerate(entries, 1)
         )
 
+    def _must_hide_names(self) -> bool:
+        """Asked when there are entries: the response may have begun before the stream had its head."""
+        if self._hides_names is None:
+            head = self._reader.head(TICK)
+            self._hides_names = head is not None and head.optional_names
+        return self._hides_names
+
 
 def _can_wait_awake(environ: WSGIEnvironment) -> bool:
     """Whether the client reads an event stream, so that keep-alives may go out before anything is known."""
     exchange = Exchange.of(environ)
-    if exchange.request is None or not exchange.request.stream:
+    if exchange.request is None:
         return wants_events(environ)
-    return exchange.format is None or exchange.format.events
+    return exchange.request.stream and (exchange.format is None or exchange.format.events)
 
 
 def _without_name(entry: bytes) -> bytes:

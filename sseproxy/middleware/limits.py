@@ -52,7 +52,7 @@ class LimitsMiddleware:
         return self._answer(environ, exchange, turn)(environ, start_response)
 
     def _enter(self, name: str, limits: Limits, exchange: Exchange) -> Turn:
-        request = exchange.request
+        request = exchange.billed
         if request is None:
             return self._limiter.enter(name, limits)
         given, produced = rough_tokens(request)

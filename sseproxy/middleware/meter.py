@@ -27,11 +27,12 @@ class Meter:
     """Reads one answer as it passes. Counting costs time, so it waits until it is known to be needed.
 
     :ivar finished: a finish reason has passed.
+    :ivar model: whose tokens are counted.
     """
 
     def __init__(self, request: Request | None, counter: Counter) -> None:
         self._request = request
-        self._model = request.model if request is not None else ""
+        self.model = request.model if request is not None else ""
         self._counter = counter
         self._reported: Usage | None = None
         self._text = StringIO()
@@ -91,7 +92,7 @@ class Meter:
         with self._cutting:
             text = self._text.getvalue()
             seen, tokens = self._noted
-            self._noted = len(text), tokens + self._counter.count(text[seen:], self._model)
+            self._noted = len(text), tokens + self._counter.count(text[seen:], self.model)
             output = self._counted + self._noted[1]
         if reported is None:
             return Usage(input_tokens=self._count_input(), output_tokens=output), "counted"
@@ -101,17 +102,17 @@ class Meter:
         """Tokens of the proxy's own prefix in this request, which the user did not write."""
         if self._request is None or not self._request.prefix:
             return 0
-        return self._counter.count(self._request.prefix, self._model)
+        return self._counter.count(self._request.prefix, self.model)
 
     def _count_input(self) -> int:
         if self._input_tokens is None:
             assert self._request is not None
             texts = texts_of(self._request.api, self._request.fields)
-            self._input_tokens = texts.count(lambda text: self._counter.count(text, self._model))
+            self._input_tokens = texts.count(lambda text: self._counter.count(text, self.model))
         return self._input_tokens
 
     def _count_output(self) -> int:
-        return self._counted + self._counter.count(self._text.getvalue(), self._model)
+        return self._counted + self._counter.count(self._text.getvalue(), self.model)
 
     def _count_all_but_last_word(self) -> None:
         """Count what has gathered, cut before a space, where no tokenizer joins two tokens."""
@@ -119,7 +120,7 @@ class Meter:
         cut = text.rfind(" ", 1)
         if cut < 0:
             cut = len(text)
-        counted = self._counter.count(text[:cut], self._model)
+        counted = self._counter.count(text[:cut], self.model)
         with self._cutting:
             self._counted += counted
             self._text = StringIO()

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
+from wsgiref.util import is_hop_by_hop
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize import STANDARD, Dialect, events_of, failure_of, normalize
 from sseproxy.core.redact import Redactor
-from sseproxy.core.sse import Event
+from sseproxy.core.sse import DONE, Event
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
 from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.stream import EventStream
 
 if TYPE_CHECKING:
@@ -73,22 +75,29 @@ class NormalizeMiddleware:
             answer = self._answer(environ, exchange, request)
         except Failure as failure:
             failure.message = self._redact(failure.message)
+            exchange.note_failure(failure)
             answer = refuse(failure, environ)
         return answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
         answer = call_app(self.app, environ)
-        headers = [item for item in answer.headers if item[0].lower() not in OF_THE_BODY]
+        headers = [item for item in answer.headers if not _is_of_the_body(item[0])]
         gone = watch_client(environ)
         if answer.code >= 400:
             failure = failure_of(answer.code, collect(answer.body, gone), answer.header("Content-Type"))
             failure.message = self._redact(failure.message)
+            exchange.note_failure(failure)
             return refuse(failure, environ, headers)
         if request.stream:
             stream = self._stream(answer, exchange, request, gone)
             return Answer(answer.status, [*STREAM_HEADERS, *headers], stream)
+        whole = answer.body
+        if request.api == "embeddings":
+            whole = LongBody.begin(answer.body, lingering(gone, exchange.linger))
+        if isinstance(whole, LongBody):
+            return Answer(answer.status, [("Content-Type", "application/json"), *headers], whole)
         body = CompletionBody.of(
-            answer.body,
+            whole,
             request.api,
             lingering(gone, exchange.linger),
             model=request.model,
@@ -109,7 +118,7 @@ class NormalizeMiddleware:
         stream.pipe(self._transform(exchange, request))
         stream.pipe(self._without_secrets)
         try:
-            first = stream.peek()
+            first = stream.peek(_is_content if exchange.has_spare else _is_any)
         except BaseException:
             stream.close()
             raise
@@ -143,10 +152,26 @@ class NormalizeMiddleware:
         return self._dialects.get(upstream, STANDARD)
 
 
+def _is_of_the_body(name: str) -> bool:
+    # What concerns one connection is the server's to say (PEP 3333), yet tutorials of SSE set `Connection: keep-alive`.
+    return name.lower() in OF_THE_BODY or is_hop_by_hop(name)
+
+
+def _is_any(event: Event) -> bool:
+    return True
+
+
+def _is_content(event: Event) -> bool:
+    """Whether with this event there is something of an answer, or its end."""
+    return bool(event.content or event.hidden or event.finish or event.error or event.data == DONE)
+
+
 def _telling_failures(body: Iterable[bytes]) -> Iterator[bytes]:
     """The pieces of a body; what an application raises in the middle becomes the failure that the client is told."""
     try:
-        yield from body
+        # `yield from` would close the body too, a second time, and Werkzeug's would run its callbacks again.
+        for piece in body:  # noqa: UP028
+            yield piece
     except Failure:
         raise
     except Exception as error:

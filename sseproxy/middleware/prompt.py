@@ -50,7 +50,7 @@ class PromptMiddleware:
             request = exchange.read_request(environ)
             if request is not None:
                 user = exchange.user.name if exchange.user is not None else None
-                prefix = self._prefixes.choose(user, exchange.asked_model)
+                prefix = exchange.prefix or self._prefixes.choose(user, exchange.asked_model)
                 if prefix.text or prefix.client_system != "keep":
                     exchange.put_request(environ, prefix.apply(request))
         except Failure as failure:

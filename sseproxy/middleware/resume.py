@@ -11,7 +11,6 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from werkzeug.http import parse_dict_header
 
 from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure
@@ -58,7 +57,7 @@ class ResumeMiddleware:
             return None
         if last is not None:
             return self._joining.answer(environ, self._joining.find(last[0], environ), last[1])
-        asynchronous = request.stream and "respond-async" in parse_dict_header(environ.get("HTTP_PREFER", ""))
+        asynchronous = request.stream and _prefers_later(environ)
         claim = _claim(environ, exchange, request)
         if not (claim or asynchronous or (request.stream and wants_events(environ))):
             return None
@@ -76,6 +75,11 @@ class ResumeMiddleware:
         if asynchronous and accepted:
             return _accepted(environ, stream)
         return self._joining.answer(environ, stream)
+
+
+def _prefers_later(environ: WSGIEnvironment) -> bool:
+    preferences: str = environ.get("HTTP_PREFER", "")
+    return any(each.partition(";")[0].strip().lower() == "respond-async" for each in preferences.split(","))
 
 
 def _claim(environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Claim | None:

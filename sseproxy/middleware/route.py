@@ -56,12 +56,16 @@ class RouteMiddleware:
         return self.app(environ, start_response)
 
     def _route(self, environ: WSGIEnvironment, exchange: Exchange) -> None:
+        if exchange.mapped is not None:
+            return
         request = exchange.read_request(environ, self._max_body)
         if request is not None:
             exchange.target = self._target(request.model, exchange.user)
             exchange.put_request(environ, request.with_model(exchange.target.model))
+        elif exchange.rejoin:
+            return
         elif exchange.path in self._passthrough:
-            exchange.read_bytes(environ, self._max_body)
+            exchange.pass_bytes(environ, self._max_body)
             exchange.target = Target(self._passthrough[exchange.path], "")
         elif exchange.path in API_PATHS:
             raise NotFound("This path takes POST requests only.", "method_not_allowed", status=405)

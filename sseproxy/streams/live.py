@@ -1,13 +1,14 @@
 """One running answer in this process: written once, read by any number, bounded.
 
-What no reader has been handed is never dropped: when that fills the buffer the writer waits, and with it the upstream.
-Of several readers the fastest decides, so that a slow one does not hold up the others; it loses its place instead.
+What no reader has been handed is never dropped, nor is the half of the buffer that was handed last, for it may be on
+its way when a connection breaks: the writer waits instead, and with it the upstream. Of several readers the fastest
+decides, so that a slow one does not hold up the others; it loses its place instead.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from time import monotonic
 from typing import Final
@@ -16,6 +17,8 @@ from sseproxy.streams.protocol import Broken, Head, Lost, Stopped
 
 OVERHEAD: Final = 64
 """Bytes that an entry takes besides its own."""
+MAX_READ: Final = 64 * 1024
+"""Bytes after which no further entry is handed out at once: who takes them slowly is to come back now and then."""
 TICK: Final = 1.0
 FIRST_READER: Final = 10.0
 """Seconds that the first reader may take to come, however short a stream is kept alone afterwards."""
@@ -49,6 +52,9 @@ class LiveStream:
         self._entries: list[bytes] = []
         self._dropped = 0
         self._handed = 0
+        # How many entries the readers have passed, and the size of those of them that are still there.
+        self._passed = 0
+        self._passed_size = 0
         self._broken = False
         self._stopped = False
         self._readers: set[LiveReader] = set()
@@ -66,9 +72,21 @@ class LiveStream:
             self._changed.notify_all()
 
     def write(self, entries: Sequence[bytes]) -> None:
+        self.append(entries)
+        self.wait_for_room()
+
+    def append(self, entries: Sequence[bytes]) -> None:
+        """Let readers have these entries at once."""
         with self._changed:
             self._append(entries)
-            while self.size > self._limit and not self._make_room():
+
+    def wait_for_room(self) -> None:
+        """Wait while nobody has read what fills the buffer.
+
+        :raises Stopped: the rest is not wanted.
+        """
+        with self._changed:
+            while not self._has_room():
                 if self.unwanted():
                     raise Stopped
                 self._changed.wait(TICK)
@@ -98,21 +116,34 @@ class LiveStream:
 
     def _append(self, entries: Sequence[bytes]) -> None:
         self._entries += entries
-        self.size += sum(map(len, entries)) + OVERHEAD * len(entries)
+        self.size += _size(entries)
         self._changed.notify_all()
 
-    def _make_room(self) -> bool:
-        """Drop the oldest of what the readers have; whether that was enough."""
-        passed = max((reader.position for reader in self._readers), default=self._handed)
+    def _has_room(self) -> bool:
+        """Whether the writer may go on, once the oldest is dropped that readers have passed."""
+        if self.size <= self._limit:
+            return True
+        self._note_passed()
         count = 0
-        for entry in islice(self._entries, passed - self._dropped):
-            if self.size <= self._limit:
+        for entry in islice(self._entries, self._passed - self._dropped):
+            size = len(entry) + OVERHEAD
+            if self.size <= self._limit or self._passed_size - size < self._limit // 2:
                 break
-            self.size -= len(entry) + OVERHEAD
+            self.size -= size
+            self._passed_size -= size
             count += 1
         del self._entries[:count]
         self._dropped += count
-        return self.size <= self._limit
+        return self.size <= self._limit or self.size - self._passed_size <= self._limit // 2
+
+    def _note_passed(self) -> None:
+        """Look how far the readers are; further back than before if the fastest has left."""
+        passed = max((reader.position for reader in self._readers), default=self._handed)
+        passed = max(passed, self._dropped)
+        before = self._passed - self._dropped
+        now = passed - self._dropped
+        self._passed_size += _size(self._entries[before:now]) - _size(self._entries[now:before])
+        self._passed = passed
 
     # The readers' side.
 
@@ -164,17 +195,18 @@ class LiveStream:
             self._changed.wait_for(lambda: self._head is not None or self.ended_at is not None, timeout)
             return self._head
 
-    def _read_after(self, position: int, timeout: float) -> list[bytes] | None:
+    def _read(self, reader: LiveReader, timeout: float) -> list[bytes] | None:
         with self._changed:
-            if position >= self.last and self.ended_at is None:
+            if reader.position >= self.last and self.ended_at is None:
                 self._changed.wait(timeout)
-            if position < self._dropped:
+            if reader.position < self._dropped:
                 raise Lost
-            entries = self._entries[position - self._dropped :]
+            entries = one_read(self._entries, reader.position - self._dropped)
             if entries:
+                reader.position += len(entries)
+                self._handed = max(self._handed, reader.position)
                 if self.size > self._limit:
                     self._changed.notify_all()
-                self._handed = max(self._handed, position + len(entries))
             elif self.ended_at is not None:
                 if self._broken:
                     raise Broken
@@ -203,10 +235,21 @@ class LiveReader:
         return self._stream._wait_for_head(timeout)
 
     def read(self, timeout: float) -> list[bytes] | None:
-        entries = self._stream._read_after(self.position, timeout)
-        if entries:
-            self.position += len(entries)
-        return entries
+        return self._stream._read(self, timeout)
 
     def close(self) -> None:
         self._stream._leave(self)
+
+
+def one_read(entries: Sequence[bytes], start: int = 0) -> list[bytes]:
+    """What is handed out at once of the entries from there on."""
+    size = 0
+    for end in range(start, len(entries)):
+        size += len(entries[end])
+        if size >= MAX_READ:
+            return list(entries[start : end + 1])
+    return list(entries[start:])
+
+
+def _size(entries: Iterable[bytes]) -> int:
+    return sum(len(entry) + OVERHEAD for entry in entries)

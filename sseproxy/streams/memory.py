@@ -83,6 +83,11 @@ class MemoryStreams:
         with self._lock:
             return list(self._running.values())
 
+    def counts(self) -> tuple[int, int]:
+        with self._lock:
+            self._forget_old()
+            return len(self._running), len(self._ended)
+
     def ping(self) -> None:
         """Memory is always there."""
 

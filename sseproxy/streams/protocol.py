@@ -19,11 +19,13 @@ class Head:
 
     :ivar refusal: where the status is one: OpenAI's JSON error body. The entries tell the same as the stream's client
         understands it, for a reader whose head was sent already.
+    :ivar optional_names: the events' names are the format's own, for clients that read event streams and no others.
     """
 
     status: str
     headers: list[tuple[str, str]]
     refusal: bytes = b""
+    optional_names: bool = False
 
     @property
     def code(self) -> int:
@@ -168,6 +170,10 @@ class Streams(Protocol):
 
     def find(self, stream_id: str) -> Stream | None:
         """The stream of that ID, as long as it is kept."""
+        ...
+
+    def counts(self) -> tuple[int, int]:
+        """How many streams run in this process, and how many that have ended it still keeps."""
         ...
 
     def ping(self) -> None:

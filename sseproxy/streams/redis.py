@@ -62,6 +62,7 @@ class RedisStreams:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process = 0
+        self._watcher: threading.Thread | None = None
 
     def open(self, user: str, claim: Claim | None) -> tuple[Stream, Writer | None]:
         """See the protocol; so for the others."""
@@ -75,8 +76,13 @@ class RedisStreams:
         self._mirrors[live.id] = mirror
         self._keep_watching()
         if claim is not None:
-            if not self._take(claim, live.id, held):
-                mirror.end()
+            taken = False
+            try:
+                taken = self._take(claim, live.id, held)
+            finally:
+                if not taken:
+                    mirror.end()
+            if not taken:
                 return self.open(user, claim)
             mirror.claim = claim
         return live, mirror
@@ -87,12 +93,17 @@ class RedisStreams:
             return local
         return self._ask(lambda: self._remote(stream_id))
 
+    def counts(self) -> tuple[int, int]:
+        return self._local.counts()
+
     def ping(self) -> None:
         self._ask(self._redis.ping)
 
     def close(self) -> None:
         self._local.close()
         self._stopping.set()
+        if self._watcher is not None and self._process == os.getpid():
+            self._watcher.join(TIMEOUT)
         self._redis.close()
 
     def _held(self, claim: Claim) -> tuple[bytes, Stream | None]:
@@ -112,8 +123,11 @@ class RedisStreams:
         return self._ask(lambda: self._take_claim([claim_key(claim)], [ours, self._keep + LEASE, held])) is None
 
     def _remote(self, stream_id: str) -> RemoteStream | None:
-        user, ended = self._redis.hmget(key_of(stream_id, "meta"), "user", "ended")
-        if user is None or (ended is None and not self._redis.exists(key_of(stream_id, "alive"))):
+        meta = key_of(stream_id, "meta")
+        alive = self._redis.exists(key_of(stream_id, "alive"))
+        # In this order: one that ends meanwhile has the one or the other.
+        user, ended = self._redis.hmget(meta, "user", "ended")
+        if user is None or (ended is None and not alive):
             return None
         return RemoteStream(self._redis, self._ask, stream_id, user.decode())
 
@@ -129,7 +143,8 @@ class RedisStreams:
         with self._lock:
             if self._process != os.getpid():
                 self._process = os.getpid()
-                threading.Thread(target=self._watch, name="sseproxy-streams", daemon=True).start()
+                self._watcher = threading.Thread(target=self._watch, name="sseproxy-streams", daemon=True)
+                self._watcher.start()
 
     def _watch(self) -> None:
         rounds = 0
@@ -142,7 +157,7 @@ class RedisStreams:
                 if rounds % 10 == 0:
                     self._renew(mirrors)
                 self._listen(mirrors)
-            except self._error as error:
+            except (self._error, RuntimeError) as error:  # the latter where no thread can be started
                 log.warning("running streams could not be looked after: %s", type(error).__name__)
 
     def _renew(self, mirrors: Sequence[_Mirror]) -> None:
@@ -192,17 +207,22 @@ class _Mirror:
         self.live.begin(head)
 
     def write(self, entries: Sequence[bytes]) -> None:
+        # The copy comes second: a reader of it that re-joins here must find its place. It does not wait for readers.
+        self.live.append(entries)
         self._copy(lambda pipe: self._add(pipe, entries))
-        self.live.write(entries)
+        self.live.wait_for_room()
 
     def end(self, last: Sequence[bytes] = (), *, broken: bool = False) -> None:
         if self.live.ended_at is None:
+            self.live.append(last)
             self._copy(lambda pipe: self._finish(pipe, last, broken))
-            self.live.end(last, broken=broken)
+            self.live.end(broken=broken)
             self._tell_ended(self.id, None)
 
     def renew(self, pipe: Any) -> None:
-        """Hold on to all that is this stream's in Redis."""
+        """Hold on to all that is this stream's in Redis; a copy that is no longer written shall not be waited for."""
+        if not self._copying:
+            return
         pipe.set(key_of(self.id, "alive"), 1, ex=LEASE)
         for name in (key_of(self.id, "meta"), key_of(self.id, "entries"), *self._claim_keys()):
             pipe.expire(name, self._keep + LEASE)
@@ -212,7 +232,7 @@ class _Mirror:
         self.renew(pipe)
 
     def _add(self, pipe: Any, entries: Sequence[bytes]) -> None:
-        number = self.live.last + len(entries)
+        number = self.live.last
         pipe.xadd(key_of(self.id, "entries"), {"e": msgspec.msgpack.encode(list(entries))}, id=item_id(number))
         if number == len(entries):
             pipe.expire(key_of(self.id, "entries"), self._keep + LEASE)
@@ -223,7 +243,7 @@ class _Mirror:
     def _finish(self, pipe: Any, last: Sequence[bytes], broken: bool) -> None:
         if last:
             self._add(pipe, last)
-        fields = {"ended": self.live.last + len(last)} | ({"broken": 1} if broken else {})
+        fields = {"ended": self.live.last} | ({"broken": 1} if broken else {})
         pipe.hset(key_of(self.id, "meta"), mapping=fields)
         pipe.xadd(key_of(self.id, "entries"), {"end": 1}, id=END_ID)
         for part in ("meta", "entries"):

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from sseproxy.streams.live import one_read
 from sseproxy.streams.protocol import Broken, Head, Lost
 
 READ_EXPIRES: Final = 5
@@ -23,6 +24,8 @@ BEFORE_ENTRIES: Final = "2-0"
 TELL: Final = 0.3
 """Seconds between two words of how far somebody has read."""
 HEAD_POLL: Final = 0.05
+MOST_ITEMS: Final = 64
+"""Items that are fetched at once."""
 T = TypeVar("T")
 _head = msgspec.msgpack.Decoder(Head)
 _entries = msgspec.msgpack.Decoder(list[bytes])
@@ -81,6 +84,7 @@ class RemoteReader:
         self._id = stream_id
         self._told = 0.0
         self._ended = False
+        self._fetched: list[bytes] = []
 
     def head(self, timeout: float) -> Head | None:
         until = monotonic() + timeout
@@ -100,30 +104,32 @@ class RemoteReader:
 
     def _read(self, timeout: float) -> list[bytes] | None:
         self._tell()
-        entries: list[bytes] = []
-        if not self._ended:
-            after = {key_of(self._id, "entries"): item_id(self.position)}
-            found = self._redis.xread(after, block=max(1, int(timeout * 1000)))
-            for item in found[0][1] if found else ():
-                self._take(item, entries)
-        if entries:
+        if not self._fetched and not self._ended:
+            self._fetch(timeout)
+        if self._fetched:
+            entries = one_read(self._fetched)
+            del self._fetched[: len(entries)]
+            self.position += len(entries)
             return entries
         if not self._ended:
             self._check_alive()
-            return entries
+            return []
         if self._redis.hexists(key_of(self._id, "meta"), "broken"):
             raise Broken
         return None
 
-    def _take(self, item: tuple[bytes, dict[bytes, bytes]], entries: list[bytes]) -> None:
-        if item[0].decode() == END_ID:
-            self._ended = True
-            return
-        first, new = _span(item)
-        if first > self.position:
-            raise Lost
-        entries += new[self.position - first :]
-        self.position = first + len(new)
+    def _fetch(self, timeout: float) -> None:
+        after = {key_of(self._id, "entries"): item_id(self.position)}
+        found = self._redis.xread(after, count=MOST_ITEMS, block=max(1, int(timeout * 1000)))
+        for item in found[0][1] if found else ():
+            if item[0].decode() == END_ID:
+                self._ended = True
+                return
+            first, new = _span(item)
+            fetched = self.position + len(self._fetched)
+            if first > fetched:
+                raise Lost
+            self._fetched += new[fetched - first :]
 
     def _tell(self) -> None:
         """Let the generating process know that somebody listens."""

@@ -83,6 +83,8 @@ class UpstreamPool:
         skipped: list[Target] = []
         answer: Answer | None = None
         while places:
+            if answer is not None:
+                self._wait(environ, 0)
             place = places.pop(0)
             if not self._health_of(place).enter():
                 skipped.append(place)
@@ -154,14 +156,17 @@ class UpstreamPool:
     def _wait(self, environ: WSGIEnvironment, seconds: float) -> None:
         """Wait, unless the client leaves.
 
-        :raises ClientGone: it did.
+        :raises ClientGone: it did, by now at the latest.
+        :raises ShuttingDown: the process has no more time for it.
         """
         gone = watch_client(environ)
         until = monotonic() + seconds
-        while (left := until - monotonic()) > 0:
-            if gone():
-                raise ClientGone
+        while not gone():
+            left = until - monotonic()
+            if left <= 0:
+                return
             time.sleep(min(TICK, left))  # looked up late: gevent may have replaced it since
+        raise ClientGone
 
     def _refusal(self, environ: WSGIEnvironment, exchange: Exchange, skipped: list[Target]) -> Answer:
         """Nobody is asked: all failed again and again, and it is not yet time to see whether they still do."""

@@ -26,7 +26,7 @@ BRIEF: Final = 1.0
 """Seconds that are waited where another upstream could answer instead."""
 
 _PASSING: Final = frozenset((408, 409, 429))
-_FINAL: Final = frozenset(("upstream_redirect", "answer_too_large", "no_upstream", "server_shutting_down"))
+_FINAL: Final = frozenset(("upstream_redirect", "answer_too_large", "no_upstream"))
 _ELSEWHERE: Final = frozenset(
     ("upstream_tls", "upstream_first_byte_timeout", "upstream_idle_timeout", "upstream_total_timeout")
 )

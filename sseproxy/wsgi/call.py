@@ -81,9 +81,10 @@ def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
     body = app(environ, start)
     if start.status is None:
         body = _pull_until_started(body, start)
-    if start.written:
+    elif start.written:
         body = _Joined(start.written, body)
     assert start.status is not None
+    start.is_open = isinstance(body, _Joined)
     start.sent = True
     return Answer(start.status, start.headers, body)
 
@@ -96,6 +97,7 @@ class _Start:
         self.headers: Headers = []
         self.written: list[bytes] = []
         self.sent = False
+        self.is_open = True
 
     def __call__(self, status: str, headers: Headers, exc_info: OptExcInfo | None = None) -> Callable[[bytes], object]:
         if exc_info is None and self.status is not None:
@@ -104,7 +106,12 @@ class _Start:
             raise exc_info[1].with_traceback(exc_info[2])
         self.status = status
         self.headers = list(headers)
-        return self.written.append
+        return self._write
+
+    def _write(self, data: bytes) -> None:
+        if not self.is_open:
+            raise AssertionError("write() called after the body was returned (PEP 3333)")
+        self.written.append(data)
 
 
 def _pull_until_started(body: Iterable[bytes], start: _Start) -> Iterable[bytes]:
@@ -120,11 +127,15 @@ def _pull_until_started(body: Iterable[bytes], start: _Start) -> Iterable[bytes]
     except BaseException:
         close_body(body)
         raise
-    return _Joined(pieces, body, rest)
+    start.written += pieces
+    return _Joined(start.written, body, rest)
 
 
 class _Joined:
-    """Pieces already taken from a body (or given to ``write()``), then the rest of it."""
+    """Pieces already taken from a body or given to ``write()``, then the rest of it.
+
+    ``write()`` may be called on while the rest is made: PEP 3333 forbids it to applications, but servers let it pass.
+    """
 
     def __init__(self, pieces: list[bytes], body: Iterable[bytes], rest: Iterator[bytes] | None = None) -> None:
         self._pieces = pieces
@@ -135,7 +146,15 @@ class _Joined:
         return self
 
     def __next__(self) -> bytes:
-        return self._pieces.pop(0) if self._pieces else next(self._rest)
+        if not self._pieces:
+            try:
+                piece = next(self._rest)
+            except StopIteration:
+                if not self._pieces:
+                    raise
+            else:
+                self._pieces.append(piece)
+        return self._pieces.pop(0)
 
     def close(self) -> None:
         close_body(self._body)

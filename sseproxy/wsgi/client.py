@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+GONE_KEY: Final = "sseproxy.client_gone"
+"""Set by what runs an application for no client of its own: a callable that beats what the server says."""
 
 
 class ClientGone(Failure):
@@ -35,7 +37,7 @@ class ClientGone(Failure):
 
 def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     """A function that tells, at once and without side effects, whether the client is known to have left."""
-    told: Callable[[], bool] | None = environ.get("waitress.client_disconnected")
+    told: Callable[[], bool] | None = environ.get(GONE_KEY) or environ.get("waitress.client_disconnected")
     if told is not None:
         return told
     for key in SOCKET_KEYS:

@@ -34,7 +34,7 @@ def status_line(code: int) -> str:
 
 def wants_events(environ: WSGIEnvironment) -> bool:
     """Whether the client names ``text/event-stream`` in its ``Accept`` header, as EventSource does."""
-    accept = environ.get("HTTP_ACCEPT", "")
+    accept: str = environ.get("HTTP_ACCEPT", "").lower()
     return "text/event-stream" in accept and parse_accept_header(accept, MIMEAccept).quality("text/event-stream") > 0
 
 

@@ -12,20 +12,30 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qs
 
-from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.wsgi import get_input_stream
 
 from sseproxy.core.allowance import Budget, Limits
-from sseproxy.core.chat import API_PATHS, Api, BadRequest, Request
+from sseproxy.core.chat import API_PATHS, Api, Request
+from sseproxy.core.failure import Failure
+from sseproxy.core.mapping import AnswerMapping
+from sseproxy.core.pace import Pace
 from sseproxy.core.pricing import Price
+from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
+from sseproxy.wsgi.upload import open_body, read_input, too_large
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from sseproxy.core.formats import Format
+    from sseproxy.core.prompt import Prefix
+
 KEY: Final = "sseproxy.exchange"
 DEFAULT_MAX_BODY: Final = 10 * 1024 * 1024
+LONGEST_CODE: Final = 64
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
@@ -47,34 +57,92 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a request goes: an upstream, its name for the model, and what it costs there (None: unknown)."""
+    """Where a request goes: an upstream, its name for the model, and what it costs there (None: unknown).
+
+    :ivar weight: its share of the requests that go to it and its spares; 0: it takes those that the others fail.
+    :ivar spares: where the request goes if this fails, in this order.
+    """
 
     upstream: str
     model: str
     price: Price | None = None
+    weight: int = 0
+    spares: tuple[Target, ...] = ()
+
+    @property
+    def prices(self) -> tuple[Price | None, ...]:
+        """What the answer may cost, by who gives it in the end."""
+        return (self.price, *(spare.price for spare in self.spares))
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A request whose answer has a shape of the application's own, which is not the proxy's to change.
+
+    :ivar request: as the books see it; it is never sent.
+    :ivar resolve: the target of a model that an answer names; None: no such model.
+    """
+
+    mapping: AnswerMapping
+    request: Request
+    resolve: Callable[[str], Target | None]
 
 
 @dataclass(slots=True)
 class Exchange:
     """What is known of one exchange; each middleware fills in its own part.
 
+    :ivar method: as the client said it; a route calls the application with another.
+    :ivar route: the pattern of the app-facing route that the request came by; empty: one of OpenAI's paths.
+    :ivar mapped: set where the application answers in its own shape; then there is no :attr:`request`.
+    :ivar prefix: the route's own prompt prefix, which beats every other.
+    :ivar format: how the client gets its events; None: as OpenAI's.
+    :ivar last_event_id: of the last event that the client has, as it says itself.
+    :ivar begin: sends a response head before the answer is known, and gives what writes after it; None where nothing
+        can. Only in the thread of the request.
+    :ivar in_background: the answer goes on when the client that asked for it has left.
+    :ivar cut_short: the process ended it, since it goes down.
+    :ivar rejoin: the ID of a stream that the route's path names, to be replayed.
+    :ivar target: where the request is, or the answer came from.
+    :ivar tries: each time the request went to an upstream, the last one last.
+    :ivar has_spare: there is another upstream to go to, so that an answer without content is not begun yet.
+    :ivar when_reserved: called once, when the charge is reserved and the request may go to the upstream.
+    :ivar failure: code of what ended an answer that had begun.
+    :ivar pace: how evenly the events of a streamed answer came.
+    :ivar when_generated: called once, when an answer that is generated in the background has ended.
     :ivar when_booked: called once, when :attr:`usage` and :attr:`cost` are final.
     """
 
     request_id: str
     path: str
+    method: str = "POST"
     started: float = field(default_factory=monotonic)
     api: Api | None = None
     request: Request | None = None
     user: User | None = None
     key: str | None = None
     target: Target | None = None
+    tries: list[Try] = field(default_factory=list)
+    has_spare: bool = False
     asked_model: str = ""
+    route: str = ""
+    mapped: Mapped | None = None
+    prefix: Prefix | None = None
+    format: Format | None = None
+    cut_short: bool = False
+    rejoin: str = ""
+    last_event_id: str = ""
+    begin: Callable[[str, list[tuple[str, str]]], Callable[[bytes], object]] | None = None
+    in_background: bool = False
     outcome: str = ""
     usage: Usage | None = None
     cost: int = 0
     first_token_ms: int | None = None
+    failure: str = ""
+    pace: Pace | None = None
     linger: float = 0.0
+    when_reserved: list[Callable[[], object]] = field(default_factory=list)
+    when_generated: list[Callable[[], object]] = field(default_factory=list)
     when_booked: list[Callable[[], object]] = field(default_factory=list)
 
     @classmethod
@@ -84,8 +152,15 @@ class Exchange:
         if exchange is None:
             path = environ.get("PATH_INFO", "")
             api = API_PATHS.get(path) if environ["REQUEST_METHOD"] == "POST" else None
-            exchange = environ[KEY] = cls(_request_id(environ), path, api=api)
+            exchange = environ[KEY] = cls(
+                _request_id(environ), path, environ["REQUEST_METHOD"], api=api, last_event_id=_last_event_id(environ)
+            )
         return exchange
+
+    @property
+    def billed(self) -> Request | None:
+        """The request as it is estimated and counted; None: nobody looks into it."""
+        return self.mapped.request if self.mapped is not None else self.request
 
     def elapsed_ms(self) -> int:
         """Milliseconds since the request came in."""
@@ -101,12 +176,41 @@ class Exchange:
             self.asked_model = self.asked_model or (self.request.model if self.request else "")
         return self.request
 
-    def read_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> None:
-        """Read a body that nobody parses, whatever its transfer framing, and put it back with its length.
+    def read_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> bytes:
+        """Read a body that is no API's, whatever its transfer framing, and put it back with its length.
 
         :raises BadRequest: it is too large or incomplete.
         """
-        _put_body(environ, _read_body(environ, max_body))
+        body = _read_body(environ, max_body)
+        _put_body(environ, body)
+        return body
+
+    def pass_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> None:
+        """Make ready a body that is handed on as it is: kept where it is short, else streamed.
+
+        :raises BadRequest: it is too large or incomplete.
+        """
+        body = open_body(environ, max_body)
+        if isinstance(body, bytes):
+            _put_body(environ, body)
+        else:
+            environ["wsgi.input"] = body
+
+    def put_body(self, environ: WSGIEnvironment) -> None:
+        """Put the request's body back, which an application that failed has read."""
+        if self.request is not None:
+            _put_body(environ, self.request.encode())
+
+    def this_try(self) -> Try:
+        """The running try, begun now if nobody has."""
+        if not self.tries:
+            self.tries.append(Try("", ""))
+        return self.tries[-1]
+
+    def note_failure(self, failure: Failure) -> None:
+        """Say why the running try failed; what was said first, nearest to the cause, stands."""
+        if self.tries and self.tries[-1].error is None:
+            self.tries[-1].error = str(failure.code or failure.type)[:LONGEST_CODE]
 
     def put_request(self, environ: WSGIEnvironment, request: Request) -> None:
         """Make this the request, for the next middleware and for the application that reads ``wsgi.input``."""
@@ -116,34 +220,38 @@ class Exchange:
         _put_body(environ, request.encode())
 
 
+def stand_alone(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """The environ for a stack that begins here, which shares no exchange with one that it may stand inside of."""
+    return {name: value for name, value in environ.items() if name != KEY} if KEY in environ else environ
+
+
 def _put_body(environ: WSGIEnvironment, body: bytes) -> None:
     environ["wsgi.input"] = BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))
     environ.pop("HTTP_TRANSFER_ENCODING", None)
 
 
+def _last_event_id(environ: WSGIEnvironment) -> str:
+    """From the header, or where event-source-polyfill puts it, which would need a preflight for the header."""
+    header: str = environ.get("HTTP_LAST_EVENT_ID", "")
+    query: str = environ.get("QUERY_STRING", "")
+    if header or "lastEventId=" not in query:
+        return header
+    return parse_qs(query).get("lastEventId", [""])[-1]
+
+
 def _request_id(environ: WSGIEnvironment) -> str:
     given: str = environ.get("HTTP_X_REQUEST_ID", "")
-    return given if SANE_ID.match(given) else f"req_{uuid.uuid4().hex}"
+    # Bare, since upstreams see it too: llama-cpp-python answers 400 to any X-Request-Id that is no UUID.
+    return given if SANE_ID.match(given) else str(uuid.uuid4())
 
 
 def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     try:
         # One more than the limit: werkzeug's stream stops silently at its own.
-        body = get_input_stream(environ, max_content_length=limit + 1).read()
+        body = read_input(get_input_stream(environ, max_content_length=limit + 1), -1)
     except RequestEntityTooLarge:
-        raise _too_large(limit) from None
-    except (ClientDisconnected, OSError, ValueError) as error:
-        raise BadRequest("The request body is malformed or ended before its stated length.") from error
-    except Exception as error:
-        if type(error).__module__.startswith("gunicorn."):  # gunicorn parses chunks while they are read
-            raise BadRequest("The request body's chunked framing is malformed.") from error
-        raise
+        raise too_large(limit) from None
     if len(body) > limit:
-        raise _too_large(limit)
+        raise too_large(limit)
     return body
-
-
-def _too_large(limit: int) -> BadRequest:
-    message = f"The request body is larger than {limit} bytes, the most that is accepted here."
-    return BadRequest(message, status=413, code="request_too_large")

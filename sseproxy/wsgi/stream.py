@@ -7,14 +7,19 @@ never started (PEP 3333 calls ``close()`` on the iterable in every case; a gener
 from __future__ import annotations
 
 import errno
+import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from itertools import chain
 from time import monotonic
 
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
 
+log = logging.getLogger("sseproxy.wsgi")
+
 Transform = Callable[[Iterator[Event]], Iterator[Event]]
+Encoder = Callable[[Event], bytes]
 MAX_WRITE = 64 * 1024
 
 
@@ -26,6 +31,8 @@ class EventStream:
     :param events: the events, with :data:`~sseproxy.core.sse.FLUSH` where nothing more is at hand.
     :param gone: tells whether the client is known to have left; asked in silences.
     :param keepalive: seconds of silence after which a keep-alive is written.
+    :ivar encoder: what an event is on the wire; event streams unless a format says otherwise.
+    :ivar ping: the keep-alive; empty for a format that has none.
     """
 
     def __init__(
@@ -33,12 +40,15 @@ class EventStream:
     ) -> None:
         self.gone = gone
         self.keepalive = keepalive
+        self.encoder: Encoder = encode
+        self.ping = PING
         self._events = iter(events)
         self._started = False
         self._wrote = True
         self._quiet_since = 0.0
         self._client_left = False
         self._broken: BaseException | None = None
+        self._interrupts: list[Callable[[], object]] = []
         self._callbacks: ExitStack | None = ExitStack()
         self._after = ExitStack()
         self._lock = threading.Lock()
@@ -52,6 +62,9 @@ class EventStream:
         close = getattr(body, "close", None)
         if close is not None:
             stream.on_close(close)
+        hang_up = getattr(body, "hang_up", None)
+        if hang_up is not None:
+            stream.on_interrupt(hang_up)
         return stream
 
     def pipe(self, transform: Transform) -> EventStream:
@@ -80,8 +93,22 @@ class EventStream:
                 return
         callback()
 
-    def peek(self) -> Event | None:
-        """Wait for the first event and leave it in place; None when it did not come within :attr:`keepalive`.
+    def on_interrupt(self, callback: Callable[[], object]) -> None:
+        """Call this at :meth:`interrupt`, before what was given earlier; it must be safe in any thread."""
+        self._interrupts.insert(0, callback)
+
+    def interrupt(self) -> None:
+        """Let a read end that another thread is in, because the answer is not wanted any more. That thread closes.
+
+        A body that offers ``hang_up()`` ends at once; any other at its next piece (a generator that runs can be closed
+        by nobody else).
+        """
+        for callback in self._interrupts:
+            callback()
+
+    def peek(self, tells: Callable[[Event], bool] = lambda event: True) -> Event | None:
+        """Wait for the first event that tells how it goes, and leave it and those before it in place; None when it did
+        not come within :attr:`keepalive`.
 
         Transforms may still be attached afterwards.
 
@@ -89,15 +116,21 @@ class EventStream:
         notice that the client left; then the stream is closed and looks ended.
         """
         deadline = monotonic() + self.keepalive
+        held: list[Event] = []
         for event in self._events:
             if event is not FLUSH:
-                self._events = _chain(event, self._events)
-                return event
+                held.append(event)
+                if tells(event):
+                    self._events = chain(held, self._events)
+                    return event
+                continue
             if self.gone is not None and self.gone():
                 self._leave()
                 break
             if monotonic() >= deadline:
                 break
+        # What was at hand is not to wait for what is still to come.
+        self._events = chain(held, [FLUSH] if held else [], self._events)
         return None
 
     @property
@@ -109,6 +142,20 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
+        pieces = self.take()
+        if pieces is None:
+            self.close()
+            raise StopIteration
+        if pieces:
+            self._wrote = True
+            return b"".join(pieces)
+        return self._idle()
+
+    def take(self) -> list[bytes] | None:
+        """The next write, event by event; empty for a silent tick, None at the end.
+
+        For what hands events on singly; like a server's iteration, but it neither writes keep-alives nor closes.
+        """
         self._started = True
         if self._broken is not None or self._client_left:
             self._fail()
@@ -120,17 +167,12 @@ class EventStream:
             if not pieces:
                 raise
             self._broken = error
-        if pieces:
-            self._wrote = True
-            return b"".join(pieces)
-        if ended:
-            self.close()
-            raise StopIteration
-        return self._idle()
+        return pieces if pieces or not ended else None
 
     def _collect(self, pieces: list[bytes]) -> bool:
         """Encode what is at hand into ``pieces``; True when the events have ended."""
         size = 0
+        encode = self.encoder
         for event in self._events:
             if event is FLUSH:
                 return False
@@ -148,18 +190,33 @@ class EventStream:
             with self._after:
                 callbacks.close()
 
+    def __del__(self) -> None:
+        """A middleware outside of this one has dropped the body without closing it, against PEP 3333.
+
+        In a thread of its own: the collector may run while this very thread holds a lock that a callback needs.
+        """
+        if getattr(self, "_callbacks", None) is not None:
+            with suppress(RuntimeError):  # the interpreter is shutting down
+                threading.Thread(target=self._end_dropped, name="sseproxy-dropped", daemon=True).start()
+
+    def _end_dropped(self) -> None:
+        try:
+            self.close()
+        except Exception:
+            log.exception("a response body that was dropped without close() did not end cleanly")
+
     def _idle(self) -> bytes:
         """What a silent tick writes: nothing, or a keep-alive when one is due or the client seems gone."""
         now = monotonic()
         if self.gone is not None and self.gone():
             self._leave()
-            return PING
+            return self.ping
         if self._wrote:
             self._wrote = False
             self._quiet_since = now
         elif now - self._quiet_since >= self.keepalive:
             self._quiet_since = now
-            return PING
+            return self.ping
         return b""
 
     def _leave(self) -> None:
@@ -171,8 +228,3 @@ class EventStream:
         if self._broken is not None:
             raise self._broken
         raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
-
-
-def _chain(first: Event, rest: Iterator[Event]) -> Iterator[Event]:
-    yield first
-    yield from rest

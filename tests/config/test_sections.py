@@ -201,3 +201,50 @@ def test_other_databases_are_refused(problems: Problems) -> None:
 def test_an_unknown_key_that_exists_elsewhere_is_pointed_to(problems: Problems) -> None:
     assert problems("keepalive: 3s")[0].endswith("(did you mean streams.keepalive?)")
     assert problems("users: {a: {api_key: x}}")[0].endswith("(did you mean upstreams.NAME.api_key?)")
+
+
+def test_a_model_may_have_several_upstreams_with_shares_and_names_of_their_own(load: Load) -> None:
+    config = load(
+        "upstreams: {a: {url: 'https://a/v1'}, b: {url: 'https://b/v1'}}\n"
+        "models: {x: {upstream: [a, b]}, y: {upstream: [{name: b, weight: 3}, {name: a, model: z}]}}"
+    )
+
+    assert [[place.name for place in model.upstream] for model in config.models.values()] == [["a", "b"], ["b", "a"]]
+    assert (config.models["y"].upstream[0].weight, config.models["y"].upstream[1].model) == (3, "z")
+
+
+@pytest.mark.parametrize(
+    ("upstream", "message"),
+    [
+        ("[a, c]", "models.x.upstream[1]: no upstream is called c; known: a"),
+        ("[{name: c}]", "models.x.upstream[0].name: no upstream is called c"),
+        ("[]", "models.x.upstream: expected the name of an upstream, or a list such as [main, spare]"),
+        ("[a, 3]", "models.x.upstream: expected the name of an upstream"),
+        ("[{name: a, weight: 0}]", "models.x.upstream[0].weight: expected a weight of 1 to 1000"),
+        ("[{weight: 2}]", "models.x.upstream[0].name: missing"),
+        ("[{name: a, wieght: 2}]", "models.x.upstream[0].wieght: unknown key"),
+    ],
+)
+def test_what_a_model_s_upstreams_cannot_be(upstream: str, message: str, problems: Problems) -> None:
+    found = problems(f"upstreams: {{a: {{url: 'https://a/v1'}}}}\nmodels: {{x: {{upstream: {upstream}}}}}")
+
+    assert len(found) == 1 and message in found[0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("retries: 11", "expected 0 to 10 retries"),
+        ("flavor: azzure", "did you mean azure?"),
+        ("api_version: '1'", "api_version is for flavor: azure"),
+        ("cooldown: 3", "did you mean 3s?"),
+        ("proxy: 'socks5://secret@x:1'", "expected the http:// or https:// address of a proxy"),
+        ("proxy: 'http://u:secret@x:99999'", "expected the http:// or https:// address of a proxy"),
+        ("ca_file: missing.pem", "missing.pem cannot be used: No such file or directory"),
+        ("ca_file: config.yaml", "config.yaml cannot be used: holds no certificates in PEM"),
+    ],
+)
+def test_what_the_keys_of_an_upstream_cannot_be(keys: str, message: str, problems: Problems) -> None:
+    found = problems(f"upstreams: {{a: {{url: 'https://a/v1', {keys}}}}}")
+
+    assert len(found) == 1 and message in found[0] and "secret" not in found[0]

@@ -7,7 +7,17 @@ from decimal import Decimal
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from sseproxy.config.values import Amount, Expected, Flag, Text, Whole, parse_duration, parse_size
+from sseproxy.config.values import (
+    Amount,
+    Expected,
+    Flag,
+    Text,
+    Whole,
+    parse_duration,
+    parse_size,
+    write_duration,
+    write_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,3 +73,13 @@ def test_money_is_decimal_and_exact() -> None:
     for value in ["-1", "nan", "inf", "1e99", "x", True, None, [], "0,15"]:
         with pytest.raises(ValidationError):
             accepted(Amount, value)
+
+
+@pytest.mark.parametrize("text", ["500ms", "90s", "15m", "36h", "90d", "2w"])
+def test_a_duration_is_written_as_it_would_be_given(text: str) -> None:
+    assert write_duration(parse_duration(text)) == text
+
+
+@pytest.mark.parametrize("text", ["1000", "64KiB", "10MiB", "3GiB"])
+def test_a_size_is_written_as_it_would_be_given(text: str) -> None:
+    assert write_size(parse_size(text)) == text

@@ -4,8 +4,9 @@ from .browser import Browser, Node, Page, PageError
 from .client import RawClient, RawEvent
 from .cutter import Cutter
 from .exchange import Exchange, PeerGone
+from .nginx import nginx_in_front, run_nginx
 from .pages import serve_files
-from .parts import missing, require_browser, require_node_clients, require_tool
+from .parts import missing, optional_tool, require_browser, require_node_clients, require_tool
 from .redis_server import RedisServer, redis_server
 from .scripts import choose, raw, refuse, refuse_stream_options, silent, stream
 from .sdks import NODE_CLIENTS, PYTHON_CLIENTS, Reading, read_with_node, read_with_python
@@ -32,6 +33,8 @@ __all__ = [
     "choose",
     "free_port",
     "missing",
+    "nginx_in_front",
+    "optional_tool",
     "raw",
     "read_with_node",
     "read_with_python",
@@ -41,6 +44,7 @@ __all__ = [
     "require_browser",
     "require_node_clients",
     "require_tool",
+    "run_nginx",
     "serve",
     "serve_files",
     "silent",

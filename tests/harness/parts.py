@@ -22,12 +22,25 @@ def missing(part: str) -> None:
     pytest.skip(message)
 
 
+def optional(part: str) -> None:
+    """Skip the running test because `part`, which takes too long to install for every run of CI, is not here."""
+    pytest.skip(f"optional part: {part}")
+
+
 def require_tool(name: str) -> str:
     """The path of a program, or :func:`missing`."""
     path = shutil.which(name)
     if path is None:
         missing(name)
     return str(path)
+
+
+def optional_tool(name: str) -> str:
+    """The path of a program that .ci/run does not install either; the test is skipped without it, in CI too."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not on this machine; it is optional everywhere")
+    return path
 
 
 def require_node_clients(package: str = "") -> str:

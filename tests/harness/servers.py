@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +33,22 @@ SERVERS = ("waitress", "gthread", "gevent")
 """What :func:`serve` can start."""
 
 
+def _own_ports() -> Iterator[int]:
+    """Below those that the system gives out by itself, and other ones in each process that runs tests."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first = 12_000 + worker % 8 * 2_500
+    yield from cycle(range(first, first + 2_500))
+
+
+_PORTS = _own_ports()
+
+
 def free_port() -> int:
-    """A port on which nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
+    """A port on which nobody listens now, and that nobody else is given for a while."""
+    for port in _PORTS:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("cycle() ends never")
 
 
 @dataclass
@@ -137,8 +150,10 @@ def serve(
 
 
 @contextlib.contextmanager
-def start(command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Any command that then listens on `port`."""
+def start(
+    command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None, timeout: float = 20
+) -> Iterator[Server]:
+    """Any command that then listens on `port`, within `timeout` seconds."""
     log = directory / f"server-{port}.log"
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(env or {})}
@@ -148,7 +163,7 @@ def start(command: list[str], port: int, directory: Path, env: Mapping[str, str]
         )
     running = Server(port, process, log)
     try:
-        wait_until_listening(port, process)
+        wait_until_listening(port, process, timeout)
         yield running
     finally:
         try:
@@ -186,12 +201,18 @@ def _wait_until_answering(server: Server, timeout: float = 20) -> None:
 
 
 def write_config(config: Mapping[str, Any] | str | Path, directory: Path) -> Path:
-    """A configuration file: a path as it is, a mapping or YAML text written to `directory`."""
+    """A configuration file: a path as it is, a mapping or YAML text written to `directory`.
+
+    A mapping's server goes down within a second, unless it says otherwise: tests leave streams behind.
+    """
     if isinstance(config, Path):
         return config
-    text = config if isinstance(config, str) else yaml.safe_dump(dict(config), sort_keys=False)
+    if not isinstance(config, str):
+        config = yaml.safe_dump(
+            {**config, "server": {"shutdown_grace": "1s", **config.get("server", {})}}, sort_keys=False
+        )
     path = directory / "config.yaml"
-    path.write_text(text, "utf-8")
+    path.write_text(config, "utf-8")
     return path
 
 

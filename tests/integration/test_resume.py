@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sseproxy.app import SSEProxyMiddleware, create_app
-from tests.harness import SERVERS, RawClient, RawEvent, Upstream, refuse, serve, stream, waitress_thread
+from tests.harness import SERVERS, RawClient, RawEvent, Upstream, refuse, serve, silent, stream, waitress_thread
 
 from .books import CHAT, KEY, STREAM, Books, config
 
@@ -383,3 +383,57 @@ def test_an_application_in_this_process_is_closed_in_its_own_thread_when_its_ans
     assert books.one_ended()["outcome"] == "client_gone"
     assert closed == ["own"]
     app.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses", {"model": "m", "input": "Hello"}),
+        ("/v1/messages", {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}),
+        ("/v1/completions", {"model": "m", "prompt": "Hello"}),
+    ],
+)
+def test_every_api_s_answer_under_a_key_is_what_it_is_without(
+    path: str, body: dict[str, Any], upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = stream(tokens=3)
+    url = proxied()
+    bodies = []
+    for headers in ({}, {"Idempotency-Key": "k"}, {"Idempotency-Key": "k"}):
+        with RawClient(url) as raw:
+            bodies.append(raw.post(path, {**body, "stream": True}, key=KEY, headers=headers).read_body())
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert len(upstream.exchanges) == 2
+
+
+def test_a_json_answer_that_takes_its_time_is_json_for_a_client_that_could_read_events_too(
+    upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = stream(tokens=2, delay=1.5)
+    headers = {"Idempotency-Key": "k", "Accept": "application/json, text/event-stream"}
+    with RawClient(proxied(streams={"keepalive": "1s"})) as raw:
+        raw.post(PATH, CHAT, key=KEY, headers=headers)
+        assert raw.headers["content-type"] == "application/json"
+        assert json.loads(raw.read_body())["object"] == "chat.completion"
+
+
+@pytest.mark.parametrize("prefer", ["Respond-Async", "respond-async; x=1", "wait=5, respond-async"])
+def test_a_preference_is_known_in_every_spelling(prefer: str, upstream: Upstream, proxied: Callable[..., str]) -> None:
+    upstream.script = stream(tokens=1)
+    assert post(proxied(), Prefer=prefer)[0].status == 202
+
+
+def test_an_answer_that_is_stopped_before_the_upstream_said_anything_says_so(
+    upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = silent()
+    url = proxied()
+    accepted, _ = post(url, **LATER)
+    location = accepted.headers["location"]
+    exchange = upstream.wait_for_request()
+    with RawClient(url) as raw, RawClient(url) as other:
+        raw.send("GET", location, headers=EVENTS)
+        other.send("DELETE", location).read_head()
+        exchange.wait_for_peer_close(5)
+        assert b'"stream_stopped"' in raw.read_head().read_body()
+    assert books.one_ended()["outcome"] == "client_gone"

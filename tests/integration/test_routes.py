@@ -32,6 +32,7 @@ ROUTES: dict[str, Any] = {
     },
     "/say/<q>": {"model": "m", "input": {"message": "q"}},
     "/plain": {"model": "m", "format": "plain"},
+    "/envelope": {"model": "m", "format": {"type": "envelope", "event": "delta"}},
     "/other": {"model": "other"},
     "/again/<cid>": {"auth": False, "input": {"path": "cid"}},
 }
@@ -214,6 +215,20 @@ def test_a_route_answers_in_its_own_format(proxy: Server, upstream: Upstream, bo
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert answer.text == upstream.last.text
     assert books.one_ended()["outcome"] == "completed"
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_a_format_s_event_names_are_for_clients_that_read_event_streams(
+    names: bool, proxy: Server, upstream: Upstream
+) -> None:
+    accept = {"Accept": "text/event-stream"} if names else {"Idempotency-Key": "k"}
+    with RawClient(proxy.url) as client:
+        client.post("/envelope", {"message": "hi"}, key=KEY, headers=accept)
+        events = list(client.events())
+
+    assert {event.type for event in events} == {"delta" if names else ""}
+    assert "".join(event.json["message"] for event in events[:-1]) == upstream.last.text
+    assert json.loads(events[-1].json["data"]) == {"assistantContent": upstream.last.text}
 
 
 def test_an_event_source_reads_a_route_by_get(proxy: Server) -> None:

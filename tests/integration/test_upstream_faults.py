@@ -29,7 +29,8 @@ from sseproxy.upstream.switch import UpstreamSwitch
 from sseproxy.wsgi.call import call_app
 from sseproxy.wsgi.exchange import Exchange, Target
 
-OPERATIONS = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text("utf-8")
+OPERATIONS = DOCUMENT.partition("\n## When an upstream fails\n")[2].partition("\n## ")[0]
 ROW = re.compile(r"^\| (?P<fault>[^|]+?) \| (?P<told>[^|]+?) \| (?P<charge>[^|]+?) \| (?P<tried>[^|]+?) \|", re.M)
 TABLE = {match["fault"]: match for match in ROW.finditer(OPERATIONS)}
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"Once"}}]}\n\n'

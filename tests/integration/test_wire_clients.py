@@ -53,7 +53,8 @@ def cases_for(client: str, api: str = "chat") -> list[Case]:
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Urls]:
     """One proxy before an upstream that answers with the case that the model names."""
-    sections = {"models": {"*": {"price": PRICE}}}
+    # Many cases are failures, which are told alike however often they are tried.
+    sections = {"models": {"*": {"price": PRICE}}, "upstream": {"retries": 0}}
     with contextlib.ExitStack() as stack:
         upstream = stack.enter_context(Upstream(serve_cases(CASES)))
         proxy = stack.enter_context(serve(config(upstream.url, tmp_path_factory.mktemp("wire"), **sections)))

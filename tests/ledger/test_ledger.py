@@ -6,11 +6,14 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
+from msgspec.structs import asdict
 
+from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
 from sseproxy.ledger import engine
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
@@ -109,6 +112,36 @@ def test_a_charge_without_a_price_is_unpriced_unless_the_vendor_names_its_cost(
 
     assert {row["id"]: row["unpriced"] for row in books.charges()} == {"c1": True, "c2": False}
     assert books.usage()[0]["unpriced"] == 1
+
+
+def test_a_settled_charge_says_who_answered_and_what_was_tried(
+    books: SQLLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    books.reserve(new_charge("a", unpriced=True))
+    tries = (Try("main", "m", error="upstream_unreachable", reached=False), Try("spare", "n", 200))
+    books.checkpoint({"a": Checkpoint(Usage(), 0, upstream="main", upstream_model="m", tries=tries[:1])})
+    assert [each["error"] for each in only_charge(books)["tries"]] == ["upstream_unreachable"]  # type: ignore[attr-defined]
+
+    books.settle("a", replace(completed(), upstream="spare", upstream_model="n", tries=tries, unpriced=False))
+
+    row = only_charge(books)
+    assert (row["upstream"], row["upstream_model"], row["unpriced"]) == ("spare", "n", False)
+    assert row["tries"] == [
+        {**asdict(tries[0]), "may_be_billed": False},
+        {**asdict(tries[1]), "may_be_billed": False},
+    ]
+    assert [group["upstream"] for group in books.usage("upstream")] == ["spare"]
+
+
+def test_who_was_reserved_for_answered_unless_it_is_said_otherwise(
+    books: SQLLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    books.reserve(new_charge("a"))
+    books.settle("a", completed())
+
+    row = only_charge(books)
+    assert (row["upstream"], row["upstream_model"]) == ("main", "m")
+    assert row["tries"] == [{**asdict(Try("main", "m", 200)), "may_be_billed": False}]
 
 
 def test_an_unknown_charge_is_not_pending(books: SQLLedger, completed: Completed) -> None:

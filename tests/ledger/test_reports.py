@@ -14,6 +14,7 @@ from sseproxy.core.pricing import usd_to_nano
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.ledger.protocol import Charge, Checkpoint, GroupBy, Settlement
+from sseproxy.ledger.reports import usage_of_days
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 GROUPS: tuple[GroupBy, ...] = ("user", "model", "day", "route", "key", "upstream")
@@ -130,6 +131,7 @@ def test_a_row_has_the_columns_that_are_promised(books: SQLLedger, new_charge: N
         "first_token_ms",
         "duration_ms",
         "unpriced",
+        "tries",
     ]
 
 
@@ -178,14 +180,29 @@ def test_an_unknown_grouping_is_refused(books: SQLLedger) -> None:
 
 
 def test_a_report_of_pending_charges_looks_at_no_other(sqlite_books: SQLLedger) -> None:
-    from sseproxy.ledger.reports import _pending_charges
+    from sseproxy.ledger.reports import _group_of, _pending_charges
 
     for by in GROUPS:
         for user in (None, "alice"):
-            query = _pending_charges(by, user, 0, 1).compile(sqlite_books.database.engine)
+            query = _pending_charges([_group_of(by)], user, 0, 1).compile(sqlite_books.database.engine)
             with sqlite_books.database.read() as connection:
                 plan = connection.exec_driver_sql(
                     f"EXPLAIN QUERY PLAN {query}", tuple(query.params[name] for name in query.positiontup or ())
                 ).all()
 
             assert "charges_pending" in str(plan)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whole_days_by_four_groupings_at_once_are_the_four_reports(
+    books: SQLLedger, new_charge: NewCharge, seed: int
+) -> None:
+    book_at_random(books, new_charge, 120, random.Random(seed))
+    since, until = datetime(2026, 11, 28, tzinfo=timezone.utc), datetime(2026, 12, 3, tzinfo=timezone.utc)
+    with books.database.read() as connection:
+        found = usage_of_days(connection, since, until)
+        with pytest.raises(ValueError, match="whole days"):
+            usage_of_days(connection, since, NOON)
+
+    assert found == {by: books.usage(by, since=since, until=until) for by in ("user", "key", "day", "model")}
+    assert sum(row["requests"] for row in found["user"]) > 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.command import upgrade
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -21,6 +22,12 @@ from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION, metadata
+
+OLD_CHARGE = """
+    INSERT INTO charges (id, "user", route, model, upstream, upstream_model, state, reserved, unpriced, status,
+                         started_at, owner)
+    VALUES ('old', 'alice', '/v1/chat/completions', 'm', 'main', 'm', 'settled', 0, false, 200, 0, 'nobody')
+"""
 
 
 def test_migrations_make_the_tables_of_the_schema(books: SQLLedger) -> None:
@@ -35,6 +42,23 @@ def test_the_newest_migration_is_the_one_the_schema_names() -> None:
     script.set_main_option("script_location", str(Path(migrations.__file__).parent))
 
     assert ScriptDirectory.from_config(script).get_current_head() == REVISION
+
+
+def test_books_of_the_first_version_are_brought_to_this_one_with_what_is_in_them(url: str) -> None:
+    database = Database(url)
+    with database.change() as connection:
+        script = Config()
+        script.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        script.attributes["connection"] = connection
+        upgrade(script, "0001")
+        connection.execute(text(OLD_CHARGE))
+    database.close()
+
+    ledger = open_ledger(url)
+    (row,) = ledger.charges()
+    ledger.close()
+
+    assert (row["id"], row["status"], [each["status"] for each in row["tries"]]) == ("old", 200, [200])
 
 
 def test_opening_again_migrates_nothing(books: SQLLedger, url: str, monkeypatch: pytest.MonkeyPatch) -> None:

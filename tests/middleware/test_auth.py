@@ -195,3 +195,16 @@ def test_a_wrong_key_is_not_saved_by_the_server_in_front() -> None:
     answer = post(with_remote_user(chained()[1], "erin"), Authorization="Bearer sk-wrong")
 
     assert answer.code == 401
+
+
+def test_a_public_path_asks_for_no_key_but_refuses_a_wrong_one() -> None:
+    echo = Echo()
+    app = AuthMiddleware(echo, [ConfiguredKeys({sha("sk-alice"): ALICE})], public=lambda path: path == "/open")
+
+    assert post(app, "/open").code == 200
+    assert echo.environ is not None
+    assert echo.environ["REMOTE_USER"] == "anonymous"
+    assert post(app, "/open", Authorization="Bearer sk-alice").code == 200
+    assert echo.environ["REMOTE_USER"] == "alice"
+    assert post(app, "/open", Authorization="Bearer sk-bob").code == 401
+    assert post(app, "/closed").code == 401

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.formats import Envelope, Format, OpenAI, Plain, Text
+from sseproxy.core.sse import Event
 from sseproxy.middleware.format import FormatMiddleware
 from sseproxy.middleware.normalize import NormalizeMiddleware
 from sseproxy.wsgi.call import Answer
@@ -104,6 +105,19 @@ def test_a_refusal_keeps_its_status_and_openais_error(format: Format) -> None:
 
     assert (answer.code, answer.header("Content-Type")) == (429, "application/json")
     assert error_of(answer)["message"] == "slow down"
+
+
+def test_a_stream_with_the_status_of_a_refusal_is_one() -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        start_response("429 TOO MANY", [("Content-Type", EVENTS)])
+        return EventStream(iter([Event(b"{}")]))
+
+    def routed(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        Exchange.of(environ).format = Plain()
+        return FormatMiddleware(app)(environ, start_response)
+
+    answer = post(routed, body=STREAM)
+    assert (body_of(answer), answer.header("Content-Type")) == (b"data: {}\n\n", EVENTS)
 
 
 def test_a_refusal_to_a_client_that_reads_events_is_one() -> None:

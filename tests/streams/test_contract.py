@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from sseproxy.core.failure import Failure
+from sseproxy.streams.live import MAX_READ
 from sseproxy.streams.protocol import Broken, Claim, Head, Lost, Reader, Stopped, Stream, Streams, Writer
 
 Make = Callable[..., tuple[Streams, Streams]]
@@ -88,6 +90,54 @@ def test_several_readers_each_get_everything(make: Make) -> None:
     for thread in threads:
         thread.join()
     assert results == [sent] * 5
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_nothing_is_lost_or_repeated_however_often_a_reader_is_cut_off_and_wherever_it_comes_back(
+    make: Make, seed: int
+) -> None:
+    chance = random.Random(seed)
+    stores = make(buffer=20_000)
+    stream, writer = begin(stores[0])
+    sent = [b"%d:" % number + b"x" * chance.randrange(200) for number in range(200)]
+
+    def write() -> None:
+        done = 0
+        while done < len(sent):
+            size = chance.randint(1, 20)
+            writer.write(sent[done : done + size])
+            done += size
+        writer.end()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    cuts = random.Random(-seed)
+    received: list[bytes] = []
+    while not (len(received) == len(sent) and found(stores[0], stream).has_ended_at(len(received))):
+        reader = found(cuts.choice(stores), stream).join(len(received))
+        for _ in range(cuts.randint(1, 5)):
+            entries = reader.read(0.05) or []
+            arrived = cuts.randint(0, len(entries)) if cuts.random() < 0.2 else len(entries)
+            received += entries[:arrived]
+            if arrived < len(entries):
+                break
+        reader.close()
+    thread.join()
+    assert received == sent
+
+
+def test_much_is_read_in_portions(make: Make) -> None:
+    here, there = make(buffer=1 << 20)
+    stream, writer = begin(here)
+    writer.write([b"x" * 1000] * 500)
+    writer.end()
+    reader = found(there, stream).join()
+    portions = []
+    while (entries := reader.read(1.0)) is not None:
+        portions.append(len(entries))
+        assert reader.position == sum(portions)
+    assert sum(portions) == 500
+    assert max(portions) <= MAX_READ / 1000 + 1
 
 
 def test_the_end_is_known_to_whoever_has_all(make: Make) -> None:

@@ -55,6 +55,60 @@ def test_what_was_handed_to_a_reader_that_left_is_kept_as_far_as_the_buffer_goes
     assert stream.join(1).read(0) == [b"2", b"3"]
 
 
+def test_half_the_buffer_is_kept_for_a_reader_whose_connection_lost_what_it_was_handed() -> None:
+    stream = live(buffer=20 * (100 + OVERHEAD))
+    reader = stream.join()
+    stream.write([b"x" * 100] * 20)
+    reader.read(0)
+    stream.write([b"x" * 100] * 10)
+    written = threading.Event()
+
+    def write() -> None:
+        stream.write([b"x" * 100])
+        written.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert not written.wait(0.1)
+    assert len(stream.join(10).read(0) or []) == 21
+    assert written.wait(5)
+    thread.join()
+    with pytest.raises(Lost):
+        stream.join(9)
+
+
+def test_a_reader_that_lost_its_place_and_is_left_alone_does_not_break_the_stream() -> None:
+    stream = live()
+    fast, slow = stream.join(), stream.join()
+    for _ in range(50):
+        stream.write([b"x" * 100])
+        fast.read(0)
+    fast.close()
+    written = threading.Event()
+
+    def write() -> None:
+        stream.write([b"x" * 100])
+        written.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join(0.1)
+    with pytest.raises(Lost):
+        slow.read(0)
+    slow.close()
+    assert written.wait(5)
+    thread.join()
+
+
+def test_what_is_larger_than_the_buffer_can_be_read_again() -> None:
+    stream = live()
+    thread = threading.Thread(target=stream.write, args=([b"x" * 5000],))
+    thread.start()
+    assert stream.join().read(1.0) == [b"x" * 5000]
+    thread.join()
+    assert stream.join().read(1.0) == [b"x" * 5000]
+
+
 def test_a_place_beyond_the_end_is_none() -> None:
     stream = live()
     stream.write([b"1"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sseproxy.core.failure import Failure
-from sseproxy.streams.protocol import Broken, Claim, Head
+from sseproxy.streams.protocol import Broken, Busy, Claim, Head
 from sseproxy.streams.redis import RedisStreams
 from sseproxy.streams.remote import key_of
 from tests.harness import RedisServer
@@ -103,3 +103,27 @@ def test_leases_of_running_streams_are_renewed(open_store: Open, monkeypatch: py
     while not store._redis.exists(key_of(stream.id, "alive")):
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+def test_a_claim_that_redis_does_not_take_leaves_no_stream_running(open_store: Open) -> None:
+    store = open_store()
+    store._redis.config_set("maxmemory", 1)  # it answers, and takes nothing more
+    try:
+        with pytest.raises(Busy):
+            store.open("alice", Claim("key", "body"))
+    finally:
+        store._redis.config_set("maxmemory", 0)
+    assert store._local.running() == []
+    assert store._mirrors == {}
+
+
+def test_a_copy_that_is_no_longer_written_is_not_waited_for(redis: RedisServer, open_store: Open) -> None:
+    store = open_store()
+    stream, writer = store.open("alice", None)
+    assert writer is not None
+    redis.stop()
+    writer.begin(HEAD)
+    redis.start()
+    store._renew(list(store._mirrors.values()))
+    assert not store._redis.exists(key_of(stream.id, "alive"))
+    writer.end()

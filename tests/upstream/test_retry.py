@@ -26,6 +26,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
         (499, "client_gone", "final"),
         (500, None, "again"),
         (503, None, "again"),
+        (503, "server_shutting_down", "again"),
         (529, None, "again"),
         (502, "upstream_unreachable", "again"),
         (502, "upstream_truncated", "again"),

@@ -156,3 +156,30 @@ def test_an_error_after_the_headers_is_raised_again_as_pep_3333_says() -> None:
     assert next(body) == b"a"
     with pytest.raises(ValueError, match="boom"):
         next(body)
+
+
+def test_what_a_started_application_writes_late_comes_in_its_place() -> None:
+    """PEP 3333 forbids it, servers let it pass."""
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        write = start_response("200 OK", [])
+        write(b"a")
+        yield b"b"
+        write(b"c")
+        yield b"d"
+        write(b"e")
+
+    assert b"".join(call_app(app, create_environ()).body) == b"abcde"
+
+
+def test_writing_beside_a_returned_body_is_an_error_and_not_a_loss() -> None:
+    writes: list[Any] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        writes.append(start_response("200 OK", []))
+        return [b"a"]
+
+    call_app(app, create_environ())
+
+    with pytest.raises(AssertionError, match="PEP 3333"):
+        writes[0](b"late")

@@ -35,6 +35,7 @@ def test_an_event_source_gets_one_event_with_the_true_status() -> None:
     ("accept", "wanted"),
     [
         ("text/event-stream", True),
+        ("TEXT/Event-Stream", True),
         ("application/json, text/event-stream;q=0.5", True),
         ("*/*", False),
         ("", False),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from werkzeug.test import create_environ
 
 from sseproxy.core.chat import BadRequest
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import Exchange, stand_alone
 
 PATH = "/v1/chat/completions"
 CHAT = {"model": "m", "messages": []}
@@ -24,6 +26,12 @@ def test_a_sane_request_id_of_the_client_s_is_kept(given: str, kept: bool) -> No
 
     assert (request_id == given) is kept
     assert request_id
+
+
+def test_a_request_id_made_here_is_a_uuid_which_is_all_that_llama_cpp_python_takes() -> None:
+    request_id = Exchange.of(create_environ()).request_id
+
+    assert str(uuid.UUID(request_id)) == request_id
 
 
 def test_a_changed_request_is_what_the_application_reads() -> None:
@@ -59,3 +67,12 @@ def test_a_body_over_the_limit_is_413() -> None:
     with pytest.raises(BadRequest) as caught:
         Exchange.of(environ).read_request(environ, max_body=5)
     assert caught.value.status == 413
+
+
+def test_a_stack_inside_of_another_begins_an_exchange_of_its_own() -> None:
+    environ = create_environ(PATH, method="POST", json=CHAT)
+
+    assert stand_alone(environ) is environ
+    outer = Exchange.of(environ)
+    assert Exchange.of(stand_alone(environ)) is not outer
+    assert Exchange.of(environ) is outer

@@ -190,3 +190,14 @@ def test_peek_gives_up_after_the_keep_alive_time_and_the_stream_goes_on() -> Non
 
     assert stream.peek() is None
     assert b"".join(stream).endswith(b"data: a\n\n")
+
+
+def test_a_stream_that_is_dropped_unclosed_still_ends() -> None:
+    ended = threading.Event()
+    stream = EventStream(iter([Event(data=b"x"), FLUSH, Event(data=b"y")]))
+    stream.on_close(ended.set)
+    next(stream)
+
+    del stream
+
+    assert ended.wait(10)

@@ -16,7 +16,7 @@ NOT_YET: list[Any] = [None, "", "null", False, [], 7, "FINISH_REASON_UNSPECIFIED
 @pytest.mark.parametrize(
     ("given", "finish"),
     [
-        *((reason, reason) for reason in REASONS),
+        *((reason, reason) for reason in sorted(REASONS)),
         *((reason, "stop") for reason in ("eos", "eos_token", "end_turn", "stop_sequence", "STOP", "banana")),
         *(
             (reason, "length")
