@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -37,6 +38,7 @@ class ResumeMiddleware:
     def __init__(self, app: WSGIApplication, joining: Joining) -> None:
         self.app = app
         self._joining = joining
+        self._by_get: WeakValueDictionary[str, Stream] = WeakValueDictionary()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
@@ -61,20 +63,36 @@ class ResumeMiddleware:
         claim = _claim(environ, exchange, request)
         if not (claim or asynchronous or (request.stream and wants_events(environ))):
             return None
+        if exchange.method == "GET" and not claim:
+            return self._run_for_get(environ, exchange, request)
         return self._run(environ, exchange, claim, asynchronous)
 
+    def _run_for_get(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
+        """An EventSource that lost its connection before its first event has no id to come back with."""
+        asker = f"{environ.get('REMOTE_ADDR', '')}\0{_digest(exchange, request)}"
+        stream = self._by_get.get(asker)
+        if stream is None or not stream.is_unheard():
+            stream = self._begin(environ, exchange, None)[0]
+            self._by_get[asker] = stream
+        return self._joining.answer(environ, stream)
+
     def _run(self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None, asynchronous: bool) -> Answer:
-        user = exchange.user.name if exchange.user is not None else "anonymous"
-        stream, writer = self._joining.streams.open(user, claim)
-        accepted = True
-        if writer is not None:
-            exchange.in_background = True
-            generation = Generation(self.app, environ, exchange, writer)
-            generation.start()
-            accepted = not asynchronous or generation.is_accepted()
-        if asynchronous and accepted:
+        stream, generation = self._begin(environ, exchange, claim)
+        if asynchronous and (generation is None or generation.is_accepted()):
             return _accepted(environ, stream)
         return self._joining.answer(environ, stream)
+
+    def _begin(
+        self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None
+    ) -> tuple[Stream, Generation | None]:
+        """The stream of this request, and what generates it, unless that was begun for an earlier one."""
+        stream, writer = self._joining.streams.open(_user(exchange), claim)
+        if writer is None:
+            return stream, None
+        exchange.in_background = True
+        generation = Generation(self.app, environ, exchange, writer)
+        generation.start()
+        return stream, generation
 
 
 def _prefers_later(environ: WSGIEnvironment) -> bool:
@@ -89,11 +107,17 @@ def _claim(environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Cl
     if len(key) > LONGEST_KEY or not key.isprintable():
         message = f"The header Idempotency-Key must have 1 to {LONGEST_KEY} printable characters."
         raise BadRequest(message, "Idempotency-Key")
-    user = exchange.user.name if exchange.user is not None else ""
+    return Claim(sha256(f"{_user(exchange)}\0{key}".encode()).hexdigest(), _digest(exchange, request))
+
+
+def _digest(exchange: Exchange, request: Request) -> str:
+    """Names what is asked, and by whom; the upstream that is to answer does not matter."""
     asked = request.with_model(exchange.asked_model).encode()
-    return Claim(
-        sha256(f"{user}\0{key}".encode()).hexdigest(), sha256(exchange.path.encode() + b"\0" + asked).hexdigest()
-    )
+    return sha256(f"{_user(exchange)}\0{exchange.path}\0".encode() + asked).hexdigest()
+
+
+def _user(exchange: Exchange) -> str:
+    return exchange.user.name if exchange.user is not None else "anonymous"
 
 
 def _accepted(environ: WSGIEnvironment, stream: Stream) -> Answer:

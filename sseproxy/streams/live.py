@@ -159,6 +159,10 @@ class LiveStream:
         with self._changed:
             return self.ended_at is not None and position == self.last
 
+    def is_unheard(self) -> bool:
+        with self._changed:
+            return self.ended_at is None and not self._readers and not self._handed and not self.unwanted()
+
     def stop(self) -> None:
         with self._changed:
             if self._stopped or self.ended_at is not None:

@@ -121,6 +121,10 @@ class Stream(Protocol):
         """Whether the stream is complete and that was its last entry."""
         ...
 
+    def is_unheard(self) -> bool:
+        """Whether it runs, nobody reads it, and nobody has read anything of it."""
+        ...
+
     def stop(self) -> None:
         """End the generation now. Nothing happens if it has ended."""
         ...

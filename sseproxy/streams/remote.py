@@ -70,6 +70,9 @@ class RemoteStream:
         ended = self._ask(lambda: self._redis.hget(key_of(self.id, "meta"), "ended"))
         return ended is not None and int(ended) == position
 
+    def is_unheard(self) -> bool:
+        return False  # nobody asks here for what another process began
+
     def stop(self) -> None:
         self._ask(lambda: self._redis.set(key_of(self.id, "stop"), 1, ex=READ_EXPIRES))
 

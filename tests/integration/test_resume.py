@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -300,6 +302,33 @@ def test_a_limit_on_streams_counts_an_answer_as_long_as_it_is_generated(
     refused, _ = post(url, key="sk-bob", **LATER)
     assert (accepted.status, refused.status) == (202, 429)
     upstream.wait_for_request().allow(20)
+
+
+def test_an_eventsource_that_lost_its_connection_before_its_first_event_does_not_pay_twice(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    upstream.script = stream(tokens=3, steps=True)
+    routes = {"/ask": {"model": "m", "input": {"message": "q"}, "auth": False}}
+    app = create_app(config(upstream.url, tmp_path, routes=routes))
+    with contextlib.closing(app), waitress_thread(app) as server:
+
+        def ask() -> RawClient:
+            return RawClient(server.url).send("GET", "/ask?q=Hello", headers=EVENTS)
+
+        with ask() as raw:
+            exchange = upstream.wait_for_request()
+            raw.reset()
+        until = time.monotonic() + 10
+        while not all(running.is_unheard() for running in app._lasting.streams.running()):  # type: ignore[attr-defined]
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        with ask() as raw:
+            exchange.allow(20)
+            assert text_of(list(raw.read_head().events())) == exchange.text
+        with ask() as raw:
+            upstream.wait_for_request(2).allow(20)
+            assert list(raw.read_head().events()), "asked anew, it is answered anew"
+    assert len(upstream.exchanges) == len(books.charges()) == 2
 
 
 @pytest.mark.parametrize("server", SERVERS)
