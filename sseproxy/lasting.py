@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sseproxy.config import Config, Upstream
+from sseproxy.ledger.contents import Contents
 from sseproxy.ledger.journal import open_journaled
+from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.limiter import Limiter
 from sseproxy.prices import PriceTable
@@ -32,6 +34,8 @@ class Lasting:
         books = config.accounting
         serve = books.on_ledger_down == "serve"
         self.ledger = open_journaled(books.ledger.get_secret_value(), books.journal, serve=serve)
+        assert isinstance(self.ledger.ledger, SQLLedger)
+        self.contents = Contents(self.ledger.ledger.database)
         self.limiter = Limiter(config.limits.store.get_secret_value())
         self.streams = _streams(config)
         self.telemetry = Telemetry(config, self.streams)

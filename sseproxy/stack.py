@@ -24,6 +24,7 @@ from sseproxy.metrics import METRICS_PATH
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.auth import AuthMiddleware
 from sseproxy.middleware.awake import AwakeMiddleware
+from sseproxy.middleware.content import ContentMiddleware
 from sseproxy.middleware.cors import CorsMiddleware, is_preflight
 from sseproxy.middleware.cross_site import CrossSiteMiddleware
 from sseproxy.middleware.cut import CutMiddleware
@@ -90,6 +91,8 @@ class Stack:
         linger = section.drain_limit if section.client_gone == "drain" else 0.0
         lasting = self._lasting
         app = AccountingMiddleware(app, lasting.books, lasting.tokenizer, linger=linger, bookkeeper=lasting.bookkeeper)
+        if section.store_content:
+            app = ContentMiddleware(app, lasting.contents.keep)
         app = PromptMiddleware(app, _prefixes(self.config.prompt))
         app = LimitsMiddleware(app, lasting.limiter)
         app = lasting.telemetry.traced(app, self.config)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sseproxy.cli.output import format_option, show
 from sseproxy.cli.source import config_option, load_config, open_books
 from sseproxy.cli.times import moment
+
+if TYPE_CHECKING:
+    from sseproxy.ledger.contents import Contents
 
 GROUPS = ("user", "model", "day", "route", "key", "upstream")
 STATES = ("pending", "settled", "released", "expired")
@@ -22,6 +27,7 @@ CHARGE = (
     "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd",
     "status", "started_at", "first_token_ms", "duration_ms", "unpriced", "tries",
 )  # fmt: skip
+CONTENT = ("request", "answer", "hidden")
 CHARGE_TABLE = (
     "started_at", "user", "model", "state", "outcome", "usage_source", "input_tokens", "output_tokens", "cost_usd",
     "duration_ms", "id",
@@ -56,6 +62,7 @@ def usage(
 @_until
 @click.option("--state", type=click.Choice(STATES), help="Only charges in this state.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the newest N.")
+@click.option("--content", is_flag=True, help="With request and answer, where they are kept: json and csv only.")
 @format_option
 def charges(
     file: str | None,
@@ -64,13 +71,22 @@ def charges(
     until: datetime | None,
     state: str | None,
     limit: int | None,
+    content: bool,
     style: str,
 ) -> None:
     """The charges themselves, the oldest first. Times are UTC."""
     with open_books(load_config(file)) as ledger:
-        show(
-            ledger.charges(user=user, since=since, until=until, state=state, limit=limit),
-            style,
-            CHARGE,
-            narrow=CHARGE_TABLE,
-        )
+        rows = ledger.charges(user=user, since=since, until=until, state=state, limit=limit)
+        if content:
+            from sseproxy.ledger.contents import Contents
+
+            rows = _with_content(rows, Contents(ledger.database))
+        show(rows, style, (*CHARGE, *CONTENT) if content else CHARGE, narrow=CHARGE_TABLE)
+
+
+def _with_content(rows: Iterator[dict[str, Any]], contents: Contents) -> Iterator[dict[str, Any]]:
+    while batch := list(islice(rows, 100)):
+        kept = contents.of(row["id"] for row in batch)
+        for row in batch:
+            content = kept.get(row["id"])
+            yield row | {name: getattr(content, name, None) for name in CONTENT}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Duration, Expected, Text
+from sseproxy.config.values import Duration, Expected, Flag, Text
 
 DEFAULT = "sqlite:///usage.db"
 
@@ -51,6 +51,11 @@ class Accounting(Section):
         description="While the database is away: `refuse` answers new requests with 503; `serve` lets them in and "
         "writes their charges to the journal. Budgets cannot be checked then, and keys made by "
         "command cannot be looked up (503); users of this file get through.",
+    )
+    store_content: Flag = Field(
+        default=False,
+        description="Keep each request and answer beside its charge, in the same database, for ever: "
+        "`sseproxy charges --content` shows them. Embeddings are not kept.",
     )
     journal: Text = Field(
         default="usage.journal",

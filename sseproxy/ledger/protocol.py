@@ -121,6 +121,20 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What was asked and answered.
+
+    :ivar request: the request's JSON, with the prompt prefix in it.
+    :ivar answer: the visible text.
+    :ivar hidden: reasoning, refusals, names and arguments of tool calls.
+    """
+
+    request: str
+    answer: str
+    hidden: str
+
+
+@dataclass(frozen=True)
 class Balance:
     """What a user has spent in one period, and what running requests hold back.
 

@@ -190,8 +190,8 @@ def charge_rows(
 ) -> Iterator[dict[str, Any]]:
     """The charges that started in ``since <= t < until``, the oldest first; with a limit, the newest so many.
 
-    Rows: SURFACE.md's columns, ``unpriced`` and ``tries`` (a mapping for each time the request went to an upstream);
-    ``cost_usd`` is decimal text, ``started_at`` ISO 8601 in UTC.
+    Rows: the columns of ``sseproxy charges``, ``unpriced`` and ``tries`` (a mapping for each time the request went to
+    an upstream); ``cost_usd`` is decimal text, ``started_at`` ISO 8601 in UTC.
 
     :raises ValueError: a time has no time zone.
     """

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, literal_column, text
 
 #: The newest revision in ``migrations/versions``; a database that has it is opened without loading Alembic.
-REVISION = "0003"
+REVISION = "0004"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
@@ -124,6 +124,16 @@ sessions = Table(
     Column("token_hash", String, primary_key=True),
     Column("key_hash", String, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
+)
+
+#: What was asked and answered, where the configuration asks for it to be kept.
+contents = Table(
+    "contents",
+    metadata,
+    Column("charge", String, primary_key=True),
+    Column("request", String, nullable=False),
+    Column("answer", String, nullable=False),
+    Column("hidden", String, nullable=False),
 )
 
 

@@ -76,7 +76,7 @@ def collect(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DO
 
 
 def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: Dialect) -> Completion:
-    """A document is read as it came; a stream that nobody asked for is gathered into one (DESIGN section 4, 7)."""
+    """A document is read as it came; a stream that nobody asked for is gathered into one."""
     head = b""
     while not head.strip() and (piece := next(pieces, None)) is not None:
         head += piece
