@@ -50,7 +50,7 @@ class Bill:
         self._exchange = exchange
         self._target = exchange.target or NOWHERE
         self._started = datetime.now(timezone.utc)
-        self.id = f"chg_{uuid.uuid4().hex}"
+        self.id = exchange.charge_id = f"chg_{uuid.uuid4().hex}"
         self._meter = Meter(exchange.billed, counter)
         self._status: int | None = None
         self._events: Iterator[Event] = iter(())

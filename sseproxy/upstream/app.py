@@ -121,7 +121,7 @@ class UpstreamApp:
         return request
 
     def _refuses_option(self, status: int, text: str, request: Request | None) -> bool:
-        """Whether the upstream stumbled over ``stream_options``; remembered for this model (DIALECTS: E17, E21)."""
+        """Whether the upstream stumbled over ``stream_options``; remembered for this model."""
         if self._include_usage != "auto" or status not in (400, 422) or request is None:
             return False
         if "stream_options" not in request.fields or not ("stream_options" in text or "include_usage" in text):

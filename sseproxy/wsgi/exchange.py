@@ -125,6 +125,7 @@ class Exchange:
     tries: list[Try] = field(default_factory=list)
     has_spare: bool = False
     asked_model: str = ""
+    charge_id: str = ""
     route: str = ""
     mapped: Mapped | None = None
     prefix: Prefix | None = None
