@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
@@ -111,6 +112,8 @@ class UpstreamApp:
                 if not self._refuses_option(response.status_code, text, request):
                     return self._refusal(response, text)
                 response = self._send(environ, exchange, request and request.asking_usage(False))
+                if response.status_code >= 400:
+                    return self._refusal(response, _error_text(self._body(response, deadline)))
         return self._relay(response, deadline)
 
     def _with_usage_option(self, request: Request | None) -> Request | None:
@@ -192,7 +195,7 @@ class UpstreamApp:
 
     def _relay(self, response: Response, deadline: float) -> Answer:
         body = self._body(response, deadline)
-        if 300 <= response.status_code < 400:
+        if 300 <= response.status_code < 400 and response.status_code != HTTPStatus.NOT_MODIFIED:
             body.close()
             raise UpstreamFailure(
                 f"The upstream redirects (status {response.status_code}); its URL in the configuration must be final.",

@@ -48,11 +48,20 @@ class SocketResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(self._ticking)
 
     def begin(self) -> None:
-        """Read the head.
+        """Read the head, past interim ones: http.client skips 100 alone, and would take what follows another for the
+        answer to the next request (RFC 9110 section 15.2).
 
         :raises http.client.IncompleteRead: it breaks off, which http.client itself takes for its end.
         """
-        super().begin()
+        try:
+            super().begin()
+            while self.status < 200 and not self._ticking.ended:
+                self.headers = self.msg = None  # type: ignore[assignment]
+                super().begin()
+        except http.client.RemoteDisconnected as error:
+            if not self._ticking.began:
+                raise
+            raise http.client.IncompleteRead(b"") from error
         if self._ticking.ended:
             raise http.client.IncompleteRead(b"")
 
@@ -71,7 +80,7 @@ class _TickingReader(io.RawIOBase):
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self.drained = False
         self.ended = False
-        self._began = False
+        self.began = False
         self._raw = raw
         self._socket = sock
         self._idle = on_idle.get()
@@ -94,11 +103,11 @@ class _TickingReader(io.RawIOBase):
             self._socket.settimeout(min(TICK, left))
             try:
                 size = self._socket.recv_into(buffer)
-                self._began = True
+                self.began = self.began or size > 0
                 self.ended = size == 0
                 return size
             except ConnectionError as error:
-                if self._began:
+                if self.began:
                     raise
                 raise http.client.RemoteDisconnected("the connection broke before the answer") from error
             except TimeoutError:

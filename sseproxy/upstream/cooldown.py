@@ -34,24 +34,24 @@ class Cooldown:
         self._failures = 0
         self._seconds = 0.0
         self._until: float | None = None
-        self._probing = False
+        self._prober: int | None = None
         self._down = False
 
     def enter(self) -> bool:
-        """Whether a request may go there. Whoever is let in says how it went, by one of the next three."""
+        """Whether a request may go there. Whoever is let in says, in its thread, how it went: one of the next three."""
         with self._lock:
             if self._until is None:
                 return True
-            if self._probing or self._clock() < self._until:
+            if self._prober is not None or self._clock() < self._until:
                 return False
-            self._probing = True
+            self._prober = threading.get_ident()
             return True
 
     def succeeded(self) -> None:
         """It answered, be it with a refusal."""
         with self._lock:
             was_cooling = self._until is not None
-            self._failures, self._seconds, self._until, self._probing = 0, 0.0, None, False
+            self._failures, self._seconds, self._until, self._prober = 0, 0.0, None, None
         if was_cooling:
             self._tell(False)
 
@@ -63,18 +63,24 @@ class Cooldown:
         with self._lock:
             self._failures += 1
             self._down = down
-            cools = self._probing or (self._until is None and self._failures >= FAILURES)
+            cools = self._end_probe() or (self._until is None and self._failures >= FAILURES)
             if cools:
                 self._seconds = min(self._seconds * 2 or self._first, max(LONGEST, self._first))
                 self._until = self._clock() + self._seconds
-            self._probing = False
         if cools:
             self._tell(True)
 
     def left(self) -> None:
         """The request ended without telling anything: its client left."""
         with self._lock:
-            self._probing = False
+            self._end_probe()
+
+    def _end_probe(self) -> bool:
+        """Whether this was the request that tries. Others may still be under way, let in before it began to cool."""
+        mine = self._prober == threading.get_ident()
+        if mine:
+            self._prober = None
+        return mine
 
     @property
     def is_probing(self) -> bool:

@@ -52,8 +52,8 @@ class Azure:
         root = base.removesuffix("/openai") + "/openai"
         if model and path in _OF_A_DEPLOYMENT:
             root += f"/deployments/{quote(model, safe='')}"
-        version = f"api-version={quote(self.api_version, safe='')}"
-        return f"{root}{path}?{query}&{version}" if query else f"{root}{path}?{version}"
+        fields = [field for field in query.split("&") if field and field.partition("=")[0].lower() != "api-version"]
+        return f"{root}{path}?" + "&".join([*fields, f"api-version={quote(self.api_version, safe='')}"])
 
     def credentials(self, key: str) -> dict[str, str]:
         """See :class:`Flavor`."""

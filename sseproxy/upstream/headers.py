@@ -66,7 +66,10 @@ OWN_RESPONSE: Final = frozenset(
 )
 """Between the upstream and the proxy only. So is CORS: llama.cpp's server allows every page, with credentials."""
 
-NOT_SENT: Final = HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
+ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
+"""What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
+
+NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
 
 
 def request_headers(environ: WSGIEnvironment, own: Mapping[str, str]) -> dict[str, str]:

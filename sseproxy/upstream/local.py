@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from sseproxy.upstream.headers import BROWSER, CREDENTIALS
+from sseproxy.upstream.headers import ANSWERED_HERE, BROWSER, CREDENTIALS
 from sseproxy.wsgi.call import Headers
 from sseproxy.wsgi.exchange import Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-WITHHELD = {"HTTP_" + name.upper().replace("-", "_") for name in CREDENTIALS | BROWSER}
+WITHHELD = {"HTTP_" + name.upper().replace("-", "_") for name in ANSWERED_HERE | CREDENTIALS | BROWSER}
 
 
 class LocalUpstream:

@@ -71,5 +71,5 @@ def wished_delay(headers: Iterable[tuple[str, str]], now: Callable[[], datetime]
             return float(value) / scale
     try:
         return max(0.0, (parsedate_to_datetime(fields.get("retry-after", "")) - now()).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

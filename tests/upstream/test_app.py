@@ -23,11 +23,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from werkzeug.test import create_environ
 
+from sseproxy.core.chat import Request
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.app import Timeout, UpstreamApp
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange
-from tests.harness import Upstream, raw, refuse, silent, stream
+from tests.harness import Upstream, raw, refuse, refuse_stream_options, silent, stream
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -135,6 +136,14 @@ def test_a_redirect_is_not_followed(status: int, upstream: Upstream) -> None:
     assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_redirect"
 
 
+def test_not_modified_is_an_answer_and_no_redirect(upstream: Upstream) -> None:
+    upstream.script = raw(b"", status=304, headers={"ETag": '"1"'}, framing="length")
+    environ = create_environ("/v1/files/f/content", headers={"If-None-Match": '"1"'})
+    answer = call_app(UpstreamApp(upstream.url), environ)
+
+    assert (answer.code, b"".join(answer.body), answer.header("ETag")) == (304, b"", '"1"')
+
+
 def test_query_and_subpath_are_kept_below_the_base_url(upstream: Upstream) -> None:
     app = UpstreamApp(upstream.url + "/deployment")
     environ = create_environ("/v1/audio/speech?a=1&b=%20", method="POST", data=b"\x00\xff")
@@ -176,6 +185,17 @@ def test_a_compressed_refusal_is_read(upstream: Upstream) -> None:
     answer = ask_for_usage(upstream, gzip.compress(b'{"error":{"message":"no include_usage here"}}'))
 
     assert answer.code == 200 and "stream_options" not in upstream.last.body
+
+
+def test_the_key_is_cut_out_of_what_is_refused_without_the_option_too(upstream: Upstream) -> None:
+    upstream.script = refuse_stream_options(refuse(499, "Bad key hunter2hunter2."))
+    environ = create_environ("/v1/chat/completions", method="POST", json=STREAM)
+    exchange = Exchange.of(environ)
+    exchange.put_request(environ, Request.parse("chat", json.dumps(STREAM).encode()).asking_usage(True))
+    answer = call_app(UpstreamApp(upstream.url, api_key="hunter2hunter2"), environ)
+
+    assert answer.code == 502 and len(upstream.exchanges) == 2
+    assert json.loads(b"".join(answer.body))["error"]["message"] == "Bad key [key]."
 
 
 def test_a_compressed_refusal_is_passed_on_as_far_as_it_can_be_read(upstream: Upstream) -> None:

@@ -95,6 +95,44 @@ def test_a_stale_connection_is_replaced_at_once_and_stands_among_the_tries() -> 
         app.close()
 
 
+def test_what_follows_an_interim_answer_is_the_answer_and_not_the_next_request_s() -> None:
+    """RFC 9110 section 15.2: any 1xx may come before; http.client skips 100 alone."""
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            while request := read_request(connection):
+                connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+                connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n")
+                content = request.partition(b"\r\n\r\n")[2]
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(content), content))
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        for number in range(3):
+            answer = ask(app, {**CHAT, "seed": number})
+            assert (answer.code, json.loads(body_of(answer))["seed"]) == (200, number)
+        app.close()
+
+
+def test_a_connection_that_breaks_after_an_interim_answer_is_not_taken_for_stale() -> None:
+    served: list[int] = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            while read_request(connection):
+                served.append(number)
+                connection.sendall(OK if len(served) == 1 else b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                if len(served) > 1:
+                    return
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        body_of(ask(app, CHAT))
+        assert ask(app, CHAT).code == 502
+        assert served == [0, 0]
+        app.close()
+
+
 def test_a_connection_that_breaks_within_the_head_is_not_taken_for_stale() -> None:
     def serve(connection: socket.socket, number: int) -> None:
         with connection:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
 
 from sseproxy.upstream.cooldown import FAILURES, LONGEST, Cooldown
 
@@ -53,6 +57,21 @@ def test_then_one_request_tries_and_the_others_do_not() -> None:
 
     assert entered.count(True) == 1
     assert health.is_probing
+
+
+@pytest.mark.parametrize("end", [Cooldown.left, partial(Cooldown.failed, down=True)])
+def test_a_request_from_before_it_cooled_does_not_end_the_one_that_tries(end: Callable[[Cooldown], None]) -> None:
+    clock = Clock()
+    health = opened(clock)
+    clock.now += 10
+    assert health.enter()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(end, health).result()
+        assert health.wait == 0 and not pool.submit(health.enter).result()
+    health.failed(down=True)
+
+    assert health.wait == 20
 
 
 def test_if_that_one_succeeds_all_is_as_before() -> None:

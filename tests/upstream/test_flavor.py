@@ -23,6 +23,12 @@ def test_azure_s_model_is_the_deployment(path: str, base: str) -> None:
     assert url == f"{BASE}/openai/deployments/gpt%204%2Fo{path}?api-version=2024-10-21"
 
 
+def test_azure_s_version_is_the_configured_one_whatever_the_client_says() -> None:
+    url = Azure("v").url(BASE, "/chat/completions", "api-version=2099-01-01&a=1&API-Version=", "m")
+
+    assert url == f"{BASE}/openai/deployments/m/chat/completions?a=1&api-version=v"
+
+
 def test_azure_s_other_paths_belong_to_no_deployment() -> None:
     assert Azure("v").url(BASE, "/models", "", "") == f"{BASE}/openai/models?api-version=v"
     assert Azure("v").url(BASE, "/responses", "a=1", "m") == f"{BASE}/openai/responses?a=1&api-version=v"

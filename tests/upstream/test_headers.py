@@ -16,7 +16,8 @@ def sent(**fields: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     "name",
     ["Cookie", "X-Api-Key", "Api-Key", "Proxy-Authorization", "Connection", "Keep-Alive", "TE", "Upgrade",
-     "Transfer-Encoding", "X-Forwarded-For", "Forwarded", "Accept-Encoding", "OpenAI-Organization", "Expect"],
+     "Transfer-Encoding", "X-Forwarded-For", "Forwarded", "Accept-Encoding", "OpenAI-Organization", "Expect",
+     "Idempotency-Key", "Last-Event-ID", "Prefer"],
 )  # fmt: skip
 def test_the_client_s_own_connection_and_secrets_stay_here(name: str) -> None:
     environ = create_environ(headers={name: "client-value"})

@@ -15,3 +15,12 @@ def test_a_local_application_sees_neither_credentials_nor_the_proxy_s_own_state(
     assert echo.environ is not None
     assert not {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_API_KEY", KEY} & set(echo.environ)
     assert echo.environ["HTTP_X_OTHER"] == "1"
+
+
+def test_a_local_application_is_not_asked_for_what_the_proxy_does_itself() -> None:
+    echo = Echo()
+
+    post(LocalUpstream(echo), Idempotency_Key="k", Prefer="respond-async", Last_Event_ID="1")
+
+    assert echo.environ is not None
+    assert not {"HTTP_IDEMPOTENCY_KEY", "HTTP_PREFER", "HTTP_LAST_EVENT_ID"} & set(echo.environ)

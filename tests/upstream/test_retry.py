@@ -65,6 +65,8 @@ def test_delays_grow_and_are_jittered_and_bounded() -> None:
         ([("Retry-After", "soon")], None),
         ([("Retry-After", "-5")], None),
         ([("Retry-After", "1e9")], None),
+        ([("Retry-After", "Wed, 21 Oct 999999999999999999999 07:28:00 GMT")], None),
+        ([("Retry-After", "Wed, 21 Oct 2035 07:28:00 +99999999999999999999")], None),
         ([("Retry-After", "\u0663")], None),
         ([("Retry-After", "")], None),
     ],
