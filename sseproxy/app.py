@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from sseproxy.config import DEMO_KEY, Config, keep_fixed
 from sseproxy.lasting import Lasting
@@ -55,6 +58,9 @@ class _Reloadable(ABC, Generic[S]):
         self._lasting = Lasting(config)
         self._stack = self._build(config, self._lasting)
         self._entry = ClientTimeoutMiddleware(self._enter, config.streams.client_timeout)
+        self._reloading = threading.Lock()
+        self._process: int | None = None
+        _APPS.add(self)
 
     @property
     def config(self) -> Config:
@@ -74,8 +80,10 @@ class _Reloadable(ABC, Generic[S]):
         :param config: as for :func:`create_app`; None: read again where the configuration came from.
         :raises ConfigError: with every problem of the configuration; nothing has changed then.
         """
-        new, kept = keep_fixed(self.config, Config.load(self._source if config is None else config))
-        self._stack = self._build(new, self._lasting)
+        # One after the other: otherwise of two at a time the earlier file might be the one that stays.
+        with self._reloading:
+            new, kept = keep_fixed(self.config, Config.load(self._source if config is None else config))
+            self._stack = self._build(new, self._lasting)
         for key in kept:
             log.warning("%s is as before: it takes effect at the next start", key)
         log.info("the configuration was loaded again: %s", new.source)
@@ -94,14 +102,33 @@ class _Reloadable(ABC, Generic[S]):
 
     def close(self) -> None:
         """End what runs; let go of the upstreams, the ledger and the stores."""
+        _APPS.discard(self)
         self._entry.close()
         self._lasting.close()
+
+    @property
+    def was_used_here(self) -> bool:
+        """Whether this very process has had a request: what only its parent or its child had is not its to close."""
+        return self._process == os.getpid()
 
     @abstractmethod
     def _build(self, config: Config, lasting: Lasting) -> S: ...
 
     def _enter(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        self._process = os.getpid()
         return self._stack.app(environ, start_response)
+
+
+_APPS: Final[weakref.WeakSet[_Reloadable[Any]]] = weakref.WeakSet()
+"""Those that nobody has closed."""
+
+
+@atexit.register
+def _close_all() -> None:
+    """For servers that close no application: what goes on in the background is settled, not lost."""
+    for app in list(_APPS):
+        if app.was_used_here:
+            app.close()
 
 
 class Proxy(_Reloadable[ProxyStack]):

@@ -106,7 +106,7 @@ def read_probe(
     """Ask for a probe and read it to its end.
 
     :param asked: its query.
-    :param patience: seconds without a byte after which it is given up.
+    :param patience: seconds without a byte, or after the head, after which it is given up.
     :raises OSError: no connection, no TLS, or no answer.
     :raises HTTPException: what came is no HTTP.
     """
@@ -120,7 +120,7 @@ def read_probe(
         response = connection.getresponse()
         reading = _head(response, monotonic() - sent, wall)
         reading.certificate = certificate
-        _read_body(response, reading, sent)
+        _read_body(response, reading, sent, patience)
         reading.ended_at = monotonic() - sent
         return reading
     finally:
@@ -143,7 +143,7 @@ def _head(response: HTTPResponse, at: float, wall: float) -> Reading:
     return Reading(response.status, response.reason, response.version, response.getheaders(), framing, at, wall)
 
 
-def _read_body(response: HTTPResponse, reading: Reading, sent: float) -> None:
+def _read_body(response: HTTPResponse, reading: Reading, sent: float, patience: float) -> None:
     """Take the body as it comes; how it ends is noted, never raised."""
     take = _Stream(reading) if reading.is_stream else _Document(reading)
     size = 0
@@ -154,6 +154,9 @@ def _read_body(response: HTTPResponse, reading: Reading, sent: float) -> None:
             size += len(piece)
             take.take(piece, at)
             if size > LONGEST_BODY:
+                return
+            if at - reading.head_at > patience:  # no probe: somebody's stream that has no end
+                reading.ending = "cut"
                 return
         reading.ending = "cut" if response.length else "clean"
     except TimeoutError:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ class Served:
         self.is_draining = False
         # Changed by single steps: a signal handler reads it, which cannot wait for a lock.
         self._open: set[object] = set()
+        self._reloading = threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         token = object()
@@ -64,7 +66,9 @@ class Served:
         if reload is None:
             log.warning("SIGHUP: the application cannot be given another configuration")
             return
-        with_problems_logged(lambda: reload(load()) if load is not None else reload())
+        # What is loaded last is taken on last, however quickly one signal follows another.
+        with self._reloading:
+            with_problems_logged(lambda: reload(load()) if load is not None else reload())
 
     def close(self) -> None:
         """Close the application."""

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from sseproxy.cli import main
 from sseproxy.doctor import Report, examine
+from sseproxy.doctor.reading import read_probe
 from sseproxy.doctor.target import Target
 from sseproxy.probe import AT_ONCE
 from tests.harness import Server, free_port, nginx_in_front, require_tool, run_nginx, serve, waitress_thread
@@ -180,3 +182,16 @@ def test_an_address_with_a_password_is_refused() -> None:
     result = CliRunner().invoke(main, ["doctor", "http://u:secret@127.0.0.1"])
 
     assert (result.exit_code, "secret" in result.output) == (2, False)
+
+
+def test_a_stream_of_somebody_else_that_never_ends_is_given_up() -> None:
+    def endless(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        while True:
+            yield b": still here\n\n"
+            sleep(0.02)
+
+    with waitress_thread(endless) as server:
+        reading = read_probe(Target.of(server.url), {}, {}, patience=0.3)
+
+    assert (reading.ending, reading.arrivals) == ("cut", [])

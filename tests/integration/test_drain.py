@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +154,30 @@ def test_a_second_signal_does_not_wait(upstream: Upstream, tmp_path: Path, serve
         wait_until(lambda: status_of(process.url, "/-/ready") == 503)
         process.process.terminate()
         process.process.wait(20)
+
+
+FORGETFUL = """
+import json, sys
+from werkzeug.test import Client
+from sseproxy import create_app
+settings, body, headers = json.loads(sys.argv[1])
+client = Client(create_app(settings))
+where = client.post("/v1/chat/completions", json=body, headers=headers).headers["Location"]
+events = client.get(where, headers=headers, buffered=False).iter_encoded()
+while b"content" not in next(events):
+    pass
+"""
+
+
+def test_a_process_that_closes_nothing_settles_at_its_end_what_goes_on_in_the_background(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    steady(upstream)
+    headers = {"Authorization": f"Bearer {KEY}", "Prefer": "respond-async"}
+    argument = json.dumps([config(upstream.url, tmp_path), STREAM, headers])
+
+    subprocess.run([sys.executable, "-c", FORGETFUL, argument], check=True, timeout=20)
+
+    (charge,) = books.charges()
+    assert (charge["state"], charge["outcome"], charge["usage_source"]) == ("settled", "client_gone", "counted")
+    assert charge["output_tokens"] > 0

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from sseproxy import ConfigError, SSEProxyMiddleware, create_app
+from sseproxy import Config, ConfigError, SSEProxyMiddleware, create_app
+from sseproxy.server.served import Served
 from tests.harness import RawClient, Server, Upstream, stream, waitress_thread
 
 from .books import CHAT, KEY, STREAM, Books, config
@@ -152,3 +154,30 @@ def test_a_wrapper_takes_on_another_configuration_too(tmp_path: Path) -> None:
             assert ask(server.url, "sk-bob") == 200
         wrapped.close()
         wrapped.app.close()
+
+
+def test_of_two_signals_in_a_row_the_later_file_stays(tmp_path: Path) -> None:
+    settings = config("http://127.0.0.1:9/v1", tmp_path)
+    app = create_app(settings)
+    served = Served(app)
+    is_loading, may_go_on = threading.Event(), threading.Event()
+
+    def load_earlier() -> Config:
+        is_loading.set()
+        assert may_go_on.wait(10)
+        return Config.load({**settings, "users": {"earlier": {}}})
+
+    def load_later() -> Config:
+        return Config.load({**settings, "users": {"later": {}}})
+
+    threads = [threading.Thread(target=served.reload, args=(load,)) for load in (load_earlier, load_later)]
+    threads[0].start()
+    assert is_loading.wait(10)
+    threads[1].start()
+    threads[1].join(0.5)  # it waits; one that did not would have ended
+    may_go_on.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert "later" in app.config.users
+    app.close()

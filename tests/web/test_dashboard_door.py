@@ -192,6 +192,7 @@ def test_attempts_are_limited_by_address_and_a_right_key_does_not_help_then(clie
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://localhost:81"},
+        {"Origin": "http://["},
     ],
 )
 def test_no_other_site_logs_in_or_out(headers: dict[str, str], client: Client) -> None:

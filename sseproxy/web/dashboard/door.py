@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Final, Protocol
-from urllib.parse import urlsplit
 
 from werkzeug.http import dump_cookie, parse_cookie
 
@@ -150,7 +149,7 @@ class Door:
         if site:
             ours = site in ("same-origin", "none")
         else:  # a browser on plain http, or no browser
-            ours = origin is None or urlsplit(origin).netloc == environ.get("HTTP_HOST", "")
+            ours = origin is None or origin.partition("://")[2] == environ.get("HTTP_HOST", "")
         if not ours:
             message = "A page of another origin sent this. A proxy in front must pass the Host header on as it is."
             raise Failure(message, status=403, type="permission_error", code="origin_not_allowed")
