@@ -56,8 +56,8 @@ class Generation:
         self._writer = writer
         self._is_stream = exchange.request is not None and exchange.request.stream
         self._settled = threading.Event()
-        self._refused = False
-        exchange.when_reserved.append(self._settled.set)
+        self._accepted = False
+        exchange.when_reserved.append(self._accept)
         self._environ = {key: value for key, value in environ.items() if key not in SOCKET_KEYS}
         self._environ[GONE_KEY] = writer.unwanted
         if self._is_stream:
@@ -78,7 +78,12 @@ class Generation:
     def is_accepted(self) -> bool:
         """Wait until it is known whether the request is refused before anything is generated."""
         self._settled.wait()
-        return not self._refused
+        return self._accepted
+
+    def _accept(self) -> None:
+        if not self._settled.is_set():
+            self._accepted = True
+            self._settled.set()
 
     def _run(self) -> None:
         try:
@@ -101,7 +106,7 @@ class Generation:
             return self._refuse(answer)
         format = self._exchange.format
         self._writer.begin(Head(answer.status, answer.headers, optional_names=format is not None and format.events))
-        self._settled.set()
+        self._accept()
         last: list[bytes] = []
         broken = False
         try:
@@ -138,7 +143,6 @@ class Generation:
         answer.drop_headers("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering")
         self._writer.begin(Head(answer.status, answer.headers, refusal))
         self._writer.end(entries, broken=broken)
-        self._refused = True
         self._settled.set()
 
     def _failed(self, failure: Failure) -> tuple[list[bytes], bool]:
