@@ -102,10 +102,7 @@ class AccountingMiddleware:
         stream.pipe(bill.meter)
         if request.api in ("chat", "completions"):
             stream.pipe(bill.show_usage)
-        stream.on_interrupt(bill.is_abandoned)
-        stream.on_close(bill.read_on)
-        stream.on_closed(bill.hung_up)
-        return stream
+        return _settling(stream, bill)
 
     def _mapped(
         self, answer: Answer, environ: WSGIEnvironment, exchange: Exchange, mapped: Mapped, bill: Bill
@@ -128,10 +125,7 @@ class AccountingMiddleware:
         stream.encoder, stream.ping = attrgetter("data"), b""
         stream.on_close(answer.close)
         stream.pipe(bill.meter).pipe(bill.complete)
-        stream.on_interrupt(bill.is_abandoned)
-        stream.on_close(bill.read_on)
-        stream.on_closed(bill.hung_up)
-        return Answer(answer.status, answer.headers, stream)
+        return Answer(answer.status, answer.headers, _settling(stream, bill))
 
     def _settled_completion(self, answer: Answer, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:
         assert exchange.request is not None
@@ -148,6 +142,14 @@ class AccountingMiddleware:
         answer.body = [content]
         answer.set_header("Content-Length", str(len(content)))
         return answer
+
+
+def _settling(stream: EventStream, bill: Bill) -> EventStream:
+    """The stream, whose charge is settled however it ends."""
+    stream.on_interrupt(bill.is_abandoned)
+    stream.on_close(bill.read_on)
+    stream.on_closed(bill.hung_up)
+    return stream
 
 
 class _Passed:

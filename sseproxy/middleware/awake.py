@@ -37,7 +37,7 @@ class AwakeMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
         begin = exchange.begin
-        if begin is None or exchange.in_background or not _reads_events(exchange):
+        if begin is None or exchange.in_background or not exchange.streams_events:
             return self.app(environ, start_response)
         silence = _Silence(watch_client(environ), lambda: begin(status_line(200), STREAM_HEADERS), self._keepalive)
         environ[GONE_KEY] = silence
@@ -80,12 +80,6 @@ class _Silence:
         except OSError:
             return False
         return True
-
-
-def _reads_events(exchange: Exchange) -> bool:
-    if exchange.request is None or not exchange.request.stream:
-        return False
-    return exchange.format is None or exchange.format.events
 
 
 def _as_event(answer: Answer, exchange: Exchange, *, named: bool) -> Answer:

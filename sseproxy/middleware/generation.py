@@ -143,7 +143,6 @@ class Generation:
         answer.drop_headers("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering")
         self._writer.begin(Head(answer.status, answer.headers, refusal))
         self._writer.end(entries, broken=broken)
-        self._settled.set()
 
     def _failed(self, failure: Failure) -> tuple[list[bytes], bool]:
         """The failure as the stream's last entries, and whether the connection must be aborted for want of any."""

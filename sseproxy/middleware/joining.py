@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from sseproxy.core.failure import Failure
-from sseproxy.core.sse import PING, Event, encode
+from sseproxy.core.sse import PING
 from sseproxy.middleware.auth import ANONYMOUS
 from sseproxy.streams.protocol import Broken, Head, Reader, Stream, Streams
 from sseproxy.wsgi.call import Answer, Headers
 from sseproxy.wsgi.client import ClientGone, watch_client
-from sseproxy.wsgi.errors import STREAM_HEADERS, status_line, wants_events
+from sseproxy.wsgi.errors import STREAM_HEADERS, error_answer, status_line, wants_events
 from sseproxy.wsgi.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Joining:
             head = Head(status_line(200), STREAM_HEADERS)
         if head.refusal:
             reader.close()
-            return _refused(head, environ)
+            return error_answer(head.status, head.refusal, environ, head.headers)
         is_events = any(
             name == "Content-Type" and value.startswith("text/event-stream") for name, value in head.headers
         )
@@ -199,9 +199,7 @@ class JoinedBody:
 def _can_wait_awake(environ: WSGIEnvironment) -> bool:
     """Whether the client reads an event stream, so that keep-alives may go out before anything is known."""
     exchange = Exchange.of(environ)
-    if exchange.request is None:
-        return wants_events(environ)
-    return exchange.request.stream and (exchange.format is None or exchange.format.events)
+    return wants_events(environ) if exchange.request is None else exchange.streams_events
 
 
 def _without_name(entry: bytes) -> bytes:
@@ -213,10 +211,3 @@ def _nothing_more(environ: WSGIEnvironment, headers: Headers) -> Answer:
     if Exchange.of(environ).method == "GET":
         return Answer(status_line(204), headers, [])
     return Answer(status_line(200), [*STREAM_HEADERS, *headers], [])
-
-
-def _refused(head: Head, environ: WSGIEnvironment) -> Answer:
-    if wants_events(environ):
-        return Answer(head.status, [*STREAM_HEADERS, *head.headers], [encode(Event(data=head.refusal))])
-    content = [("Content-Type", "application/json"), ("Content-Length", str(len(head.refusal)))]
-    return Answer(head.status, [*content, *head.headers], [head.refusal])

@@ -6,7 +6,6 @@ Passes bytes on as they arrive; what they mean is for the middlewares around it.
 from __future__ import annotations
 
 import logging
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -247,7 +246,7 @@ def _error_text(body: UpstreamBody) -> str:
             content += piece
             if len(content) > ERROR_BODY_LIMIT:
                 break
-    except (UpstreamFailure, zlib.error):
+    except UpstreamFailure:
         pass
     finally:
         body.close()

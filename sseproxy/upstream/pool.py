@@ -180,7 +180,8 @@ class UpstreamPool:
         return refuse(failure, environ)
 
     def _health_of(self, place: Target) -> Cooldown:
-        return self._health.setdefault(place.upstream, self._healthy(place.upstream, COOLDOWN))
+        health = self._health.get(place.upstream)
+        return health or self._health.setdefault(place.upstream, self._healthy(place.upstream, COOLDOWN))
 
     def _healthy(self, upstream: str, seconds: float) -> Cooldown:
         return Cooldown(seconds, monotonic, partial(self._cooling, upstream))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final
@@ -110,16 +109,11 @@ def _answer(document: bytes) -> Any:
 
 def _unpacked(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> Iterator[bytes]:
     size = 0
-    try:
-        for piece in unzip(_while_wanted(body, gone)):
-            size += len(piece)
-            if size > limit:
-                raise UpstreamFailure(f"The upstream's answer is larger than {limit} bytes.", code="answer_too_large")
-            yield piece
-    except zlib.error as error:
-        raise UpstreamFailure(
-            "The upstream's compressed answer is broken.", type="upstream_truncated", code="upstream_truncated"
-        ) from error
+    for piece in unzip(_while_wanted(body, gone)):
+        size += len(piece)
+        if size > limit:
+            raise UpstreamFailure(f"The upstream's answer is larger than {limit} bytes.", code="answer_too_large")
+        yield piece
 
 
 def _while_wanted(body: Iterable[bytes], gone: Callable[[], bool]) -> Iterator[bytes]:

@@ -40,12 +40,17 @@ def wants_events(environ: WSGIEnvironment) -> bool:
 
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
     """The answer that tells a client of a failure while nothing has been sent."""
+    own = [("Retry-After", str(max(1, ceil(failure.retry_after))))] if failure.retry_after is not None else []
     body = msgspec.json.encode(failure.as_json())
+    return error_answer(status_line(failure.status), body, environ, [*own, *(headers or [])])
+
+
+def error_answer(status: str, body: bytes, environ: WSGIEnvironment, headers: Headers) -> Answer:
+    """OpenAI's JSON error body as it is, or as the one event of a stream for a client that reads such.
+
+    :param headers: further fields.
+    """
     if wants_events(environ):
-        content = list(STREAM_HEADERS)
-        body = encode(Event(data=body))
-    else:
-        content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    if failure.retry_after is not None:
-        content.append(("Retry-After", str(max(1, ceil(failure.retry_after)))))
-    return Answer(status_line(failure.status), content + (headers or []), [body])
+        return Answer(status, [*STREAM_HEADERS, *headers], [encode(Event(data=body))])
+    content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    return Answer(status, [*content, *headers], [body])

@@ -163,6 +163,13 @@ class Exchange:
         """The request as it is estimated and counted; None: nobody looks into it."""
         return self.mapped.request if self.mapped is not None else self.request
 
+    @property
+    def streams_events(self) -> bool:
+        """Whether the answer is to be an event stream, in which comments may stand."""
+        if self.request is None or not self.request.stream:
+            return False
+        return self.format is None or self.format.events
+
     def elapsed_ms(self) -> int:
         """Milliseconds since the request came in."""
         return int((monotonic() - self.started) * 1000)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
-from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.long_answer import Ends
 from sseproxy.core.normalize.bodies import unzip
 from sseproxy.core.usage import Usage
@@ -47,9 +45,6 @@ class LongBody:
                 size += len(piece)
                 if size > KEPT:
                     return cls(body, chain(head, pieces))
-        except zlib.error as error:
-            close_body(body)
-            raise _broken() from error
         except BaseException:
             close_body(body)
             raise
@@ -64,19 +59,10 @@ class LongBody:
         return self
 
     def __next__(self) -> bytes:
-        try:
-            piece = next(self._pieces)
-        except zlib.error as error:
-            raise _broken() from error
+        piece = next(self._pieces)
         self._ends.feed(piece)
         return piece
 
     def close(self) -> None:
         """Hang up."""
         close_body(self._body)
-
-
-def _broken() -> UpstreamFailure:
-    return UpstreamFailure(
-        "The upstream's compressed answer is broken.", type="upstream_truncated", code="upstream_truncated"
-    )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sseproxy.core.chunk import error_event, read_json
-from sseproxy.core.failure import Failure
+from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.failures import failure_of, invalid_answer, truncated
 from sseproxy.core.sse import DONE, FLUSH, LIMIT, Decoder, Event, EventTooLarge
 
@@ -79,10 +79,10 @@ def events_of(
 def _until_failure(pieces: Iterator[bytes]) -> Iterator[bytes | Failure]:
     try:
         yield from pieces
+    except (OSError, EOFError, zlib.error, BrokenCompression):
+        yield truncated()
     except Failure as failure:
         yield failure
-    except (OSError, EOFError, zlib.error):
-        yield truncated()
 
 
 def _refusal(source: Iterator[bytes | Failure], status: int, content_type: str) -> Iterator[Event]:
@@ -230,12 +230,21 @@ def _utf8(data: bytes) -> bytes:
     return data.decode("utf-8", "replace").encode()
 
 
+class BrokenCompression(UpstreamFailure):
+    """What came compressed cannot be read any further."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The upstream's compressed answer is broken.", type="upstream_truncated", code="upstream_truncated"
+        )
+
+
 def unzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
     """Undo gzip (or deflate) where the bytes are that, whatever a header says; other bytes pass (open-webui#23920).
 
     Pieces come out as they come in, never more than 64 KiB at a time, so that a small bomb stays small.
 
-    :raises zlib.error: broken in the middle.
+    :raises BrokenCompression: in the middle.
     """
     held = b""
     plain = False
@@ -254,7 +263,10 @@ def unzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 continue
             piece, inflate = held, zlib.decompressobj(_EITHER)
         while piece:
-            plain_piece = inflate.decompress(piece, _STEP)
+            try:
+                plain_piece = inflate.decompress(piece, _STEP)
+            except zlib.error as error:
+                raise BrokenCompression from error
             if plain_piece:  # an empty one would say that the upstream is idle
                 yield plain_piece
             piece = inflate.unconsumed_tail
