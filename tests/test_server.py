@@ -12,8 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from sseproxy.server import ServerError, serve
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.log import JSONFormatter, set_up_logging
 from sseproxy.server.waitress import WaitressServer
+from tests.harness import wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -272,13 +272,6 @@ def test_a_burst_no_larger_than_capacity_is_not_refused() -> None:
                 for client in clients:
                     client.sendall(GET)
                 assert {client.recv(15) for client in clients} == {b"HTTP/1.1 200 OK"}
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def test_what_is_no_http_is_refused_with_json() -> None:

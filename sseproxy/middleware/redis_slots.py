@@ -1,4 +1,4 @@
-"""Who holds how many running streams, in Redis, for all processes. The one file that imports redis; extra ``[redis]``.
+"""Who holds how many running streams, in Redis, for all processes that use it; extra ``[redis]``.
 
 A user's places are members of a sorted set, scored with the time their lease ends (Redis's own clock). A process renews
 the leases it holds; the places of one that was killed are free when their leases have run out.
@@ -12,9 +12,10 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from sseproxy.middleware.slots import StoreUnavailable
+from sseproxy.redis_driver import connect_redis
 
 log = logging.getLogger("sseproxy.limits")
 T = TypeVar("T")
@@ -46,14 +47,7 @@ class RedisSlots:
     """
 
     def __init__(self, url: str, *, lease: float = LEASE) -> None:
-        try:
-            import redis
-        except ImportError as error:
-            raise RuntimeError("Limits in Redis need the package redis: pip install 'sseproxy[redis]'") from error
-        self._error: type[Exception] = redis.RedisError
-        self._redis: Any = redis.Redis.from_url(
-            url.replace("redis+unix://", "unix://"), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        )
+        self._redis, self._error = connect_redis(url, timeout=TIMEOUT, wanted_by="Limits")
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._held = self._redis.register_script(_HELD)
         self._renew = self._redis.register_script(_RENEW)

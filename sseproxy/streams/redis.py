@@ -1,7 +1,7 @@
 """Live streams that several processes share: each runs in one, and its copy in Redis can be read from all.
 
-A Redis that is away costs the sharing, not the answer; only an ``Idempotency-Key`` cannot be honoured without it. The
-one file here that imports redis; extra ``[redis]``.
+A Redis that is away costs the sharing, not the answer; only an ``Idempotency-Key`` cannot be honoured without it.
+Extra ``[redis]``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from sseproxy.redis_driver import connect_redis
 from sseproxy.streams.live import LiveStream
 from sseproxy.streams.memory import KeyReused, MemoryStreams
 from sseproxy.streams.protocol import Busy, Claim, Head, Stream, Writer
@@ -47,14 +48,7 @@ class RedisStreams:
     """
 
     def __init__(self, url: str, *, keep: float, keep_alone: float, buffer: int) -> None:
-        try:
-            import redis
-        except ImportError as error:
-            raise RuntimeError("Streams in Redis need the package redis: pip install 'sseproxy[redis]'") from error
-        self._error: type[Exception] = redis.RedisError
-        self._redis: Any = redis.Redis.from_url(
-            url.replace("redis+unix://", "unix://"), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-        )
+        self._redis, self._error = connect_redis(url, timeout=TIMEOUT, wanted_by="Streams")
         self._take_claim = self._redis.register_script(_CLAIM)
         self._local = MemoryStreams(keep=keep, keep_alone=keep_alone, buffer=buffer)
         self._keep = max(1, int(keep))

@@ -20,6 +20,7 @@ CHAT: Final = "/-/chat"
 #: Siblings of the page, so that it finds them by relative URLs below any mount point.
 FILES: Final = {
     CHAT: "chat.html",
+    "/-/page.css": "page.css",  # the dashboard's, too
     "/-/chat.css": "chat.css",
     "/-/chat.js": "chat.js",
     "/-/chat-stream.js": "chat-stream.js",

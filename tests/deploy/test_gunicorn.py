@@ -7,15 +7,14 @@ import os
 import re
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
-from tests.harness import RawClient, Server, free_port, start, write_config
+from tests.harness import RawClient, Server, free_port, start, wait_until, write_config
 
 CONF = Path(__file__).parent.parent.parent / "deploy" / "gunicorn.conf.py"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
@@ -39,13 +38,6 @@ def is_ready(worker: int) -> bool:
     """Whether a worker has taken over SIGHUP, which is the last thing that it does."""
     caught = re.search(r"^SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text("ascii"), re.M)
     return bool(caught and int(caught[1], 16) & 1 << (signal.SIGHUP - 1))
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < until, "it does not come true"
-        time.sleep(0.05)
 
 
 def ask(server: Server, key: str = "sk-alice", tokens: int = 3) -> int:

@@ -12,6 +12,7 @@ from .scripts import choose, raw, refuse, refuse_stream_options, silent, stream
 from .sdks import NODE_CLIENTS, PYTHON_CLIENTS, Reading, read_with_node, read_with_python
 from .servers import SERVERS, Server, free_port, serve, start, waitress_thread, write_config
 from .upstream import Upstream
+from .waiting import wait_until
 
 __all__ = [
     "NODE_CLIENTS",
@@ -50,6 +51,7 @@ __all__ = [
     "silent",
     "start",
     "stream",
+    "wait_until",
     "waitress_thread",
     "write_config",
 ]

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import RawClient, Server, free_port, start, write_config
+from tests.harness import RawClient, Server, free_port, start, wait_until, write_config
 
 from .books import KEY, STREAM
 
@@ -73,11 +72,3 @@ def begin(url: str, body: Any = STREAM, path: str = PATH, key: str = KEY, **head
     assert client.status == 200, client.read_body()
     assert client.read_event() is not None
     return client
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 15) -> None:
-    """:raises AssertionError: it is not so after ``timeout`` seconds."""
-    until = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < until, f"still not so after {timeout} s"
-        time.sleep(0.02)

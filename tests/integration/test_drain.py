@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.harness import RawClient, Upstream, silent, stream
+from tests.harness import RawClient, Upstream, silent, stream, wait_until
 
 from .books import CHAT, KEY, STREAM, Books, config
-from .processes import HOOKED, OWN, PATH, begin, running, status_of, wait_until
+from .processes import HOOKED, OWN, PATH, begin, running, status_of
 
 EVENTS = {"Accept": "text/event-stream"}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sseproxy.middleware.redis_slots import LEASE
-from tests.harness import SERVERS, RawClient, RedisServer, Server, Upstream, serve, stream
+from tests.harness import SERVERS, RawClient, RedisServer, Server, Upstream, serve, stream, wait_until
 
 from .books import CHAT, KEY, STREAM, Books, config
 
@@ -28,11 +28,8 @@ def status(proxy: Server, body: dict[str, Any]) -> int:
         return client.status
 
 
-def wait_for_a_place(proxy: Server, timeout: float = 40) -> None:
-    until = time.monotonic() + timeout
-    while status(proxy, STREAM) != 200:
-        assert time.monotonic() < until, "no place became free"
-        time.sleep(0.05)
+def wait_for_a_place(proxy: Server) -> None:
+    wait_until(lambda: status(proxy, STREAM) == 200, timeout=40)
 
 
 def let_leases_run_out(redis: RedisServer) -> None:

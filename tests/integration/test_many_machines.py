@@ -15,12 +15,12 @@ from typing import Any
 
 from sseproxy.ledger.ledger import open_ledger
 from sseproxy.tokenizer import Tokenizer
-from tests.harness import Exchange, RedisServer, Server, Upstream, free_port, run_nginx
+from tests.harness import Exchange, RedisServer, Server, Upstream, free_port, run_nginx, wait_until
 from tests.harness.scripts import SSE
 from tests.ledger.conftest import new_database, postgresql  # noqa: F401
 
 from .books import CHAT, KEY, PRICE
-from .processes import PATH, running, wait_until
+from .processes import PATH, running
 
 STREAMS = 300
 EVENTS, BEFORE = 20, 8

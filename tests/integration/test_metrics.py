@@ -9,8 +9,7 @@ import re
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from werkzeug.test import Client
 
 from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.demo import app as demo
-from tests.harness import Server, Upstream, free_port, refuse, serve, start, stream, write_config
+from tests.harness import Server, Upstream, free_port, refuse, serve, start, stream, wait_until, write_config
 
 WAIT = 15
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -49,13 +48,6 @@ def total(numbers: Numbers, name: str, **labels: str) -> float:
 
 def values(numbers: Numbers, label: str) -> set[str]:
     return {dict(labels)[label] for _, labels in numbers if label in dict(labels)}
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def body(model: str = "m", streamed: bool = True) -> bytes:
@@ -93,7 +85,7 @@ def test_it_tells_what_was_answered_charged_and_how_fast(upstream: Upstream, pro
     for _ in range(3):
         ask(proxy)
     ask(proxy, streamed=False)
-    until(lambda: total(scrape(proxy), "sseproxy_requests_total", outcome="completed") == 4)
+    wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", outcome="completed") == 4)
     numbers = scrape(proxy)
 
     call = {"model": "m", "upstream": "main"}
@@ -123,7 +115,7 @@ def test_running_answers_are_seen_and_a_client_that_left_is_an_outcome(upstream:
     assert total(numbers, "sseproxy_answers_running", kind="stream") == 1
 
     urlopen(Request(proxy.url + location, method="DELETE"), timeout=WAIT).close()
-    until(lambda: total(scrape(proxy), "sseproxy_requests_total", outcome="client_gone") == 1)
+    wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", outcome="client_gone") == 1)
     numbers = scrape(proxy)
     assert total(numbers, "sseproxy_answers_running") == 0
     assert total(numbers, "sseproxy_live_streams", state="running") == 0
@@ -140,7 +132,7 @@ def test_tries_retries_and_cool_downs_of_an_upstream_are_counted(upstream: Upstr
         with serve(settings) as proxy:
             for _ in range(6):
                 ask(proxy, streamed=False)
-            until(lambda: total(scrape(proxy), "sseproxy_requests_total", outcome="completed") == 6)
+            wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", outcome="completed") == 6)
             numbers = scrape(proxy)
 
     assert total(numbers, "sseproxy_upstream_tries_total", upstream="main", result="status_503") == 10
@@ -179,7 +171,7 @@ def test_whatever_clients_make_up_there_are_few_labels_and_no_secret(upstream: U
         ask(proxy, path=f"/made-up/{number}")
         ask(proxy, path=f"/say/made-up-{number}")
         ask(proxy, key=f"sk-made-up-{number}")
-    until(lambda: total(scrape(proxy), "sseproxy_requests_total", status="4xx") == 150)
+    wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", status="4xx") == 150)
     text = urlopen(f"{proxy.url}/-/metrics", timeout=WAIT).read().decode()
     numbers = read(text)
 
@@ -197,7 +189,7 @@ def test_requests_that_wait_for_a_thread_are_seen(upstream: Upstream) -> None:
         clients = [threading.Thread(target=ask, args=(proxy,)) for _ in range(2)]
         for client in clients:
             client.start()
-        until(lambda: total(scrape(proxy), "sseproxy_server_queue_length") == 1)
+        wait_until(lambda: total(scrape(proxy), "sseproxy_server_queue_length") == 1)
         for number in (1, 2):
             upstream.wait_for_request(number).allow(1000)
         for client in clients:
@@ -216,20 +208,20 @@ def test_workers_of_gunicorn_count_together_and_one_that_died_runs_nothing(
     ]  # fmt: skip
     (tmp_path / "tmp").mkdir()
     with start(command, port, tmp_path, {"TMPDIR": str(tmp_path / "tmp")}) as proxy:
-        until(lambda: len(counting(tmp_path)) == 2 or bool(ask(proxy, streamed=False)))
+        wait_until(lambda: len(counting(tmp_path)) == 2 or bool(ask(proxy, streamed=False)))
         asked = len(upstream.exchanges)
-        until(lambda: total(scrape(proxy), "sseproxy_requests_total", model="m") == asked)
+        wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", model="m") == asked)
 
         upstream.script = stream(tokens=10_000, interval=0.05)
         streams = [threading.Thread(target=ask, args=(proxy,), daemon=True) for _ in range(4)]
         for each in streams:
             each.start()
-        until(lambda: total(scrape(proxy), "sseproxy_answers_running", kind="stream") == 4)
+        wait_until(lambda: total(scrape(proxy), "sseproxy_answers_running", kind="stream") == 4)
         for worker in proxy.workers():
             os.kill(worker, signal.SIGKILL)
         for each in streams:
             each.join(WAIT)
-        until(lambda: not refused(proxy) and total(scrape(proxy), "sseproxy_answers_running") == 0)
+        wait_until(lambda: not refused(proxy) and total(scrape(proxy), "sseproxy_answers_running") == 0)
         assert total(scrape(proxy), "sseproxy_requests_total", model="m") == asked
     assert not list((tmp_path / "tmp").glob("sseproxy-metrics-*"))
 

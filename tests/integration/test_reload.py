@@ -13,10 +13,10 @@ import yaml
 
 from sseproxy import Config, ConfigError, SSEProxyMiddleware, create_app
 from sseproxy.server.served import Served
-from tests.harness import RawClient, Server, Upstream, stream, waitress_thread
+from tests.harness import RawClient, Server, Upstream, stream, wait_until, waitress_thread
 
 from .books import CHAT, KEY, STREAM, Books, config
-from .processes import HOOKED, PATH, running, wait_until
+from .processes import HOOKED, PATH, running
 
 
 def ask(url: str, key: str = KEY, body: Any = CHAT) -> int:

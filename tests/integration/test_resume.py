@@ -14,10 +14,20 @@ import pytest
 
 from sseproxy.app import SSEProxyMiddleware, create_app
 from sseproxy.streams.memory import MemoryStreams
-from tests.harness import SERVERS, RawClient, RawEvent, Upstream, refuse, serve, silent, stream, waitress_thread
+from tests.harness import (
+    SERVERS,
+    RawClient,
+    RawEvent,
+    Upstream,
+    refuse,
+    serve,
+    silent,
+    stream,
+    wait_until,
+    waitress_thread,
+)
 
 from .books import CHAT, KEY, STREAM, Books, config
-from .processes import wait_until
 
 PATH = "/v1/chat/completions"
 EVENTS = {"Accept": "text/event-stream"}

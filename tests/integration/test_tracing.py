@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -22,7 +21,7 @@ from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.app import Proxy
 from sseproxy.demo import app as demo
 from sseproxy.wsgi.call import call_app
-from tests.harness import Upstream, raw, refuse, serve, stream
+from tests.harness import Upstream, raw, refuse, serve, stream, wait_until
 
 pytest.importorskip("opentelemetry.sdk")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -249,7 +248,7 @@ def test_an_answer_that_outlives_its_client_is_one_span(
 
     assert first.data == second.data
     assert len(upstream.exchanges) == 1
-    until(lambda: len(spans.get_finished_spans()) == 1)
+    wait_until(lambda: len(spans.get_finished_spans()) == 1)
 
 
 def test_a_wrapped_application_gets_the_span_as_the_trace_to_go_on_with(
@@ -307,13 +306,6 @@ def collector() -> Iterator[Collector]:
         yield running
         running.shutdown()
         thread.join(WAIT)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def test_spans_go_where_the_environment_says_at_the_latest_when_the_server_ends(

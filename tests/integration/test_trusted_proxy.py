@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseproxy import create_app
-from tests.harness import RawClient, Upstream, waitress_thread
+from tests.harness import RawClient, Upstream, wait_until, waitress_thread
 
 from .books import KEY, STREAM, config
-from .processes import PATH, running, wait_until
+from .processes import PATH, running
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -28,6 +28,7 @@ from sseproxy.upstream.pool import UpstreamPool
 from sseproxy.upstream.switch import UpstreamSwitch
 from sseproxy.wsgi.call import call_app
 from sseproxy.wsgi.exchange import Exchange, Target
+from tests.harness import wait_until
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text("utf-8")
 OPERATIONS = DOCUMENT.partition("\n## When an upstream fails\n")[2].partition("\n## ")[0]
@@ -220,7 +221,10 @@ def test_a_fault_leaves_nothing_behind_however_often_it_happens(
 
     assert codes == {expected.status}
     upstream.close()
-    wait_until(lambda: open_sockets() <= sockets and not new_threads(threads))
+    wait_until(
+        lambda: open_sockets() <= sockets and not new_threads(threads),
+        state=lambda: f"{open_sockets()} sockets, {threading.enumerate()}",
+    )
 
 
 def ask(app: Any) -> int:
@@ -251,10 +255,3 @@ def open_sockets() -> int:
         with contextlib.suppress(OSError):
             found += os.readlink(entry.path).startswith("socket:")
     return found
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 10) -> None:
-    until = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < until, f"{open_sockets()} sockets, {threading.enumerate()}"
-        time.sleep(0.02)

@@ -17,6 +17,8 @@ from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import Charge, Settlement
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+NewCharge = Callable[..., Charge]
+Completed = Callable[..., Settlement]
 _numbers = itertools.count()
 
 

@@ -10,6 +10,8 @@ import pytest
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 
+from .conftest import NewCharge
+
 
 def test_the_folder_of_new_books_is_made(tmp_path: Path) -> None:
     open_ledger(f"sqlite:///{tmp_path}/a/b/books.db").close()
@@ -48,6 +50,20 @@ def test_an_exception_undoes_the_transaction(books: SQLLedger) -> None:
 
     with books.database.look_up() as cursor:
         assert statements.read_balance.run(cursor, {"user": "alice", "period": "p0"}).fetchone() is None
+
+
+def test_what_a_checkpoint_has_seen_is_in_the_file_itself(
+    sqlite_books: SQLLedger, new_charge: NewCharge, tmp_path: Path
+) -> None:
+    sqlite_books.reserve(new_charge("c1"))
+
+    sqlite_books.checkpoint({})
+
+    # Without the log beside it, which a power cut may take.
+    (tmp_path / "copy.db").write_bytes((tmp_path / "books.db").read_bytes())
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    assert connection.execute("SELECT id FROM charges").fetchall() == [("c1",)]
+    connection.close()
 
 
 def test_closing_leaves_one_file(tmp_path: Path) -> None:

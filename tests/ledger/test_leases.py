@@ -6,8 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,10 +15,10 @@ from sseproxy.ledger import leases
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Process
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import Charge, Checkpoint, Settlement
+from sseproxy.ledger.protocol import Checkpoint, Settlement
 
-NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
-NewCharge = Callable[..., Charge]
+from .conftest import NOON, Completed, NewCharge
+
 RUNNING = {"c1": Checkpoint(Usage(10, output_tokens=3), cost=30, prefix_tokens=2, duration_ms=2000)}
 
 
@@ -107,25 +106,28 @@ def test_whoever_gives_signs_keeps_its_charges(
     assert state_of(near) == "pending"
 
 
-def test_an_expired_charge_cannot_be_settled_any_more(
-    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Callable[..., Settlement]
-) -> None:
-    far.reserve(new_charge("c1"))
+def let_lease_run_out(near: SQLLedger, clock: Clock) -> None:
+    """A peer sees no sign of any other process for longer than a lease."""
     near.recover()
     clock.now += 31
     near.recover()
+
+
+def test_an_expired_charge_cannot_be_settled_any_more(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    far.reserve(new_charge("c1"))
+    let_lease_run_out(near, clock)
 
     assert far.settle("c1", completed()) is False
     assert near.balance("alice", "total", NOON).spent == 0
 
 
 def test_a_process_that_was_taken_for_dead_can_go_on(
-    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Callable[..., Settlement]
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Completed
 ) -> None:
     far.reserve(new_charge("c1"))
-    near.recover()
-    clock.now += 31
-    near.recover()
+    let_lease_run_out(near, clock)
 
     far.reserve(new_charge("c2"))
     assert near.recover() == 0

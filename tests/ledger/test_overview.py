@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -15,11 +14,12 @@ from sseproxy.core.pricing import usd_to_nano
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.ledger.overview import FAILED, OUTCOMES, Overview, Quality
-from sseproxy.ledger.protocol import Charge, Checkpoint, Settlement
+from sseproxy.ledger.protocol import Checkpoint, Settlement
+
+from .conftest import Completed, NewCharge
 
 DAY_ONE = datetime(2026, 11, 1, tzinfo=timezone.utc)
 END = DAY_ONE + timedelta(days=5)
-NewCharge = Callable[..., Charge]
 
 
 def book(books: SQLLedger, new_charge: NewCharge, number: int, seed: int) -> list[dict[str, Any]]:
@@ -108,7 +108,7 @@ def test_hours_add_up_to_what_the_report_says(books: SQLLedger, new_charge: NewC
 
 
 def test_what_runs_is_what_is_pending_with_its_last_checkpoint(
-    books: SQLLedger, new_charge: NewCharge, completed: Callable[..., Settlement]
+    books: SQLLedger, new_charge: NewCharge, completed: Completed
 ) -> None:
     for index in range(5):
         books.reserve(new_charge(f"r{index}", user=f"u{index}", key="key_1", at=DAY_ONE + timedelta(hours=index)))

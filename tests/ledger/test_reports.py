@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -13,13 +12,12 @@ import pytest
 from sseproxy.core.pricing import usd_to_nano
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger
-from sseproxy.ledger.protocol import Charge, Checkpoint, GroupBy, Settlement
+from sseproxy.ledger.protocol import Checkpoint, GroupBy, Settlement
 from sseproxy.ledger.reports import usage_of_days
 
-NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+from .conftest import NOON, Completed, NewCharge
+
 GROUPS: tuple[GroupBy, ...] = ("user", "model", "day", "route", "key", "upstream")
-NewCharge = Callable[..., Charge]
-Completed = Callable[..., Settlement]
 SUMS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
 
 

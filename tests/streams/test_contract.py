@@ -12,6 +12,7 @@ import pytest
 from sseproxy.core.failure import Failure
 from sseproxy.streams.live import MAX_READ
 from sseproxy.streams.protocol import Broken, Claim, Head, Lost, Reader, Stopped, Stream, Streams, Writer
+from tests.harness import wait_until
 
 Make = Callable[..., tuple[Streams, Streams]]
 HEAD = Head("200 OK", [("Content-Type", "text/event-stream")])
@@ -37,13 +38,6 @@ def rest(reader: Reader) -> list[bytes]:
     while (more := reader.read(1.0)) is not None:
         entries += more
     return entries
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def test_a_reader_gets_the_head_and_every_entry_in_order(make: Make) -> None:

@@ -61,18 +61,13 @@ def test_half_the_buffer_is_kept_for_a_reader_whose_connection_lost_what_it_was_
     stream.write([b"x" * 100] * 20)
     reader.read(0)
     stream.write([b"x" * 100] * 10)
-    written = threading.Event()
-
-    def write() -> None:
-        stream.write([b"x" * 100])
-        written.set()
-
-    thread = threading.Thread(target=write)
+    thread = threading.Thread(target=stream.write, args=([b"x" * 100],))
     thread.start()
-    assert not written.wait(0.1)
+    thread.join(0.1)
+    assert thread.is_alive()
     assert len(stream.join(10).read(0) or []) == 21
-    assert written.wait(5)
-    thread.join()
+    thread.join(5)
+    assert not thread.is_alive()
     with pytest.raises(Lost):
         stream.join(9)
 
@@ -84,20 +79,14 @@ def test_a_reader_that_lost_its_place_and_is_left_alone_does_not_break_the_strea
         stream.write([b"x" * 100])
         fast.read(0)
     fast.close()
-    written = threading.Event()
-
-    def write() -> None:
-        stream.write([b"x" * 100])
-        written.set()
-
-    thread = threading.Thread(target=write)
+    thread = threading.Thread(target=stream.write, args=([b"x" * 100],))
     thread.start()
     thread.join(0.1)
     with pytest.raises(Lost):
         slow.read(0)
     slow.close()
-    assert written.wait(5)
-    thread.join()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_what_is_larger_than_the_buffer_can_be_read_again() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,7 +10,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.streams.protocol import Broken, Busy, Claim, Head
 from sseproxy.streams.redis import RedisStreams
 from sseproxy.streams.remote import key_of
-from tests.harness import RedisServer
+from tests.harness import RedisServer, wait_until
 
 HEAD = Head("200 OK", [])
 
@@ -99,10 +98,7 @@ def test_leases_of_running_streams_are_renewed(open_store: Open, monkeypatch: py
     store = open_store()
     stream, _ = store.open("alice", None)
     store._redis.delete(key_of(stream.id, "alive"))
-    until = time.monotonic() + 5
-    while not store._redis.exists(key_of(stream.id, "alive")):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: store._redis.exists(key_of(stream.id, "alive")))
 
 
 def test_a_claim_that_redis_does_not_take_leaves_no_stream_running(open_store: Open) -> None:

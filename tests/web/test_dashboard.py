@@ -45,13 +45,6 @@ TODAY = date(2026, 11, 21)
 
 
 @pytest.fixture
-def app(tmp_path: Path) -> Iterator[Proxy]:
-    app = create_app(settings(tmp_path))
-    yield app
-    app.close()
-
-
-@pytest.fixture
 def client(app: Proxy) -> Client:
     """Logged in."""
     client = Client(app)
@@ -333,7 +326,7 @@ def test_every_link_leads_somewhere_below_any_mount_point(app: Proxy) -> None:
 
     for place, page in pages.items():
         links = [link for link in re.findall(r'(?:href|src)="([^"]+)"', page) if not link.startswith("data:")]
-        assert "dashboard.css" in "".join(links)
+        assert all(name in "".join(links) for name in ("page.css", "dashboard.css"))
         for link in links:
             assert not link.startswith("/")
             assert client.get(urljoin(place, link.replace("&amp;", "&"))).status_code == 200, (place, link)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,6 @@ from sseproxy.web.dashboard.app import CSV, LOGIN, LOGOUT, NOW, PAGE
 from .dashboard import ADMIN, OTHER, book, books_of, login, settings
 
 READ = [PAGE, NOW, *CSV]
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[Proxy]:
-    app = create_app(settings(tmp_path))
-    yield app
-    app.close()
 
 
 @pytest.fixture

@@ -78,8 +78,8 @@ def test_the_page_finds_its_files_and_the_api_below_any_mount_point(app: Proxy) 
     page = mounted.get("/llm/-/chat").get_data(as_text=True)
 
     names = re.findall(r'(?:href|src)="([^":]+)"', page)
-    assert sorted(names) == ["chat.css", "chat.js"]
-    assert [mounted.get(f"/llm/-/{name}").status_code for name in names] == [200, 200]
+    assert sorted(names) == ["chat.css", "chat.js", "page.css"]
+    assert [mounted.get(f"/llm/-/{name}").status_code for name in names] == [200] * 3
     # An absolute path in a script would lead out of the mount point.
     assert [re.findall(r"""["'`]/(?:v1|-)""", path.read_text("utf-8")) for path in STATIC.glob("*.js")] == [[]] * 3
 

@@ -1,0 +1,18 @@
+"""Waiting for what comes about by itself, instead of sleeping for a time that is long enough."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 20, state: Callable[[], object] | None = None) -> None:
+    """Look again and again until it is so.
+
+    :param state: tells how things are, if it never is.
+    :raises AssertionError: it is not so after ``timeout`` seconds.
+    """
+    until = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < until, f"still not so after {timeout} s" + (f": {state()}" if state else "")
+        time.sleep(0.01)
