@@ -6,7 +6,7 @@ prices come from is not known here: see :mod:`sseproxy.prices`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
@@ -44,8 +44,10 @@ class DearestPrice:
         return max(price.cost(usage, at) for price in self.prices)
 
 
-def dearest(prices: Iterable[Price | None]) -> Price | None:
+def dearest(prices: Sequence[Price | None]) -> Price | None:
     """The price that is at least each of these; None if none of them is known."""
+    if len(prices) == 1:
+        return prices[0]
     known = tuple(dict.fromkeys(price for price in prices if price is not None))
     return known[0] if len(known) == 1 else DearestPrice(known) if known else None
 

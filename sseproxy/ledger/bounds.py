@@ -13,7 +13,9 @@ _LONGEST_NAME: Final = 255
 
 def bounded_amount(amount: int) -> int:
     """The amount, or the nearest that is no nonsense."""
-    return min(max(amount, 0), _LARGEST)
+    if 0 <= amount <= _LARGEST:
+        return amount
+    return 0 if amount < 0 else _LARGEST
 
 
 def bounded_name(text: str) -> str:

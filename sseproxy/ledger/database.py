@@ -1,7 +1,8 @@
 """The connection to the books' database: SQLite or PostgreSQL, migrated on demand, safe across forks. Knows no charge.
 
-On SQLite a process has one writing connection behind a lock: writers of one process queue up cheaply, those of several
-processes meet in ``BEGIN IMMEDIATE`` (https://sqlite.org/lang_transaction.html). Readers never wait (WAL).
+On SQLite a process has one writing connection (:class:`~sseproxy.ledger.writer.Writer`): writers of one process queue
+up cheaply, those of several processes meet in ``BEGIN IMMEDIATE`` (https://sqlite.org/lang_transaction.html). Readers
+never wait (WAL).
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -22,7 +23,9 @@ from sseproxy.ledger.engine import is_in_memory, new_engine, sane_url
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
 from sseproxy.ledger.statements import Statements
+from sseproxy.ledger.writer import Writer
 
+T = TypeVar("T")
 #: Any number that nobody else uses for pg_advisory_xact_lock: only one process migrates at a time.
 _MIGRATION_LOCK = 7_377_682
 #: A fork waits at most this long for running queries.
@@ -47,48 +50,42 @@ class Database:
 
     def _start(self) -> None:
         """Everything that a forked child needs anew: connections and locks do not survive a fork."""
-        self._lock = threading.RLock()
+        self._writer = Writer(lambda: self.engine.raw_connection())
+        self._lock = self._writer.lock
         self._users = 0
         self._users_left = threading.Condition()
-        self._writer: Any = None
         self.engine = new_engine(self.url)
         self.statements = Statements(self.engine.dialect)
         driver: Any = self.engine.dialect.loaded_dbapi
         self._errors: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
 
-    @contextmanager
-    def write(self) -> Iterator[Any]:
-        """A DBAPI cursor in a transaction of its own, which is committed at the end and rolled back on any exception.
+    def run(self, work: Callable[[Any], T]) -> T:
+        """What some work with a DBAPI cursor gives, once it is committed; nothing of it is kept if it raises.
 
+        :param work: on SQLite done together with what other threads have to write, maybe in one of them, maybe twice.
         :raises LedgerUnavailable: for every error of the database, except the driver's ``integrity_error``.
         """
         try:
-            with self._sqlite_transaction() if self.is_sqlite else self._pooled_transaction() as cursor:
-                yield cursor
+            if self.is_sqlite:
+                return self._writer.run(work)
+            with self._pooled_transaction() as cursor:
+                return work(cursor)
         except self.integrity_error:
             raise
         except (self._errors, SQLAlchemyError) as error:
             raise LedgerUnavailable() from error
 
     @contextmanager
-    def _sqlite_transaction(self) -> Iterator[Any]:
-        with self._lock:
-            if self._writer is None:
-                self._writer = self.engine.raw_connection()
-            cursor = self._writer.dbapi_connection.cursor()
-            # IMMEDIATE: a transaction that reads first and then writes could fail at the write instead of waiting.
-            cursor.execute("BEGIN IMMEDIATE")
-            try:
+    def write(self) -> Iterator[Any]:
+        """As :meth:`run`, for what is done so rarely that it has a transaction of its own: a DBAPI cursor."""
+        try:
+            with self._writer.alone() if self.is_sqlite else self._pooled_transaction() as cursor:
                 yield cursor
-                cursor.execute("COMMIT")
-            except BaseException:
-                # SQLite rolls back by itself on some errors (disk full); a second ROLLBACK is an error.
-                if self._writer.dbapi_connection.in_transaction:
-                    cursor.execute("ROLLBACK")
-                raise
-            finally:
-                cursor.close()
+        except self.integrity_error:
+            raise
+        except (self._errors, SQLAlchemyError) as error:
+            raise LedgerUnavailable() from error
 
     @contextmanager
     def _pooled_transaction(self) -> Iterator[Any]:
@@ -151,6 +148,18 @@ class Database:
         except (self._errors, SQLAlchemyError) as error:
             raise LedgerUnavailable() from error
 
+    def sync(self) -> None:
+        """Bring onto the disk what was committed, and a power cut could take; as far as no long query is under way.
+
+        Nobody waits for it but the caller.
+
+        :raises LedgerUnavailable: for every error of the database.
+        """
+        if self.is_sqlite and not self.in_memory:
+            with self.look_up() as cursor:
+                # https://sqlite.org/pragma.html#pragma_wal_checkpoint: syncs what it copies, and blocks nobody.
+                cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
     @contextmanager
     def _using(self) -> Iterator[None]:
         """While a connection of the pool is in use: a fork waits for its end."""
@@ -194,9 +203,7 @@ class Database:
     def close(self) -> None:
         """Close all connections; the next call opens them again."""
         with self._lock:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._writer.close()
             self.engine.dispose()
 
     def before_fork(self) -> None:

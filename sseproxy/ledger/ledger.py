@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any
 
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import as_text
@@ -31,10 +32,8 @@ from sseproxy.ledger.protocol import (
     Period,
     Settlement,
 )
-from sseproxy.ledger.schema import charges, micros, moment
-from sseproxy.ledger.statements import SUMS
-
-_COLUMNS: Final = tuple(charges.columns.keys())
+from sseproxy.ledger.schema import micros, moment
+from sseproxy.ledger.statements import MONEY, Statement
 
 
 def open_ledger(url: str, *, lease: float = 30.0) -> SQLLedger:
@@ -73,15 +72,18 @@ class SQLLedger:
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
         """Book a pending charge; see :meth:`Ledger.reserve`."""
         self._lease.keep()
-        periods = names_of(day_of(micros(charge.started_at)))
-        row = {**_charge_row(charge), "state": "pending", "owner": self._lease.owner}
+        row = _new_row(charge, self._lease.owner)
+        transfer = _transfer(row, 0, row["reserved"])
         statements = self.database.statements
+
+        def book(cursor: Any) -> None:
+            statements.move_money.run(cursor, transfer)
+            if budget is not None:
+                self._check(cursor, budget, row, row["reserved"])
+            statements.add_charge.run(cursor, row)
+
         try:
-            with self.database.write() as cursor:
-                statements.move_money.run(cursor, _transfer(row["user"], periods, 0, row["reserved"]))
-                if budget is not None:
-                    self._check(cursor, budget, row, row["reserved"])
-                statements.add_charge.run(cursor, row)
+            self.database.run(book)
         except self.database.integrity_error:
             raise DuplicateCharge(charge.id) from None
 
@@ -95,13 +97,16 @@ class SQLLedger:
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
         """Hold back more for a pending charge; see :meth:`Ledger.extend`."""
         statements = self.database.statements
-        with self.database.write() as cursor:
+
+        def hold(cursor: Any) -> bool:
             if statements.extend_charge.run(cursor, {"charge": charge_id, "more": more}).rowcount != 1:
                 return False
-            row = self._row(cursor, charge_id)
-            statements.move_money.run(cursor, _transfer(row["user"], names_of(day_of(row["started_at"])), 0, more))
+            row = self._money(cursor, charge_id)
+            statements.move_money.run(cursor, _transfer(row, 0, more))
             self._check(cursor, budget, row, more)
-        return True
+            return True
+
+        return self.database.run(hold)
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
         """Turn a pending charge into a settled one; see :meth:`Ledger.settle`."""
@@ -119,35 +124,30 @@ class SQLLedger:
             "new_unpriced": settlement.unpriced and settlement.usage.cost is None,
             **_result(settlement),
         }
-        with self.database.write() as cursor:
-            if self.database.statements.end_charge.run(cursor, change).rowcount != 1:
-                return False
-            self._book(cursor, charge_id)
-        return True
+        return self._book(self.database.statements.end_charge, change)
 
     def expire(self, charge_id: str) -> bool:
         """Book a charge whose process died at its last checkpoint; see :meth:`Ledger.expire`."""
         change = {"charge": charge_id, "new_state": "expired", "new_outcome": "expired"}
-        with self.database.write() as cursor:
-            if self.database.statements.expire_charge.run(cursor, change).rowcount != 1:
-                return False
-            self._book(cursor, charge_id)
-        return True
+        return self._book(self.database.statements.expire_charge, change)
 
-    def _book(self, cursor: Any, charge_id: str) -> None:
-        """Carry a charge that has just ended into the balances and the sums of its day."""
+    def _book(self, end: Statement, change: Mapping[str, Any]) -> bool:
+        """End a charge and carry it into the balances and the sums of its day; False if it had ended before."""
         statements = self.database.statements
-        row = self._row(cursor, charge_id)
-        day = day_of(row["started_at"])
-        statements.move_money.run(cursor, _transfer(row["user"], names_of(day), row["cost"], -row["reserved"]))
-        added: dict[str, Any] = {name: row[name] for name in SUMS if name in row}
-        group = {name: row[name] for name in ("user", "model", "route", "upstream")}
-        group.update(day=day, key=row["key"] or "", requests=1)
-        statements.add_usage.run(cursor, {**added, **group, "unpriced": int(row["unpriced"])})
 
-    def _row(self, cursor: Any, charge_id: str) -> dict[str, Any]:
-        found = self.database.statements.read_charge.run(cursor, {"charge": charge_id}).fetchone()
-        return dict(zip(_COLUMNS, found, strict=True))
+        def book(cursor: Any) -> bool:
+            if end.run(cursor, change).rowcount != 1:
+                return False
+            row = self._money(cursor, change["charge"])
+            statements.move_money.run(cursor, _transfer(row, row["cost"], -row["reserved"]))
+            statements.add_usage.run(cursor, change)
+            return True
+
+        return self.database.run(book)
+
+    def _money(self, cursor: Any, charge_id: str) -> dict[str, Any]:
+        found = self.database.statements.read_money.run(cursor, {"charge": charge_id}).fetchone()
+        return dict(zip(MONEY, found, strict=True))
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
@@ -157,6 +157,7 @@ class SQLLedger:
         if rows:
             with self.database.write() as cursor:
                 self.database.statements.note_charge.run_many(cursor, rows)
+        self.database.sync()
 
     def recover(self) -> int:
         """Expire what dead processes left pending; see :meth:`Ledger.recover`."""
@@ -230,7 +231,7 @@ class SQLLedger:
         self.database.close()
 
 
-def _charge_row(charge: Charge) -> dict[str, Any]:
+def _new_row(charge: Charge, owner: str) -> dict[str, Any]:
     return {
         "id": charge.id,
         "user": bounded_name(charge.user),
@@ -242,6 +243,8 @@ def _charge_row(charge: Charge) -> dict[str, Any]:
         "reserved": bounded_amount(charge.reserved),
         "started_at": micros(charge.started_at),
         "unpriced": charge.unpriced,
+        "state": "pending",
+        "owner": owner,
     }
 
 
@@ -265,9 +268,15 @@ def _result(known: Settlement | Checkpoint) -> dict[str, Any]:
     }
 
 
-def _transfer(user: str, periods: Mapping[Period, str], spent: int, reserved: int) -> dict[str, Any]:
-    names = {f"period_{number}": name for number, name in enumerate(periods.values())}
-    return {"user": user, "spent": spent, "reserved": reserved, **names}
+def _transfer(row: Mapping[str, Any], spent: int, reserved: int) -> dict[str, Any]:
+    """What to add for the user of a charge in each of its periods."""
+    periods = _numbered_periods(day_of(row["started_at"]))
+    return {"user": row["user"], "spent": spent, "reserved": reserved, **periods}
+
+
+@lru_cache(maxsize=256)
+def _numbered_periods(day: int) -> dict[str, str]:
+    return {f"period_{number}": name for number, name in enumerate(names_of(day).values())}
 
 
 def _known(name: str | None) -> str | None:

@@ -9,18 +9,19 @@ from typing import Final
 from sseproxy.ledger.protocol import Period
 from sseproxy.ledger.schema import micros
 
-_DAY: Final = 86_400 * 10**6
+DAY: Final = 86_400 * 10**6
+"""Microseconds."""
 _FIRST: Final = date(1970, 1, 1)
 
 
 def day_of(since_epoch: int) -> int:
     """The day of a moment in microseconds since 1970."""
-    return since_epoch // _DAY
+    return since_epoch // DAY
 
 
 def start_of(day: int) -> int:
     """The first microsecond of a day."""
-    return day * _DAY
+    return day * DAY
 
 
 def date_of(day: int) -> date:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+import msgspec
+
 from sseproxy.core.allowance import Budget as Budget
 from sseproxy.core.allowance import Period as Period
 from sseproxy.core.failure import Failure
@@ -51,8 +53,7 @@ class BudgetExceeded(Failure):
         self.renews_at = renews_at
 
 
-@dataclass(frozen=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """What is known of a request before anything is sent.
 
     :param id: made by the caller, unique for ever; the idempotency key of all later steps.
@@ -75,8 +76,7 @@ class Charge:
     unpriced: bool = False
 
 
-@dataclass(frozen=True)
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True):
     """What a charge became.
 
     :param outcome: see :data:`Outcome`.
@@ -104,8 +104,7 @@ class Settlement:
     unpriced: bool = True
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(msgspec.Struct, frozen=True):
     """What is known of a running charge: what it is booked at if its process dies now."""
 
     usage: Usage

@@ -15,14 +15,13 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, s
 
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import Try, as_rows
-from sseproxy.ledger.periods import date_of, day_of, start_of
+from sseproxy.ledger.periods import DAY, date_of, day_of, start_of
 from sseproxy.ledger.protocol import GroupBy
 from sseproxy.ledger.schema import charges, daily_usage, is_pending, micros, moment
 from sseproxy.ledger.statements import SUMS
 
 _PAIRS: Final[Sequence[Sequence[GroupBy]]] = (("user", "key"), ("day", "model"))
 _GROUPS: Final = frozenset(("user", "model", "day", "route", "key", "upstream"))
-_DAY: Final = 86_400 * 10**6
 #: Before and after every charge: the years 1 and 9999.
 _BEGINNING: Final = micros(datetime.min.replace(tzinfo=timezone.utc))
 _END: Final = micros(datetime.max.replace(tzinfo=timezone.utc))
@@ -107,7 +106,7 @@ def _usage_rows(by: GroupBy, groups: Mapping[Any, Mapping[str, Any]]) -> list[di
 
 def _queries(by: GroupBy, user: str | None, start: int, end: int) -> Iterator[Select[Any]]:
     """The whole days, the broken days at both ends, and the pending charges: together every charge once."""
-    first, last = day_of(start + _DAY - 1), day_of(end)
+    first, last = day_of(start + DAY - 1), day_of(end)
     if first < last:
         yield _ended_days(by, user, first, last)
         edges = [(start, start_of(first)), (start_of(last), end)]
@@ -144,7 +143,7 @@ def _pending_charges(names: Sequence[ColumnElement[Any]], user: str | None, star
 
 
 def _group_of(by: GroupBy) -> ColumnElement[Any]:
-    return charges.c.started_at // _DAY if by == "day" else charges.c[by]
+    return charges.c.started_at // DAY if by == "day" else charges.c[by]
 
 
 def _counted(pending: ColumnElement[int]) -> list[ColumnElement[Any]]:

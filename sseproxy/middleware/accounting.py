@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from sseproxy.ledger.protocol import Ledger
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.meter import Counter
+from sseproxy.middleware.shown_usage import show_usage
 from sseproxy.wsgi.call import Answer, call_app, close_body
 from sseproxy.wsgi.client import lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody
@@ -101,7 +103,7 @@ class AccountingMiddleware:
             stream.pipe(lambda events: annotate(events, api=request.api))
         stream.pipe(bill.meter)
         if request.api in ("chat", "completions"):
-            stream.pipe(bill.show_usage)
+            stream.pipe(partial(show_usage, exchange=exchange))
         return _settling(stream, bill)
 
     def _mapped(
@@ -146,6 +148,7 @@ class AccountingMiddleware:
 
 def _settling(stream: EventStream, bill: Bill) -> EventStream:
     """The stream, whose charge is settled however it ends."""
+    stream.room = bill.room
     stream.on_interrupt(bill.is_abandoned)
     stream.on_close(bill.read_on)
     stream.on_closed(bill.hung_up)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import uuid
 from collections.abc import Iterator
 from copy import copy
 from datetime import datetime, timezone
+from os import urandom
 from time import monotonic
 from typing import Final
 
@@ -19,7 +19,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import Completion, failure_event
 from sseproxy.core.pace import Pace
 from sseproxy.core.pricing import cost_of, dearest
-from sseproxy.core.receipt import is_usage_chunk, usage_chunk, with_cost
+from sseproxy.core.receipt import with_cost
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
@@ -36,6 +36,11 @@ USAGE_GRACE: Final = 1.0
 NOWHERE: Final = Target("app", "")
 
 
+def _new_id(at: datetime) -> str:
+    """A charge's ID, which begins with its time: so the books' index of IDs grows at its end alone, however large."""
+    return f"chg_{int(at.timestamp() * 1000):012x}{urandom(10).hex()}"
+
+
 class Bill:
     """The charge of one exchange.
 
@@ -50,7 +55,7 @@ class Bill:
         self._exchange = exchange
         self._target = exchange.target or NOWHERE
         self._started = datetime.now(timezone.utc)
-        self.id = exchange.charge_id = f"chg_{uuid.uuid4().hex}"
+        self.id = exchange.charge_id = _new_id(self._started)
         self._meter = Meter(exchange.billed, counter)
         self._status: int | None = None
         self._events: Iterator[Event] = iter(())
@@ -115,34 +120,14 @@ class Bill:
         elif event.data == DONE or event.type in TERMINAL:
             self.settle("completed")
 
+    def room(self) -> int:
+        """Bytes of the answer that may pass before something is done that may have to wait."""
+        return min(self._meter.room(), self._reservation.room())
+
     def complete(self, events: Iterator[Event]) -> Iterator[Event]:
         """The transform, outside :meth:`meter`, for an answer that has no mark of its end but the end itself."""
         yield from events
         self.settle("completed")
-
-    def show_usage(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The transform, outside :meth:`meter`, that gives the usage chunk to a client that asked, and to no other."""
-        wanted = self._exchange.request is not None and self._exchange.request.wants_usage
-        reported = last = b""
-        for event in events:
-            if event is FLUSH:
-                yield event
-                continue
-            if event.data == DONE:
-                if wanted and last:
-                    yield Event(data=self._usage_chunk(reported, last), read=True)
-            elif event.usage is not None and is_usage_chunk(event.data):
-                reported = event.data
-                continue
-            else:
-                last = event.data
-            yield event
-
-    def _usage_chunk(self, reported: bytes, last: bytes) -> bytes:
-        exchange = self._exchange
-        if reported:
-            return with_cost(reported, exchange.cost)
-        return usage_chunk(last, exchange.usage or Usage(), exchange.cost)
 
     def _count(self, event: Event) -> None:
         if self._exchange.first_token_ms is None:

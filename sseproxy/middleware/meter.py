@@ -54,6 +54,10 @@ class Meter:
         if self._text.tell() >= COUNT_AT:
             self._count_all_but_last_word()
 
+    def room(self) -> int:
+        """Characters that may be added before some are counted, which takes a while."""
+        return COUNT_AT - self._text.tell()
+
     def report(self, usage: Usage) -> None:
         """Usage that the upstream stated; the last statement stands."""
         if usage != self._reported:  # what is only repeated tells nothing of what came since

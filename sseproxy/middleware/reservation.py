@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
+from sys import maxsize
 from typing import Final
+
+from msgspec.structs import replace
 
 from sseproxy.core.allowance import Budget
 from sseproxy.core.chat import Request
@@ -94,6 +96,10 @@ class Reservation:
         self._seen += _size(event.content) + _size(event.hidden)
         return self._seen > self._look_at and self._is_passed_by_tokens()
 
+    def room(self) -> int:
+        """Bytes of output that may pass before the ledger is asked for more."""
+        return max(0, self._look_at - self._seen) if self._bounded else maxsize
+
     def _make_within(self, charge: Charge, budget: Budget) -> None:
         if self._request is None or self._price is None:
             return self._ledger.reserve(charge, budget)
@@ -118,7 +124,7 @@ class Reservation:
                     return self._ledger.reserve(replace(charge, reserved=left), budget)
                 # The whole is held, and fits if what it takes to begin does: nobody else can begin then.
                 return self._ledger.reserve(
-                    replace(charge, reserved=full), replace(budget, limit=budget.limit + full - least)
+                    replace(charge, reserved=full), Budget(budget.limit + full - least, budget.per)
                 )
             except BudgetExceeded:
                 self._bound = _most_output(request)
@@ -204,7 +210,7 @@ def _most_input(request: Request) -> int:
 
 
 def _size_of(request: Request) -> int:
-    return sum(len(bytes(raw)) for raw in request.fields.values())
+    return sum(len(memoryview(raw)) for raw in request.fields.values())
 
 
 def _size(text: str) -> int:

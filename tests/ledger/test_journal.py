@@ -9,12 +9,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.journal import JournalingLedger, open_journaled
@@ -23,7 +23,6 @@ from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import (
     Budget,
     BudgetExceeded,
-    Charge,
     Checkpoint,
     Ledger,
     LedgerUnavailable,
@@ -31,10 +30,7 @@ from sseproxy.ledger.protocol import (
 )
 
 from . import test_ledger
-
-NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
-NewCharge = Callable[..., Charge]
-Completed = Callable[..., Settlement]
+from .conftest import NOON, Completed, NewCharge
 
 
 class Switched:

@@ -6,12 +6,11 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 
 import pytest
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
@@ -20,7 +19,6 @@ from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import (
     Budget,
     BudgetExceeded,
-    Charge,
     Checkpoint,
     DuplicateCharge,
     Ledger,
@@ -28,9 +26,7 @@ from sseproxy.ledger.protocol import (
     Settlement,
 )
 
-NOON = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
-NewCharge = Callable[..., Charge]
-Completed = Callable[..., Settlement]
+from .conftest import NOON, Completed, NewCharge
 
 
 def only_charge(books: SQLLedger) -> dict[str, object]:

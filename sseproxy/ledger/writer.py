@@ -1,0 +1,131 @@
+"""The one connection through which a process writes to SQLite. Knows transactions, no table.
+
+A commit costs as much as the rest of a charge. So whoever gets the connection does the work of all others that wait
+for it too, in one transaction. Who waits behind nobody does its own alone, and at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Writer:
+    """Transactions on one connection, one at a time.
+
+    :param connect: opens the connection, which must begin no transaction of its own accord.
+    """
+
+    def __init__(self, connect: Callable[[], Any]) -> None:
+        self.lock = threading.RLock()
+        """Held while a transaction runs."""
+        self._connect = connect
+        self._connection: Any = None
+        self._cursor: Any = None
+        self._turns: deque[_Turn[Any]] = deque()
+
+    def run(self, work: Callable[[Any], T]) -> T:
+        """What some work with a DBAPI cursor gives, once it is committed.
+
+        Nothing is kept of work that raises, and no other suffers from it.
+
+        :param work: may be done in another thread, and again if a transaction shared with others came to nothing.
+        """
+        turn = _Turn(work)
+        self._turns.append(turn)
+        try:
+            with self.lock:
+                if not turn.was_taken:
+                    self._run_all_that_wait()
+                if not turn.is_over:
+                    self._run(self._begin(), (turn,))
+        except BaseException:
+            # Interrupted while it waited: what nobody hears of must not be done.
+            with suppress(ValueError):
+                self._turns.remove(turn)
+            raise
+        if turn.failure is not None:
+            raise turn.failure
+        return turn.result  # type: ignore[return-value]
+
+    def _run_all_that_wait(self) -> None:
+        turns = [self._turns.popleft() for _ in range(len(self._turns))]
+        for turn in turns:
+            turn.was_taken = True
+        if len(turns) == 1:
+            return
+        try:
+            cursor = self._begin()
+        except Exception as error:
+            # Another process has not let go for as long as anybody waits: in turn, each would wait as long again.
+            for turn in turns:
+                turn.failure, turn.is_over = error, True
+            return
+        # One that fails undoes them all; then each does its own, alone.
+        with suppress(Exception):
+            self._run(cursor, turns)
+
+    def _run(self, cursor: Any, turns: Sequence[_Turn[Any]]) -> None:
+        try:
+            for turn in turns:
+                turn.result = turn.work(cursor)
+            cursor.execute("COMMIT")
+        except BaseException:
+            self._undo(cursor)
+            raise
+        for turn in turns:
+            turn.is_over = True
+
+    @contextmanager
+    def alone(self) -> Iterator[Any]:
+        """A DBAPI cursor in a transaction of its own, committed at the end, rolled back on any exception."""
+        with self.lock:
+            cursor = self._begin()
+            try:
+                yield cursor
+                cursor.execute("COMMIT")
+            except BaseException:
+                self._undo(cursor)
+                raise
+
+    def _begin(self) -> Any:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._cursor = self._connection.cursor()
+        # IMMEDIATE: a transaction that reads first and then writes could fail at the write instead of waiting.
+        self._cursor.execute("BEGIN IMMEDIATE")
+        return self._cursor
+
+    def _undo(self, cursor: Any) -> None:
+        # SQLite rolls back by itself on some errors (disk full); a second ROLLBACK is an error.
+        if self._connection.dbapi_connection.in_transaction:
+            cursor.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the connection; the next transaction opens it again."""
+        with self.lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = self._cursor = None
+
+
+class _Turn(Generic[T]):
+    """Work that waits for the connection.
+
+    :ivar was_taken: somebody has set about it together with others; if that came to nothing, it is done alone.
+    :ivar is_over: it is committed, or failed for everybody.
+    """
+
+    __slots__ = ("failure", "is_over", "result", "was_taken", "work")
+
+    def __init__(self, work: Callable[[Any], T]) -> None:
+        self.work = work
+        self.result: T | None = None
+        self.failure: Exception | None = None
+        self.was_taken = False
+        self.is_over = False
