@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -10,6 +11,7 @@ from sseproxy.config import Config, Upstream, find_model
 from sseproxy.core.chat import API_PATHS
 from sseproxy.ledger.protocol import Ledger
 from sseproxy.metrics import (
+    REMEMBERED,
     ExchangeRecorder,
     Instruments,
     MetricsEndpoint,
@@ -87,11 +89,12 @@ class Telemetry:
         routes = RouteLabels(known, [STREAMS], pattern, config.wrap.paths)
         models, upstreams = Named(config.models), Named([*config.upstreams, "app"])
 
-        def model(name: str) -> str | None:
+        @lru_cache(REMEMBERED)
+        def model(name: str) -> str:
             found = find_model(config.models, name)
-            return found[0] if found is not None else None
+            return models(found[0] if found is not None else None)
 
-        recorder = ExchangeRecorder(self._instruments, routes.of, lambda name: models(model(name)), upstreams)
+        recorder = ExchangeRecorder(self._instruments, routes.of, model, upstreams)
         return MetricsMiddleware(MetricsEndpoint(app, self._instruments), recorder)
 
     def traced(self, app: WSGIApplication, config: Config) -> WSGIApplication:

@@ -6,10 +6,12 @@ floats and key order reach the upstream unchanged. No I/O, no WSGI; prompt prefi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from sseproxy.core.failure import Failure
 
@@ -38,7 +40,10 @@ NULL: Final = msgspec.Raw(b"null")
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
-_fields = msgspec.json.Decoder(Fields)
+MaybeFields: Final[Any] = Fields | None
+Items = list[msgspec.Raw]
+decoder_of: Final[Callable[[Any], msgspec.json.Decoder[Any]]] = cache(msgspec.json.Decoder)
+"""The decoder of a type, made once: that takes longer than most of what is decoded here."""
 
 
 class _Function(msgspec.Struct):
@@ -56,8 +61,7 @@ class BadRequest(Failure):
         super().__init__(message, status=status, type="invalid_request_error", code=code, param=param)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request as the client meant it; changing it makes a new one.
 
     :ivar wants_usage: the client itself asked for a usage chunk.
@@ -89,7 +93,7 @@ class Request:
         if api != "responses" and (required not in fields or fields[required] == NULL):
             raise BadRequest(f"The field '{required}' is missing.", required)
         if required == "messages":
-            read_field(fields, "messages", list[msgspec.Raw], "a list of messages")
+            read_field(fields, "messages", Items, "a list of messages")
         stream = bool(read_field(fields, "stream", bool, "true or false"))
         options = read_field(fields, "stream_options", Fields, "an object") or {}
         return cls(
@@ -120,7 +124,7 @@ class Request:
         """
         if not self.stream or self.api not in ("chat", "completions"):
             return self
-        options = msgspec.json.decode(self.fields.get("stream_options") or b"null", type=Fields | None) or {}
+        options = decoder_of(MaybeFields).decode(self.fields.get("stream_options") or b"null") or {}
         options.pop("include_usage", None)
         if ask:
             options["include_usage"] = msgspec.Raw(b"true")
@@ -156,9 +160,10 @@ def read_field(fields: Fields, name: str, type: type[T], expected: str, where: s
     if raw is None or raw == NULL:
         return None
     try:
-        return msgspec.json.decode(raw, type=type)
+        value: T = decoder_of(type).decode(raw)
     except (msgspec.DecodeError, RecursionError):
         raise BadRequest(f"The field '{where}{name}' must be {expected}.", where + name) from None
+    return value
 
 
 def peek_field(fields: Fields, name: str, type: type[T]) -> T | None:
@@ -176,11 +181,12 @@ def read_object(body: bytes) -> Fields:
     """
     try:
         body.decode()  # what msgspec skips as raw it does not check
-        return _fields.decode(body)
+        fields: Fields = decoder_of(Fields).decode(body)
     except msgspec.ValidationError:
         raise BadRequest("The request body must be a JSON object.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.") from None
+    return fields
 
 
 def _choices(fields: Fields) -> int:

@@ -5,12 +5,13 @@ The prefix is byte-stable and comes first, so that the provider's prompt cache k
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from sseproxy.core.chat import BadRequest, Fields, Request, as_raw, peek_field, read_field
+from sseproxy.core.chat import BadRequest, Fields, Items, Request, as_raw, decoder_of, peek_field, read_field
 
 ClientSystem = Literal["keep", "merge", "drop", "reject"]
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
@@ -47,14 +48,15 @@ class Prefix:
 
 
 def _chat(prefix: Prefix, request: Request) -> Request:
-    messages = read_field(request.fields, "messages", list[msgspec.Raw], "a list of messages") or []
-    system, others = _split(messages)
-    _refuse_system(prefix, bool(system), "messages")
+    messages = read_field(request.fields, "messages", Items, "a list of messages") or []
     content: Any = prefix.text
-    if prefix.client_system == "merge" and system:
-        content, messages = _joined(prefix.text, [_content(raw) for raw in system]), others
-    elif prefix.client_system == "drop":
-        messages = others
+    if prefix.client_system != "keep":
+        system, others = _split(messages)
+        _refuse_system(prefix, bool(system), "messages")
+        if prefix.client_system == "merge" and system:
+            content, messages = _joined(prefix.text, [_content(raw) for raw in system]), others
+        elif prefix.client_system == "drop":
+            messages = others
     first = [as_raw({"role": prefix.role, "content": content})] if content else []
     return request.with_field("messages", first + messages)
 
@@ -75,7 +77,7 @@ def _completions(prefix: Prefix, request: Request) -> Request:
 
 def _responses(prefix: Prefix, request: Request) -> Request:
     own = read_field(request.fields, "instructions", str, "a string") or ""
-    items = peek_field(request.fields, "input", list[msgspec.Raw]) or []
+    items = peek_field(request.fields, "input", Items) or []
     system, others = _split(items)
     _refuse_system(prefix, bool(own or system), "instructions" if own else "input")
     if prefix.client_system == "drop":
@@ -108,13 +110,13 @@ def _split(messages: list[msgspec.Raw]) -> tuple[list[msgspec.Raw], list[msgspec
 
 def _is_system(raw: msgspec.Raw) -> bool:
     try:
-        return msgspec.json.decode(raw, type=_Message).role in SYSTEM_ROLES
+        return decoder_of(_Message).decode(raw).role in SYSTEM_ROLES
     except (msgspec.DecodeError, TypeError):
         return False
 
 
 def _content(raw: msgspec.Raw) -> Any:
-    return msgspec.json.decode(raw, type=Fields).get("content", msgspec.Raw(b'""'))
+    return decoder_of(Fields).decode(raw).get("content", msgspec.Raw(b'""'))
 
 
 def _refuse_system(prefix: Prefix, present: bool, param: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from sseproxy.core.chat import Fields
+from sseproxy.core.chat import Fields, MaybeFields, decoder_of
+from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage
 
@@ -16,8 +17,11 @@ def with_cost(answer: bytes, nano: int) -> bytes:
 
     :param nano: nano-USD, written as a JSON number of USD.
     """
-    fields = msgspec.json.decode(answer, type=Fields)
-    usage = msgspec.json.decode(fields.get("usage", b"null"), type=Fields | None)
+    try:
+        fields = decoder_of(Fields).decode(answer)
+    except msgspec.DecodeError:
+        return _with_cost(read_json(answer), answer, nano)
+    usage = decoder_of(MaybeFields).decode(fields.get("usage", b"null"))
     if usage is None:
         return answer
     usage["cost"] = msgspec.Raw(nano_to_usd(nano).encode())
@@ -25,16 +29,25 @@ def with_cost(answer: bytes, nano: int) -> bytes:
     return msgspec.json.encode(fields)
 
 
+def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
+    """The same for what only a generous reader takes, such as half an emoji, alone in a text."""
+    usage = body.get("usage")
+    if usage is None:
+        return answer
+    return write_json({**body, "usage": {**usage, "cost": float(nano_to_usd(nano))}})
+
+
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
     """The usage chunk that belongs behind ``chunk``, for a stream whose upstream reported none."""
-    envelope = msgspec.json.decode(chunk, type=Fields)
+    envelope = decoder_of(Fields).decode(chunk)
     fields: dict[str, Any] = {name: envelope[name] for name in ("id", "object", "created", "model") if name in envelope}
     return with_cost(msgspec.json.encode({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
 
 
 def is_usage_chunk(chunk: bytes) -> bool:
     """Whether a chunk carries usage and nothing else (``choices: []``)."""
-    return msgspec.json.decode(chunk, type=_Choices).choices == []
+    choices: _Choices = decoder_of(_Choices).decode(chunk)
+    return choices.choices == []
 
 
 class _Choices(msgspec.Struct):

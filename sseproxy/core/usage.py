@@ -7,7 +7,7 @@ Shape: https://platform.openai.com/docs/api-reference/completions/object#complet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -31,8 +31,6 @@ _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_
 _WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens",
                    "cache_write_input_tokens")  # fmt: skip
 _REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount")
-_PLACES: Final = frozenset(("usage", "x_groq", "response", "message", "meta", "usageMetadata", "timings",
-                            "prompt_eval_count", "eval_count"))  # fmt: skip
 _RENAMED: Final = frozenset((*_INPUT, *_OUTPUT, *_TOTAL, *_INPUT_DETAILS, *_OUTPUT_DETAILS))
 
 
@@ -70,8 +68,7 @@ def find_usage(payload: Mapping[str, Any], *, fold: bool = True) -> dict[str, An
     :param fold: see :func:`tidy_usage`.
     """
     for candidate in _candidates(payload):
-        tidy = tidy_usage(candidate, fold=fold)
-        if tidy is not None:
+        if isinstance(candidate, dict) and (tidy := tidy_usage(candidate, fold=fold)) is not None:
             cost = payload.get("cost")
             if "cost" not in tidy and _nano(cost) is not None:
                 tidy["cost"] = _usd(cost)
@@ -79,20 +76,21 @@ def find_usage(payload: Mapping[str, Any], *, fold: bool = True) -> dict[str, An
     return None
 
 
-def _candidates(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    choices = payload.get("choices")
-    inside = [choice.get("usage") for choice in choices if type(choice) is dict] if type(choices) is list else []
-    if _PLACES.isdisjoint(payload) and not any(inside):
-        return []
-    found: list[Any] = [payload.get("usage")]
+def _candidates(payload: Mapping[str, Any]) -> Iterator[Any]:
+    yield payload.get("usage")
     for name in ("x_groq", "response", "message", "meta"):
-        inner = payload.get(name)
-        if isinstance(inner, dict):
-            found.append(inner.get("usage"))
-    found += [*inside, payload.get("usageMetadata"), payload.get("timings")]
+        if name in payload and isinstance(payload[name], dict):
+            yield payload[name].get("usage")
+    choices = payload.get("choices")
+    if isinstance(choices, list):
+        for choice in choices:
+            if isinstance(choice, dict):
+                yield choice.get("usage")
+    for name in ("usageMetadata", "timings"):
+        if name in payload:
+            yield payload[name]
     if "eval_count" in payload or "prompt_eval_count" in payload:
-        found.append({name: payload[name] for name in ("prompt_eval_count", "eval_count") if name in payload})
-    return [candidate for candidate in found if isinstance(candidate, dict)]
+        yield {name: payload[name] for name in ("prompt_eval_count", "eval_count") if name in payload}
 
 
 def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = True) -> dict[str, Any] | None:
@@ -103,7 +101,10 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     :param exclusive: the input count leaves cached and written tokens out, as Anthropic's does.
     :param fold: what the total counts beyond input and output is reasoning, billed as output (Gemini).
     """
-    counts = _counts(raw, exclusive=exclusive, fold=fold)
+    ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
+    counts = _counts(raw, ins, outs)
+    _repair_input(counts, exclusive=exclusive)
+    _repair_output(counts, fold=fold)
     if not (counts.input or counts.output or counts.total):
         return None
     tidy: dict[str, Any] = {
@@ -111,16 +112,16 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
         "completion_tokens": counts.output,
         "total_tokens": counts.input + counts.output,
     }
-    details = _details(raw, _INPUT_DETAILS)
-    _put(details, "cached_tokens", counts.cached)
-    _put(details, "cache_write_tokens", counts.written)
-    if details:
-        tidy["prompt_tokens_details"] = details
-    details = _details(raw, _OUTPUT_DETAILS)
-    _put(details, "reasoning_tokens", counts.reasoning)
-    if details:
-        tidy["completion_tokens_details"] = details
-    tidy.update((name, value) for name, value in raw.items() if name not in _RENAMED)
+    _put(ins, "cached_tokens", counts.cached)
+    _put(ins, "cache_write_tokens", counts.written)
+    if ins:
+        tidy["prompt_tokens_details"] = ins
+    _put(outs, "reasoning_tokens", counts.reasoning)
+    if outs:
+        tidy["completion_tokens_details"] = outs
+    for name, value in raw.items():
+        if name not in _RENAMED:
+            tidy[name] = value
     _tidy_cost(tidy)
     return tidy
 
@@ -134,9 +135,8 @@ class _Counts(msgspec.Struct):
     reasoning: int | None
 
 
-def _counts(raw: Mapping[str, Any], *, exclusive: bool, fold: bool) -> _Counts:
-    ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
-    counts = _Counts(
+def _counts(raw: Mapping[str, Any], ins: Mapping[str, Any], outs: Mapping[str, Any]) -> _Counts:
+    return _Counts(
         _first(raw, _INPUT) or 0,
         _first(raw, _OUTPUT) or 0,
         _first(raw, _TOTAL) or 0,
@@ -144,9 +144,6 @@ def _counts(raw: Mapping[str, Any], *, exclusive: bool, fold: bool) -> _Counts:
         _either(_first(ins, _WRITTEN), _first(raw, _WRITTEN)),
         _either(_first(outs, _REASONING), _first(raw, _REASONING)),
     )
-    _repair_input(counts, exclusive=exclusive)
-    _repair_output(counts, fold=fold)
-    return counts
 
 
 def _repair_input(counts: _Counts, *, exclusive: bool) -> None:
@@ -190,17 +187,16 @@ def _either(one: int | None, other: int | None) -> int | None:
 
 def _first(raw: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        count = _count(raw.get(name))
-        if count is not None:
+        if name in raw and (count := _count(raw[name])) is not None:
             return count
     return None
 
 
 def _count(value: Any) -> int | None:
     """Read a count; some relays write them as strings or floats (litellm core_helpers coerces them too)."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float, str)):
+    if type(value) is int:
+        return value if 0 <= value <= _MOST else None
+    if isinstance(value, (float, str)):
         try:
             number = Decimal(str(value))
         except InvalidOperation:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from sseproxy.metrics.endpoint import METRICS_PATH, MetricsEndpoint
 from sseproxy.metrics.instruments import Instruments, instruments
-from sseproxy.metrics.labels import Named, RouteLabels
+from sseproxy.metrics.labels import REMEMBERED, Named, RouteLabels
 from sseproxy.metrics.ledger import TimedLedger
 from sseproxy.metrics.recorder import ExchangeRecorder
 
 __all__ = [
     "METRICS_PATH",
+    "REMEMBERED",
     "ExchangeRecorder",
     "Instruments",
     "MetricsEndpoint",

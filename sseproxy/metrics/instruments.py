@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -57,6 +58,8 @@ class Instruments:
         self._watched: dict[Gauge, list[Watched]] = {}
         self._lock = threading.Lock()
         self._looking = 0
+        # As the library itself, which looks once.
+        self._is_shared = DIRECTORY in os.environ
 
         counter = partial(Counter, registry=registry)
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
@@ -92,6 +95,10 @@ class Instruments:
         self.ledger_errors = counter("sseproxy_ledger_errors", "What the ledger could not do.", ("operation",))
         self.live_streams = gauge("sseproxy_live_streams", "Answers that can be joined again.", ("state",))
         self.queue = gauge("sseproxy_server_queue_length", "Requests that wait for a free thread.")
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase):
+                # The library checks all labels anew at each look-up. This holds no more of them than the metric does.
+                metric.labels = cache(metric.labels)  # type: ignore[method-assign]
 
     def cool_down(self, upstream: str, cooling: bool) -> None:
         """An upstream is left alone from now on, or not any more."""
@@ -120,7 +127,7 @@ class Instruments:
 
     def keep_looking(self) -> None:
         """Read what is watched from now on, in each process that calls this; needed only where they share a file."""
-        if DIRECTORY not in os.environ or self._looking == os.getpid():
+        if not self._is_shared or self._looking == os.getpid():
             return
         with self._lock:
             if self._looking == os.getpid():
@@ -140,7 +147,7 @@ class Instruments:
         """
         self.look()
         registry = self._registry
-        if DIRECTORY in os.environ:
+        if self._is_shared:
             registry = CollectorRegistry()
             registry.register(_Shared())
         encode, content_type = choose_encoder(accept)

@@ -13,6 +13,7 @@ MOST: Final = 200
 OTHER: Final = "other"
 NONE: Final = "none"
 REMEMBERED: Final = 1024
+"""Paths, or models, of which the label is known without a look."""
 
 
 class Named:

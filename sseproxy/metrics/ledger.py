@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from time import perf_counter
+from types import TracebackType
 from typing import Any
 
 from sseproxy.ledger.protocol import (
@@ -30,16 +30,8 @@ class TimedLedger(Ledger):
         self._ledger = ledger
         self._instruments = instruments
 
-    @contextmanager
-    def _timed(self, operation: str) -> Iterator[None]:
-        begun = perf_counter()
-        try:
-            yield
-        except LedgerUnavailable:
-            self._instruments.ledger_errors.labels(operation).inc()
-            raise
-        finally:
-            self._instruments.ledger.labels(operation).observe(perf_counter() - begun)
+    def _timed(self, operation: str) -> _Timed:
+        return _Timed(self._instruments, operation)
 
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
         with self._timed("reserve"):
@@ -94,3 +86,21 @@ class TimedLedger(Ledger):
     ) -> Sequence[Mapping[str, Any]]:
         with self._timed("usage"):
             return self._ledger.usage(by, user=user, since=since, until=until)
+
+
+class _Timed:
+    """One operation, from its beginning to its end."""
+
+    __slots__ = ("_begun", "_instruments", "_operation")
+
+    def __init__(self, instruments: Instruments, operation: str) -> None:
+        self._instruments = instruments
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        self._begun = perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(error, LedgerUnavailable):
+            self._instruments.ledger_errors.labels(self._operation).inc()
+        self._instruments.ledger.labels(self._operation).observe(perf_counter() - self._begun)

@@ -12,6 +12,8 @@ from sseproxy.metrics.labels import NONE
 from sseproxy.wsgi.exchange import Exchange
 
 KINDS: Final = ("input", "cached_input", "cache_write", "output", "reasoning")
+FIELDS: Final = tuple((kind, f"{kind}_tokens") for kind in KINDS)
+"""Of :class:`~sseproxy.core.usage.Usage`, by what they are called here."""
 
 
 class ExchangeRecorder:
@@ -58,8 +60,8 @@ class ExchangeRecorder:
         metrics = self._instruments
         upstream = self._upstream(exchange.target.upstream if exchange.target is not None else None)
         if exchange.usage is not None:
-            for kind in KINDS:
-                if tokens := getattr(exchange.usage, f"{kind}_tokens"):
+            for kind, field in FIELDS:
+                if tokens := getattr(exchange.usage, field):
                     metrics.tokens.labels(model, upstream, kind).inc(tokens)
         metrics.cost.labels(model, upstream).inc(exchange.cost / NANO_PER_USD)
         if exchange.first_token_ms is not None and _kind(exchange) == "stream":
@@ -85,4 +87,5 @@ def _results(exchange: Exchange) -> Iterator[tuple[Try, str]]:
 
 
 def _kind(exchange: Exchange) -> str:
-    return "stream" if exchange.billed is not None and exchange.billed.stream else "whole"
+    request = exchange.billed
+    return "stream" if request is not None and request.stream else "whole"

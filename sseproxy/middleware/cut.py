@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sseproxy.core.chat import Api
 from sseproxy.core.normalize import failure_event
 from sseproxy.core.sse import FLUSH, Event
-from sseproxy.wsgi.call import call_app
 from sseproxy.wsgi.client import GONE_KEY, watch_client
 from sseproxy.wsgi.draining import CutShort, Draining
 from sseproxy.wsgi.exchange import Exchange
@@ -35,11 +34,11 @@ class CutMiddleware:
         if request is None:
             return self.app(environ, start_response)
         patience = environ[GONE_KEY] = _Patience(watch_client(environ), self._draining, exchange)
-        answer = call_app(self.app, environ)
-        if isinstance(answer.body, EventStream):
+        body = self.app(environ, start_response)
+        if isinstance(body, EventStream):
             patience.has_stream = True
-            answer.body.pipe(lambda events: self._in_time(events, request.api, exchange))
-        return answer(environ, start_response)
+            body.pipe(lambda events: self._in_time(events, request.api, exchange))
+        return body
 
     def _in_time(self, events: Iterator[Event], api: Api, exchange: Exchange) -> Iterator[Event]:
         # Between two reads only: what is at hand may be the whole rest.

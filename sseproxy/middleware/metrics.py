@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from sseproxy.wsgi.call import call_app
@@ -41,24 +42,20 @@ class MetricsMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
-        exchange.when_reserved.append(lambda: _safely(lambda: self._recorder.reserved(exchange)))
-        exchange.when_booked.append(lambda: _safely(lambda: self._recorder.booked(exchange)))
+        exchange.when_reserved.append(partial(_safely, self._recorder.reserved, exchange))
+        exchange.when_booked.append(partial(_safely, self._recorder.booked, exchange))
         try:
             answer = call_app(self.app, environ)
         except BaseException:
-            self._ended(exchange, 500)
+            _safely(self._recorder.ended, exchange, 500)
             raise
-        code = answer.code
-        answer.body = when_ended(exchange, answer.body, lambda: self._ended(exchange, code))
+        answer.body = when_ended(exchange, answer.body, partial(_safely, self._recorder.ended, exchange, answer.code))
         return answer(environ, start_response)
 
-    def _ended(self, exchange: Exchange, status: int) -> None:
-        _safely(lambda: self._recorder.ended(exchange, status))
 
-
-def _safely(count: Callable[[], None]) -> None:
+def _safely(count: Callable[..., None], *what: object) -> None:
     """Called in the middle of a settlement, which must not fail because a number could not be written down."""
     try:
-        count()
+        count(*what)
     except Exception:
         log.exception("an exchange was not counted")

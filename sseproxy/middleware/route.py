@@ -82,4 +82,4 @@ class RouteMiddleware:
 
 def may_use(user: User | None, model: str) -> bool:
     """Whether the user's list of models admits this one."""
-    return user is None or any(fnmatchcase(model, pattern) for pattern in user.models)
+    return user is None or "*" in user.models or any(fnmatchcase(model, pattern) for pattern in user.models)

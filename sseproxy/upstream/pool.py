@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from io import BytesIO
@@ -101,7 +100,7 @@ class UpstreamPool:
     def _ask(
         self, environ: WSGIEnvironment, exchange: Exchange, place: Target, before: Answer | None, has_spare: bool
     ) -> tuple[Answer, Verdict]:
-        """The answer of one place, after as many retries as it has.
+        """The answer of one place, whose cool-down learns of it.
 
         :param before: the answer of the place before, which the client will not get.
         """
@@ -109,21 +108,39 @@ class UpstreamPool:
             before.close()
         health = self._health_of(place)
         retries = 0 if health.is_probing else self._retries.get(place.upstream, RETRIES)
-        with _telling(health, exchange) as tell:
-            for number in range(retries + 1):
-                answer = self._try(environ, exchange, place, has_spare)
-                verdict = judge(answer.code, exchange.tries[-1].error)
-                if verdict != "again" or number == retries or not _can_repeat(environ, exchange):
-                    break
-                wished = wished_delay(answer.headers, _now)
-                delay = delay_before(number, random.random) if wished is None else wished
-                if delay > (BRIEF if has_spare else PATIENCE):
-                    break
-                answer.close()
-                self._wait(environ, delay)
-            tell(answer.code)
+        try:
+            answer, verdict = self._ask_again(environ, exchange, place, retries, has_spare)
+        except ClientGone:
+            health.left()
+            raise
+        except BaseException:
+            health.failed(down=False)
+            raise
+        if answer.code == ClientGone.STATUS:
+            health.left()
+        elif is_failing(answer.code):
+            health.failed(down=is_down(exchange.tries[-1]))
+        else:
+            health.succeeded()
         if verdict != "final" and not _can_repeat(environ, exchange):
             verdict = "final"
+        return answer, verdict
+
+    def _ask_again(
+        self, environ: WSGIEnvironment, exchange: Exchange, place: Target, retries: int, has_spare: bool
+    ) -> tuple[Answer, Verdict]:
+        """The answer of one place, after as many retries as it needs and has."""
+        for number in range(retries + 1):
+            answer = self._try(environ, exchange, place, has_spare)
+            verdict = judge(answer.code, exchange.tries[-1].error)
+            if verdict != "again" or number == retries or not _can_repeat(environ, exchange):
+                break
+            wished = wished_delay(answer.headers, _now)
+            delay = delay_before(number, random.random) if wished is None else wished
+            if delay > (BRIEF if has_spare else PATIENCE):
+                break
+            answer.close()
+            self._wait(environ, delay)
         return answer, verdict
 
     def _try(self, environ: WSGIEnvironment, exchange: Exchange, place: Target, has_spare: bool) -> Answer:
@@ -192,6 +209,8 @@ def in_order(target: Target, random: Callable[[], float]) -> list[Target]:
 
     :param random: gives numbers in [0, 1).
     """
+    if not target.spares:
+        return [target]
     places = [target, *target.spares]
     total = sum(place.weight for place in places)
     if not total:
@@ -207,26 +226,6 @@ def in_order(target: Target, random: Callable[[], float]) -> list[Target]:
 def _can_repeat(environ: WSGIEnvironment, exchange: Exchange) -> bool:
     """Whether the request's body is still there. One that is handed on while it comes in is not."""
     return exchange.request is not None or isinstance(environ.get("wsgi.input"), BytesIO)
-
-
-@contextmanager
-def _telling(health: Cooldown, exchange: Exchange) -> Iterator[Callable[[int], None]]:
-    """Let a cool-down know how it went, in every case."""
-    told: list[int] = []
-    try:
-        yield told.append
-    except ClientGone:
-        health.left()
-        raise
-    except BaseException:
-        health.failed(down=False)
-        raise
-    if told[-1] == ClientGone.STATUS:
-        health.left()
-    elif is_failing(told[-1]):
-        health.failed(down=is_down(exchange.tries[-1]))
-    else:
-        health.succeeded()
 
 
 def _now() -> datetime:

@@ -43,7 +43,8 @@ class Answer:
 
     def set_header(self, name: str, value: str) -> None:
         """Set a header, replacing every earlier one of that name."""
-        self.drop_headers(name)
+        unwanted = name.lower()
+        self.headers = [item for item in self.headers if item[0].lower() != unwanted]
         self.headers.append((name, value))
 
     def drop_headers(self, *names: str) -> None:
@@ -91,6 +92,8 @@ def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
 
 class _Start:
     """The ``start_response`` that an application is called with."""
+
+    __slots__ = ("headers", "is_open", "sent", "status", "written")
 
     def __init__(self) -> None:
         self.status: str | None = None

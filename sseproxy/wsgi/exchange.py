@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
-from werkzeug.exceptions import RequestEntityTooLarge
-from werkzeug.wsgi import get_input_stream
+import msgspec
+from msgspec import field
 
 from sseproxy.core.allowance import Budget, Limits
 from sseproxy.core.chat import API_PATHS, Api, Request
@@ -25,7 +25,7 @@ from sseproxy.core.pace import Pace
 from sseproxy.core.pricing import Price
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
-from sseproxy.wsgi.upload import open_body, read_input, too_large
+from sseproxy.wsgi.upload import open_body, read_body
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -88,8 +88,7 @@ class Mapped:
     resolve: Callable[[str], Target | None]
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(msgspec.Struct):
     """What is known of one exchange; each middleware fills in its own part.
 
     :ivar method: as the client said it; a route calls the application with another.
@@ -180,7 +179,7 @@ class Exchange:
         :raises BadRequest: the body is too large, incomplete, or not what the API takes.
         """
         if self.request is None and self.api is not None:
-            self.put_request(environ, Request.parse(self.api, _read_body(environ, max_body)))
+            self.put_request(environ, Request.parse(self.api, read_body(environ, max_body)))
             self.asked_model = self.asked_model or (self.request.model if self.request else "")
         return self.request
 
@@ -189,7 +188,7 @@ class Exchange:
 
         :raises BadRequest: it is too large or incomplete.
         """
-        body = _read_body(environ, max_body)
+        body = read_body(environ, max_body)
         _put_body(environ, body)
         return body
 
@@ -252,14 +251,3 @@ def _request_id(environ: WSGIEnvironment) -> str:
     given: str = environ.get("HTTP_X_REQUEST_ID", "")
     # Bare, since upstreams see it too: llama-cpp-python answers 400 to any X-Request-Id that is no UUID.
     return given if SANE_ID.match(given) else str(uuid.uuid4())
-
-
-def _read_body(environ: WSGIEnvironment, limit: int) -> bytes:
-    try:
-        # One more than the limit: werkzeug's stream stops silently at its own.
-        body = read_input(get_input_stream(environ, max_content_length=limit + 1), -1)
-    except RequestEntityTooLarge:
-        raise too_large(limit) from None
-    if len(body) > limit:
-        raise too_large(limit)
-    return body

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 STREAMED_FROM = 256 * 1024
 """Bytes from which on a body that nobody looks into is not kept."""
+STEP = 64 * 1024
+"""Bytes asked for at a time: werkzeug makes room for as many as it is asked for."""
 
 
 class Upload(io.RawIOBase):
@@ -52,16 +54,36 @@ def open_body(environ: WSGIEnvironment, limit: int) -> bytes | Upload:
 
     :raises BadRequest: it is known to be longer than ``limit`` bytes, or is malformed.
     """
-    stated: str = environ.get("CONTENT_LENGTH") or ""
-    if stated.isdigit() and int(stated) > limit:
-        raise too_large(limit)
-    stream = get_input_stream(environ)
+    stream = _open(environ, limit)
     head = b""
     while len(head) <= STREAMED_FROM and (piece := read_input(stream, STREAMED_FROM + 1 - len(head))):
         head += piece
     if len(head) > limit:
         raise too_large(limit)
     return head if len(head) <= STREAMED_FROM else Upload(head, stream, limit)
+
+
+def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
+    """All of the request's body.
+
+    :raises BadRequest: it is longer than ``limit`` bytes, or is malformed.
+    """
+    stream = _open(environ, limit)
+    pieces: list[bytes] = []
+    left = limit
+    while piece := read_input(stream, min(left + 1, STEP)):
+        pieces.append(piece)
+        left -= len(piece)
+        if left < 0:
+            raise too_large(limit)
+    return b"".join(pieces)
+
+
+def _open(environ: WSGIEnvironment, limit: int) -> IO[bytes]:
+    stated: str = environ.get("CONTENT_LENGTH") or ""
+    if stated.isdigit() and int(stated) > limit:
+        raise too_large(limit)
+    return get_input_stream(environ)
 
 
 def read_input(stream: IO[bytes], size: int) -> bytes:

@@ -72,6 +72,14 @@ def test_what_several_give_for_a_gauge_is_told_as_their_sum_until_they_end(own: 
     assert 'sseproxy_live_streams{state="running"} 0.0' in own.exposition("")[1].decode()
 
 
+def test_the_same_labels_are_the_same_series(own: Instruments) -> None:
+    for _ in range(2):
+        own.requests.labels("/", "m", "2xx", "none").inc()
+    with pytest.raises(ValueError, match="label count"):
+        own.requests.labels("/")
+    assert re.findall(r"sseproxy_requests_total\{.*\} (.*)", own.exposition("")[1].decode()) == ["2.0"]
+
+
 def test_openmetrics_is_told_to_whom_it_is_known(own: Instruments) -> None:
     content_type, text = own.exposition("application/openmetrics-text; version=1.0.0")
 

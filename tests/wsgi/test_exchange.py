@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
+from io import BytesIO
 
 import pytest
 from werkzeug.test import create_environ
@@ -66,6 +68,22 @@ def test_a_body_over_the_limit_is_413() -> None:
 
     with pytest.raises(BadRequest) as caught:
         Exchange.of(environ).read_request(environ, max_body=5)
+    assert caught.value.status == 413
+
+
+def test_a_body_of_unstated_length_may_be_as_long_as_the_limit() -> None:
+    body = json.dumps({**CHAT, "user": "x" * 200_000}).encode()
+
+    def read(max_body: int) -> object:
+        environ = create_environ(PATH, method="POST", input_stream=BytesIO(body))
+        environ |= {"wsgi.input_terminated": True, "HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": ""}
+        request = Exchange.of(environ).read_request(environ, max_body=max_body)
+        assert request is not None
+        return json.loads(request.encode())
+
+    assert read(len(body)) == json.loads(body)
+    with pytest.raises(BadRequest) as caught:
+        read(len(body) - 1)
     assert caught.value.status == 413
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from sseproxy.core.chunk import read_json, text_of, write_json
+from sseproxy.core.normalize.canonical import OBJECTS, is_canonical
 from sseproxy.core.normalize.deltas import tidy_message
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import failure_in, invalid_answer, invalid_stream, truncated
@@ -25,8 +27,7 @@ __all__ = ["Completion", "completion_of", "read_completion"]
 _LIMIT: Final = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Completion:
+class Completion(msgspec.Struct, frozen=True):
     """A whole answer and what the meter needs of it; the fields are those of :class:`Event`.
 
     :param body: what the client gets.
@@ -92,20 +93,35 @@ def read_completion(
     failure = failure_in(answer)
     if failure is not None:
         raise failure
-    if api in ("chat", "completions"):
-        return _read_choices(api, body, answer, Identity(api, model, make_id=make_id, now=now))
-    return _read_typed(api, body, answer)
+    if api not in ("chat", "completions"):
+        return _read_typed(api, body, answer)
+    found = find_usage(answer)
+    if not is_canonical(api, answer, found):
+        answer, body, found = repair(api, answer, body, Identity(api, model, make_id=make_id, now=now))
+    choices = answer["choices"]
+    content, hidden = text_of(
+        {"choices": [{"delta": each.get("message"), "text": each.get("text")} for each in choices]}
+    )
+    return Completion(body, content, hidden, _usage(found), choices[0]["finish_reason"])
 
 
-def _read_choices(api: str, body: bytes, answer: dict[str, Any], identity: Identity) -> Completion:
+def repair(
+    api: str, answer: dict[str, Any], body: bytes, identity: Identity
+) -> tuple[dict[str, Any], bytes, dict[str, Any] | None]:
+    """Return an answer with choices as a client expects it, its bytes and its usage.
+
+    :param answer: what `body` says; it may be changed.
+    :param identity: tells what the answer leaves out.
+    :raises Failure: it has no choices.
+    """
     before = write_json(answer)
     answer = adopt_whole(answer)
-    choices = [choice for choice in answer.get("choices") or () if isinstance(choice, dict)]
+    choices = _dicts(answer.get("choices"))
     if not choices:
         raise invalid_stream("an answer without any choices")
     identity.learn(answer)
     identity.stamp(answer)
-    answer["object"] = "text_completion" if api == "completions" else "chat.completion"
+    answer["object"] = OBJECTS[api]
     answer["choices"] = choices
     for index, choice in enumerate(choices):
         if not isinstance(choice.get("index"), int):
@@ -113,11 +129,8 @@ def _read_choices(api: str, body: bytes, answer: dict[str, Any], identity: Ident
         _repair_choice(choice, api)
     found = find_usage(answer)
     _place_usage(answer, found)
-    kept = [{"delta": choice.get("message"), "text": choice.get("text")} for choice in choices]
-    content, hidden = text_of({"choices": kept})
     after = write_json(answer)
-    finish = choices[0].get("finish_reason")
-    return Completion(body if after == before else after, content, hidden, _usage(found), finish)
+    return answer, body if after == before else after, found
 
 
 def _usage(found: dict[str, Any] | None) -> Usage | None:

@@ -227,7 +227,9 @@ def test_other_apis_are_read(
 
 
 @pytest.mark.parametrize("api", ["chat", "completions", "responses", "messages"])
-@pytest.mark.parametrize("body", [b"", b"x", b"[]", b"{}", b"null", b'{"choices":[]}', b'{"error":"e"}', b"<html>"])
+@pytest.mark.parametrize(
+    "body", [b"", b"x", b"[]", b"{}", b"null", b'{"choices":[]}', b'{"choices":5}', b'{"error":"e"}', b"<html>"]
+)
 def test_what_is_no_answer_raises(api: str, body: bytes) -> None:
     with pytest.raises(Failure):
         read_completion(api, body)

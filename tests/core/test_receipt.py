@@ -1,0 +1,30 @@
+"""The cost that a client is shown beside its usage."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sseproxy.core.receipt import with_cost
+
+
+def test_the_cost_is_added_and_all_else_kept_as_it_came() -> None:
+    answer = b'{"big":12345678901234567890.10,"usage":{"prompt_tokens":1e1},"id":"a"}'
+    assert (
+        with_cost(answer, 45_000)
+        == b'{"big":12345678901234567890.10,"usage":{"prompt_tokens":1e1,"cost":0.000045},"id":"a"}'
+    )
+
+
+@pytest.mark.parametrize("answer", [b'{"id":"a"}', b'{"id":"a","usage":null}', b'{"id":"\\ud83d","usage":null}'])
+def test_without_usage_an_answer_stays_as_it_is(answer: bytes) -> None:
+    assert with_cost(answer, 45_000) is answer
+
+
+@pytest.mark.parametrize("text", ["\\ud83d", "a\tb"])
+def test_an_answer_that_is_no_strict_json_gets_its_cost_too(text: str) -> None:
+    answer = f'{{"text":"{text}","usage":{{"prompt_tokens":5}}}}'
+    expected = json.loads(answer, strict=False)
+    expected["usage"]["cost"] = 0.000045
+    assert json.loads(with_cost(answer.encode(), 45_000)) == expected
