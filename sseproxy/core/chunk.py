@@ -109,7 +109,8 @@ def text_of(body: Mapping[str, Any]) -> tuple[str, str]:
         for name in ("reasoning_content", "refusal"):
             if isinstance(text := delta.get(name), str):
                 hidden.append(text)
-        calls = [_call_texts(call) for call in delta.get("tool_calls") or ()]
+        given = delta.get("tool_calls")
+        calls = [_call_texts(call) for call in given] if isinstance(given, list) else []
         if "function_call" in delta and (old := _call_texts({"function": delta["function_call"]})) not in calls:
             calls.append(old)
         hidden += chain.from_iterable(calls)

@@ -186,3 +186,7 @@ def test_a_call_that_is_told_in_the_old_field_too_counts_once() -> None:
     delta = {"tool_calls": [{"index": 0, "function": function}], "function_call": function}
 
     assert text_of({"choices": [{"delta": delta}]}) == ("", 'find{"q":1}')
+
+
+def test_tool_calls_that_are_no_list_add_nothing() -> None:
+    assert text_of({"choices": [{"delta": {"content": "a", "tool_calls": True}}]}) == ("a", "")
