@@ -6,27 +6,28 @@ Passes bytes on as they arrive; what they mean is for the middlewares around it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from urllib.parse import quote
 
-from requests import PreparedRequest, RequestException, Response
-from requests.structures import CaseInsensitiveDict
 from werkzeug.wsgi import get_input_stream
 
-from sseproxy.core.chat import Request
+from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.bodies import unzip
 from sseproxy.core.redact import Redactor
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
-from sseproxy.upstream.connection import UpstreamAdapter, is_sent, on_idle
+from sseproxy.upstream.connection import Connection, Connections, Outgoing, StaleConnection
+from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
+from sseproxy.upstream.head import ResponseHead, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
-from sseproxy.upstream.unreachable import failure_to_reach, is_stale
+from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.wsgi.call import Answer, Headers
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.errors import refuse, status_line
@@ -42,6 +43,12 @@ IncludeUsage = Literal["auto", "always", "never"]
 ERROR_BODY_LIMIT: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 2048
 MODELS_REMEMBERED: Final = 4096
+USER_AGENT: Final = "sseproxy"
+"""Where the client names none: some firewalls refuse a request without."""
+_WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "DELETE", "TRACE", "OPTIONS"))
+"""Methods for which no length says that there is no body (RFC 9110 section 8.6)."""
+_PATH: Final = "/:@!$&'()*+,;=~"
+_QUERY: Final = _PATH + "?%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class UpstreamApp:
     :param flavor: how requests are addressed; as OpenAI unless given.
     :param proxy: URL of the HTTP proxy to go through; without it none is used, whatever the environment says.
     :param ca_file: certificates to trust instead of those of certifi.
+    :raises ValueError: a URL or a header field cannot be used.
     """
 
     def __init__(
@@ -81,12 +89,19 @@ class UpstreamApp:
         self._url = url.rstrip("/")
         self._redact = Redactor([api_key or "", *(headers or {}).values()])
         self._flavor = flavor or OpenAI()
-        self._headers = {**(self._flavor.credentials(api_key) if api_key else {}), **(headers or {})}
-        self._proxies = {"http": proxy, "https": proxy} if proxy else None
         self._timeout = timeout
+        self._dialer = Dialer(url, proxy, ca_file)
+        self._connections = Connections(partial(self._dialer.dial, timeout.connect), MAX_CONNECTIONS)
+        own = {**(self._flavor.credentials(api_key) if api_key else {}), **(headers or {})}
+        self._headers = {
+            "host": self._dialer.host,
+            "accept-encoding": "identity",
+            **{name.lower(): value for name, value in own.items()},
+            **self._dialer.fields,
+        }
+        write_head("GET", "/", self._headers)  # a header that cannot be sent shall not wait for the first request
         self._include_usage = include_usage
         self._refuses_usage: set[str] = set()
-        self._adapter = UpstreamAdapter(MAX_CONNECTIONS, ca_file)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -98,21 +113,21 @@ class UpstreamApp:
 
     def close(self) -> None:
         """Close the connections that wait in the pool."""
-        self._adapter.close()
+        self._connections.close()
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         exchange = Exchange.of(environ)
         deadline = monotonic() + self._timeout.total
         request = self._with_usage_option(exchange.request)
-        with _noticing_client(environ, exchange.linger):
-            response = self._send(environ, exchange, request)
-            if response.status_code >= 400:
-                text = _error_text(self._body(response, deadline))
-                if not self._refuses_option(response.status_code, text, request):
-                    return self._refusal(response, text)
-                response = self._send(environ, exchange, request and request.asking_usage(False))
-                if response.status_code >= 400:
-                    return self._refusal(response, _error_text(self._body(response, deadline)))
+        look_up = _client_watch(environ, exchange.linger)
+        response = self._send(environ, exchange, request, look_up)
+        if response.head.status >= 400:
+            text = _error_text(self._body(response, deadline))
+            if not self._refuses_option(response.head.status, text, request):
+                return self._refusal(response.head, text)
+            response = self._send(environ, exchange, request and request.asking_usage(False), look_up)
+            if response.head.status >= 400:
+                return self._refusal(response.head, _error_text(self._body(response, deadline)))
         return self._relay(response, deadline)
 
     def _with_usage_option(self, request: Request | None) -> Request | None:
@@ -133,109 +148,122 @@ class UpstreamApp:
             self._refuses_usage.add(request.model)
         return True
 
-    def _send(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Response:
-        prepared = self._prepare(environ, exchange, request)
+    def _send(
+        self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None, look_up: Callable[[], None]
+    ) -> _Response:
+        outgoing = self._prepare(environ, exchange, request)
         try:
-            response = self._send_once(prepared, exchange)
-        except (RequestException, OSError) as error:
-            if not is_stale(error) or not isinstance(prepared.body, bytes | None):
+            return self._ask(self._connections.take, outgoing, exchange, look_up)
+        except StaleConnection as error:
+            if outgoing.upload is not None:
                 raise failure_to_reach(error, self._timeout) from error
-            self._adapter.drop_idle()
-            response = self._send_again(prepared, exchange)
-        exchange.this_try().status = response.status_code
-        return response
-
-    def _send_again(self, prepared: PreparedRequest, exchange: Exchange) -> Response:
-        """After a stale connection: the upstream closed it without a byte, so it has most likely read none either."""
+        # The upstream closed it without a byte, so it has most likely read none either.
+        self._connections.drop_waiting()
         before = exchange.this_try()
         before.error = "stale_connection"
         exchange.tries.append(Try(before.upstream, before.upstream_model))
+        return self._ask(self._connections.open, outgoing, exchange, look_up)
+
+    def _ask(
+        self, connect: Callable[[], Connection], outgoing: Outgoing, exchange: Exchange, look_up: Callable[[], None]
+    ) -> _Response:
+        this_try = exchange.this_try()
+        this_try.reached = False
         try:
-            return self._send_once(prepared, exchange)
-        except (RequestException, OSError) as error:
+            connection = connect()
+            this_try.reached = True
+            head, rest = connection.ask(outgoing, self._timeout.connect, self._timeout.first_byte, look_up)
+        except StaleConnection:
+            raise
+        except UNREACHABLE as error:
             raise failure_to_reach(error, self._timeout) from error
+        this_try.status = head.status
+        return _Response(connection, head, rest)
 
-    def _send_once(self, prepared: PreparedRequest, exchange: Exchange) -> Response:
-        is_sent.set(False)
-        try:
-            return self._adapter.send(
-                prepared,
-                stream=True,
-                timeout=(self._timeout.connect, self._timeout.first_byte),
-                proxies=self._proxies,
-            )
-        finally:
-            exchange.this_try().reached = is_sent.get()
-
-    def _prepare(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> PreparedRequest:
+    def _prepare(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Outgoing:
         own = {
             "accept": "text/event-stream" if request and request.stream else "application/json",
-            "accept-encoding": "identity",
             "x-request-id": exchange.request_id,
             **self._headers,
         }
-        prepared = PreparedRequest()
-        prepared.method = environ["REQUEST_METHOD"]
-        model = exchange.target.model if exchange.target is not None else request.model if request else ""
-        prepared.url = self._flavor.url(self._url, *_below_version(environ), model)
-        prepared.headers = CaseInsensitiveDict(request_headers(environ, own))
+        fields = request_headers(environ, own)
+        fields.setdefault("user-agent", USER_AGENT)
+        method: str = environ["REQUEST_METHOD"]
+        upload, body = None, b""
         if request is None and isinstance(environ["wsgi.input"], Upload):
-            # requests wants a type that it knows; what it hands on to is content with anything that can be read.
-            prepared.body = cast(Any, environ["wsgi.input"])
-            if environ.get("CONTENT_LENGTH"):
-                prepared.headers["content-length"] = environ["CONTENT_LENGTH"]
-        elif body := request.encode() if request is not None else get_input_stream(environ).read():
-            prepared.body = body
-            prepared.headers["content-length"] = str(len(body))
-        return prepared
+            upload = environ["wsgi.input"]
+            if stated := environ.get("CONTENT_LENGTH"):
+                fields["content-length"] = stated
+            else:
+                fields["transfer-encoding"] = "chunked"
+        else:
+            body = request.encode() if request is not None else get_input_stream(environ).read()
+            if body or method not in _WITHOUT_BODY:
+                fields["content-length"] = str(len(body))
+        try:
+            head = write_head(method, self._target(environ, exchange, request), fields)
+        except ValueError as error:
+            message = "A header field of the request cannot be passed on: its name or its value is malformed."
+            raise BadRequest(message, code="invalid_header") from error
+        return Outgoing(method, head, body, upload, "transfer-encoding" in fields)
 
-    def _body(self, response: Response, deadline: float) -> UpstreamBody:
-        return UpstreamBody(response.raw, idle=self._timeout.idle, deadline=deadline)
+    def _target(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> str:
+        """What stands in the request line, in characters that may stand there."""
+        path = quote(environ.get("PATH_INFO", "").encode("latin-1"), _PATH).removeprefix("/v1")
+        query = quote(environ.get("QUERY_STRING", "").encode("latin-1"), _QUERY)
+        model = exchange.target.model if exchange.target is not None else request.model if request else ""
+        target = self._flavor.url(self._dialer.path, path, query, model)
+        return self._dialer.prefix + (target if target.startswith("/") else f"/{target}")
 
-    def _relay(self, response: Response, deadline: float) -> Answer:
+    def _body(self, response: _Response, deadline: float) -> UpstreamBody:
+        return UpstreamBody(*response, self._connections, idle=self._timeout.idle, deadline=deadline)
+
+    def _relay(self, response: _Response, deadline: float) -> Answer:
         body = self._body(response, deadline)
-        if 300 <= response.status_code < 400 and response.status_code != HTTPStatus.NOT_MODIFIED:
+        status = response.head.status
+        if 300 <= status < 400 and status != HTTPStatus.NOT_MODIFIED:
             body.close()
             raise UpstreamFailure(
-                f"The upstream redirects (status {response.status_code}); its URL in the configuration must be final.",
+                f"The upstream redirects (status {status}); its URL in the configuration must be final.",
                 code="upstream_redirect",
             )
-        return Answer(status_line(response.status_code), self._headers_of(response), body)
+        return Answer(status_line(status), self._headers_of(response.head), body)
 
-    def _refusal(self, response: Response, text: str) -> Answer:
+    def _refusal(self, head: ResponseHead, text: str) -> Answer:
         """The upstream's error, without anything in it that looks like a key (OpenAI quotes parts of it)."""
         body = self._redact(text).encode()
-        headers = self._headers_of(response, without=("content-length", "content-encoding"))
-        status = response.status_code
+        headers = self._headers_of(head, without=("content-length", "content-encoding"))
+        status = head.status
         if status == ClientGone.STATUS or status >= 600:  # the proxy's own word; no status (RFC 9110 section 15)
             status = 502
         return Answer(status_line(status), [*headers, ("Content-Length", str(len(body)))], [body])
 
-    def _headers_of(self, response: Response, without: tuple[str, ...] = ()) -> Headers:
-        fields = response_headers(response.raw.headers.items())
-        return [item for item in fields if item[0].lower() not in without and not self._redact.holds(item[1])]
+    def _headers_of(self, head: ResponseHead, without: tuple[str, ...] = ()) -> Headers:
+        fields = response_headers(head.fields)
+        if without:
+            fields = [item for item in fields if item[0].lower() not in without]
+        if self._redact.holds("\n".join([value for _, value in fields])):
+            fields = [item for item in fields if not self._redact.holds(item[1])]
+        return fields
 
 
-@contextmanager
-def _noticing_client(environ: WSGIEnvironment, linger: float) -> Iterator[None]:
-    """While waiting for the upstream's head, look out for a client that leaves."""
+class _Response(NamedTuple):
+    """An answer of which no more than the head is certain to have been read."""
+
+    connection: Connection
+    head: ResponseHead
+    rest: bytes
+
+
+def _client_watch(environ: WSGIEnvironment, linger: float) -> Callable[[], None]:
+    """What looks out, while the upstream's head is waited for, for a client that leaves."""
     gone = lingering(watch_client(environ), linger)
 
-    def check() -> None:
+    def look_up() -> None:
         if gone():
             raise ClientGone
 
-    token = on_idle.set(check)
-    try:
-        yield
-    finally:
-        on_idle.reset(token)
-
-
-def _below_version(environ: WSGIEnvironment) -> tuple[str, str]:
-    """The path after ``/v1``, as the upstream's base URL ends in its own version, and the query."""
-    path: str = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
-    return path.removeprefix("/v1"), environ.get("QUERY_STRING", "")
+    return look_up
 
 
 def _error_text(body: UpstreamBody) -> str:

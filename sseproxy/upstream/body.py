@@ -1,45 +1,60 @@
 """An upstream's answer as it arrives: one read, one piece. The WSGI body that :class:`UpstreamApp` returns.
 
-Reads the socket below http.client, whose buffered reader can neither be asked whether it would block nor be read again
-after a time-out. An empty piece is an idle tick: PEP 3333 lets an application yield it while it has nothing to say.
+Reads the bare socket, which can be asked whether it would block and be read again after a time-out. An empty piece is
+an idle tick: PEP 3333 lets an application yield it while it has nothing to say.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
+import ssl
 from collections.abc import Iterator
 from time import monotonic
-from typing import Final, cast
 
-from urllib3.response import HTTPResponse
+from urllib3.util.ssltransport import SSLTransport
 
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.chunked import ChunkedDecoder
-from sseproxy.upstream.connection import TICK, SocketResponse
-
-READ_SIZE: Final = 64 * 1024
+from sseproxy.upstream.connection import READ_SIZE, TICK, Connection, Connections
+from sseproxy.upstream.head import ResponseHead
 
 
 class UpstreamBody:
     """An iterable of pieces with ``close()`` that hangs up, at once and from any thread.
 
+    :param rest: what has come after the head.
+    :param connections: where the connection waits afterwards.
     :param idle: seconds of silence after which the upstream counts as dead.
     :param deadline: :func:`time.monotonic` value at which the answer has taken too long.
     """
 
-    def __init__(self, raw: HTTPResponse, *, idle: float, deadline: float) -> None:
-        self._raw = raw
-        self._response = cast(SocketResponse, raw._original_response)
-        self._socket = self._response.sock
+    def __init__(
+        self,
+        connection: Connection,
+        head: ResponseHead,
+        rest: bytes,
+        connections: Connections,
+        *,
+        idle: float,
+        deadline: float,
+    ) -> None:
+        self._connections = connections
+        self._connection: Connection | None = connection
+        self._socket = connection.socket
         self._idle = idle
         self._deadline = deadline
         self._last_read = monotonic()
-        self._chunks = ChunkedDecoder() if self._response.chunked else None
-        self._left = self._response.length
-        self._ended = self._response.isclosed() or self._left == 0
-        self._first = b"" if self._ended else self._decode(self._response.take_buffered())
-        self._socket.settimeout(min(TICK, idle))
+        self._chunks = ChunkedDecoder() if head.chunked else None
+        self._left = head.length
+        self._keeps = head.keeps
+        self._ended = self._left == 0
+        self._failure: UpstreamFailure | None = None
+        self._silent = False
+        try:
+            self._first = self._decode(rest)
+        except UpstreamFailure:
+            self.close()
+            raise
+        self.set_waiting(True)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -49,6 +64,12 @@ class UpstreamBody:
             piece, self._first = self._first, b""
             return piece
         try:
+            if self._failure is not None:
+                raise self._failure
+            if self._silent:
+                self._silent = False
+                self._check_idle()
+                return b""
             while not self._ended:
                 if (read := self._read()) is not None:
                     return read
@@ -60,11 +81,9 @@ class UpstreamBody:
 
     def _read(self) -> bytes | None:
         """One read: its payload, nothing for a silent tick, None if it brought framing only."""
-        if self._chunks is not None and self._chunks.failure is not None:
-            raise self._chunks.failure
         try:
             data = self._socket.recv(READ_SIZE)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
             self._check_idle()
             return b""
         except OSError as error:
@@ -77,24 +96,63 @@ class UpstreamBody:
             raise _timeout("total", "the whole answer took too long")
         return self._decode(data) or None
 
+    def fileno(self) -> int:
+        """The socket's."""
+        return self._socket.fileno()
+
+    def is_drained(self) -> bool:
+        """Whether only the socket can tell how it goes on."""
+        if self._connection is None or isinstance(self._socket, SSLTransport):  # that one tells nothing of itself
+            return False
+        return not (self._first or self._ended or self._silent or self._failure is not None)
+
+    def set_waiting(self, waiting: bool) -> None:
+        """Whether a read waits a tick for bytes."""
+        self._socket.settimeout(min(TICK, self._idle) if waiting else 0)
+
+    def receive(self) -> bytes | None:
+        """What has arrived, maybe nothing, if reads do not wait; None: the end or a failure, which iterating tells."""
+        data = b""
+        try:
+            data = self._read() or b""
+            while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() and not self._ended:
+                data += self._read() or b""
+        except UpstreamFailure as failure:
+            self._failure = failure
+        if self._ended or self._failure is not None:
+            self._first = data
+            return None
+        return data
+
+    def put(self, data: bytes) -> None:
+        """Let the next piece be this."""
+        self._first = data
+
+    def put_silence(self) -> None:
+        """Let the next piece be an idle tick, if nothing else is at hand."""
+        self._silent = True
+
     def close(self) -> None:
         """Hang up if the answer has not ended. The upstream notices at once, a blocked reader too."""
         self.hang_up()
-        self._raw.close()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def hang_up(self) -> None:
         """Shut the connection, also while another thread reads from it; that one still has to close."""
-        if self._raw.closed:
-            return
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        if (connection := self._connection) is not None:
+            connection.hang_up()
 
     def _decode(self, data: bytes) -> bytes:
         """Take the transfer framing off."""
         if self._chunks is not None:
             data = self._chunks.feed(data)
+            self._failure = self._chunks.failure
             self._ended = self._chunks.done
+            self._keeps = self._keeps and not self._chunks.surplus
         elif self._left is not None:
+            self._keeps = self._keeps and len(data) <= self._left
             data = data[: self._left]
             self._left -= len(data)
             self._ended = self._left == 0
@@ -113,10 +171,12 @@ class UpstreamBody:
             raise _timeout("total", "the whole answer took too long")
 
     def _release(self) -> None:
-        """Give the connection back for the next request."""
-        if not self._raw.closed:
-            self._response.close()
-            self._raw.release_conn()
+        """Give the connection back for the next request, if it can carry one."""
+        connection, self._connection = self._connection, None
+        if connection is not None and self._keeps:
+            self._connections.keep(connection)
+        elif connection is not None:
+            connection.close()
 
 
 def _truncated(reason: str) -> UpstreamFailure:

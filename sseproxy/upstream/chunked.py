@@ -12,17 +12,20 @@ from sseproxy.core.failure import UpstreamFailure
 
 MAX_LINE: Final = 16 * 1024
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\Z", re.DOTALL)
+_PLAIN_LINE: Final = re.compile(rb"(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")
 
 
 class ChunkedDecoder:
     """Takes what a socket gave, returns the payload in it.
 
     :ivar done: the last chunk and its trailers have been read.
+    :ivar surplus: something came after that, which is no part of the body.
     :ivar failure: the framing is broken after what was returned last.
     """
 
     def __init__(self) -> None:
         self.done = False
+        self.surplus = False
         self.failure: UpstreamFailure | None = None
         self._rest = b""
         self._left = 0
@@ -39,7 +42,7 @@ class ChunkedDecoder:
             data = self._rest + data
             self._rest = b""
         payload: list[bytes] = []
-        position = 0
+        position = 0 if self._left or self._in_trailers else _take_whole(data, payload)
         while not self.done and position < len(data):
             if self._left > 2:
                 end = position + self._left - 2
@@ -59,6 +62,7 @@ class ChunkedDecoder:
                 self._rest = data[position:]
                 break
             position = step
+        self.surplus = self.done and position < len(data)
         return payload[0] if len(payload) == 1 else b"".join(payload)
 
     def _end_of_chunk(self, data: bytes, position: int) -> int:
@@ -88,6 +92,19 @@ class ChunkedDecoder:
             self._in_trailers = size == 0
             self._left = size + 2 if size else 0
         return end + 1
+
+
+def _take_whole(data: bytes, payload: list[bytes]) -> int:
+    """Take the whole chunks that ``data`` begins with, as most senders write them, and tell where they end."""
+    position = 0
+    while (line := _PLAIN_LINE.match(data, position)) is not None:
+        begin = line.end()
+        end = begin + int(line[1], 16)
+        if data[end : end + 2] != b"\r\n":
+            break
+        payload.append(data[begin:end])
+        position = end + 2
+    return position
 
 
 def _broken(reason: str) -> UpstreamFailure:

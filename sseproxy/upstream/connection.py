@@ -1,256 +1,219 @@
-"""Pooled connections whose sockets the proxy may look at, through the public extension points of http.client,
-urllib3 (``response_class``, ``ConnectionCls``, ``pool_classes_by_scheme``) and requests (``init_poolmanager``).
+"""Connections to an upstream that are kept and used again: one request and its answer's head at a time, on the bare
+socket, in ticks, so that a client that leaves while the upstream is silent is noticed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import io
-import queue
 import socket
 import ssl
 from collections.abc import Callable
-from contextvars import ContextVar
-from functools import cached_property
 from time import monotonic
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from requests import PreparedRequest
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.util.ssl_ import create_urllib3_context
+from urllib3.util import wait_for_read
+from urllib3.util.ssltransport import SSLTransport
+
+from sseproxy.upstream.head import BadHead, ResponseHead, end_of_head, read_head
+from sseproxy.wsgi.upload import Upload
 
 TICK: Final = 1.0
 """Seconds between two looks at whether the client is still there, while the upstream is silent."""
 
-on_idle: ContextVar[Callable[[], None] | None] = ContextVar("on_idle", default=None)
-"""Called once a tick while waiting for an upstream's response head; what it raises ends the waiting."""
+READ_SIZE: Final = 64 * 1024
+SENT_AS_ONE: Final = 64 * 1024
+"""Bytes up to which a body is copied to leave together with its head."""
+
+_CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""What it looks like that the other side has closed."""
 
 
-is_sent: ContextVar[bool] = ContextVar("is_sent", default=False)
-"""Whether the running request has a connection, so that some of it may have arrived."""
-
-
-class StaleConnection(http.client.RemoteDisconnected):
+class StaleConnection(ConnectionError):
     """A kept connection was closed by the upstream before it sent a byte of this answer."""
 
 
-class SocketResponse(http.client.HTTPResponse):
-    """http.client's response, which reads its head in ticks and remembers the socket it reads from."""
+class Outgoing(NamedTuple):
+    """A request as it is sent.
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.sock = sock
-        self._ticking = _TickingReader(self.fp.detach(), sock)
-        self.fp = io.BufferedReader(self._ticking)
-
-    def begin(self) -> None:
-        """Read the head, past interim ones: http.client skips 100 alone, and would take what follows another for the
-        answer to the next request (RFC 9110 section 15.2).
-
-        :raises http.client.IncompleteRead: it breaks off, which http.client itself takes for its end.
-        """
-        try:
-            super().begin()
-            while self.status < 200 and not self._ticking.ended:
-                self.headers = self.msg = None  # type: ignore[assignment]
-                super().begin()
-        except http.client.RemoteDisconnected as error:
-            if not self._ticking.began:
-                raise
-            raise http.client.IncompleteRead(b"") from error
-        if self._ticking.ended:
-            raise http.client.IncompleteRead(b"")
-
-    def take_buffered(self) -> bytes:
-        """What was read beyond the head; nothing more is read from the socket here."""
-        self._ticking.drained = True
-        return self.fp.read1(io.DEFAULT_BUFFER_SIZE) or b""
-
-
-class _TickingReader(io.RawIOBase):
-    """Reads a socket until its time-out, counted from the first wait, and looks up once a tick.
-
-    :param raw: http.client's own reader, which keeps the socket open until it is closed.
+    :ivar upload: the body, where it is passed on while it comes in.
+    :ivar chunked: its length is not known.
     """
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self.drained = False
-        self.ended = False
-        self.began = False
-        self._raw = raw
-        self._socket = sock
-        self._idle = on_idle.get()
-        timeout = sock.gettimeout()
-        self._deadline = None if timeout is None else monotonic() + timeout
+    method: str
+    head: bytes
+    body: bytes = b""
+    upload: Upload | None = None
+    chunked: bool = False
 
-    def readable(self) -> bool:
-        return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        """Fill the buffer once. None: nothing at hand, and nothing is waited for any more.
+class Connection:
+    """A connection, in use by one request.
 
-        :raises TimeoutError: the response head was not there in time.
-        :raises http.client.RemoteDisconnected: the connection broke before the first byte.
+    :ivar socket: also to be read from, by whoever reads the answer's body.
+    """
+
+    __slots__ = ("_is_used", "socket")
+
+    def __init__(self, socket: socket.socket) -> None:
+        self.socket = socket
+        self._is_used = False
+
+    def __del__(self) -> None:
+        self.close()  # who drops an application or an answer may not have closed it
+
+    def ask(
+        self, request: Outgoing, send_timeout: float, head_timeout: float, look_up: Callable[[], None]
+    ) -> tuple[ResponseHead, bytes]:
+        """Send a request and wait for its answer: the head, and what has come after it. Closes unless that succeeds.
+
+        :param send_timeout: seconds for each piece that is sent.
+        :param head_timeout: seconds until the head has to be there.
+        :param look_up: called once a tick; what it raises ends the waiting.
+        :raises StaleConnection: this is not the first request here, and the upstream has closed meanwhile.
+        :raises TimeoutError: the head was not there in time.
+        :raises OSError: the connection broke.
+        :raises BadHead: what came is no answer.
         """
-        while not self.drained:
-            left = TICK if self._deadline is None else self._deadline - monotonic()
-            if left <= 0:
-                raise TimeoutError("no response head in time")
-            self._socket.settimeout(min(TICK, left))
+        try:
+            self.socket.settimeout(send_timeout)
+            self._send(request)
+            head, rest = self._receive_head(request.method, head_timeout, look_up)
+        except BaseException:
+            self.close()
+            raise
+        self._is_used = True
+        return head, rest
+
+    def _send(self, request: Outgoing) -> None:
+        try:
+            if len(request.body) <= SENT_AS_ONE:
+                self.socket.sendall(request.head + request.body)
+            else:
+                self.socket.sendall(request.head)
+                self.socket.sendall(request.body)
+            if request.upload is not None:
+                self._send_pieces(request.upload, request.chunked)
+        except _CLOSED as error:
+            if self._is_used:
+                raise _stale() from error
+            # It would not take all; its answer may be there all the same (RFC 9112 section 9.6).
+        except TimeoutError as error:
+            raise OSError("the upstream does not take the request") from error
+
+    def _send_pieces(self, upload: Upload, chunked: bool) -> None:
+        while piece := upload.read(READ_SIZE):
+            self.socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        if chunked:
+            self.socket.sendall(b"0\r\n\r\n")
+
+    def _receive_head(self, method: str, timeout: float, look_up: Callable[[], None]) -> tuple[ResponseHead, bytes]:
+        """The first head that is not interim (RFC 9110 section 15.2)."""
+        deadline = monotonic() + timeout
+        data = self._receive_first(deadline, look_up)
+        begin = 0
+        while True:
+            end = end_of_head(data, begin)
+            if end is None:
+                begin = len(data)
+                data += self._receive(deadline, look_up)
+                if len(data) == begin:
+                    raise BadHead("the connection was closed within the head")
+                continue
+            head, data, begin = read_head(data[:end], method), data[end:], 0
+            if head.status >= 200:
+                return head, data
+
+    def _receive_first(self, deadline: float, look_up: Callable[[], None]) -> bytes:
+        try:
+            data = self._receive(deadline, look_up)
+        except _CLOSED as error:
+            if self._is_used:
+                raise _stale() from error
+            raise
+        if not data:
+            raise _stale() if self._is_used else ConnectionError("the connection was closed before the answer")
+        return data
+
+    def _receive(self, deadline: float, look_up: Callable[[], None]) -> bytes:
+        """What comes next; nothing at the end of the connection."""
+        while (left := deadline - monotonic()) > 0:
+            self.socket.settimeout(min(TICK, left))
             try:
-                size = self._socket.recv_into(buffer)
-                self.began = self.began or size > 0
-                self.ended = size == 0
-                return size
-            except ConnectionError as error:
-                if self.began:
-                    raise
-                raise http.client.RemoteDisconnected("the connection broke before the answer") from error
+                return self.socket.recv(READ_SIZE)
             except TimeoutError:
-                if self._idle is not None:
-                    self._idle()
-        return None
+                look_up()
+        raise TimeoutError("no response head in time")
+
+    def is_silent(self) -> bool:
+        """Whether there is nothing to read. Before a request, that is the end, or would be taken for its answer."""
+        if isinstance(self.socket, ssl.SSLSocket | SSLTransport):  # which cannot peek
+            return not wait_for_read(self.socket, timeout=0.0)
+        try:
+            self.socket.settimeout(0)
+            self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def hang_up(self) -> None:
+        """Shut the connection; who reads from it notices at once."""
+        with contextlib.suppress(OSError):
+            # urllib3's socket for TLS within TLS has no shutdown() of its own.
+            shut = self.socket.socket if isinstance(self.socket, SSLTransport) else self.socket
+            shut.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._raw.close()
-        super().close()
+        """Close it for good."""
+        self.socket.close()
 
 
-class _Kept:
-    """What a connection knows of its own past."""
+class Connections:
+    """The connections of one upstream that wait for a request. The one used last is used first.
 
-    sock: socket.socket | None
-    _answers = 0
-
-    def connect(self) -> None:
-        """Connect, through a proxy and with TLS where there is one; urllib3 does so again with one that was closed."""
-        self._answers = 0
-        super().connect()  # type: ignore[misc]
-        is_sent.set(True)
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request.
-
-        :raises StaleConnection: this is not the first one here, and the upstream has closed meanwhile.
-        """
-        if self.sock is not None:
-            is_sent.set(True)
-        try:
-            super().request(*args, **kwargs)  # type: ignore[misc]
-        except (BrokenPipeError, ConnectionResetError) as error:
-            self._raise_if_stale(error)
-            raise
-
-    def getresponse(self) -> Any:
-        """Wait for the response head.
-
-        :raises StaleConnection: as :meth:`request`.
-        """
-        try:
-            response = super().getresponse()  # type: ignore[misc]
-        except http.client.RemoteDisconnected as error:
-            self._raise_if_stale(error)
-            raise
-        self._answers += 1
-        return response
-
-    def _raise_if_stale(self, error: Exception) -> None:
-        if self._answers:
-            raise StaleConnection("the upstream had closed this connection") from error
-
-
-class _Connection(_Kept, HTTPConnection):
-    response_class = SocketResponse
-
-
-class _TLSConnection(_Kept, HTTPSConnection):
-    response_class = SocketResponse
-
-
-class _Idle:
-    """A pool's connections that wait. Those in use stay as they are."""
-
-    pool: queue.LifoQueue[Any] | None
-
-    def drop_idle(self) -> None:
-        """Close them."""
-        waiting = []
-        with contextlib.suppress(queue.Empty, AttributeError):  # AttributeError: the pool has been closed
-            while True:
-                waiting.append(self.pool.get(block=False))  # type: ignore[union-attr]
-        for connection in waiting:
-            if connection is not None:
-                connection.close()
-            with contextlib.suppress(queue.Full, AttributeError):
-                self.pool.put(connection, block=False)  # type: ignore[union-attr]
-
-
-class _Pool(_Idle, HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TLSPool(_Idle, HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
-
-
-_POOLS: Final = {"http": _Pool, "https": _TLSPool}
-
-
-class UpstreamAdapter(HTTPAdapter):
-    """The connection pool of one upstream.
-
-    No cookie jar, no ``.netrc``, no proxies from the environment, no redirects: a :class:`requests.Session` would
-    bring them, and each could carry one user's secret into another's request.
-
-    :param connections: kept at most.
-    :param ca_file: certificates to trust instead of certifi's.
+    :param dial: opens one.
+    :param limit: kept at most.
     """
 
-    poolmanager: PoolManager
-    proxy_manager: dict[str, ProxyManager]
+    def __init__(self, dial: Callable[[], socket.socket], limit: int) -> None:
+        self._dial = dial
+        self._limit = limit
+        self._waiting: list[Connection] = []
+        self._closed = False
 
-    def __init__(self, connections: int, ca_file: str | None = None) -> None:
-        self._ca_file = ca_file or DEFAULT_CA_BUNDLE_PATH
-        super().__init__(pool_connections=1, pool_maxsize=connections)
+    def take(self) -> Connection:
+        """A connection that waits, or else a new one."""
+        with contextlib.suppress(IndexError):
+            while True:
+                connection = self._waiting.pop()
+                if connection.is_silent():
+                    return connection
+                connection.close()
+        return self.open()
 
-    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **kwargs: Any) -> None:
-        """Make the pool manager with our connection classes (requests calls this)."""
-        super().init_poolmanager(connections, maxsize, block, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
+    def open(self) -> Connection:
+        """A new connection."""
+        return Connection(self._dial())
 
-    @cached_property
-    def _tls(self) -> ssl.SSLContext:
-        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
-        context.load_verify_locations(self._ca_file)
-        return context
+    def keep(self, connection: Connection) -> None:
+        """Let this one, whose answer has been read to its end, wait for the next request; or close it if enough do."""
+        if self._closed or len(self._waiting) >= self._limit:
+            connection.close()
+        else:
+            self._waiting.append(connection)
 
-    def build_connection_pool_key_attributes(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Any:
-        """What a connection needs (requests calls this): one TLS context for all, since loading one takes 20 ms."""
-        host, settings = super().build_connection_pool_key_attributes(request, *args, **kwargs)
-        return host, {**settings, "ssl_context": self._tls} if host["scheme"] == "https" else settings
-
-    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing beside that context (requests would load certifi's certificates for each connection)."""
+    def drop_waiting(self) -> None:
+        """Close those that wait: where one is stale, so are the others most likely."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._waiting.pop().close()
 
     def close(self) -> None:
-        """Close the connections that wait, and forget them."""
-        self.drop_idle()
-        super().close()
+        """Keep none any more."""
+        self._closed = True
+        self.drop_waiting()
 
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager:
-        """The pool of connections through this proxy (requests calls this)."""
-        manager: ProxyManager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = _POOLS
-        return manager
 
-    def drop_idle(self) -> None:
-        """Close the connections that wait: where one is stale, so are the others most likely."""
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118 (it is no mapping: it cannot be iterated)
-                pool = manager.pools.get(key)
-                if isinstance(pool, _Idle):
-                    pool.drop_idle()
+def _stale() -> StaleConnection:
+    return StaleConnection("the upstream had closed this connection")

@@ -21,7 +21,7 @@ class Flavor(Protocol):
     def url(self, base: str, path: str, query: str, model: str) -> str:
         """The URL for a path below ``/v1``.
 
-        :param base: the configured URL, without a slash at its end.
+        :param base: the configured URL or its path alone, without a slash at its end.
         :param model: as the upstream calls it; empty where the request names none.
         """
 

@@ -6,8 +6,10 @@ End-to-end fields pass; hop-by-hop fields, credentials, cookies and what the pro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
+
+from sseproxy.upstream.head import TOKEN
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -70,41 +72,40 @@ ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
 """What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
 
 NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
+_NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def request_headers(environ: WSGIEnvironment, own: Mapping[str, str]) -> dict[str, str]:
-    """The header fields to send on: the client's end-to-end fields, then the proxy's own, which win."""
+    """The header fields to send on: the proxy's own, which win, then the client's end-to-end fields.
+
+    :param own: with names in lower case.
+    """
     listed = _listed(environ.get("HTTP_CONNECTION", ""))
-    headers = {name: value for name, value in _fields(environ) if name not in NOT_SENT and name not in listed}
-    headers.update((name.lower(), value) for name, value in own.items())
+    headers = dict(own)
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            name = key[5:].replace("_", "-").lower()
+            if name not in NOT_SENT and name not in own and name not in listed:
+                headers[name] = value
+    if environ.get("CONTENT_TYPE") and "content-type" not in own and "content-type" not in listed:
+        headers["content-type"] = environ["CONTENT_TYPE"]
     return headers
-
-
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The header fields of an upstream's answer that a client may see: no malformed ones (RFC 9110 section 5.5)."""
-    fields = list(fields)
-    listed = _listed(",".join(value for name, value in fields if name.lower() == "connection"))
-    dropped = HOP_BY_HOP | OWN_RESPONSE | listed
-    return [
-        (name, value)
-        for name, value in fields
-        if name.lower() not in dropped
-        and not name.lower().startswith("access-control-")
-        and _TOKEN.fullmatch(name)
-        and _VALUE.fullmatch(value)
-    ]
-
-
-def _fields(environ: WSGIEnvironment) -> Iterator[tuple[str, str]]:
-    for key, value in environ.items():
-        if key.startswith("HTTP_"):
-            yield key[5:].replace("_", "-").lower(), value
-    if environ.get("CONTENT_TYPE"):
-        yield "content-type", environ["CONTENT_TYPE"]
+    passed = []
+    listed: frozenset[str] = frozenset()
+    for name, value in fields:
+        known = name.lower()
+        if known not in _NOT_RECEIVED and not known.startswith("access-control-"):
+            passed.append((name, value))
+        elif known == "connection":
+            listed |= _listed(value)
+    if listed:
+        passed = [item for item in passed if item[0].lower() not in listed]
+    return [item for item in passed if TOKEN.fullmatch(item[0]) and _VALUE.fullmatch(item[1])]
 
 
 def _listed(connection: str) -> frozenset[str]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
-import socket
-from typing import TYPE_CHECKING
+import ssl
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Final
 
-from requests.exceptions import ConnectTimeout, ReadTimeout, SSLError
+from urllib3.exceptions import HTTPError, SSLError
 
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.upstream.connection import StaleConnection
+from sseproxy.upstream.dialer import ConnectTimeout
+from sseproxy.upstream.head import BadHead
 
 if TYPE_CHECKING:
     from sseproxy.upstream.app import Timeout
 
 log = logging.getLogger("sseproxy.upstream")
+
+UNREACHABLE: Final = (OSError, HTTPError, HTTPException, BadHead)
+"""What may be raised before an answer has begun; urllib3 and http.client do so while they connect."""
 
 
 def failure_to_reach(error: Exception, timeout: Timeout) -> UpstreamFailure:
@@ -22,18 +27,10 @@ def failure_to_reach(error: Exception, timeout: Timeout) -> UpstreamFailure:
     if isinstance(error, ConnectTimeout):
         message = f"The upstream did not accept a connection within {timeout.connect:g} seconds."
         return UpstreamFailure(message, status=504, type="upstream_timeout", code="upstream_connect_timeout")
-    if isinstance(error, (ReadTimeout, socket.timeout)):
+    if isinstance(error, TimeoutError):
         message = f"The upstream did not begin its answer within {timeout.first_byte:g} seconds."
         return UpstreamFailure(message, status=504, type="upstream_timeout", code="upstream_first_byte_timeout")
-    if isinstance(error, SSLError):
+    if isinstance(error, ssl.SSLError | SSLError):
         return UpstreamFailure("The upstream's TLS certificate was not accepted.", code="upstream_tls")
-    reason = getattr(error.args[0] if error.args else error, "reason", error)
-    log.warning("upstream unreachable: %s", type(reason).__name__)
+    log.warning("upstream unreachable: %s", type(error).__name__)
     return UpstreamFailure("The upstream cannot be reached or closed the connection.", code="upstream_unreachable")
-
-
-def is_stale(error: BaseException | None) -> bool:
-    """Whether a kept connection turned out to be closed before a byte of the answer had come."""
-    while error is not None and not isinstance(error, StaleConnection):
-        error = error.__cause__ or error.__context__
-    return error is not None

@@ -1,8 +1,9 @@
-"""upstream/connection: kept connections that turn out to be stale, certificates of one's own, and HTTP proxies."""
+"""upstream/connection and upstream/dialer: kept connections, what is sent on them, certificates, and HTTP proxies."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import socket
 import ssl
@@ -11,15 +12,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.test import create_environ
 
 from sseproxy.upstream.app import Timeout, UpstreamApp
 from sseproxy.upstream.flavor import Azure
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange, Target
-from tests.harness import Upstream, raw, stream
+from sseproxy.wsgi.upload import Upload
+from tests.harness import Upstream, raw, stream, wait_until
 from tests.upstream.test_app import CHAT, ask, make_certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -95,6 +99,29 @@ def test_a_stale_connection_is_replaced_at_once_and_stands_among_the_tries() -> 
         app.close()
 
 
+def test_with_a_stale_connection_the_others_that_wait_are_closed() -> None:
+    both = threading.Barrier(2)
+    closed = threading.Event()
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            read_request(connection)
+            if number < 2:
+                both.wait(5)
+            connection.sendall(OK)
+            if not read_request(connection) and number < 2:
+                closed.set()
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(lambda _: body_of(ask(app, CHAT)), range(2))) == [b"{}", b"{}"]
+        assert body_of(ask(app, CHAT)) == b"{}"
+
+        assert closed.wait(5)
+        app.close()
+
+
 def test_what_follows_an_interim_answer_is_the_answer_and_not_the_next_request_s() -> None:
     """RFC 9110 section 15.2: any 1xx may come before; http.client skips 100 alone."""
 
@@ -166,7 +193,7 @@ def test_a_first_connection_that_closes_without_a_byte_is_not_taken_for_stale() 
 
 
 def test_a_connection_that_was_opened_anew_is_a_first_one_again() -> None:
-    """urllib3 opens the connection it has closed; what was answered on the old one does not count."""
+    """What was answered on the old one does not count."""
     connections: list[int] = []
     closed = threading.Event()
 
@@ -188,12 +215,194 @@ def test_a_connection_that_was_opened_anew_is_a_first_one_again() -> None:
     assert connections == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (OK, True),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive\r\n\r\n{}", True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}", False),
+        (OK + OK, False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\nHTTP/1.1 200 OK", False),
+    ],
+)
+def test_a_connection_is_used_again_where_it_is_certain_what_its_next_answer_is(answer: bytes, kept: bool) -> None:
+    connections: list[int] = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        connections.append(number)
+        with connection, contextlib.suppress(ConnectionError):
+            while read_request(connection):
+                connection.sendall(answer)
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        for _ in range(2):
+            assert body_of(ask(app, CHAT)) == b"{}"
+        app.close()
+
+    assert connections == ([0] if kept else [0, 1])
+
+
+def test_what_comes_between_two_requests_is_nobody_s_answer() -> None:
+    said = threading.Event()
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection, contextlib.suppress(ConnectionError):
+            while request := read_request(connection):
+                connection.sendall(OK)
+                if number == 0:
+                    answered.wait(5)
+                    connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"poison"')
+                    said.set()
+                del request
+
+    answered = threading.Event()
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        assert body_of(ask(app, CHAT)) == b"{}"
+        answered.set()
+        assert said.wait(5)
+        assert body_of(ask(app, CHAT)) == b"{}"
+        app.close()
+
+
+def upload(body: bytes, **environ: Any) -> dict[str, Any]:
+    """The environ of a request whose body is passed on while it comes in."""
+    found = create_environ("/v1/files", method="POST", content_type="application/x", environ_overrides=environ)
+    found["wsgi.input"] = Upload(body[:10], io.BytesIO(body[10:]), len(body))
+    return found
+
+
+def test_an_upload_is_passed_on_with_its_length_or_in_chunks(upstream: Upstream) -> None:
+    body = bytes(range(256)) * 1000
+    app = UpstreamApp(upstream.url)
+    for length in (str(len(body)), ""):
+        call_app(app, upload(body, CONTENT_LENGTH=length)).close()
+
+        assert upstream.last.raw_body == body
+        assert upstream.last.headers.get("content-length", "") == length
+        assert upstream.last.headers.get("transfer-encoding") == (None if length else "chunked")
+
+
+def test_an_upload_that_nobody_wants_is_answered_with_what_the_upstream_says() -> None:
+    """It may answer and close before it has read all (RFC 9112 section 9.6)."""
+    refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
+    connections: list[int] = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        connections.append(number)
+        with connection:
+            connection.recv(1000)
+            connection.sendall(refused)
+            connection.shutdown(socket.SHUT_WR)
+            while number == 0 and connection.recv(65536):
+                pass
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        body = b"x" * 4_000_000
+        for _ in range(2):
+            answer = call_app(app, upload(body, CONTENT_LENGTH=str(len(body))))
+            assert (answer.code, body_of(answer)) == (413, b"{}")
+        app.close()
+
+    assert connections == [0, 1]
+
+
+def test_an_upload_that_the_client_breaks_off_leaves_no_half_request_behind(upstream: Upstream) -> None:
+    class Broken(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            raise ClientDisconnected
+
+    environ = upload(b"", CONTENT_LENGTH="100")
+    environ["wsgi.input"] = Upload(b"x" * 10, Broken(), 100)
+    app = UpstreamApp(upstream.url)
+
+    assert call_app(app, environ).code == 400
+    assert ask(app, CHAT).code == 200
+    assert upstream.connections == 2
+
+
+def test_a_request_without_a_body_says_so(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url)
+    lengths = {}
+    for method in ("GET", "HEAD", "DELETE", "POST", "PUT"):
+        content = b"" if method == "HEAD" else b"{}"
+        upstream.script = raw(content, framing="length")
+        answer = call_app(app, create_environ("/v1/files/f", method=method))
+        assert body_of(answer) == content
+        lengths[upstream.last.method] = upstream.last.headers.get("content-length")
+
+    assert lengths == {"GET": None, "HEAD": None, "DELETE": None, "POST": "0", "PUT": "0"}
+
+
+@pytest.mark.parametrize("field", [{"HTTP_X_A": "a\r\nCookie: b"}, {"HTTP_X_A": "a\nb"}, {"HTTP_AUTHORIZATION ": "b"}])
+def test_a_header_that_would_be_more_than_one_is_refused_and_nothing_is_sent(
+    field: dict[str, str], upstream: Upstream
+) -> None:
+    answer = ask(UpstreamApp(upstream.url), CHAT, **field)
+
+    assert answer.code == 400
+    assert json.loads(body_of(answer))["error"]["code"] == "invalid_header"
+    assert upstream.connections == 0
+
+
+def test_a_header_of_one_s_own_that_cannot_be_sent_is_told_at_once() -> None:
+    with pytest.raises(ValueError):
+        UpstreamApp("http://127.0.0.1:9/v1", headers={"X-A": "a\r\nb"})
+
+
+@pytest.mark.parametrize("url", ["", "127.0.0.1", "ftp://127.0.0.1/v1", "http:///v1"])
+def test_a_url_that_leads_nowhere_is_told_at_once(url: str) -> None:
+    with pytest.raises(ValueError):
+        UpstreamApp(url)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/files/a b", "/v1/files/a%2Fb", "/v1/files/a?b#c", "/v1/files/\u20ac", "/v1/a+b:c@d"]
+)
+def test_a_path_arrives_as_the_one_that_was_judged_here(path: str, upstream: Upstream) -> None:
+    environ = create_environ("/v1", method="GET", query_string="a=%20&b=[x]")
+    environ["PATH_INFO"] = path.encode().decode("latin-1")
+    call_app(UpstreamApp(upstream.url), environ).close()
+    sent, _, query = upstream.last.path.partition("?")
+
+    assert unquote(sent) == path
+    assert query == "a=%20&b=%5Bx%5D"
+
+
+def test_an_application_that_is_closed_keeps_no_connection(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url)
+    body_of(ask(app, CHAT))
+    running = ask(app, CHAT)
+    app.close()
+    body_of(running)
+
+    upstream.wait_until_idle()
+    wait_until(lambda: upstream.open_connections == 0)
+
+
+def test_an_application_that_is_dropped_leaves_no_connection_open(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url)
+    body_of(ask(app, CHAT))
+    dropped = ask(app, CHAT)
+    assert upstream.open_connections > 0
+    del app, dropped
+
+    wait_until(lambda: upstream.open_connections == 0)
+
+
 def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
 
+    connections: list[int] = []
+
     def serve(connection: socket.socket, number: int) -> None:
+        connections.append(number)
         with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
             while read_request(tls):
                 tls.sendall(OK)
@@ -201,7 +410,9 @@ def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path) -> None:
     with server(serve) as port:
         url = f"https://localhost:{port}/v1"
         trusting, strict = UpstreamApp(url, ca_file=str(certificate)), UpstreamApp(url)
-        assert body_of(ask(trusting, CHAT)) == b"{}"
+        for _ in range(2):
+            assert body_of(ask(trusting, CHAT)) == b"{}"
+        assert connections == [0]
         refusal = ask(strict, CHAT)
         trusting.close()
 
@@ -246,6 +457,42 @@ def test_a_proxy_is_used_as_configured_and_with_its_credentials(
     assert heads[1].startswith(b"CONNECT localhost:1 ")
     assert all(b"Proxy-Authorization: Basic bWU6cGFzcw==" in head for head in heads)
     assert upstream.exchanges == []
+
+
+def test_a_proxy_may_be_reached_by_tls_and_lead_to_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """urllib3's socket for TLS within TLS is none of Python's: it, too, can be hung up on."""
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # a proxy's certificate is the system's to judge
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    hung_up = threading.Event()
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
+            read_request(tls)
+            tls.sendall(OK)
+            read_request(tls)
+            tls.sendall(b"HTTP/1.1 200 OK\r\n\r\n{}")
+            while tls.recv(65536):
+                pass
+        hung_up.set()
+
+    def tunnel(connection: socket.socket, number: int) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            assert read_request(tls).startswith(b"CONNECT ")
+            tls.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            with socket.create_connection(("127.0.0.1", behind)) as onward, ThreadPoolExecutor(1) as pool:
+                pool.submit(relay, onward, tls)
+                relay(tls, onward)
+
+    with server(serve) as behind, server(tunnel) as port:
+        app = UpstreamApp(f"https://localhost:{behind}/v1", proxy=f"https://localhost:{port}", ca_file=str(certificate))
+        assert body_of(ask(app, CHAT)) == b"{}"
+        answer = ask(app, CHAT)
+        assert next(iter(answer.body)) == b"{}"
+        answer.close()
+        assert hung_up.wait(5)
+        app.close()
 
 
 def test_the_environment_s_proxy_is_not_used(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,121 @@
+"""Opens connections to an upstream: directly or through an HTTP proxy, with TLS where its URL says so.
+
+The one file that knows of urllib3, which connects; what is sent and received then is not its matter any more.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from functools import cached_property
+from typing import Any, Final
+from urllib.parse import unquote
+
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util import Url, make_headers, parse_url
+from urllib3.util.ssl_ import create_urllib3_context
+
+_PORTS: Final = {"http": 80, "https": 443}
+_KINDS: Final[dict[str | None, type[HTTPConnection]]] = {"http": HTTPConnection, "https": HTTPSConnection}
+
+
+class ConnectTimeout(OSError):
+    """Nobody accepted the connection in time."""
+
+
+class Dialer:
+    """The way to one upstream.
+
+    No proxy from the environment, no ``.netrc``: only what is configured.
+
+    :param url: its base URL.
+    :param proxy: URL of the HTTP proxy to go through.
+    :param ca_file: certificates to trust instead of certifi's.
+    :ivar host: what stands in ``Host``.
+    :ivar path: of the base URL, without a slash at its end.
+    :ivar prefix: what stands before the path in a request line; a proxy that is no tunnel is told the whole address.
+    :ivar fields: further header fields, for such a proxy.
+    :raises ValueError: a URL cannot be used.
+    """
+
+    def __init__(self, url: str, proxy: str | None = None, ca_file: str | None = None) -> None:
+        self._url = _parse(url)
+        self._proxy = _parse(proxy) if proxy else None
+        self._ca_file = ca_file or DEFAULT_CA_BUNDLE_PATH
+        self.host = _authority(self._url)
+        self.path = (self._url.path or "").rstrip("/")
+        is_told_all = self._proxy is not None and self._url.scheme == "http"
+        self.prefix = f"http://{self.host}" if is_told_all else ""
+        self.fields = self._credentials() if is_told_all else {}
+
+    def dial(self, timeout: float) -> socket.socket:
+        """A new connection.
+
+        :param timeout: seconds for each step.
+        :raises ConnectTimeout: it took too long.
+        :raises OSError: or urllib3's or http.client's own error: it did not come about.
+        """
+        connection = self._connection(timeout)
+        try:
+            connection.connect()
+        except BaseException as error:
+            is_proxy_s = self._proxy is not None and not connection.has_connected_to_proxy
+            connection.close()
+            if _is_timeout(error):
+                raise ConnectTimeout("not connected in time") from error
+            if is_proxy_s and isinstance(error, ssl.SSLError):
+                raise ConnectionError("the proxy's certificate was not accepted") from error
+            raise
+        return connection.sock
+
+    def _connection(self, timeout: float) -> HTTPConnection:
+        settings: dict[str, Any] = {"timeout": timeout}
+        if self._url.scheme == "https":
+            settings["ssl_context"] = self._tls
+        if self._proxy is not None:
+            settings |= {"proxy": self._proxy, "proxy_config": ProxyConfig(None, False, None, None)}
+        if self._proxy is None:
+            return _KINDS[self._url.scheme](*_address(self._url), **settings)
+        if self._url.scheme == "http":
+            return _KINDS[self._proxy.scheme](*_address(self._proxy), **settings)
+        connection = HTTPSConnection(*_address(self._proxy), **settings)
+        connection.set_tunnel(*_address(self._url), self._credentials(), scheme=self._proxy.scheme or "")
+        return connection
+
+    def _credentials(self) -> dict[str, str]:
+        if self._proxy is None or not self._proxy.auth:
+            return {}
+        user, _, password = self._proxy.auth.partition(":")
+        fields = make_headers(proxy_basic_auth=f"{unquote(user)}:{unquote(password)}")
+        return {"Proxy-Authorization": fields["proxy-authorization"]}
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """One context for all connections, since loading the certificates takes 20 ms."""
+        context = create_urllib3_context(cert_reqs=ssl.CERT_REQUIRED)
+        context.load_verify_locations(self._ca_file)
+        return context
+
+
+def _is_timeout(error: BaseException) -> bool:
+    """urllib3 derives "refused" from "in time", but means to change that."""
+    is_told = isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError)
+    return is_told or isinstance(error, TimeoutError)
+
+
+def _parse(url: str) -> Url:
+    parsed = parse_url(url)
+    if parsed.scheme not in _KINDS or not parsed.host:
+        raise ValueError("expected an http:// or https:// URL")
+    return parsed
+
+
+def _address(url: Url) -> tuple[str, int]:
+    assert url.host is not None
+    return url.host.strip("[]"), url.port or _PORTS[url.scheme or ""]
+
+
+def _authority(url: Url) -> str:
+    return f"{url.host}:{url.port}" if url.port and url.port != _PORTS[url.scheme or ""] else str(url.host)

@@ -1,0 +1,139 @@
+"""The heads of HTTP/1.1 messages: a request's written, a response's read (RFC 9112). No socket.
+
+http.client reads a head line by line and parses it as e-mail; that costs more than all else that is done with an
+answer. What is not certain to be framed as it looks is refused here, where http.client would guess.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+MAX_LINE: Final = 64 * 1024
+MAX_FIELDS: Final = 100
+"""Both as in http.client; a folded line counts as one of its own."""
+
+TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_END: Final = re.compile(rb"\n\r?\n")
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
+_FOLD: Final = re.compile(r"\n[ \t]+")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_BLANKS: Final = (" ", "\t")
+_FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding"))
+_BODYLESS: Final = (204, 304)
+
+
+class BadHead(Exception):
+    """What came is not the head of an HTTP/1 response."""
+
+
+class ResponseHead(NamedTuple):
+    """The head of a response.
+
+    :ivar fields: in their order, with names as they came and values without the blanks around them.
+    :ivar length: bytes in the body; None: as its chunks say, or else all up to the end of the connection.
+    :ivar chunked: the body is in the chunked coding.
+    :ivar keeps: the connection may carry another request after this body.
+    """
+
+    status: int
+    fields: list[tuple[str, str]]
+    length: int | None
+    chunked: bool
+    keeps: bool
+
+
+def write_head(method: str, target: str, fields: Mapping[str, str]) -> bytes:
+    """The head of a request.
+
+    :raises ValueError: a field cannot stand in a head: its name is none, or its value would be more than one line.
+    """
+    if not TOKEN.fullmatch(method + "".join(fields)):
+        raise ValueError("a method or a header field's name is not a token")
+    lines = [f"{method} {target} HTTP/1.1", *map(": ".join, fields.items())]
+    head = "\r\n".join(lines)
+    if head.count("\r") != len(fields) or head.count("\n") != len(fields) or "\0" in head:
+        raise ValueError("a header field's value holds a line end or a NUL")
+    return head.encode("latin-1") + b"\r\n\r\n"
+
+
+def end_of_head(data: bytes, begin: int = 0) -> int | None:
+    """Where the head that ``data`` starts with ends, its empty line included; None: not yet.
+
+    :param begin: from where on this has not been asked before.
+    :raises BadHead: it is too long.
+    """
+    found = _END.search(data, max(0, begin - 2))
+    if found is not None:
+        return found.end()
+    if data.count(b"\n") > MAX_FIELDS or len(data) - data.rfind(b"\n") > MAX_LINE:
+        raise BadHead("a head without an end")
+    return None
+
+
+def read_head(head: bytes, method: str) -> ResponseHead:
+    """Read a whole head.
+
+    :param head: with its empty line.
+    :param method: of the request that it answers.
+    :raises BadHead: it is malformed, too long, or leaves open where its body ends.
+    """
+    start_line, *lines = _lines(head)
+    start = _STATUS_LINE.fullmatch(start_line)
+    if start is None:
+        raise BadHead("no status line")
+    fields = []
+    framing: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise BadHead("a field without a colon")
+        name, value = name.rstrip(" \t"), value.strip(" \t")
+        fields.append((name, value))
+        if (known := name.lower()) in _FRAMING:
+            framing[known] = f"{framing[known]},{value}" if known in framing else value
+    status = int(start[2])
+    bodyless = method == "HEAD" or status in _BODYLESS
+    return ResponseHead(status, fields, *_read_framing(framing, int(start[1]), bodyless))
+
+
+def _lines(head: bytes) -> list[str]:
+    """The status line and each field's, unfolded."""
+    text = head.decode("latin-1").replace("\r\n", "\n")[:-2]
+    if text.count("\n") >= MAX_FIELDS or (len(text) > MAX_LINE and max(map(len, text.split("\n"))) > MAX_LINE):
+        raise BadHead("too many fields, or too long a line")
+    if "\r" in text:  # some take it for the end of a line (RFC 9112 section 2.2)
+        raise BadHead("a bare CR")
+    if "\n " not in text and "\n\t" not in text:
+        return text.split("\n")
+    # A value may be folded (RFC 9112 section 5.2), neither the status line nor a name before its colon.
+    start_line, _, fields = text.partition("\n")
+    lines = fields.split("\n")
+    if lines[0].startswith(_BLANKS) or not all(":" in line or line.startswith(_BLANKS) for line in lines):
+        raise BadHead("a folded line that continues no value")
+    return [start_line, *_FOLD.sub(" ", fields).split("\n")]
+
+
+def _read_framing(fields: Mapping[str, str], minor: int, bodyless: bool) -> tuple[int | None, bool, bool]:
+    """Length, chunked, and whether the connection is kept (RFC 9112 sections 6.3 and 9.3)."""
+    options = _members(fields.get("connection", ""))
+    keeps = "close" not in options and (minor > 0 or "keep-alive" in options)
+    if bodyless:
+        return 0, False, keeps
+    codings = _members(fields.get("transfer-encoding", "identity"))
+    if codings == ["chunked"]:
+        # A length beside it, or HTTP/1.0, tells of a sender on the way that may see another end of this body.
+        return None, True, keeps and minor > 0 and "content-length" not in fields
+    if codings != ["identity"]:
+        raise BadHead("a transfer coding other than chunked")
+    if "content-length" not in fields:
+        return None, False, False
+    lengths = set(_members(fields["content-length"]))
+    if len(lengths) != 1 or not _LENGTH.fullmatch(length := lengths.pop()):
+        raise BadHead("no valid Content-Length")
+    return int(length), False, keeps
+
+
+def _members(value: str) -> list[str]:
+    return [member.strip(" \t").lower() for member in value.split(",")]
