@@ -134,6 +134,8 @@ def _close_all() -> None:
 class Proxy(_Reloadable[ProxyStack]):
     """A WSGI application that stands in front of the configured upstreams."""
 
+    can_relay: Final = True
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._entry(stand_alone(environ), start_response)
 

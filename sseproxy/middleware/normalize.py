@@ -19,6 +19,7 @@ from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.long_body import LongBody
+from sseproxy.wsgi.relay import board
 from sseproxy.wsgi.stream import EventStream
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class NormalizeMiddleware:
             return refuse(failure, environ, headers)
         if request.stream:
             stream = self._stream(answer, exchange, request, gone)
+            board(stream, answer.body, environ)
             return Answer(answer.status, [*STREAM_HEADERS, *headers], stream)
         whole = answer.body
         if request.api == "embeddings":

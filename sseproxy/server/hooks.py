@@ -15,13 +15,17 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.config import Config
 from sseproxy.server import Load
+from sseproxy.server.collector import spare_what_stands
 from sseproxy.server.drain import LOOK, Drain
 from sseproxy.server.served import Served
+from sseproxy.server.writers import SocketWriter
+from sseproxy.wsgi.relay import RELAY_KEY, Relay, Ride
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -44,8 +48,9 @@ class Worker:
         self._grace = _grace_of(worker.wsgi) if grace is None else grace
         self._leave: Callable[[int, FrameType | None], object] = worker.handle_exit
         self._is_leaving = False
-        self.served = Connected(worker.wsgi)
+        self.served = Connected(worker.wsgi, has_threads=hasattr(worker, "tpool"))
         worker.wsgi = self.served
+        spare_what_stands()
 
     def handle_signals(self) -> None:
         """Take over SIGTERM, SIGHUP and :data:`ALL_GO_DOWN`."""
@@ -88,10 +93,14 @@ def _grace_of(app: Any) -> float:
 
 
 class Connected(Served):
-    """As it says, with the client connections it was called on: what a worker has to hang up in the end."""
+    """As it says, with the client connections it was called on: what a worker has to hang up in the end.
 
-    def __init__(self, app: WSGIApplication) -> None:
+    :param has_threads: answers run in threads, not greenlets.
+    """
+
+    def __init__(self, app: WSGIApplication, *, has_threads: bool = False) -> None:
         super().__init__(app)
+        self._relay = Relay() if has_threads and self.can_relay else None
         self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._hung_up = False
 
@@ -101,6 +110,10 @@ class Connected(Served):
             self._connections.add(connection)
             if self._hung_up:
                 _hang_up(connection)
+            response = getattr(start_response, "__self__", None)
+            # Not TLS, nor what else there may be.
+            if self._relay is not None and type(connection) is socket.socket and hasattr(response, "chunked"):
+                environ[RELAY_KEY] = partial(Ride, self._relay, SocketWriter(connection, response))
         if self.is_draining:
             _close_afterwards(start_response)
         return super().__call__(environ, start_response)
@@ -110,6 +123,12 @@ class Connected(Served):
         self._hung_up = True
         for connection in self._snapshot():
             _hang_up(connection)
+
+    def close(self) -> None:
+        """Close the application and the relay."""
+        super().close()
+        if self._relay is not None:
+            self._relay.close()
 
     def _snapshot(self) -> list[socket.socket]:
         while True:

@@ -1,11 +1,13 @@
 """An application as a server runs it: what runs on it, and what it offers besides answering.
 
-``drain(grace)``, ``running``, ``reload(config)`` and ``close()`` are used where the application has them.
+``drain(grace)``, ``running``, ``reload(config)``, ``can_relay`` and ``close()`` are used where the application has
+them.
 """
 
 from __future__ import annotations
 
 import logging
+import select
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -40,6 +42,11 @@ class Served:
         except BaseException:
             ended()
             raise
+
+    @property
+    def can_relay(self) -> bool:
+        """Whether the application's streams may be written past the server: nothing else sees them on their way."""
+        return hasattr(select, "epoll") and getattr(self.app, "can_relay", False)
 
     @property
     def can_drain(self) -> bool:

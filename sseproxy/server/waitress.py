@@ -6,7 +6,6 @@ stops its upstream instead of filling the memory, and is cut off in the end.
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import threading
@@ -19,17 +18,18 @@ from typing import TYPE_CHECKING, Any, Final
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
-from waitress.task import ErrorTask, WSGITask
 
 from sseproxy.config import Config
-from sseproxy.core.failure import Failure
 from sseproxy.server import Load, Ready, ServerError
 from sseproxy.server.address import http_address, ipv6_works
+from sseproxy.server.channel import Channel
 from sseproxy.server.counting import counted_queue
-from sseproxy.server.dispatcher import Busy, Dispatcher
+from sseproxy.server.dispatcher import Dispatcher
 from sseproxy.server.drain import LOOK, SETTLE_SECONDS, Drain
 from sseproxy.server.files import allow_files
 from sseproxy.server.served import Served
+from sseproxy.server.watch import Watch
+from sseproxy.wsgi.relay import Relay
 from sseproxy.wsgi.stuck import StuckClients
 
 if TYPE_CHECKING:
@@ -39,38 +39,6 @@ if TYPE_CHECKING:
 OUTPUT_LIMIT: Final = 64 * 1024
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 RELOADING: Final = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
-
-
-class _RefusalTask(ErrorTask):  # type: ignore[misc]
-    """A request that waitress itself refuses (no HTTP, far too large) gets the same kind of body as any other."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        code = "request_too_large" if error.code == 413 else None
-        kind = "invalid_request_error" if error.code < 500 else "server_error"
-        body = json.dumps(Failure(f"{error.reason}: {error.body}", type=kind, code=code).as_json()).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        if isinstance(error, Busy):
-            self.response_headers.append(("Retry-After", "1"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _Task(WSGITask):  # type: ignore[misc]
-    """Says ``Connection: close`` while the server goes down. An application must not (PEP 3333)."""
-
-    def build_response_header(self) -> bytes:
-        if self.channel.served.is_draining:
-            self.set_close_on_finish()
-        return bytes(super().build_response_header())
-
-
-class _Channel(HTTPChannel):  # type: ignore[misc]
-    task_class = _Task
-    error_task_class = _RefusalTask
-    served: Served
 
 
 class WaitressServer:
@@ -96,8 +64,9 @@ class WaitressServer:
         grace: float = 0.0,
         load: Load | None = None,
     ) -> None:
-        self._map: dict[int, Any] = {}
+        self._map = Watch()
         self._served = Served(app)
+        self._relay = Relay() if self._served.can_relay else None
         self._grace = grace
         self._load = load
         self._stopping = False
@@ -115,10 +84,12 @@ class WaitressServer:
             )
         except (OSError, ValueError) as error:
             wasyncore.close_all(self._map, ignore_all=True)
+            self._map.close()
             raise ServerError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from None
         self._servers = [each for each in self._map.values() if isinstance(each, BaseWSGIServer)]
         for server in self._servers:
             server.channel_class = self._open_channel
+            server.pull_trigger = self._map.ring
 
     @property
     def addresses(self) -> list[str]:
@@ -140,12 +111,15 @@ class WaitressServer:
             wasyncore.dispatcher.close(server)
         self._hang_up()
         self._servers[0].task_dispatcher.shutdown(cancel_pending=True, timeout=SETTLE_SECONDS)
+        if self._relay is not None:
+            self._relay.close()
         for server in self._servers:
             server.trigger.close()
+        self._map.close()
 
     def _turn(self, timeout: float) -> None:
         """One round of the event loop."""
-        wasyncore.loop(timeout=min(timeout, self._stuck.interval), use_poll=True, map=self._map, count=1)
+        self._map.turn(min(timeout, self._stuck.interval))
         if monotonic() >= self._look_again:
             self._stuck.cut()
             self._look_again = monotonic() + self._stuck.interval
@@ -158,21 +132,23 @@ class WaitressServer:
     def _channels(self) -> list[HTTPChannel]:
         return [each for each in self._map.values() if isinstance(each, HTTPChannel)]
 
-    def _open_channel(self, server: BaseWSGIServer, connection: socket.socket, *rest: Any, **named: Any) -> _Channel:
+    def _open_channel(self, server: BaseWSGIServer, connection: socket.socket, *rest: Any, **named: Any) -> Channel:
         self._stuck.watch(connection)
-        channel = _Channel(server, connection, *rest, **named)
+        channel = Channel(server, connection, *rest, **named)
         channel.served = self._served
+        channel.relay = self._relay
+        channel.ask = self._map.ask
         return channel
 
     def stop(self) -> None:
         """Make :meth:`run` return. Without a lock, because a signal handler may interrupt anything."""
         self._stopping = True
-        self._servers[0].pull_trigger()
+        self._map.ring()
 
     def reload(self) -> None:
         """Load the configuration again, soon. Without a lock, as :meth:`stop`."""
         self._reloading = True
-        self._servers[0].pull_trigger()
+        self._map.ring()
 
     def waiting(self) -> int:
         """How many requests wait for a thread."""

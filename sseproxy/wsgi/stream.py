@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from itertools import chain
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
+
+if TYPE_CHECKING:
+    from sseproxy.wsgi.relay import Ride
 
 log = logging.getLogger("sseproxy.wsgi")
 
@@ -33,6 +38,9 @@ class EventStream:
     :param keepalive: seconds of silence after which a keep-alive is written.
     :ivar encoder: what an event is on the wire; event streams unless a format says otherwise.
     :ivar ping: the keep-alive; empty for a format that has none.
+    :ivar ride: takes over from the second piece on where the relay can.
+    :ivar room: bytes of the upstream's that may pass before something is done that may have to wait.
+    :ivar has_more: the last write was full, and more is at hand.
     """
 
     def __init__(
@@ -42,8 +50,12 @@ class EventStream:
         self.keepalive = keepalive
         self.encoder: Encoder = encode
         self.ping = PING
+        self.ride: Ride | None = None
+        self.room: Callable[[], int] = lambda: sys.maxsize
+        self.has_more = False
         self._events = iter(events)
         self._started = False
+        self._passed = False
         self._wrote = True
         self._quiet_since = 0.0
         self._client_left = False
@@ -142,12 +154,14 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
+        if self._passed and self.ride is not None and not self.has_more and self.ride.carry(self):
+            self._wrote = True
         pieces = self.take()
         if pieces is None:
             self.close()
             raise StopIteration
         if pieces:
-            self._wrote = True
+            self._wrote = self._passed = True
             return b"".join(pieces)
         return self._idle()
 
@@ -172,6 +186,7 @@ class EventStream:
     def _collect(self, pieces: list[bytes]) -> bool:
         """Encode what is at hand into ``pieces``; True when the events have ended."""
         size = 0
+        self.has_more = False
         encode = self.encoder
         for event in self._events:
             if event is FLUSH:
@@ -179,6 +194,7 @@ class EventStream:
             pieces.append(encode(event))
             size += len(pieces[-1])
             if size >= MAX_WRITE:
+                self.has_more = True
                 return False
         return True
 
@@ -195,7 +211,8 @@ class EventStream:
 
         In a thread of its own: the collector may run while this very thread holds a lock that a callback needs.
         """
-        if getattr(self, "_callbacks", None) is not None:
+        # At the very end of the process a new thread would never get to run, and starting it would never return.
+        if getattr(self, "_callbacks", None) is not None and not sys.is_finalizing():
             with suppress(RuntimeError):  # the interpreter is shutting down
                 threading.Thread(target=self._end_dropped, name="sseproxy-dropped", daemon=True).start()
 

@@ -1,0 +1,81 @@
+"""One connection of waitress and the requests on it, as this project's server wants them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask, WSGITask
+
+from sseproxy.core.failure import Failure
+from sseproxy.server.dispatcher import Busy
+from sseproxy.server.served import Served
+from sseproxy.server.writers import ChannelWriter
+from sseproxy.wsgi.relay import RELAY_KEY, Relay, Ride
+
+
+class RefusalTask(ErrorTask):  # type: ignore[misc]
+    """A request that waitress itself refuses (no HTTP, far too large) gets the same kind of body as any other."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        code = "request_too_large" if error.code == 413 else None
+        kind = "invalid_request_error" if error.code < 500 else "server_error"
+        body = json.dumps(Failure(f"{error.reason}: {error.body}", type=kind, code=code).as_json()).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        if isinstance(error, Busy):
+            self.response_headers.append(("Retry-After", "1"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Task(WSGITask):  # type: ignore[misc]
+    """Says ``Connection: close`` while the server goes down. An application must not (PEP 3333)."""
+
+    def build_response_header(self) -> bytes:
+        if self.channel.served.is_draining:
+            self.set_close_on_finish()
+        return bytes(super().build_response_header())
+
+    def get_environment(self) -> Any:
+        environ = super().get_environment()
+        if self.channel.relay is not None:
+            environ[RELAY_KEY] = partial(Ride, self.channel.relay, ChannelWriter(self))
+        return environ
+
+
+class Channel(HTTPChannel):  # type: ignore[misc]
+    """Tells the server's loop when there is something to write, and lets the relay write past it.
+
+    :ivar ask: tells the loop that something happened here.
+    :ivar when_closed: called after the connection was closed.
+    """
+
+    task_class = Task
+    error_task_class = RefusalTask
+    served: Served
+    relay: Relay | None = None
+    ask: Callable[[int | None], object]
+    when_closed: Callable[[], object] | None = None
+
+    def service(self) -> None:
+        super().service()
+        self.ask(self._fileno)
+
+    def write_soon(self, data: Any) -> int:
+        written = int(super().write_soon(data))
+        if self.total_outbufs_len:
+            self.ask(self._fileno)
+        return written
+
+    def handle_close(self) -> None:
+        # Under the lock that writers hold, or one could write to another client's socket with the same number.
+        with self.outbuf_lock:
+            super().handle_close()
+        if self.when_closed is not None:
+            self.when_closed()

@@ -1,0 +1,292 @@
+"""The relay: what rides comes out as what is iterated, and everything that is not plain goes back to its own thread."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import struct
+import termios
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sseproxy.core.normalize import events_of, normalize
+from sseproxy.core.sse import Event
+from sseproxy.server.writers import SocketWriter
+from sseproxy.upstream.body import UpstreamBody
+from sseproxy.upstream.chunked import ChunkedDecoder
+from sseproxy.upstream.connection import Connection, Connections
+from sseproxy.upstream.head import ResponseHead
+from sseproxy.wsgi.relay import RELAY_KEY, Relay, Ride, board
+from sseproxy.wsgi.stream import EventStream
+from tests.harness import wait_until
+
+pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="missing part: epoll (Linux)")
+
+
+def chunk(text: str, finish: str = "null") -> bytes:
+    return (
+        b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
+        b'"delta":{"content":%b},"finish_reason":%b}]}\n\n' % (text.encode().join([b'"', b'"']), finish.encode())
+    )
+
+
+FIRST = chunk("Hello")
+LAST = [chunk("", '"stop"'), b"data: [DONE]\n\n"]
+
+
+def normal(events: Iterator[Event]) -> Iterator[Event]:
+    return normalize(events, api="chat", model="m", make_id=lambda: "0", now=lambda: 1.0)
+
+
+def plain(pieces: Sequence[bytes]) -> bytes:
+    """What iteration makes of a body."""
+    return b"".join(EventStream(events_of(iter(pieces))).pipe(normal))
+
+
+class Trip:
+    """A stream between two real connections, iterated by a thread as a server would."""
+
+    def __init__(self, relay: Relay, *, chunked: bool = False, client_buffer: int | None = None) -> None:
+        self.upstream, ours = socket.socketpair()
+        self.inner = ours
+        self.client, theirs = socket.socketpair()
+        if client_buffer is not None:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, client_buffer)
+        self.response = SimpleNamespace(chunked=chunked, headers_sent=True, sent=0)
+        head = ResponseHead(200, [], None, False, False)
+        connections = Connections(lambda: ours, 0)
+        body = UpstreamBody(Connection(ours), head, b"", connections, idle=20, deadline=float("inf"))
+        self.stream = EventStream(events_of(body)).pipe(self._watched).pipe(normal)
+        self.stream.on_close(body.close)
+        self.threads: list[str] = []
+        writer = SocketWriter(theirs, self.response)
+        board(self.stream, body, {RELAY_KEY: partial(Ride, relay, writer)})
+        self.error: BaseException | None = None
+        self._theirs = theirs
+        self._frame: Callable[[bytes], bytes] = (lambda p: b"%x\r\n%b\r\n" % (len(p), p)) if chunked else bytes
+        self._worker = threading.Thread(target=self._serve, daemon=True)
+        self._received: list[bytes] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+
+    def __enter__(self) -> Trip:
+        self._worker.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for each in (self.upstream, self.client, self._theirs, self.inner):
+            each.close()
+
+    def _watched(self, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if event.type != "flush":
+                self.threads.append(threading.current_thread().name)
+            yield event
+
+    def _serve(self) -> None:
+        try:
+            for piece in self.stream:
+                if piece:
+                    self._theirs.sendall(self._frame(piece))
+        except BaseException as error:
+            self.error = error
+        finally:
+            self.stream.close()
+            self._theirs.close()
+
+    def send(self, piece: bytes) -> None:
+        """Send a piece, and wait until it was read."""
+        with suppress(BrokenPipeError):  # the stream has ended
+            self.upstream.sendall(piece)
+        wait_until(lambda: self._worker.is_alive() is False or unread(self.inner) == 0)
+
+    def finish(self) -> None:
+        """Close the upstream's side."""
+        with suppress(OSError):
+            self.upstream.shutdown(socket.SHUT_WR)
+
+    def read(self) -> None:
+        """Begin to read as a client."""
+        self._reader.start()
+
+    def _read(self) -> None:
+        while data := self.client.recv(65536):
+            self._received.append(data)
+
+    def received(self) -> bytes:
+        """All that the client got, when the stream has ended."""
+        self._worker.join(20)
+        self._reader.join(20)
+        assert not self._worker.is_alive()
+        return b"".join(self._received)
+
+
+def unread(connection: socket.socket) -> int:
+    """Bytes that have come and were not read."""
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(connection, termios.FIONREAD, b"\0" * 4))[0])
+    except (OSError, ValueError):  # closed
+        return 0
+
+
+@pytest.fixture
+def relay() -> Iterator[Relay]:
+    made = Relay()
+    yield made
+    made.close()
+
+
+def through(relay: Relay, pieces: Sequence[bytes], **options: Any) -> tuple[bytes, Trip]:
+    """What a client gets of these pieces, sent one after the other, and then the end of the connection."""
+    with Trip(relay, **options) as trip:
+        trip.read()
+        for piece in pieces:
+            trip.send(piece)
+        trip.finish()
+        return trip.received(), trip
+
+
+def test_the_middle_of_a_stream_is_moved_by_the_relay_and_its_end_by_its_own_thread(relay: Relay) -> None:
+    pieces = [FIRST, *[chunk(f" w{number}") for number in range(20)], *LAST]
+
+    got, trip = through(relay, pieces)
+
+    assert got == plain(pieces)
+    assert set(trip.threads[2:-2]) == {"sseproxy-relay"}
+    assert trip.threads[-1] != "sseproxy-relay"
+    assert trip.response.sent > 0
+
+
+def test_pieces_are_framed_as_the_server_has_said_in_its_head(relay: Relay) -> None:
+    pieces = [FIRST, *[chunk(f" w{number}") for number in range(5)], *LAST]
+
+    got, _ = through(relay, pieces, chunked=True)
+
+    assert ChunkedDecoder().feed(got) == plain(pieces)
+
+
+_EVENTS = st.one_of(
+    st.text(st.characters(exclude_characters='"\\', exclude_categories=["Cs", "Cc"]), max_size=12).map(chunk),
+    st.sampled_from(
+        [
+            b": comment\n\n",
+            b"data: {broken\n\n",
+            b'data: {"error":{"message":"no","type":"t"}}\n\n',
+            b"event: ping\ndata: {}\n\n",
+            b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f",'
+            b'"arguments":"{}"}}]}}]}\n\n',
+            b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n',
+            *LAST,
+        ]
+    ),
+    st.binary(max_size=20),
+)
+
+
+@given(st.lists(_EVENTS, max_size=12).map(b"".join), st.lists(st.integers(1, 400), max_size=12))
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+def test_what_rides_is_what_iteration_makes_of_any_bytes(relay: Relay, data: bytes, cuts: list[int]) -> None:
+    pieces = [FIRST, *pieces_of(data, cuts)]
+
+    got, _ = through(relay, pieces)
+
+    assert got == plain(pieces)
+
+
+def pieces_of(data: bytes, lengths: Sequence[int]) -> list[bytes]:
+    pieces = []
+    for length in lengths:
+        pieces.append(data[:length])
+        data = data[length:]
+    return [piece for piece in [*pieces, data] if piece]
+
+
+def test_an_upstream_that_breaks_off_is_told_by_the_streams_own_thread(relay: Relay) -> None:
+    pieces = [FIRST, chunk(" world"), chunk(" and")]
+
+    got, _ = through(relay, pieces)
+
+    assert got == plain(pieces)
+    assert b"error" in got
+
+
+def test_a_client_that_leaves_ends_the_ride_at_once(relay: Relay) -> None:
+    with Trip(relay) as trip:
+        trip.stream.gone = lambda: True
+        trip.send(FIRST)
+        assert trip.client.recv(65536)
+        trip.client.close()
+        trip._worker.join(20)
+
+        assert isinstance(trip.error, BrokenPipeError)
+
+
+def test_a_client_that_reads_slowly_holds_up_its_own_upstream_and_gets_all(relay: Relay) -> None:
+    pieces = [FIRST, *[chunk("word " * 3000) for _ in range(40)], *LAST]
+    with Trip(relay, client_buffer=4096) as slow:
+        sender = threading.Thread(target=slow.upstream.sendall, args=(b"".join(pieces),), daemon=True)
+        sender.start()
+        other, _ = through(relay, [FIRST, chunk(" other"), *LAST])  # nobody else waits for it
+        assert other == plain([FIRST, chunk(" other"), *LAST])
+        assert sender.is_alive()
+        slow.read()
+        sender.join(20)
+        slow.finish()
+
+        assert slow.received() == plain(pieces)
+
+
+def test_work_that_may_have_to_wait_is_done_by_the_streams_own_thread(relay: Relay) -> None:
+    with Trip(relay) as trip:
+        trip.stream.room = lambda: len(chunk(" one"))
+        trip.read()
+        for piece in (FIRST, chunk(" one"), chunk(" two"), *LAST):
+            trip.send(piece)
+        trip.finish()
+        trip.received()
+
+        assert trip.threads[1] == "sseproxy-relay"
+        assert trip.threads[2] != "sseproxy-relay"
+
+
+def test_a_failure_in_a_transform_reaches_the_streams_own_thread(relay: Relay) -> None:
+    def fail(events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if b"two" in event.data:
+                raise RuntimeError("as expected")
+            yield event
+
+    trip = Trip(relay)
+    trip.stream.pipe(fail)
+    with trip:
+        trip.read()
+        for piece in (FIRST, chunk(" one"), chunk(" two")):
+            trip.send(piece)
+        trip.received()
+
+        assert isinstance(trip.error, RuntimeError)
+
+
+def test_a_relay_that_closes_gives_its_rides_back() -> None:
+    relay = Relay()
+    pieces = [FIRST, chunk(" one"), *LAST]
+    with Trip(relay) as trip:
+        trip.read()
+        for piece in pieces[:2]:
+            trip.send(piece)
+        relay.close()
+        for piece in pieces[2:]:
+            trip.send(piece)
+        trip.finish()
+
+        assert trip.received() == plain(pieces)
