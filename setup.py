@@ -85,7 +85,7 @@ setup(
         "werkzeug>=3.0.6",
         "markupsafe>=2.1.1",  # as werkzeug itself
         "requests>=2.32",
-        "urllib3>=2.3",  # the first with HTTPResponse.shutdown(), the only way to hang up on a blocked read
+        "urllib3>=2.3",  # connects: TCP, TLS, proxies
         "waitress>=3.0.1",
         "PyYAML>=6.0.1",
         "pydantic>=2.10",

@@ -49,7 +49,9 @@ class Tokenizer:
         vocabulary = self._loaded.get(name)
         if vocabulary is None:
             with self._lock:
-                vocabulary = self._loaded.setdefault(name, _load(name))
+                vocabulary = self._loaded.get(name)  # who waited for the lock finds it loaded
+                if vocabulary is None:
+                    vocabulary = self._loaded[name] = _load(name)
         return vocabulary
 
 

@@ -334,3 +334,17 @@ def test_a_json_record_carries_the_traceback() -> None:
         record = logging.LogRecord("sseproxy", logging.ERROR, "file", 1, "failed", None, sys.exc_info())
 
     assert "KeyError: 'x'" in json.loads(JSONFormatter().format(record))["exception"]
+
+
+def test_a_connection_carries_another_request_after_a_stream() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return iter([b"data: one\n\n", b"data: two\n\n"])
+
+    with running(app) as server, connect(server) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            received = b""
+            while not received.endswith(b"0\r\n\r\n"):
+                received += connection.recv(4096)
+            assert b"connection: close" not in received.lower()

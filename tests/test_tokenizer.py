@@ -5,8 +5,11 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
+from typing import Any
 
 import pytest
+import splintr
 
 from sseproxy.tokenizer import Tokenizer, vocabulary_of
 
@@ -96,3 +99,30 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(RuntimeError, match="pip install splintr-rs"):
         Tokenizer().count("hello", "gpt-4")
+
+
+def test_many_threads_that_count_first_load_one_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Counted:
+        @staticmethod
+        def from_pretrained(name: str) -> Any:
+            loaded.append(name)
+            return real.from_pretrained(name)
+
+    real = splintr.Tokenizer
+    monkeypatch.setattr(splintr, "Tokenizer", Counted)
+    tokenizer = Tokenizer()
+    together = threading.Barrier(4)
+
+    def count() -> None:
+        together.wait()
+        tokenizer.count("two words", "m")
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert loaded == ["o200k_base"]

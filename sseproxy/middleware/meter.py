@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import lru_cache
 from io import StringIO
 from typing import Final, Protocol
 
@@ -106,7 +108,7 @@ class Meter:
         """Tokens of the proxy's own prefix in this request, which the user did not write."""
         if self._request is None or not self._request.prefix:
             return 0
-        return self._counter.count(self._request.prefix, self.model)
+        return _count_prefix(self._counter.count, self._request.prefix, self.model)
 
     def _count_input(self) -> int:
         if self._input_tokens is None:
@@ -130,3 +132,9 @@ class Meter:
             self._text = StringIO()
             self._text.write(text[cut:])
             self._noted = (0, 0)
+
+
+@lru_cache(256)
+def _count_prefix(count: Callable[[str, str], int], prefix: str, model: str) -> int:
+    """The same few, again and again."""
+    return count(prefix, model)

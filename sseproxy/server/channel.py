@@ -35,23 +35,37 @@ class RefusalTask(ErrorTask):  # type: ignore[misc]
 
 
 class Task(WSGITask):  # type: ignore[misc]
-    """Says ``Connection: close`` while the server goes down. An application must not (PEP 3333)."""
+    """Keeps the connection, except while the server goes down; an application may not say so itself (PEP 3333)."""
 
     def build_response_header(self) -> bytes:
         if self.channel.served.is_draining:
             self.set_close_on_finish()
-        return bytes(super().build_response_header())
+        head = bytes(super().build_response_header())
+        self.channel.chunked = self.chunked_response
+        return head
+
+    def set_close_on_finish(self) -> None:
+        # waitress would close after every chunked answer, which says itself where it ends (RFC 9112 section 7.1).
+        if not self.chunked_response:
+            super().set_close_on_finish()
+
+    def execute(self) -> None:
+        try:
+            super().execute()
+        finally:
+            self.environ = None  # what it holds leads back here, by start_response
 
     def get_environment(self) -> Any:
         environ = super().get_environment()
         if self.channel.relay is not None:
-            environ[RELAY_KEY] = partial(Ride, self.channel.relay, ChannelWriter(self))
+            environ[RELAY_KEY] = partial(Ride, self.channel.relay, ChannelWriter(self.channel))
         return environ
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
     """Tells the server's loop when there is something to write, and lets the relay write past it.
 
+    :ivar chunked: the running answer is.
     :ivar ask: tells the loop that something happened here.
     :ivar when_closed: called after the connection was closed.
     """
@@ -60,6 +74,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     error_task_class = RefusalTask
     served: Served
     relay: Relay | None = None
+    chunked = False
     ask: Callable[[int | None], object]
     when_closed: Callable[[], object] | None = None
 

@@ -9,19 +9,15 @@ from typing import Any
 
 
 class ChannelWriter:
-    """A channel of waitress, while nothing waits in it.
+    """A channel of waitress, while nothing waits in it."""
 
-    :param task: the running one.
-    """
-
-    def __init__(self, task: Any) -> None:
-        self._task = task
-        self._channel = task.channel
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
 
     @property
     def chunked(self) -> bool:
         """As waitress has said in its head."""
-        return bool(self._task.chunked_response)
+        return bool(self._channel.chunked)
 
     def is_ready(self) -> bool:
         """Whether all is sent."""

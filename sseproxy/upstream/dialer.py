@@ -1,6 +1,6 @@
 """Opens connections to an upstream: directly or through an HTTP proxy, with TLS where its URL says so.
 
-The one file that knows of urllib3, which connects; what is sent and received then is not its matter any more.
+urllib3 connects; what is sent and received then is not its matter any more.
 """
 
 from __future__ import annotations
@@ -74,10 +74,9 @@ class Dialer:
         settings: dict[str, Any] = {"timeout": timeout}
         if self._url.scheme == "https":
             settings["ssl_context"] = self._tls
-        if self._proxy is not None:
-            settings |= {"proxy": self._proxy, "proxy_config": ProxyConfig(None, False, None, None)}
         if self._proxy is None:
             return _KINDS[self._url.scheme](*_address(self._url), **settings)
+        settings |= {"proxy": self._proxy, "proxy_config": ProxyConfig(None, False, None, None)}
         if self._url.scheme == "http":
             return _KINDS[self._proxy.scheme](*_address(self._proxy), **settings)
         connection = HTTPSConnection(*_address(self._proxy), **settings)

@@ -413,10 +413,11 @@ def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path) -> None:
         for _ in range(2):
             assert body_of(ask(trusting, CHAT)) == b"{}"
         assert connections == [0]
-        refusal = ask(strict, CHAT)
+        misnamed = UpstreamApp(f"https://127.0.0.1:{port}/v1", ca_file=str(certificate))
+        refusals = [ask(app, CHAT) for app in (strict, misnamed)]
         trusting.close()
 
-    assert json.loads(body_of(refusal))["error"]["code"] == "upstream_tls"
+    assert [json.loads(body_of(each))["error"]["code"] for each in refusals] == ["upstream_tls"] * 2
 
 
 def relay(source: socket.socket, target: socket.socket) -> None:
