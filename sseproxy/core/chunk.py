@@ -7,7 +7,7 @@ Specification: https://platform.openai.com/docs/api-reference/chat/streaming
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +69,8 @@ def rewrite(raw: bytes, body: Mapping[str, Any]) -> bytes:
     data = write_json(body)
     if raw != data and raw[:1] == b"{" and raw[-1:] == b"}" and len(raw.splitlines()) == 1:
         try:
-            if write_json(_decode(raw)) == data:
+            same = _decode(raw)
+            if same == body and write_json(same) == data:  # the bytes tell 1 from 1.0 and know the order
                 return guard(raw)
         except (msgspec.DecodeError, RecursionError):
             pass
@@ -109,12 +110,17 @@ def text_of(body: Mapping[str, Any]) -> tuple[str, str]:
         for name in ("reasoning_content", "refusal"):
             if isinstance(text := delta.get(name), str):
                 hidden.append(text)
-        given = delta.get("tool_calls")
-        calls = [_call_texts(call) for call in given] if isinstance(given, list) else []
-        if "function_call" in delta and (old := _call_texts({"function": delta["function_call"]})) not in calls:
-            calls.append(old)
-        hidden += chain.from_iterable(calls)
+        if "tool_calls" in delta or "function_call" in delta:
+            hidden += _calls_texts(delta)
     return "".join(content), "".join(hidden)
+
+
+def _calls_texts(delta: Mapping[str, Any]) -> Iterator[str]:
+    given = delta.get("tool_calls")
+    calls = [_call_texts(call) for call in given] if isinstance(given, list) else []
+    if "function_call" in delta and (old := _call_texts({"function": delta["function_call"]})) not in calls:
+        calls.append(old)
+    return chain.from_iterable(calls)
 
 
 def _call_texts(call: Any) -> list[str]:
@@ -192,8 +198,9 @@ class Shapes:
         text = event.content or event.hidden
         if not text or (event.content and event.hidden) or event.usage or event.finish:
             return
-        cut, out = _cut(data, text), _cut(event.data, text)
-        if cut is None or out is None or _probe(*cut) != _probe(*out):
+        cut = _cut(data, text)
+        out = cut if event.data == data else _cut(event.data, text)
+        if cut is None or out is None or (found := _probe(*cut)) is None or (out != cut and found != _probe(*out)):
             return
         if len(self._shapes) >= self._most:
             self._shapes.pop(0)

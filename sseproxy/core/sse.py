@@ -116,6 +116,9 @@ class Decoder:
         if data.find(b"\r") >= 0:  # `in` on bytes first tries an int: four times slower
             self._skip_lf = data[-1] == 13
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        alone = data[:6] == b"data: " and data.find(b"\n") == len(data) - 2 and data[-1] == 10
+        if alone and not (self._open or self._tail) and len(data) <= self.limit:
+            return [Event(data[6:-2] if data.isascii() else _utf8(data[6:-2]))]  # the usual read of a paced stream
         return self._take(data)
 
     def finish(self) -> Event | None:
@@ -161,8 +164,7 @@ class Decoder:
         for block in blocks:
             if block[:6] == b"data: " and not self._open and block.find(b"\n") < 0 and len(block) <= limit:
                 # The line of nearly every event there is, hence unrolled.
-                value = block[6:]
-                events.append(Event(value if value.isascii() else _utf8(value)))
+                events.append(Event(block[6:] if block.isascii() else _utf8(block[6:])))
             else:
                 self._lines(block, events)
                 self._end_block(events)
@@ -241,9 +243,7 @@ class Decoder:
         """Dispatch the block; without a data field it is not an event."""
         if self._data:
             data = b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
-            if not data.isascii():
-                data = _utf8(data)
-            events.append(Event(data, self._type, self._id, self._retry))
+            events.append(Event(data if data.isascii() else _utf8(data), self._type, self._id, self._retry))
             self._data, self._data_size = [], 0
         if self._open:
             self._open = self._bare = False

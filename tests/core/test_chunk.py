@@ -89,6 +89,12 @@ def test_a_text_that_stands_elsewhere_teaches_nothing() -> None:
     assert taught((escaped, plain("Hello"))).match(plain("@", copy="x").replace(b"@", b"\\u0048ello")) is None
 
 
+def test_a_text_put_together_from_several_teaches_nothing() -> None:
+    halves = [{"index": number, "delta": {"content": half}} for number, half in enumerate(("Hel", "lo"))]
+    data = json.dumps({"choices": halves, "whole": "Hello"}, separators=(",", ":")).encode()
+    assert taught((data, data)).match(data) is None
+
+
 def test_nothing_matches_while_a_chunk_is_on_its_way_or_after_the_state_changed() -> None:
     shapes = taught((plain("Hello"), plain("Hello")))
     shapes.pause()
@@ -154,6 +160,8 @@ def test_guard_leaves_ordinary_bytes_alone() -> None:
         (b'{"b":1,"a":2}', {"a": 2, "b": 1}, b'{"a":2,"b":1}'),
         (b'{\n"a":1}', {"a": 1}, b'{"a":1}'),
         (b'{\r"a":1}', {"a": 1}, b'{"a":1}'),
+        (b'{ "a":1}', {"a": True}, b'{"a":true}'),
+        (b'{"b":1, "a":2}', {"a": 2, "b": 1}, b'{"a":2,"b":1}'),
         (b'{"a":NaN}', {"a": None}, b'{"a":null}'),
         (b"", {"a": 1}, b'{"a":1}'),
     ],

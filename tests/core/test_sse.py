@@ -8,11 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.sse import DONE, FLUSH, PING, Decoder, Event, EventTooLarge, decode, encode
 
 BOM = b"\xef\xbb\xbf"
+FRAGMENTS = [
+    b"data: ", b"data:", b"data", b"\n", b"\n\n", b"\r", b"\r\n", b": x", b"id: 1", b"event: e", b"retry: 2",
+    b"data: x\n\n", b'data: {"a":1}\n\n', b'{"a":1}', b"[DONE]", b" ", b"x", b"\xc3\xa9", b"\xff", BOM,
+]  # fmt: skip
 
 # name: body, events
 CASES: dict[str, tuple[bytes, list[Event]]] = {
@@ -104,6 +110,14 @@ def test_conformance_at_every_cut(body: bytes, events: list[Event]) -> None:
 @every_case
 def test_conformance_byte_by_byte(body: bytes, events: list[Event]) -> None:
     assert strict([bytes([byte]) for byte in body]) == events
+
+
+@given(reads=st.lists(st.lists(st.sampled_from(FRAGMENTS), max_size=6).map(b"".join)), lenient=st.booleans())
+def test_any_bytes_are_the_same_events_however_they_are_cut(reads: list[bytes], lenient: bool) -> None:
+    together, apart = Decoder(lenient=lenient), Decoder(lenient=lenient)
+    events = [event for read in reads for event in together.feed(read)]
+    assert events == [event for byte in b"".join(reads) for event in apart.feed(bytes([byte]))]
+    assert together.finish() == apart.finish()
 
 
 @every_case

@@ -55,45 +55,40 @@ def events_of(
     :param limit: bytes of one event at most.
     :param body_limit: bytes of one JSON document at most.
     """
-    source = _until_failure(unzip(pieces))
+    source = unzip(pieces)
     if status >= 400:
         yield from _refusal(source, status, content_type)
         return
     body = _Body(limit, body_limit)
-    for piece in source:
-        if isinstance(piece, Failure):
-            yield from body.finish(piece)
-            return
-        if piece:
-            yield from body.feed(piece)
-            if body.failed:
-                return
-        elif body.whole:
-            break  # and the connection held open
-        else:
-            yield IDLE
-        yield FLUSH
-    yield from body.finish(None)
-
-
-def _until_failure(pieces: Iterator[bytes]) -> Iterator[bytes | Failure]:
+    failure: Failure | None = None
     try:
-        yield from pieces
+        for piece in source:
+            if piece:
+                yield from body.feed(piece)
+                if body.failed:
+                    return
+            elif body.whole:
+                break  # and the connection held open
+            else:
+                yield IDLE
+            yield FLUSH
     except (OSError, EOFError, zlib.error, BrokenCompression):
-        yield truncated()
-    except Failure as failure:
-        yield failure
+        failure = truncated()
+    except Failure as raised:
+        failure = raised
+    yield from body.finish(failure)
 
 
-def _refusal(source: Iterator[bytes | Failure], status: int, content_type: str) -> Iterator[Event]:
+def _refusal(source: Iterator[bytes], status: int, content_type: str) -> Iterator[Event]:
     kept = b""
-    for piece in source:
-        if isinstance(piece, Failure):
-            break
-        kept += piece[: _REFUSAL_LIMIT - len(kept)]
-        if len(kept) >= _REFUSAL_LIMIT:
-            break
-        yield FLUSH
+    try:
+        for piece in source:
+            kept += piece[: _REFUSAL_LIMIT - len(kept)]
+            if len(kept) >= _REFUSAL_LIMIT:
+                break
+            yield FLUSH
+    except (OSError, EOFError, zlib.error, Failure):
+        pass  # what came of it has to do
     yield error_event(failure_of(status, kept, content_type))
 
 

@@ -126,7 +126,7 @@ def repair(
     for index, choice in enumerate(choices):
         if not isinstance(choice.get("index"), int):
             choice["index"] = index
-        _repair_choice(choice, api)
+        _repair_choice(choice, api, identity.make_id)
     found = find_usage(answer)
     _place_usage(answer, found)
     after = write_json(answer)
@@ -137,7 +137,7 @@ def _usage(found: dict[str, Any] | None) -> Usage | None:
     return None if found is None else usage_of(found)
 
 
-def _repair_choice(choice: dict[str, Any], api: str) -> None:
+def _repair_choice(choice: dict[str, Any], api: str, make_id: Callable[[], str]) -> None:
     calls = False
     if api == "chat":
         given = choice.pop("delta", None)
@@ -147,7 +147,7 @@ def _repair_choice(choice: dict[str, Any], api: str) -> None:
         tidy = tidy_message(message)
         calls = bool(tidy.get("tool_calls"))
         if calls:
-            tidy["tool_calls"] = tidy_tool_calls(tidy["tool_calls"])
+            tidy["tool_calls"] = tidy_tool_calls(tidy["tool_calls"], make_id)
         nulls = {name: None for name, value in (message or {}).items() if value is None and name not in tidy}
         kept = {name: tidy.get(name) for name in message or {} if name in tidy or name in nulls}
         choice["message"] = {**kept, **tidy}

@@ -16,6 +16,8 @@ from sseproxy.core.sse import Event
 __all__ = ["index_of", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
+# Other names of `reasoning_content`.
+_REASONING: Final = frozenset(("reasoning", "thinking", "reasoning_text", "reasoning_details"))
 
 
 def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
@@ -127,6 +129,23 @@ def tidy_message(message: Any) -> dict[str, Any]:
     for name in ("reasoning_content", "refusal"):
         if not isinstance(tidy.get(name, ""), str):
             tidy[name] = _plain(tidy[name])
+    if not _REASONING.isdisjoint(tidy):
+        _tidy_reasoning(tidy)
+    if not isinstance(tidy.get("role", "assistant"), str) or tidy.get("role") == "":
+        del tidy["role"]
+    calls = tidy.get("tool_calls")
+    if calls is not None and not isinstance(calls, list):
+        tidy["tool_calls"] = [calls]
+    if calls == []:
+        del tidy["tool_calls"]
+    function = tidy.get("function_call")
+    if isinstance(function, dict):
+        tidy["function_call"] = _tidy_function(function)
+    return tidy
+
+
+def _tidy_reasoning(tidy: dict[str, Any]) -> None:
+    """Mirror reasoning, whatever its name, to ``reasoning_content``; ``reasoning`` itself may stay if it is text."""
     if not tidy.get("reasoning_content"):
         names = ("reasoning", "thinking", "reasoning_text")
         reasoning = next((text for name in names if (text := _plain(tidy.get(name)))), "")
@@ -135,17 +154,6 @@ def tidy_message(message: Any) -> dict[str, Any]:
             tidy["reasoning_content"] = reasoning
     if not isinstance(tidy.get("reasoning", ""), str):
         del tidy["reasoning"]
-    if not isinstance(tidy.get("role", "assistant"), str) or tidy.get("role") == "":
-        del tidy["role"]
-    calls = tidy.get("tool_calls")
-    if calls is not None and not isinstance(calls, list):
-        tidy["tool_calls"] = [calls]
-    if tidy.get("tool_calls") == []:
-        del tidy["tool_calls"]
-    function = tidy.get("function_call")
-    if isinstance(function, dict):
-        tidy["function_call"] = _tidy_function(function)
-    return tidy
 
 
 def _split_parts(tidy: dict[str, Any], content: Any) -> None:

@@ -46,25 +46,29 @@ class Identity:
         self._id = self._model = ""
         self._object = _OBJECTS[api]
         self._created = 0
-        self._complete = False
+        self._own: dict[str, Any] | None = None  # the fields, once all are known
         self.strangers = 0
 
     def learn(self, body: dict[str, Any]) -> None:
         """Take from `body` what is not known yet."""
+        if self._own is not None:
+            return
         self._id = self._id or _text(body.get("id"))
         self._model = self._model or _text(body.get("model"))
         self._created = self._created or _seconds(body.get("created"))
 
     def stamp(self, body: dict[str, Any]) -> bool:
         """Write the identity into `body`; False if this made up what was missing."""
-        known = self._complete
-        if not known:
-            self._id = self._id or self._prefix + self.make_id()
-            self._model = self._model or self._default_model or "unknown"
-            self._created = self._created or int(self._now())
-            self._complete = True
-        own = {"id": self._id, "object": self._object, "created": self._created, "model": self._model}
-        if all(name in body for name in own):
+        own = self._own
+        known = own is not None
+        if own is None:
+            own = self._own = {
+                "id": self._id or self._prefix + self.make_id(),
+                "object": self._object,
+                "created": self._created or int(self._now()),
+                "model": self._model or self._default_model or "unknown",
+            }
+        if own.keys() <= body.keys():
             body.update(own)
         else:
             rest = {name: value for name, value in body.items() if name not in own}

@@ -44,15 +44,15 @@ def _read(event: Event, pings: bool) -> Iterator[Event]:
     data = event.data.strip()
     while data[:5] == b"data:":  # relays that wrap a line of SSE in SSE
         data = data[5:].lstrip()
-    if data.upper() in (DONE, b'"[DONE]"'):
-        yield Event(DONE, read=True)
-    elif data and data[0] in b"{[":
+    if data[:1] == b"{" or (data[:1] == b"[" and data.upper() != DONE):
         try:
             values = [read_json(data)]
         except ValueError:
             yield from _recover(event, data, pings)
             return
         yield from _chunks(values, event, pings)
+    elif data.upper() in (DONE, b'"[DONE]"'):
+        yield Event(DONE, read=True)
     elif data[:2] == b'"{':
         yield from _read_text(event, data, pings)
     elif event.type == "error":
@@ -68,14 +68,16 @@ def _read_text(event: Event, data: bytes, pings: bool) -> Iterator[Event]:
         yield error_event(invalid_stream(f"an event that is no JSON: {data[:80].decode('utf-8', 'replace')}"))
 
 
-def _chunks(values: list[Any], event: Event, pings: bool) -> Iterator[Event]:
+def _chunks(values: list[Any], event: Event, pings: bool) -> list[Chunk]:
+    chunks: list[Chunk] = []
     for value in values:
         if isinstance(value, dict):
             if value and (pings or value.get("type") != "ping"):
-                yield Chunk(event.data, event.type, event.id, body=unwrap(value))
+                chunks.append(Chunk(event.data, event.type, event.id, body=unwrap(value)))
         elif isinstance(value, list):
             # Gemini's compatible API wraps its errors in an array, some relays their chunks.
-            yield from _chunks([item for item in value if isinstance(item, dict)], event, pings)
+            chunks += _chunks([item for item in value if isinstance(item, dict)], event, pings)
+    return chunks
 
 
 def _recover(event: Event, data: bytes, pings: bool) -> Iterator[Event]:

@@ -6,6 +6,7 @@ own.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +36,7 @@ def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -
     :param shapes: knows how much text has been sent.
     :param choices: how many answers were asked for; with several, a repetition cannot be told for certain.
     """
-    streamed: dict[int, _Streamed] = {}
+    streamed: defaultdict[int, _Streamed] = defaultdict(_Streamed)
     for event in events:
         if type(event) is Chunk and isinstance(event.body.get("choices"), list):
             entries = event.body["choices"]
@@ -45,12 +46,12 @@ def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -
                 index = 0 if choices == 1 else index_of(choice.get("index"), position)
                 delta, message = choice.get("delta"), choice.get("message")
                 if isinstance(delta, dict) and _says(delta):
-                    streamed.setdefault(index, _Streamed()).add(delta)
+                    streamed[index].add(delta)
                 elif isinstance(message, dict) and _says(message):
                     if delta is None and choices == 1 and index in streamed:
                         message = _beyond(message, streamed[index], shapes.sent)
                     elif delta == {} and index not in streamed:
-                        streamed.setdefault(index, _Streamed()).add(message)
+                        streamed[index].add(message)
                     else:
                         continue
                     rest = {name: value for name, value in choice.items() if name != "delta"}

@@ -31,5 +31,7 @@ def seal(events: Iterator[Event], shapes: Shapes) -> Iterator[Event]:
 def _seal(event: Chunk) -> Event:
     body = event.body
     content, hidden = text_of(body)
-    finish = next((choice["finish_reason"] for choice in body["choices"] if choice["finish_reason"]), None)
+    finish = None
+    for choice in body["choices"]:
+        finish = finish or choice["finish_reason"]
     return Event(rewrite(event.data, body), "", None, None, True, content, hidden, event.usage, finish)

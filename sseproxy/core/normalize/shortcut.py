@@ -1,11 +1,11 @@
 """The shortcut: plain chunks of a known shape go around the transforms, which costs a third of going through them.
 
-Order is kept: whatever is not plain is pushed all the way through before the next event is looked at.
+Order is kept: whatever is not plain is through before the next event is looked at, for the transforms ask for another
+only when they have given out what they have.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from sseproxy.core.chunk import Shapes
@@ -23,31 +23,41 @@ def shorten(
     :param shapes: knows plain chunks; what goes through the transforms pauses it until it has come out.
     :param transforms: must pass FLUSH on at once.
     """
-    waiting: deque[Event | None] = deque()
-    through = transforms(_drain(waiting))
+    events = iter(events)
+    other: list[Event] = []
+    through = transforms(_others(events, shapes, other))
     match = shapes.match
-    for event in events:
-        if event is FLUSH:
-            if not shapes.paused:
+    while True:
+        for event in events:
+            if event is FLUSH:
                 yield event
                 continue
-        elif event.error is None and event is not IDLE:
-            plain = match(event.data)
-            if plain is not None:
-                yield plain
-                continue
-        # The second FLUSH comes out when everything before it has; it is not the upstream's.
-        waiting.extend((event, FLUSH))
+            if event.error is None and event is not IDLE:
+                plain = match(event.data)
+                if plain is not None:
+                    yield plain
+                    continue
+            other.append(event)
+            break
         for result in through:
-            if result is FLUSH and not waiting:
-                break
+            if result is FLUSH and not shapes.paused:
+                break  # not the upstream's: the next event may be plain
             yield result
         else:
             return
-    waiting.append(None)
-    yield from through
 
 
-def _drain(waiting: deque[Event | None]) -> Iterator[Event]:
-    while (event := waiting.popleft()) is not None:
-        yield event
+def _others(events: Iterator[Event], shapes: Shapes, other: list[Event]) -> Iterator[Event]:
+    """Yield what is not plain: `other`, then all there is while `shapes` is paused; then FLUSH, to be given another."""
+    while True:
+        if other:
+            yield other.pop()
+        elif shapes.paused:
+            event = next(events, None)
+            if event is None:
+                return
+            yield event
+        else:
+            yield FLUSH
+            if not other:
+                return

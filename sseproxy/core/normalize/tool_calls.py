@@ -249,7 +249,7 @@ def _unnamed(choices: dict[int, _Calls]) -> Iterator[Event]:
             yield Chunk(body={"choices": [{"index": index, "delta": delta}]}, steady=False)
 
 
-def tidy_tool_calls(calls: list[Any], make_id: Callable[[], str] = lambda: uuid.uuid4().hex) -> list[dict[str, Any]]:
+def tidy_tool_calls(calls: list[Any], make_id: Callable[[], str]) -> list[dict[str, Any]]:
     """Tidy ``message.tool_calls`` of a whole answer: ``id``, ``type``, ``arguments`` as a string; no ``index``."""
     tidied: list[dict[str, Any]] = []
     for call in calls:

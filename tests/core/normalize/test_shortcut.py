@@ -56,6 +56,24 @@ def test_each_event_is_out_before_the_next_is_asked_for() -> None:
         assert asked == number
 
 
+def test_every_flush_comes_out_once_and_goes_through_only_while_a_chunk_is_on_its_way() -> None:
+    shapes = taught()
+    paused: list[bool] = []
+
+    def pause_and_spy(events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if event is FLUSH:
+                paused.append(shapes.paused)
+            elif json.loads(event.data).get("more"):
+                shapes.pause()
+            yield event
+
+    events = [FLUSH, chunk("a"), FLUSH, chunk("b", more=1), FLUSH, FLUSH, chunk("c"), FLUSH]
+    out = list(shorten(iter(events), shapes, pause_and_spy))
+    assert [(event is FLUSH, event.data) for event in out] == [(event is FLUSH, event.data) for event in events]
+    assert paused == [True, True, True]
+
+
 def test_transforms_that_end_end_the_stream() -> None:
     def stop(events: Iterator[Event]) -> Iterator[Event]:
         yield next(events)
