@@ -26,6 +26,8 @@ class TextFormatter(logging.Formatter):
 
 def in_one_line(text: str) -> str:
     """The text with what would end a line or steer a terminal written as Python does."""
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
