@@ -348,3 +348,18 @@ def test_a_connection_carries_another_request_after_a_stream() -> None:
             while not received.endswith(b"0\r\n\r\n"):
                 received += connection.recv(4096)
             assert b"connection: close" not in received.lower()
+
+
+def test_the_answer_to_a_head_request_is_its_head_alone() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return []
+
+    with running(app) as server, connect(server) as connection:
+        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        while data := connection.recv(4096):
+            received += data
+
+    assert received.count(b"HTTP/1.1 200") == 1
+    assert b"Connection: close" in received

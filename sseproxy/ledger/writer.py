@@ -45,7 +45,7 @@ class Writer:
                 if not turn.is_over:
                     self._run(self._begin(), (turn,))
         except BaseException:
-            # Interrupted while it waited: what nobody hears of must not be done.
+            # Interrupted while it waited: what nobody hears of is not to be done, unless somebody has set about it.
             with suppress(ValueError):
                 self._turns.remove(turn)
             raise
@@ -95,8 +95,9 @@ class Writer:
 
     def _begin(self) -> Any:
         if self._connection is None:
-            self._connection = self._connect()
-            self._cursor = self._connection.cursor()
+            connection = self._connect()
+            self._connection, self._cursor = connection, connection.cursor()
+        self._undo(self._cursor)  # what a signal's exception, at the wrong moment, may have left open
         # IMMEDIATE: a transaction that reads first and then writes could fail at the write instead of waiting.
         self._cursor.execute("BEGIN IMMEDIATE")
         return self._cursor

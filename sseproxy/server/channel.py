@@ -46,7 +46,8 @@ class Task(WSGITask):  # type: ignore[misc]
 
     def set_close_on_finish(self) -> None:
         # waitress would close after every chunked answer, which says itself where it ends (RFC 9112 section 7.1).
-        if not self.chunked_response:
+        # It sends that end with the answer to a HEAD too, where nothing may follow the head.
+        if not self.chunked_response or self.request.command == "HEAD":
             super().set_close_on_finish()
 
     def execute(self) -> None:
@@ -92,5 +93,6 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         # Under the lock that writers hold, or one could write to another client's socket with the same number.
         with self.outbuf_lock:
             super().handle_close()
-        if self.when_closed is not None:
-            self.when_closed()
+        callback = self.when_closed
+        if callback is not None:
+            callback()

@@ -111,8 +111,8 @@ class Connected(Served):
             if self._hung_up:
                 _hang_up(connection)
             response = getattr(start_response, "__self__", None)
-            # Not TLS, nor what else there may be.
-            if self._relay is not None and type(connection) is socket.socket and hasattr(response, "chunked"):
+            is_plain = type(connection) is socket.socket and environ["SERVER_PROTOCOL"].startswith("HTTP/1.")
+            if self._relay is not None and is_plain and hasattr(response, "chunked"):
                 environ[RELAY_KEY] = partial(Ride, self._relay, SocketWriter(connection, response))
         if self.is_draining:
             _close_afterwards(start_response)
@@ -123,6 +123,12 @@ class Connected(Served):
         self._hung_up = True
         for connection in self._snapshot():
             _hang_up(connection)
+
+    def drain(self, grace: float) -> None:
+        """As it says; answers go on in their own threads, where each can be cut and settled by itself."""
+        super().drain(grace)
+        if self._relay is not None:
+            self._relay.close()
 
     def close(self) -> None:
         """Close the application and the relay."""

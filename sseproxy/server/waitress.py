@@ -86,7 +86,7 @@ class WaitressServer:
             wasyncore.close_all(self._map, ignore_all=True)
             self._map.close()
             raise ServerError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from None
-        self._servers = [each for each in self._map.values() if isinstance(each, BaseWSGIServer)]
+        self._servers = [each for each in list(self._map.values()) if isinstance(each, BaseWSGIServer)]
         for server in self._servers:
             server.channel_class = self._open_channel
             server.pull_trigger = self._map.ring
@@ -104,6 +104,8 @@ class WaitressServer:
                 # Reading files and making connections would hold up every stream.
                 threading.Thread(target=self._served.reload, args=(self._load,), name="sseproxy-reload").start()
             self._turn(self._stuck.interval)
+        if self._relay is not None:
+            self._relay.close()  # in its own thread each answer can be cut and settled by itself
         drain = Drain(self._served, self._grace, self._hang_up, self._is_idle)
         while not drain.is_over():
             self._turn(LOOK)
@@ -111,8 +113,6 @@ class WaitressServer:
             wasyncore.dispatcher.close(server)
         self._hang_up()
         self._servers[0].task_dispatcher.shutdown(cancel_pending=True, timeout=SETTLE_SECONDS)
-        if self._relay is not None:
-            self._relay.close()
         for server in self._servers:
             server.trigger.close()
         self._map.close()
@@ -130,7 +130,7 @@ class WaitressServer:
         return not waiting and not self._served.running
 
     def _channels(self) -> list[HTTPChannel]:
-        return [each for each in self._map.values() if isinstance(each, HTTPChannel)]
+        return [each for each in list(self._map.values()) if isinstance(each, HTTPChannel)]
 
     def _open_channel(self, server: BaseWSGIServer, connection: socket.socket, *rest: Any, **named: Any) -> Channel:
         self._stuck.watch(connection)

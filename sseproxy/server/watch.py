@@ -18,6 +18,9 @@ from waitress import wasyncore
 ASK_ALL: Final = 1.0
 """Seconds between two rounds through all connections."""
 HAS_EPOLL: Final = hasattr(select, "epoll")
+HAS_POLL: Final = hasattr(select, "poll")
+WINDOWS_TICK: Final = 0.05
+"""Seconds between two rounds through all connections where there is neither."""
 
 
 class Watch(dict[int, Any]):
@@ -25,9 +28,10 @@ class Watch(dict[int, Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._poll: Any = select.epoll() if HAS_EPOLL else select.poll()
         self._bell, self._rope = os.pipe()
-        self._poll.register(self._bell, select.POLLIN)
+        if HAS_POLL:
+            self._poll: Any = select.epoll() if HAS_EPOLL else select.poll()
+            self._poll.register(self._bell, select.POLLIN)
         self._flags: dict[int, int] = {}
         self._due: deque[int] = deque()
         self._rung = False
@@ -35,6 +39,7 @@ class Watch(dict[int, Any]):
 
     def __setitem__(self, number: int, dispatcher: Any) -> None:
         super().__setitem__(number, dispatcher)
+        self._flags.pop(number, None)
         self._due.append(number)
 
     def __delitem__(self, number: int) -> None:
@@ -58,6 +63,9 @@ class Watch(dict[int, Any]):
 
     def turn(self, timeout: float) -> None:
         """Wait for something to happen, so many seconds at most, and see to it."""
+        if not HAS_POLL:
+            wasyncore.poll(min(timeout, WINDOWS_TICK), self)
+            return
         self._ask()
         for number, flags in self._poll.poll(timeout if HAS_EPOLL else timeout * 1000):
             if number == self._bell:
@@ -70,6 +78,7 @@ class Watch(dict[int, Any]):
 
     def close(self) -> None:
         """Let go of what belongs to the system."""
+        self._rung = True  # who still rings finds nobody
         os.close(self._bell)
         os.close(self._rope)
         if HAS_EPOLL:
@@ -90,12 +99,15 @@ class Watch(dict[int, Any]):
         if flags == before:
             return
         self._flags[number] = flags
-        if not flags:
-            self._poll.unregister(number)
-        elif before:
-            self._poll.modify(number, flags)
-        else:
-            self._poll.register(number, flags)
+        try:
+            if not flags:
+                self._poll.unregister(number)
+            elif before:
+                self._poll.modify(number, flags)
+            else:
+                self._poll.register(number, flags)
+        except OSError:  # closed by a thread of its own, soon to be taken out
+            self._flags.pop(number, None)
 
 
 def _wanted(dispatcher: Any) -> int:

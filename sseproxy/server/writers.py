@@ -25,7 +25,8 @@ class ChannelWriter:
 
     def fileno(self) -> int:
         """The socket's."""
-        return int(self._channel.socket.fileno())
+        connection = self._channel.socket
+        return -1 if connection is None else int(connection.fileno())
 
     def send(self, data: bytes) -> int:
         """Write without waiting.

@@ -32,6 +32,8 @@ RELAY_KEY: Final = "sseproxy.relay"
 SWEEP: Final = 0.25
 PATIENCE: Final = 4
 """Sweeps without a byte, after which a stream's own thread looks after it: a second."""
+TICK: Final = 1.0
+"""Seconds without a piece, likewise."""
 
 
 class Source(Protocol):
@@ -92,94 +94,117 @@ class Relay:
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
+        self._rides: set[Ride] = set()
         self._by_source: dict[int, Ride] = {}
         self._by_client: dict[int, Ride] = {}
         self._called_back: deque[Ride] = deque()
+        # Held for every look at the above: a ride is here as a whole or not at all.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def take(self, ride: Ride) -> bool:
-        """Move this ride from now on; False if nothing is moved any more."""
+        """Move this ride from now on; False if it cannot be moved."""
         with self._lock:
             if self._closed:
                 return False
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sseproxy-relay", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="sseproxy-relay", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._rides.add(ride)
             self._by_source[ride.source] = self._by_client[ride.client] = ride
             try:
                 self._epoll.register(ride.client, select.EPOLLRDHUP)
                 self._epoll.register(ride.source, select.EPOLLIN | select.EPOLLRDHUP)
-            except OSError:  # closed meanwhile
+            except (OSError, ValueError):  # closed meanwhile
                 self._forget(ride)
                 return False
         return True
 
     def call_back(self, ride: Ride) -> None:
         """Give this ride back soon. From any thread."""
-        self._called_back.append(ride)
-        self._ring()
+        with self._lock:
+            if not self._closed:
+                self._called_back.append(ride)
+                os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:
-        """Give all rides back, and take no more."""
+        """Give all rides back, and take no more. Idempotent."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+            os.eventfd_write(self._bell, 1)
             thread = self._thread
-        self._ring()
         if thread is not None:
             thread.join()
         os.close(self._bell)
         self._epoll.close()
 
-    def _ring(self) -> None:
-        with suppress(OSError):  # closed
-            os.eventfd_write(self._bell, 1)
-
     def _run(self) -> None:
-        sweep_at = monotonic() + SWEEP
-        while not self._closed:
-            for number, events in self._epoll.poll(SWEEP):
-                if number in self._by_source:
-                    ride = self._by_source[number]
-                    if events != select.EPOLLIN or not ride.move():
-                        self._give_back(ride)
-                elif number in self._by_client:
-                    self._by_client[number].pause()
-                    self._give_back(self._by_client[number])
-                elif number == self._bell:
-                    os.eventfd_read(self._bell)
-            while self._called_back:
-                ride = self._called_back.popleft()
-                if self._by_source.get(ride.source) is ride:
-                    ride.pause()
-                    self._give_back(ride)
-            if (now := monotonic()) >= sweep_at:
-                sweep_at = now + SWEEP
-                self._sweep()
-        for ride in list(self._by_source.values()):
-            self._give_back(ride)
+        try:
+            sweep_at = monotonic() + SWEEP
+            while not self._closed:
+                for number, events in self._epoll.poll(SWEEP):
+                    self._see_to(number, events)
+                self._return_those_called_back()
+                if (now := monotonic()) >= sweep_at:
+                    sweep_at = now + SWEEP
+                    self._sweep()
+        except Exception:
+            log.exception("the relay failed; streams go on without it")
+        finally:
+            with self._lock:
+                self._closed = True
+            for ride in list(self._rides):
+                self._give_back(ride)
+
+    def _see_to(self, number: int, events: int) -> None:
+        with self._lock:
+            ride, leaving = self._by_source.get(number), self._by_client.get(number)
+        if ride is not None:
+            if events != select.EPOLLIN or not ride.move():
+                self._give_back(ride)
+        elif leaving is not None:
+            leaving.ground()
+            self._give_back(leaving)
+        elif number == self._bell:
+            os.eventfd_read(self._bell)
+
+    def _return_those_called_back(self) -> None:
+        while self._called_back:
+            ride = self._called_back.popleft()
+            if ride in self._rides:
+                ride.ground()
+                self._give_back(ride)
 
     def _sweep(self) -> None:
-        for ride in list(self._by_source.values()):
+        with self._lock:
+            rides = list(self._rides)
+        for ride in rides:
             ride.silence += 1
             if ride.silence > PATIENCE:
                 ride.pause()
                 self._give_back(ride)
 
     def _give_back(self, ride: Ride) -> None:
-        self._forget(ride)
-        ride.wake()
+        with self._lock:
+            was_here = self._forget(ride)
+        if was_here:
+            ride.wake()
 
-    def _forget(self, ride: Ride) -> None:
+    def _forget(self, ride: Ride) -> bool:
+        if ride not in self._rides:
+            return False
+        self._rides.discard(ride)
         for rides, number in ((self._by_source, ride.source), (self._by_client, ride.client)):
             # A server may have closed its socket, and its number may be another's by now.
             if rides.get(number) is ride:
                 del rides[number]
-                with suppress(OSError):
+                with suppress(OSError, ValueError):
                     self._epoll.unregister(number)
+        return True
 
 
 class Ride:
@@ -189,6 +214,8 @@ class Ride:
         self.source = source.fileno()
         self.client = -1
         self.silence = 0
+        self._grounded = False
+        self._since = 0.0
         self._relay = relay
         self._writer = writer
         self._source = source
@@ -207,12 +234,13 @@ class Ride:
         :raises OSError: the client has left.
         :raises Exception: what the stream raised.
         """
-        if not (self._source.is_drained() and self._writer.is_ready()):
+        if self._grounded or not (self._source.is_drained() and self._writer.is_ready()):
             return False
         self._stream = stream
         self._room = stream.room()
         self._wrote = False
         self.silence = 0
+        self._since = monotonic()
         self.client = self._writer.fileno()
         self._writer.when_closed(lambda: self._relay.call_back(self))
         self._source.set_waiting(False)
@@ -240,6 +268,11 @@ class Ride:
         """Have the stream's own thread look up before it waits for more."""
         self._source.put_silence()
 
+    def ground(self) -> None:
+        """Never ride again, and look up now: the client has closed, at least one way."""
+        self._grounded = True
+        self.pause()
+
     def wake(self) -> None:
         """Go on in the stream's own thread."""
         self._asleep.release()
@@ -252,21 +285,37 @@ class Ride:
         self.silence = 0
         self._source.put(data)
         self._room -= len(data)
-        # At its end a charge is settled, which may take a while.
-        if self._room < 0 or data.find(DONE) >= 0:
+        if self._room < 0:
+            return False
+        if _may_end(data):
+            self._grounded = True
             return False
         pieces = self._stream.take()
         if not pieces:
-            return pieces is not None
+            # Bytes that make no piece are no reason to leave the client without a keep-alive.
+            return pieces is not None and monotonic() - self._since < TICK
         piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self._writer.chunked:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
         sent = self._writer.send(piece)
         self._wrote = True
+        self._since = monotonic()
         if sent < len(piece):
             self._rest = piece[sent:]
             return False
-        return not self._stream.has_more
+        return not self._stream.has_more and self._source.is_drained()
+
+
+def _may_end(data: bytes) -> bool:
+    """Whether this may be the end of an answer, at which a charge is settled; that may have to wait for a database."""
+    return (
+        data.find(DONE) >= 0
+        or data.find(b'"error"') >= 0
+        or data.find(b'"message_stop"') >= 0
+        or data.find(b'"response.completed"') >= 0
+        or data.find(b'"response.incomplete"') >= 0
+        or data.find(b'"response.failed"') >= 0
+    )
 
 
 def board(stream: EventStream, source: object, environ: WSGIEnvironment) -> None:

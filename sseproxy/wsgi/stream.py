@@ -40,7 +40,7 @@ class EventStream:
     :ivar ping: the keep-alive; empty for a format that has none.
     :ivar ride: takes over from the second piece on where the relay can.
     :ivar room: bytes of the upstream's that may pass before something is done that may have to wait.
-    :ivar has_more: the last write was full, and more is at hand.
+    :ivar has_more: what comes after the last write is at hand already.
     """
 
     def __init__(
@@ -181,6 +181,8 @@ class EventStream:
             if not pieces:
                 raise
             self._broken = error
+        if pieces and (ended or self._broken is not None):
+            self.has_more = True  # that this was all
         return pieces if pieces or not ended else None
 
     def _collect(self, pieces: list[bytes]) -> bool:

@@ -290,3 +290,67 @@ def test_a_relay_that_closes_gives_its_rides_back() -> None:
         trip.finish()
 
         assert trip.received() == plain(pieces)
+
+
+def test_a_client_that_only_closes_its_writing_side_gets_the_whole_answer(relay: Relay) -> None:
+    pieces = [FIRST, *[chunk(f" w{number}") for number in range(20)], *LAST]
+    with Trip(relay) as trip:
+        trip.read()
+        trip.send(pieces[0])
+        trip.client.shutdown(socket.SHUT_WR)
+        for piece in pieces[1:]:
+            trip.send(piece)
+        trip.finish()
+
+        assert trip.received() == plain(pieces)
+
+
+def test_clients_that_close_at_any_moment_do_not_harm_the_relay(relay: Relay) -> None:
+    for number in range(60):
+        with Trip(relay) as trip:
+            trip.stream.gone = lambda: True
+            if number % 2:
+                trip.client.shutdown(socket.SHUT_WR)
+            trip.send(FIRST)
+            trip.client.close()
+            trip.send(chunk(" more"))
+            trip.finish()
+            trip._worker.join(20)
+            assert not trip._worker.is_alive()
+
+    pieces = [FIRST, *[chunk(f" w{number}") for number in range(5)], *LAST]
+    got, trip = through(relay, pieces)
+    assert got == plain(pieces)
+    assert "sseproxy-relay" in trip.threads
+
+
+def test_bytes_that_make_no_piece_do_not_keep_the_client_from_its_keep_alives(relay: Relay) -> None:
+    with Trip(relay) as trip:
+        trip.stream.keepalive = 0.1
+        trip.read()
+        trip.send(FIRST)
+        wait_until(lambda: trip.send(b": busy\n\n") or b": ping" in b"".join(trip._received))
+        for piece in LAST:
+            trip.send(piece)
+        trip.finish()
+        trip.received()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+        b'event: response.completed\ndata: {"type":"response.completed","response":{}}\n\n',
+        b'data: {"error":{"message":"no","type":"t"}}\n\n',
+        b"data: [DONE]\n\n",
+    ],
+)
+def test_what_may_settle_a_charge_is_read_by_the_streams_own_thread(relay: Relay, event: bytes) -> None:
+    with Trip(relay) as trip:
+        trip.read()
+        for piece in (FIRST, chunk(" one"), event):
+            trip.send(piece)
+        trip.finish()
+        trip.received()
+
+        assert trip.threads[1:3] == ["sseproxy-relay", trip.threads[0]]

@@ -7,6 +7,7 @@ never skipped, for it may have been text: it ends the stream with an error.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from sseproxy.core.sse import DONE, FLUSH, Event
 
 __all__ = ["repair_framing"]
 
+_WRAPPED: Final = re.compile(rb"(?:data:\s*)+")
 _glued: Final = json.JSONDecoder(strict=False).raw_decode
 
 
@@ -41,9 +43,7 @@ def repair_framing(events: Iterator[Event], shapes: Shapes, *, pings: bool = Fal
 
 
 def _read(event: Event, pings: bool) -> Iterator[Event]:
-    data = event.data.strip()
-    while data[:5] == b"data:":  # relays that wrap a line of SSE in SSE
-        data = data[5:].lstrip()
+    data = _unwrap(event.data.strip())
     if data[:1] == b"{" or (data[:1] == b"[" and data.upper() != DONE):
         try:
             values = [read_json(data)]
@@ -57,6 +57,12 @@ def _read(event: Event, pings: bool) -> Iterator[Event]:
         yield from _read_text(event, data, pings)
     elif event.type == "error":
         yield error_event(UpstreamFailure(data.decode() or "The upstream reported an error without a message."))
+
+
+def _unwrap(data: bytes) -> bytes:
+    """Take off the field names of relays that wrap a line of SSE in SSE."""
+    match = _WRAPPED.match(data)
+    return data[match.end() :] if match is not None else data
 
 
 def _read_text(event: Event, data: bytes, pings: bool) -> Iterator[Event]:
@@ -88,9 +94,7 @@ def _recover(event: Event, data: bytes, pings: bool) -> Iterator[Event]:
     values: list[Any] = []
     broken = False
     for line in data.split(b"\n"):
-        text = line.strip()
-        while text[:5] == b"data:":
-            text = text[5:].lstrip()
+        text = _unwrap(line.strip())
         if text.upper() == DONE:
             values.append(DONE)
         elif text:
