@@ -19,7 +19,7 @@ from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.long_body import LongBody
-from sseproxy.wsgi.relay import board
+from sseproxy.wsgi.ride import board
 from sseproxy.wsgi.stream import EventStream
 
 if TYPE_CHECKING:

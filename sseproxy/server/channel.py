@@ -14,7 +14,8 @@ from sseproxy.core.failure import Failure
 from sseproxy.server.dispatcher import Busy
 from sseproxy.server.served import Served
 from sseproxy.server.writers import ChannelWriter
-from sseproxy.wsgi.relay import RELAY_KEY, Relay, Ride
+from sseproxy.wsgi.relay import Relay
+from sseproxy.wsgi.ride import RELAY_KEY, Ride
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc]

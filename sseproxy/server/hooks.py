@@ -25,7 +25,8 @@ from sseproxy.server.collector import spare_what_stands
 from sseproxy.server.drain import LOOK, Drain
 from sseproxy.server.served import Served
 from sseproxy.server.writers import SocketWriter
-from sseproxy.wsgi.relay import RELAY_KEY, Relay, Ride
+from sseproxy.wsgi.relay import Relay
+from sseproxy.wsgi.ride import RELAY_KEY, Ride
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -1,4 +1,4 @@
-"""Clients' connections that may be written past the server, for the relay; see :mod:`sseproxy.wsgi.relay`."""
+"""Clients' connections that may be written past the server, for the relay; see :mod:`sseproxy.wsgi.ride`."""
 
 from __future__ import annotations
 

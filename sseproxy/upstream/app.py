@@ -25,7 +25,7 @@ from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.connection import Connection, Connections, Outgoing, StaleConnection
 from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
-from sseproxy.upstream.head import ResponseHead, write_head
+from sseproxy.upstream.head import LENGTH, ResponseHead, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.wsgi.call import Answer, Headers
@@ -192,8 +192,8 @@ class UpstreamApp:
         upload, body = None, b""
         if request is None and isinstance(environ["wsgi.input"], Upload):
             upload = environ["wsgi.input"]
-            if stated := environ.get("CONTENT_LENGTH"):
-                fields["content-length"] = stated
+            if upload.length is not None:
+                fields["content-length"] = str(upload.length)
             else:
                 fields["transfer-encoding"] = "chunked"
         else:
@@ -227,7 +227,9 @@ class UpstreamApp:
                 f"The upstream redirects (status {status}); its URL in the configuration must be final.",
                 code="upstream_redirect",
             )
-        return Answer(status_line(status), self._headers_of(response.head), body)
+        headers = self._headers_of(response.head, without=("content-length",))
+        length = _length_of(response.head)
+        return Answer(status_line(status), headers if length is None else [*headers, ("Content-Length", length)], body)
 
     def _refusal(self, head: ResponseHead, text: str) -> Answer:
         """The upstream's error, without anything in it that looks like a key (OpenAI quotes parts of it)."""
@@ -238,10 +240,8 @@ class UpstreamApp:
             status = 502
         return Answer(status_line(status), [*headers, ("Content-Length", str(len(body)))], [body])
 
-    def _headers_of(self, head: ResponseHead, without: tuple[str, ...] = ()) -> Headers:
-        fields = response_headers(head.fields)
-        if without:
-            fields = [item for item in fields if item[0].lower() not in without]
+    def _headers_of(self, head: ResponseHead, without: tuple[str, ...]) -> Headers:
+        fields = [item for item in response_headers(head.fields) if item[0].lower() not in without]
         if self._redact.holds("\n".join([value for _, value in fields])):
             fields = [item for item in fields if not self._redact.holds(item[1])]
         return fields
@@ -253,6 +253,15 @@ class _Response(NamedTuple):
     connection: Connection
     head: ResponseHead
     rest: bytes
+
+
+def _length_of(head: ResponseHead) -> str | None:
+    """The ``Content-Length`` to hand on: the one by which the body is read here, never another that came along."""
+    if head.length != 0:
+        return None if head.length is None else str(head.length)
+    # An answer to HEAD, or 304, has no body, and states the length of one that it would have.
+    stated = [value for name, value in head.fields if name.lower() == "content-length"]
+    return stated[0] if len(stated) == 1 and LENGTH.fullmatch(stated[0]) else None
 
 
 def _client_watch(environ: WSGIEnvironment, linger: float) -> Callable[[], None]:

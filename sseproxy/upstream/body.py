@@ -7,6 +7,7 @@ an idle tick: PEP 3333 lets an application yield it while it has nothing to say.
 from __future__ import annotations
 
 import ssl
+import threading
 from collections.abc import Iterator
 from time import monotonic
 
@@ -39,6 +40,7 @@ class UpstreamBody:
     ) -> None:
         self._connections = connections
         self._connection: Connection | None = connection
+        self._lock = threading.Lock()
         self._socket = connection.socket
         self._idle = idle
         self._deadline = deadline
@@ -135,14 +137,20 @@ class UpstreamBody:
     def close(self) -> None:
         """Hang up if the answer has not ended. The upstream notices at once, a blocked reader too."""
         self.hang_up()
-        connection, self._connection = self._connection, None
-        if connection is not None:
+        if (connection := self._take_connection()) is not None:
             connection.close()
 
     def hang_up(self) -> None:
         """Shut the connection, also while another thread reads from it; that one still has to close."""
-        if (connection := self._connection) is not None:
-            connection.hang_up()
+        with self._lock:  # until it is done the connection is not given back, to be another request's
+            if self._connection is not None:
+                self._connection.hang_up()
+
+    def _take_connection(self) -> Connection | None:
+        """The connection, for one caller only."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+        return connection
 
     def _decode(self, data: bytes) -> bytes:
         """Take the transfer framing off."""
@@ -172,7 +180,7 @@ class UpstreamBody:
 
     def _release(self) -> None:
         """Give the connection back for the next request, if it can carry one."""
-        connection, self._connection = self._connection, None
+        connection = self._take_connection()
         if connection is not None and self._keeps:
             self._connections.keep(connection)
         elif connection is not None:

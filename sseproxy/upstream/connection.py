@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple
@@ -23,6 +24,11 @@ TICK: Final = 1.0
 READ_SIZE: Final = 64 * 1024
 SENT_AS_ONE: Final = 64 * 1024
 """Bytes up to which a body is copied to leave together with its head."""
+
+KEPT_FOR: Final = 60.0
+"""Seconds after which a connection that nobody needed is closed: upstreams and firewalls drop it sooner or later."""
+CLOSED_AT_ONCE: Final = 4
+"""Connections that one request closes at most because of their age."""
 
 _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What it looks like that the other side has closed."""
@@ -76,29 +82,33 @@ class Connection:
         """
         try:
             self.socket.settimeout(send_timeout)
-            self._send(request)
+            is_sent = self._send(request)
             head, rest = self._receive_head(request.method, head_timeout, look_up)
         except BaseException:
             self.close()
             raise
         self._is_used = True
-        return head, rest
+        return head if is_sent else head._replace(keeps=False), rest
 
-    def _send(self, request: Outgoing) -> None:
+    def _send(self, request: Outgoing) -> bool:
+        """Whether the upstream took all of it."""
         try:
             if len(request.body) <= SENT_AS_ONE:
                 self.socket.sendall(request.head + request.body)
             else:
                 self.socket.sendall(request.head)
-                self.socket.sendall(request.body)
+                body = memoryview(request.body)
+                for begin in range(0, len(body), READ_SIZE):  # sendall() has the time-out for all that it is given
+                    self.socket.sendall(body[begin : begin + READ_SIZE])
             if request.upload is not None:
                 self._send_pieces(request.upload, request.chunked)
         except _CLOSED as error:
             if self._is_used:
                 raise _stale() from error
-            # It would not take all; its answer may be there all the same (RFC 9112 section 9.6).
+            return False  # its answer may be there all the same (RFC 9112 section 9.6)
         except TimeoutError as error:
             raise OSError("the upstream does not take the request") from error
+        return True
 
     def _send_pieces(self, upload: Upload, chunked: bool) -> None:
         while piece := upload.read(READ_SIZE):
@@ -146,8 +156,10 @@ class Connection:
 
     def is_silent(self) -> bool:
         """Whether there is nothing to read. Before a request, that is the end, or would be taken for its answer."""
-        if isinstance(self.socket, ssl.SSLSocket | SSLTransport):  # which cannot peek
-            return not wait_for_read(self.socket, timeout=0.0)
+        if self.socket.fileno() < 0:
+            return False
+        if isinstance(self.socket, ssl.SSLSocket):  # which cannot peek
+            return not self.socket.pending() and not wait_for_read(self.socket, timeout=0.0)
         try:
             self.socket.settimeout(0)
             self.socket.recv(1, socket.MSG_PEEK)
@@ -174,19 +186,21 @@ class Connections:
 
     :param dial: opens one.
     :param limit: kept at most.
+    :param clock: gives seconds.
     """
 
-    def __init__(self, dial: Callable[[], socket.socket], limit: int) -> None:
+    def __init__(self, dial: Callable[[], socket.socket], limit: int, clock: Callable[[], float] = monotonic) -> None:
         self._dial = dial
         self._limit = limit
-        self._waiting: list[Connection] = []
+        self._clock = clock
+        self._waiting: deque[tuple[float, Connection]] = deque()  # since when; the oldest first
         self._closed = False
 
     def take(self) -> Connection:
         """A connection that waits, or else a new one."""
         with contextlib.suppress(IndexError):
             while True:
-                connection = self._waiting.pop()
+                _, connection = self._waiting.pop()
                 if connection.is_silent():
                     return connection
                 connection.close()
@@ -198,16 +212,26 @@ class Connections:
 
     def keep(self, connection: Connection) -> None:
         """Let this one, whose answer has been read to its end, wait for the next request; or close it if enough do."""
-        if self._closed or len(self._waiting) >= self._limit:
+        # TLS within TLS cannot tell whether something came that is not read yet.
+        if self._closed or isinstance(connection.socket, SSLTransport) or len(self._waiting) >= self._limit:
             connection.close()
         else:
-            self._waiting.append(connection)
+            self._waiting.append((self._clock(), connection))
+        self._close_old()
+
+    def _close_old(self) -> None:
+        oldest = self._clock() - KEPT_FOR
+        with contextlib.suppress(IndexError):
+            for _ in range(CLOSED_AT_ONCE):
+                if self._waiting[0][0] >= oldest:
+                    break
+                self._waiting.popleft()[1].close()
 
     def drop_waiting(self) -> None:
         """Close those that wait: where one is stale, so are the others most likely."""
         with contextlib.suppress(IndexError):
             while True:
-                self._waiting.pop().close()
+                self._waiting.pop()[1].close()
 
     def close(self) -> None:
         """Keep none any more."""

@@ -18,7 +18,7 @@ TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _END: Final = re.compile(rb"\n\r?\n")
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 _FOLD: Final = re.compile(r"\n[ \t]+")
-_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _BLANKS: Final = (" ", "\t")
 _FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding"))
 _BODYLESS: Final = (204, 304)
@@ -49,7 +49,7 @@ def write_head(method: str, target: str, fields: Mapping[str, str]) -> bytes:
 
     :raises ValueError: a field cannot stand in a head: its name is none, or its value would be more than one line.
     """
-    if not TOKEN.fullmatch(method + "".join(fields)):
+    if not (method and all(fields) and TOKEN.fullmatch(method + "".join(fields))):
         raise ValueError("a method or a header field's name is not a token")
     lines = [f"{method} {target} HTTP/1.1", *map(": ".join, fields.items())]
     head = "\r\n".join(lines)
@@ -120,7 +120,8 @@ def _read_framing(fields: Mapping[str, str], minor: int, bodyless: bool) -> tupl
     options = _members(fields.get("connection", ""))
     keeps = "close" not in options and (minor > 0 or "keep-alive" in options)
     if bodyless:
-        return 0, False, keeps
+        # Who codes a body that is none may send it.
+        return 0, False, keeps and "transfer-encoding" not in fields
     codings = _members(fields.get("transfer-encoding", "identity"))
     if codings == ["chunked"]:
         # A length beside it, or HTTP/1.0, tells of a sender on the way that may see another end of this body.
@@ -130,7 +131,7 @@ def _read_framing(fields: Mapping[str, str], minor: int, bodyless: bool) -> tupl
     if "content-length" not in fields:
         return None, False, False
     lengths = set(_members(fields["content-length"]))
-    if len(lengths) != 1 or not _LENGTH.fullmatch(length := lengths.pop()):
+    if len(lengths) != 1 or not LENGTH.fullmatch(length := lengths.pop()):
         raise BadHead("no valid Content-Length")
     return int(length), False, keeps
 

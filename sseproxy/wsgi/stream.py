@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
 
 if TYPE_CHECKING:
-    from sseproxy.wsgi.relay import Ride
+    from sseproxy.wsgi.ride import Ride
 
 log = logging.getLogger("sseproxy.wsgi")
 

@@ -6,7 +6,7 @@ import io
 from typing import IO, TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ClientDisconnected
-from werkzeug.wsgi import get_input_stream
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from sseproxy.core.chat import BadRequest
 
@@ -25,12 +25,16 @@ class Upload(io.RawIOBase):
     :param head: what was read already.
     :param rest: where the rest comes from.
     :param limit: bytes it may have in all.
+    :param length: bytes it was stated to have; None: that is not known.
+    :ivar length: the same.
     """
 
-    def __init__(self, head: bytes, rest: IO[bytes], limit: int) -> None:
+    def __init__(self, head: bytes, rest: IO[bytes], limit: int, length: int | None = None) -> None:
         self._head = head
         self._rest = rest
-        self._left = self._limit = limit
+        self._limit = limit
+        self._given = 0
+        self.length = length
 
     def readable(self) -> bool:
         return True
@@ -38,13 +42,16 @@ class Upload(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer as far as it goes; 0 at the end.
 
-        :raises BadRequest: the body is longer than its limit, or ended before its stated length.
+        :raises BadRequest: the body is longer than its limit, or not as long as it was stated to be.
         """
         piece, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
         piece = piece or read_input(self._rest, len(buffer))
-        self._left -= len(piece)
-        if self._left < 0:
+        self._given += len(piece)
+        if self._given > self._limit:
             raise too_large(self._limit)
+        is_longer = self.length is not None and self._given > self.length
+        if is_longer or (not piece and len(buffer)):
+            _check_length(self._given, self.length)
         buffer[: len(piece)] = piece
         return len(piece)
 
@@ -52,23 +59,26 @@ class Upload(io.RawIOBase):
 def open_body(environ: WSGIEnvironment, limit: int) -> bytes | Upload:
     """The request's body: itself if it is short, else what it can be read from.
 
-    :raises BadRequest: it is known to be longer than ``limit`` bytes, or is malformed.
+    :raises BadRequest: it is known to be longer than ``limit`` bytes, or is malformed, or ended too early.
     """
-    stream = _open(environ, limit)
+    stream, length = _open(environ, limit)
     head = b""
     while len(head) <= STREAMED_FROM and (piece := read_input(stream, STREAMED_FROM + 1 - len(head))):
         head += piece
     if len(head) > limit:
         raise too_large(limit)
-    return head if len(head) <= STREAMED_FROM else Upload(head, stream, limit)
+    if len(head) > STREAMED_FROM:
+        return Upload(head, stream, limit, length)
+    _check_length(len(head), length)
+    return head
 
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """All of the request's body.
 
-    :raises BadRequest: it is longer than ``limit`` bytes, or is malformed.
+    :raises BadRequest: it is longer than ``limit`` bytes, or is malformed, or ended too early.
     """
-    stream = _open(environ, limit)
+    stream, length = _open(environ, limit)
     pieces: list[bytes] = []
     left = limit
     while piece := read_input(stream, min(left + 1, STEP)):
@@ -76,14 +86,22 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         left -= len(piece)
         if left < 0:
             raise too_large(limit)
+    _check_length(limit - left, length)
     return b"".join(pieces)
 
 
-def _open(environ: WSGIEnvironment, limit: int) -> IO[bytes]:
-    stated: str = environ.get("CONTENT_LENGTH") or ""
-    if stated.isdigit() and int(stated) > limit:
+def _open(environ: WSGIEnvironment, limit: int) -> tuple[IO[bytes], int | None]:
+    """What the body is read from, and its length where one is stated."""
+    length = get_content_length(environ)
+    if length is not None and length > limit:
         raise too_large(limit)
-    return get_input_stream(environ)
+    return get_input_stream(environ), length
+
+
+def _check_length(given: int, stated: int | None) -> None:
+    """Where the server sees to the end (``wsgi.input_terminated``), nobody else does: gunicorn's input just ends."""
+    if stated is not None and given != stated:
+        raise _malformed()
 
 
 def read_input(stream: IO[bytes], size: int) -> bytes:
@@ -94,11 +112,15 @@ def read_input(stream: IO[bytes], size: int) -> bytes:
     try:
         return stream.read(size)
     except (ClientDisconnected, OSError, ValueError) as error:
-        raise BadRequest("The request body is malformed or ended before its stated length.") from error
+        raise _malformed() from error
     except Exception as error:
         if type(error).__module__.startswith("gunicorn."):  # gunicorn parses chunks while they are read
             raise BadRequest("The request body's chunked framing is malformed.") from error
         raise
+
+
+def _malformed() -> BadRequest:
+    return BadRequest("The request body is malformed or ended before its stated length.")
 
 
 def too_large(limit: int) -> BadRequest:

@@ -23,7 +23,7 @@ from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import open_ledger
 from sseproxy.ledger.protocol import Charge, Settlement
 from sseproxy.server.waitress import WaitressServer
-from sseproxy.wsgi.relay import Ride
+from sseproxy.wsgi.ride import Ride
 from tests.harness import RawClient, Upstream, stream
 from tests.harness.scripts import choose
 

@@ -11,6 +11,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from werkzeug.test import create_environ
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.app import Timeout, UpstreamApp
+from sseproxy.upstream.body import UpstreamBody
+from sseproxy.upstream.connection import Connection, Connections
+from sseproxy.upstream.head import ResponseHead
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange
 from tests.harness import Upstream, raw, refuse, refuse_stream_options, silent, stream
@@ -47,6 +52,36 @@ def test_bytes_pass_as_they_arrive(upstream: Upstream) -> None:
     assert next(piece for piece in answer.body if piece) == b"data: a\n\n"
     exchange.allow(1)
     assert b"".join(answer.body) == b"data: b\n\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "stated", "handed_on"),
+    [
+        ("GET", "200 OK", ["2, 2", "2"], ["2"]),
+        ("GET", "200 OK", ["002"], ["2"]),
+        ("HEAD", "200 OK", ["700"], ["700"]),
+        ("HEAD", "200 OK", ["7", "8"], []),
+        ("HEAD", "200 OK", ["7x"], []),
+        ("GET", "304 Not Modified", ["7, 8"], []),
+    ],
+)
+def test_no_length_is_handed_on_but_the_one_by_which_the_body_was_read(
+    method: str, status: str, stated: list[str], handed_on: list[str], upstream: Upstream
+) -> None:
+    fields = "".join(f"Content-Length: {value}\r\n" for value in stated)
+    content = "{}" if method == "GET" and status == "200 OK" else ""
+    upstream.script = lambda exchange: exchange._send(f"HTTP/1.1 {status}\r\n{fields}\r\n{content}".encode())
+    answer = call_app(UpstreamApp(upstream.url), create_environ("/v1/files/f/content", method=method))
+
+    assert [value for name, value in answer.headers if name.lower() == "content-length"] == handed_on
+    assert b"".join(answer.body) == content.encode()
+
+
+def test_a_length_beside_chunks_is_not_handed_on(upstream: Upstream) -> None:
+    upstream.script = raw(b"{}", framing="chunked", headers={"Content-Length": "1"})
+    answer = ask(UpstreamApp(upstream.url))
+
+    assert (answer.header("Content-Length"), b"".join(answer.body)) == ("", b"{}")
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
@@ -103,6 +138,24 @@ def test_closing_from_another_thread_wakes_a_blocked_reader(upstream: Upstream) 
         while True:
             next(body)
     assert time.monotonic() - began < 5
+
+
+def test_who_hangs_up_late_does_not_shut_the_connection_of_the_next_request() -> None:
+    finished = []
+
+    class Socket(socket.socket):
+        def shutdown(self, how: int) -> None:
+            futures.wait([reading := pool.submit(list, body)], timeout=0.3)
+            finished.append(reading.done())
+            super().shutdown(how)
+
+    ours, theirs = socket.socketpair()
+    with theirs, ThreadPoolExecutor(1) as pool, Socket(fileno=ours.detach()) as mine:
+        head = ResponseHead(200, [], 2, False, True)
+        body = UpstreamBody(Connection(mine), head, b"{}", Connections(lambda: mine, 1), idle=5, deadline=1e9)
+        body.hang_up()
+
+    assert finished == [False]  # else it would wait for, or have, the next request
 
 
 def test_connections_are_kept_and_used_again_after_each_framing(upstream: Upstream) -> None:

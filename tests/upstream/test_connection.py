@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,8 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.test import create_environ
 
 from sseproxy.upstream.app import Timeout, UpstreamApp
+from sseproxy.upstream.connection import KEPT_FOR, Connection, Connections, Outgoing
+from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Azure
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange, Target
@@ -269,9 +272,10 @@ def test_what_comes_between_two_requests_is_nobody_s_answer() -> None:
 
 
 def upload(body: bytes, **environ: Any) -> dict[str, Any]:
-    """The environ of a request whose body is passed on while it comes in."""
+    """The environ of a request whose body is passed on while it comes in, with the length that is stated."""
     found = create_environ("/v1/files", method="POST", content_type="application/x", environ_overrides=environ)
-    found["wsgi.input"] = Upload(body[:10], io.BytesIO(body[10:]), len(body))
+    length = int(environ["CONTENT_LENGTH"]) if environ["CONTENT_LENGTH"] else None
+    found["wsgi.input"] = Upload(body[:10], io.BytesIO(body[10:]), 10_000_000, length)
     return found
 
 
@@ -317,12 +321,91 @@ def test_an_upload_that_the_client_breaks_off_leaves_no_half_request_behind(upst
             raise ClientDisconnected
 
     environ = upload(b"", CONTENT_LENGTH="100")
-    environ["wsgi.input"] = Upload(b"x" * 10, Broken(), 100)
+    environ["wsgi.input"] = Upload(b"x" * 10, Broken(), 100, 100)
     app = UpstreamApp(upstream.url)
 
     assert call_app(app, environ).code == 400
     assert ask(app, CHAT).code == 200
     assert upstream.connections == 2
+
+
+@pytest.mark.parametrize("stated", [1001, 999])
+def test_an_upload_that_is_not_as_long_as_stated_leaves_no_half_request_behind(stated: int, upstream: Upstream) -> None:
+    """The next request would be taken for the rest of it, or the rest for the next request."""
+    app = UpstreamApp(upstream.url, timeout=Timeout(first_byte=5))
+
+    assert call_app(app, upload(b"x" * 1000, CONTENT_LENGTH=str(stated))).code == 400
+    assert body_of(ask(app, CHAT))
+    assert CHAT in [exchange.body for exchange in upstream.exchanges]
+    assert upstream.connections == 2
+
+
+def test_a_large_body_may_take_longer_than_one_piece_of_it() -> None:
+    body = b"x" * 16_000_000
+
+    def serve(connection: socket.socket, number: int) -> None:
+        got = 0
+        with connection:
+            while got < len(body):
+                time.sleep(0.04)  # a slow upstream
+                got += len(connection.recv(512 * 1024, socket.MSG_WAITALL if got + 600_000 < len(body) else 0))
+            connection.sendall(OK)
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1", timeout=Timeout(connect=0.5))
+        answer = call_app(app, create_environ("/v1/files", method="POST", data=body))
+
+        assert (answer.code, body_of(answer)) == (200, b"{}")
+        app.close()
+
+
+def test_a_connection_that_did_not_take_the_whole_request_is_not_used_again() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.shutdown(socket.SHUT_WR)
+        theirs.sendall(OK)
+        head, rest = Connection(ours).ask(Outgoing("GET", b"GET / HTTP/1.1\r\n\r\n"), 1, 1, lambda: None)
+
+        assert (head.status, rest, head.keeps) == (200, b"{}", False)
+
+
+def test_a_connection_with_bytes_that_were_decrypted_and_not_read_is_not_silent(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.sendall(b"ab")
+            tls.recv(1)
+
+    with server(serve) as port:
+        with Dialer(f"https://localhost:{port}", ca_file=str(certificate)).dial(5) as tls:
+            connection = Connection(tls)
+            assert tls.recv(1) == b"a"
+            assert not connection.is_silent()
+            assert tls.recv(1) == b"b"
+            assert connection.is_silent()
+        assert not connection.is_silent()
+
+
+def test_connections_that_nobody_needs_are_closed_after_a_while() -> None:
+    now = 0.0
+    pairs = [socket.socketpair() for _ in range(3)]
+    pool = Connections(socket.socket, 10, clock=lambda: now)
+    old, young, last = (Connection(ours) for ours, _ in pairs)
+    pool.keep(old)
+    now = KEPT_FOR
+    pool.keep(young)
+    assert old.socket.fileno() >= 0
+    now += 1
+    pool.keep(last)
+
+    assert [each.socket.fileno() >= 0 for each in (old, young, last)] == [False, True, True]
+    assert pool.take() is last and pool.take() is young
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
 
 
 def test_a_request_without_a_body_says_so(upstream: Upstream) -> None:
@@ -461,22 +544,20 @@ def test_a_proxy_is_used_as_configured_and_with_its_credentials(
 
 
 def test_a_proxy_may_be_reached_by_tls_and_lead_to_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """urllib3's socket for TLS within TLS is none of Python's: it, too, can be hung up on."""
+    """urllib3's socket for TLS within TLS is none of Python's: it, too, can be hung up on. It is not used again."""
     certificate = make_certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # a proxy's certificate is the system's to judge
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    hung_up = threading.Event()
+    hung_up = [threading.Event(), threading.Event()]
 
     def serve(connection: socket.socket, number: int) -> None:
         with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
             read_request(tls)
-            tls.sendall(OK)
-            read_request(tls)
-            tls.sendall(b"HTTP/1.1 200 OK\r\n\r\n{}")
+            tls.sendall(OK if number == 0 else b"HTTP/1.1 200 OK\r\n\r\n{}")
             while tls.recv(65536):
                 pass
-        hung_up.set()
+        hung_up[number].set()
 
     def tunnel(connection: socket.socket, number: int) -> None:
         with context.wrap_socket(connection, server_side=True) as tls:
@@ -489,11 +570,12 @@ def test_a_proxy_may_be_reached_by_tls_and_lead_to_tls(tmp_path: Path, monkeypat
     with server(serve) as behind, server(tunnel) as port:
         app = UpstreamApp(f"https://localhost:{behind}/v1", proxy=f"https://localhost:{port}", ca_file=str(certificate))
         assert body_of(ask(app, CHAT)) == b"{}"
+        was_closed = hung_up[0].wait(5)
         answer = ask(app, CHAT)
-        assert next(iter(answer.body)) == b"{}"
+        first = next(iter(answer.body))
         answer.close()
-        assert hung_up.wait(5)
         app.close()
+        assert was_closed and first == b"{}" and hung_up[1].wait(5)
 
 
 def test_the_environment_s_proxy_is_not_used(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:

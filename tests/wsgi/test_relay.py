@@ -25,7 +25,8 @@ from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.chunked import ChunkedDecoder
 from sseproxy.upstream.connection import Connection, Connections
 from sseproxy.upstream.head import ResponseHead
-from sseproxy.wsgi.relay import RELAY_KEY, Relay, Ride, board
+from sseproxy.wsgi.relay import Relay
+from sseproxy.wsgi.ride import RELAY_KEY, Ride, board
 from sseproxy.wsgi.stream import EventStream
 from tests.harness import wait_until
 
