@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 RELAY_KEY: Final = "sseproxy.relay"
 """What a server offers whose application is a proxy and nothing around it: a function from a source to a ride."""
 TICK: Final = 1.0
-"""Seconds without a piece, likewise."""
+"""Seconds without a piece for the client, after which the stream's own thread sees to keep-alives."""
+_FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
 
 
 class Source(Protocol):
@@ -153,7 +155,7 @@ class Ride:
         if self._room < 0:
             return False
         if _may_end(data):
-            self._grounded = True
+            self._grounded = True  # a format may have more to say of it than one write
             return False
         pieces = self._stream.take()
         if not pieces:
@@ -175,7 +177,7 @@ def _may_end(data: bytes) -> bool:
     """Whether this may be the end of an answer, at which a charge is settled; that may have to wait for a database."""
     return (
         data.find(DONE) >= 0
-        or data.find(b'"error"') >= 0
+        or (data.find(b'"error"') >= 0 and _FAILURE.search(data) is not None)
         or data.find(b'"message_stop"') >= 0
         or data.find(b'"response.completed"') >= 0
         or data.find(b'"response.incomplete"') >= 0

@@ -355,3 +355,12 @@ def test_what_may_settle_a_charge_is_read_by_the_streams_own_thread(relay: Relay
         trip.received()
 
         assert trip.threads[1:3] == ["sseproxy-relay", trip.threads[0]]
+
+
+def test_an_error_that_is_null_ends_nothing(relay: Relay) -> None:
+    pieces = [FIRST, b'data: {"choices":[{"index":0,"delta":{"content":" x"}}],"error": null}\n\n', chunk(" y"), *LAST]
+
+    got, trip = through(relay, pieces)
+
+    assert got == plain(pieces)
+    assert trip.threads[1:3] == ["sseproxy-relay"] * 2
