@@ -5,7 +5,6 @@ Reserved before anything is sent; settled before the last event leaves, or when 
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
@@ -19,7 +18,7 @@ from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.meter import Counter
 from sseproxy.middleware.shown_usage import show_usage
 from sseproxy.wsgi.call import Answer, call_app, close_body
-from sseproxy.wsgi.client import lingering, watch_client
+from sseproxy.wsgi.client import connection_closed, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange, Mapped
@@ -183,7 +182,7 @@ class _Passed:
             raise
         if not piece and self._gone():
             self.close()
-            raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
+            raise connection_closed()
         return piece
 
     def close(self) -> None:

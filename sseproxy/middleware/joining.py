@@ -14,7 +14,7 @@ from sseproxy.core.sse import PING
 from sseproxy.middleware.auth import ANONYMOUS
 from sseproxy.streams.protocol import Broken, Head, Reader, Stream, Streams
 from sseproxy.wsgi.call import Answer, Headers
-from sseproxy.wsgi.client import ClientGone, watch_client
+from sseproxy.wsgi.client import ClientGone, connection_closed, watch_client
 from sseproxy.wsgi.errors import STREAM_HEADERS, error_answer, status_line, wants_events
 from sseproxy.wsgi.exchange import Exchange
 
@@ -170,7 +170,7 @@ class JoinedBody:
     def _idle(self) -> bytes:
         if self._gone():
             self.close()
-            raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
+            raise connection_closed()
         if self._ping and monotonic() - self._wrote >= self._keepalive:
             self._wrote = monotonic()
             return self._ping

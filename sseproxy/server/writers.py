@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from typing import Any
+
+from sseproxy.wsgi.client import connection_closed
 
 
 class ChannelWriter:
@@ -35,7 +36,7 @@ class ChannelWriter:
         """
         with self._channel.outbuf_lock:
             if not self._channel.connected:
-                raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
+                raise connection_closed()
             try:
                 return int(self._channel.socket.send(data))
             except BlockingIOError:

@@ -6,6 +6,7 @@ the client's socket to the application. Elsewhere only a failed write tells.
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from time import monotonic
@@ -58,6 +59,11 @@ def lingering(gone: Callable[[], bool], seconds: float) -> Callable[[], bool]:
         return bool(since) and monotonic() - since[0] >= seconds
 
     return gone_for_long
+
+
+def connection_closed() -> BrokenPipeError:
+    """What a body raises whose client is known to have left: the server then aborts, and does not end it cleanly."""
+    return BrokenPipeError(errno.EPIPE, "the client closed its connection")
 
 
 def never_gone() -> bool:

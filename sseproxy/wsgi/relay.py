@@ -3,7 +3,8 @@
 A stream comes here when its first piece has left by the server, and goes back to its own thread for all that is not
 plain: its end, a failure, silence, a client that reads slowly or has left, work that may have to wait for a database.
 What becomes of its bytes is the same either way, since the same iterator makes it; only who waits for the sockets
-differs. Needs epoll (Linux) and a server that offers a :class:`Writer`; elsewhere streams are iterated as ever.
+differs. Needs epoll (Linux) and a server that offers a :class:`~sseproxy.wsgi.ride.Writer`; elsewhere streams are
+iterated as ever.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sseproxy.core.sse import DONE
-from sseproxy.wsgi.relay import Relay
+from sseproxy.wsgi.relay import PATIENCE, SWEEP, Relay
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RELAY_KEY: Final = "sseproxy.relay"
 """What a server offers whose application is a proxy and nothing around it: a function from a source to a ride."""
-TICK: Final = 1.0
+TICK: Final = SWEEP * PATIENCE
 """Seconds without a piece for the client, after which the stream's own thread sees to keep-alives."""
 _FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
 

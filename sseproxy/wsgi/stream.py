@@ -6,7 +6,6 @@ never started (PEP 3333 calls ``close()`` on the iterable in every case; a gener
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 import threading
@@ -17,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
+from sseproxy.wsgi.client import connection_closed
 
 if TYPE_CHECKING:
     from sseproxy.wsgi.ride import Ride
@@ -246,4 +246,4 @@ class EventStream:
         """Raise what ended the stream early, so that the server aborts instead of ending the body cleanly."""
         if self._broken is not None:
             raise self._broken
-        raise BrokenPipeError(errno.EPIPE, "the client closed its connection")
+        raise connection_closed()
