@@ -121,6 +121,10 @@ class Decoder:
             return [Event(data[6:-2] if data.isascii() else _utf8(data[6:-2]))]  # the usual read of a paced stream
         return self._take(data)
 
+    def is_between_events(self) -> bool:
+        """Whether no event is half read."""
+        return not (self._open or self._tail or self._skip_lf or self._head is not None or self.failure is not None)
+
     def finish(self) -> Event | None:
         """Return the block that the end of the stream left unfinished, which the standard would discard.
 

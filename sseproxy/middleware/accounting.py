@@ -22,6 +22,7 @@ from sseproxy.wsgi.client import connection_closed, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange, Mapped
+from sseproxy.wsgi.lane import unseen
 from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.stream import EventStream
 
@@ -100,9 +101,10 @@ class AccountingMiddleware:
         stream = EventStream.of(body)
         if stream is not body:
             stream.pipe(lambda events: annotate(events, api=request.api))
-        stream.pipe(bill.meter)
+        stream.pipe(bill.meter, bill.seen)
         if request.api in ("chat", "completions"):
-            stream.pipe(partial(show_usage, exchange=exchange))
+            # What it shows is made after the chunk with the finish, which is none of the plain ones.
+            stream.pipe(partial(show_usage, exchange=exchange), unseen)
         return _settling(stream, bill)
 
     def _mapped(

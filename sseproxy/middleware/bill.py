@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from datetime import datetime, timezone
 from os import urandom
@@ -85,10 +85,10 @@ class Bill:
     def meter(self, events: Iterator[Event]) -> Iterator[Event]:
         """The transform that reads what passes, and settles before the last event leaves."""
         self._events = events
+        self._pace = self._exchange.pace = Pace()
         return self._metered(events)
 
     def _metered(self, events: Iterator[Event]) -> Iterator[Event]:
-        pace = self._exchange.pace = Pace()
         fresh = False
         try:
             for event in events:
@@ -97,7 +97,7 @@ class Bill:
                     self._read(event)
                 elif fresh:
                     fresh = False
-                    pace.step(monotonic())
+                    self._pace.step(monotonic())
                 yield event
                 if self._overdrawn:
                     self.settle("refused")
@@ -106,6 +106,12 @@ class Bill:
         except Exception:
             self.settle("upstream_failed")
             raise
+
+    def seen(self, events: Sequence[Event]) -> None:
+        """What :meth:`meter` does with a read of plain events, while there is :meth:`room`."""
+        for event in events:
+            self._count(event)
+        self._pace.step(monotonic())
 
     def _read(self, event: Event) -> None:
         if event.content or event.hidden:

@@ -39,7 +39,7 @@ class ContentMiddleware:
         answer = call_app(self.app, environ)
         if isinstance(answer.body, EventStream):
             said = _Said()
-            answer.body.pipe(said.listen)
+            answer.body.pipe(said.listen, said.hear)
             answer.body.on_closed(lambda: self._write(exchange, asked, said.content, said.hidden))
         elif answer.code < 400:
             body = b"".join(answer.body)
@@ -63,11 +63,15 @@ class _Said:
         self.content: list[str] = []
         self.hidden: list[str] = []
 
+    def hear(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.content.append(event.content)
+            self.hidden.append(event.hidden)
+
     def listen(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             if event is not FLUSH:
-                self.content.append(event.content)
-                self.hidden.append(event.hidden)
+                self.hear((event,))
             yield event
 
 

@@ -11,6 +11,7 @@ from sseproxy.core.sse import FLUSH, Event
 from sseproxy.wsgi.client import GONE_KEY, watch_client
 from sseproxy.wsgi.draining import CutShort, Draining
 from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.lane import unseen
 from sseproxy.wsgi.stream import EventStream
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class CutMiddleware:
         body = self.app(environ, start_response)
         if isinstance(body, EventStream):
             patience.has_stream = True
-            body.pipe(lambda events: self._in_time(events, request.api, exchange))
+            # No answer is on the lane any more when the time is over.
+            body.pipe(lambda events: self._in_time(events, request.api, exchange), unseen)
         return body
 
     def _in_time(self, events: Iterator[Event], api: Api, exchange: Exchange) -> Iterator[Event]:

@@ -10,7 +10,7 @@ from wsgiref.util import is_hop_by_hop
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
-from sseproxy.core.normalize import STANDARD, Dialect, events_of, failure_of, normalize
+from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_of, normalize
 from sseproxy.core.redact import Redactor
 from sseproxy.core.sse import DONE, Event
 from sseproxy.wsgi.call import Answer, call_app
@@ -18,9 +18,10 @@ from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
 from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.lane import unseen
 from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.ride import board
-from sseproxy.wsgi.stream import EventStream
+from sseproxy.wsgi.stream import EventStream, Transform
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -114,11 +115,13 @@ class NormalizeMiddleware:
 
         :raises Failure: the upstream's stream begins with an error, whose status can still be the answer's.
         """
-        stream = EventStream.of(answer.body, lambda body: events_of(_telling_failures(body)))
+        plain = Plain()
+        stream = EventStream.of(answer.body, lambda body: events_of(_telling_failures(body), plain=plain))
         stream.gone = lingering(gone, exchange.linger)
         stream.keepalive = self._keepalive
-        stream.pipe(self._transform(exchange, request))
-        stream.pipe(self._without_secrets)
+        stream.pipe(self._transform(exchange, request, plain))
+        stream.open_lane(plain)
+        stream.pipe(self._without_secrets, unseen)
         try:
             first = stream.peek(_is_content if exchange.has_spare else _is_any)
         except BaseException:
@@ -139,7 +142,7 @@ class NormalizeMiddleware:
                 event.data = self._redact(event.data.decode()).encode()
             yield event
 
-    def _transform(self, exchange: Exchange, request: Request) -> Callable[[Iterator[Event]], Iterator[Event]]:
+    def _transform(self, exchange: Exchange, request: Request, plain: Plain) -> Transform:
         return partial(
             normalize,
             api=request.api,
@@ -147,6 +150,7 @@ class NormalizeMiddleware:
             choices=request.choices,
             tools=request.tools(),
             dialect=self._dialect(exchange),
+            plain=plain,
         )
 
     def _dialect(self, exchange: Exchange) -> Dialect:

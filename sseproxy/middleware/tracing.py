@@ -21,6 +21,7 @@ from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.tries import in_few_words
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.lane import unseen
 from sseproxy.wsgi.stream import EventStream
 
 try:
@@ -178,7 +179,7 @@ class _Call:
                 self._read_model(b"".join(answer.body))
             self._end()
         elif isinstance(answer.body, EventStream):
-            answer.body.pipe(partial(_tell_first, tell=self._read_model))
+            answer.body.pipe(partial(_tell_first, tell=self._read_model), unseen)
 
     def _read_model(self, data: bytes) -> None:
         model = _model_in(data)

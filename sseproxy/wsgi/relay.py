@@ -103,7 +103,8 @@ class Relay:
 
     def _see_to(self, number: int, events: int) -> None:
         with self._lock:
-            ride, leaving = self._by_source.get(number), self._by_client.get(number)
+            ride = self._by_source.get(number)
+            leaving = self._by_client.get(number) if ride is None else None
         if ride is not None:
             if events != select.EPOLLIN or not ride.move():
                 self._give_back(ride)
@@ -125,6 +126,7 @@ class Relay:
             rides = list(self._rides)
         for ride in rides:
             ride.silence += 1
+            ride.hush += 1
             if ride.silence > PATIENCE:
                 ride.pause()
                 self._give_back(ride)

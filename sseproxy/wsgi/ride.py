@@ -5,21 +5,19 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sseproxy.core.sse import DONE
-from sseproxy.wsgi.relay import PATIENCE, SWEEP, Relay
+from sseproxy.wsgi.relay import PATIENCE, Relay
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from sseproxy.wsgi.lane import Lane
     from sseproxy.wsgi.stream import EventStream
 
 RELAY_KEY: Final = "sseproxy.relay"
 """What a server offers whose application is a proxy and nothing around it: a function from a source to a ride."""
-TICK: Final = SWEEP * PATIENCE
-"""Seconds without a piece for the client, after which the stream's own thread sees to keep-alives."""
 _FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
 
 
@@ -75,19 +73,25 @@ class Writer(Protocol):
 
 
 class Ride:
-    """A stream between its two sockets."""
+    """A stream between its two sockets.
+
+    :ivar silence: sweeps of the relay since the upstream last sent something.
+    :ivar hush: sweeps since the client was last sent something.
+    """
 
     def __init__(self, relay: Relay, writer: Writer, source: Source) -> None:
         self.source = source.fileno()
         self.client = -1
         self.silence = 0
+        self.hush = 0
         self._grounded = False
-        self._since = 0.0
+        self._chunked = False
         self._relay = relay
         self._writer = writer
         self._source = source
         self._stream: EventStream | None = None
         self._room = 0
+        self._lane: Lane | None = None
         self._rest = b""
         self._wrote = False
         self._error: Exception | None = None
@@ -105,9 +109,10 @@ class Ride:
             return False
         self._stream = stream
         self._room = stream.room()
+        self._lane = self._open_lane()
         self._wrote = False
-        self.silence = 0
-        self._since = monotonic()
+        self.silence = self.hush = 0
+        self._chunked = self._writer.chunked
         self.client = self._writer.fileno()
         self._writer.when_closed(lambda: self._relay.call_back(self))
         self._source.set_waiting(False)
@@ -126,7 +131,14 @@ class Ride:
     def move(self) -> bool:
         """Move what has arrived; False if that is for the stream's own thread."""
         try:
-            return self._move()
+            data = self._source.receive()
+            if not data:
+                return data is not None
+            self.silence = 0
+            self._room -= len(data)
+            if self._lane is not None and self._room >= 0 and (piece := self._lane.take(data)) is not None:
+                return self._send(piece)
+            return self._iterate(data)
         except Exception as error:
             self._error = error
             return False
@@ -144,14 +156,10 @@ class Ride:
         """Go on in the stream's own thread."""
         self._asleep.release()
 
-    def _move(self) -> bool:
+    def _iterate(self, data: bytes) -> bool:
+        """Let the stream make of this what it likes, unless it may have to wait for that."""
         assert self._stream is not None
-        data = self._source.receive()
-        if not data:
-            return data is not None
-        self.silence = 0
         self._source.put(data)
-        self._room -= len(data)
         if self._room < 0:
             return False
         if _may_end(data):
@@ -160,17 +168,30 @@ class Ride:
         pieces = self._stream.take()
         if not pieces:
             # Bytes that make no piece are no reason to leave the client without a keep-alive.
-            return pieces is not None and monotonic() - self._since < TICK
-        piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if self._writer.chunked:
+            goes_on = pieces is not None and self.hush <= PATIENCE
+        else:
+            goes_on = self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            goes_on = goes_on and not self._stream.has_more and self._source.is_drained()
+        if goes_on:
+            self._lane = self._open_lane()
+        return goes_on
+
+    def _open_lane(self) -> Lane | None:
+        """The way around the stream's iterator, if it may be taken next."""
+        lane = self._stream.lane if self._stream is not None else None
+        return lane if lane is not None and lane.is_ready() else None
+
+    def _send(self, piece: bytes) -> bool:
+        """Write past the server; False if the client has not taken it all."""
+        if self._chunked:
             piece = b"%x\r\n%b\r\n" % (len(piece), piece)
         sent = self._writer.send(piece)
         self._wrote = True
-        self._since = monotonic()
+        self.hush = 0
         if sent < len(piece):
             self._rest = piece[sent:]
             return False
-        return not self._stream.has_more and self._source.is_drained()
+        return True
 
 
 def _may_end(data: bytes) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
 from sseproxy.wsgi.client import connection_closed
+from sseproxy.wsgi.lane import Lane, Reader, Seen
 
 if TYPE_CHECKING:
     from sseproxy.wsgi.ride import Ride
@@ -41,6 +42,7 @@ class EventStream:
     :ivar ride: takes over from the second piece on where the relay can.
     :ivar room: bytes of the upstream's that may pass before something is done that may have to wait.
     :ivar has_more: what comes after the last write is at hand already.
+    :ivar lane: the way around the iterator for plain reads, if there is one.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class EventStream:
         self.ride: Ride | None = None
         self.room: Callable[[], int] = lambda: sys.maxsize
         self.has_more = False
+        self.lane: Lane | None = None
         self._events = iter(events)
         self._started = False
         self._passed = False
@@ -79,14 +82,23 @@ class EventStream:
             stream.on_interrupt(hang_up)
         return stream
 
-    def pipe(self, transform: Transform) -> EventStream:
+    def open_lane(self, reader: Reader) -> None:
+        """Offer a way around the transforms attached so far."""
+        self.lane = Lane(self, reader)
+
+    def pipe(self, transform: Transform, seen: Seen | None = None) -> EventStream:
         """Attach a transform outside those attached before. Returns the stream itself.
 
+        :param seen: all that the transform does with plain events, which it hands on unchanged; None: it must get them.
         :raises RuntimeError: the stream has begun; what was read already cannot be transformed any more.
         """
         if self._started:
             raise RuntimeError("pipe() after the first event was read")
         self._events = transform(self._events)
+        if seen is None:
+            self.lane = None
+        elif self.lane is not None:
+            self.lane.add(seen)
         return self
 
     def on_close(self, callback: Callable[[], object]) -> None:

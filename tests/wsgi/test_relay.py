@@ -8,7 +8,7 @@ import socket
 import struct
 import termios
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sseproxy.core.normalize import events_of, normalize
+from sseproxy.core.normalize import Plain, events_of, normalize
 from sseproxy.core.sse import Event
 from sseproxy.server.writers import SocketWriter
 from sseproxy.upstream.body import UpstreamBody
@@ -44,8 +44,8 @@ FIRST = chunk("Hello")
 LAST = [chunk("", '"stop"'), b"data: [DONE]\n\n"]
 
 
-def normal(events: Iterator[Event]) -> Iterator[Event]:
-    return normalize(events, api="chat", model="m", make_id=lambda: "0", now=lambda: 1.0)
+def normal(events: Iterator[Event], plain: Plain | None = None) -> Iterator[Event]:
+    return normalize(events, api="chat", model="m", make_id=lambda: "0", now=lambda: 1.0, plain=plain)
 
 
 def plain(pieces: Sequence[bytes]) -> bytes:
@@ -53,10 +53,17 @@ def plain(pieces: Sequence[bytes]) -> bytes:
     return b"".join(EventStream(events_of(iter(pieces))).pipe(normal))
 
 
+def text(events: Iterable[Event]) -> list[str]:
+    """What a transform hears of the answer."""
+    return [event.content for event in events if event.content]
+
+
 class Trip:
     """A stream between two real connections, iterated by a thread as a server would."""
 
-    def __init__(self, relay: Relay, *, chunked: bool = False, client_buffer: int | None = None) -> None:
+    def __init__(
+        self, relay: Relay, *, chunked: bool = False, client_buffer: int | None = None, lane: bool = False
+    ) -> None:
         self.upstream, ours = socket.socketpair()
         self.inner = ours
         self.client, theirs = socket.socketpair()
@@ -66,7 +73,12 @@ class Trip:
         head = ResponseHead(200, [], None, False, False)
         connections = Connections(lambda: ours, 0)
         body = UpstreamBody(Connection(ours), head, b"", connections, idle=20, deadline=float("inf"))
-        self.stream = EventStream(events_of(body)).pipe(self._watched).pipe(normal)
+        plain = Plain()
+        self.stream = EventStream(events_of(body, plain=plain)).pipe(self._watched).pipe(partial(normal, plain=plain))
+        if lane:
+            self.stream.open_lane(plain)
+        self.heard: list[Event] = []
+        self.stream.pipe(self._listen, self.heard.extend)
         self.stream.on_close(body.close)
         self.threads: list[str] = []
         writer = SocketWriter(theirs, self.response)
@@ -90,6 +102,12 @@ class Trip:
         for event in events:
             if event.type != "flush":
                 self.threads.append(threading.current_thread().name)
+            yield event
+
+    def _listen(self, events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            if event.type != "flush":
+                self.heard.append(event)
             yield event
 
     def _serve(self) -> None:
@@ -192,16 +210,50 @@ _EVENTS = st.one_of(
 )
 
 
-@given(st.lists(_EVENTS, max_size=12).map(b"".join), st.lists(st.integers(1, 400), max_size=12))
+@given(st.lists(_EVENTS, max_size=12).map(b"".join), st.lists(st.integers(1, 400), max_size=12), st.booleans())
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
-def test_what_rides_is_what_iteration_makes_of_any_bytes(relay: Relay, data: bytes, cuts: list[int]) -> None:
-    pieces = [FIRST, *pieces_of(data, cuts)]
+def test_what_rides_is_what_iteration_makes_of_any_bytes(
+    relay: Relay, data: bytes, cuts: list[int], lane: bool
+) -> None:
+    pieces = [FIRST, chunk(" world"), *pieces_of(data, cuts)]
 
-    got, _ = through(relay, pieces)
+    got, trip = through(relay, pieces, lane=lane)
 
     assert got == plain(pieces)
+    assert text(trip.heard) == text(normal(events_of(iter(pieces))))
+
+
+def test_plain_reads_go_around_the_iterator_and_transforms_hear_of_them(relay: Relay) -> None:
+    words = [chunk(f" w{number}") for number in range(20)]
+    pieces = [FIRST, *words[:10], b"".join(words[10:]), *LAST]
+
+    got, trip = through(relay, pieces, lane=True)
+
+    assert got == plain(pieces)
+    assert text(trip.heard) == ["Hello", *(f" w{number}" for number in range(20))]
+    assert len(trip.threads) == len([FIRST, words[0], *LAST])
+
+
+def test_a_transform_that_must_get_all_events_gets_them(relay: Relay) -> None:
+    seen: list[Event] = []
+
+    def watch(events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            seen.append(event)
+            yield event
+
+    trip = Trip(relay, lane=True)
+    trip.stream.pipe(watch)
+    with trip:
+        trip.read()
+        for piece in (FIRST, chunk(" a"), chunk(" b"), *LAST):
+            trip.send(piece)
+        trip.finish()
+        trip.received()
+
+    assert text(seen) == ["Hello", " a", " b"]
 
 
 def pieces_of(data: bytes, lengths: Sequence[int]) -> list[bytes]:
@@ -258,6 +310,25 @@ def test_work_that_may_have_to_wait_is_done_by_the_streams_own_thread(relay: Rel
 
         assert trip.threads[1] == "sseproxy-relay"
         assert trip.threads[2] != "sseproxy-relay"
+
+
+def test_plain_reads_beyond_the_room_are_for_the_streams_own_thread(relay: Relay) -> None:
+    with Trip(relay, lane=True) as trip:
+        trip.read()
+        for piece in (FIRST, chunk(" one")):
+            trip.send(piece)
+        wait_until(lambda: text(trip.heard) == ["Hello", " one"])
+        assert trip.stream.ride is not None
+        trip.stream.ride._room = len(chunk(" two"))
+        trip.stream.room = lambda: 0
+        for piece in (chunk(" two"), chunk(" six"), *LAST):
+            trip.send(piece)
+        trip.finish()
+        trip.received()
+
+    assert trip.threads[:3].count("sseproxy-relay") == 1
+    assert text(trip.heard) == ["Hello", " one", " two", " six"]
+    assert len(trip.threads) == len([FIRST, chunk(" one"), chunk(" six"), *LAST])
 
 
 def test_a_failure_in_a_transform_reaches_the_streams_own_thread(relay: Relay) -> None:

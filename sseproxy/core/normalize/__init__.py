@@ -34,6 +34,7 @@ from sseproxy.core.normalize.foreign import adopt_foreign
 from sseproxy.core.normalize.framing import repair_framing
 from sseproxy.core.normalize.function_call import tidy_function_calls
 from sseproxy.core.normalize.messages import settle_messages
+from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.normalize.reading import annotate
 from sseproxy.core.normalize.seal import seal
 from sseproxy.core.normalize.shortcut import shorten
@@ -46,6 +47,7 @@ __all__ = [
     "STANDARD",
     "Completion",
     "Dialect",
+    "Plain",
     "annotate",
     "completion_of",
     "events_of",
@@ -69,6 +71,7 @@ def normalize(
     dialect: Dialect = STANDARD,
     make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     now: Callable[[], float] = time.time,
+    plain: Plain | None = None,
 ) -> Iterator[Event]:
     """Return the canonical stream of raw `events`; ends after exactly one ``[DONE]`` or one error event.
 
@@ -80,8 +83,11 @@ def normalize(
     :param dialect: what the operator knows of the upstream.
     :param make_id: random part of an id the upstream did not give.
     :param now: seconds since 1970, for a ``created`` the upstream did not give.
+    :param plain: is told what plain chunks look like.
     """
     shapes = Shapes()
+    if plain is not None:
+        plain.shapes = shapes
     if api in ("responses", "messages"):
         return normalize_typed(repair_framing(events, shapes, pings=api == "messages"), api)
     identity = Identity(api, model, make_id=make_id, now=now)

@@ -8,12 +8,13 @@ mean is the business of the transforms. Content types are not looked at: of the 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from sseproxy.core.chunk import error_event, read_json
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.failures import failure_of, invalid_answer, truncated
+from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.sse import DONE, FLUSH, LIMIT, Decoder, Event, EventTooLarge
 
 __all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of", "unzip"]
@@ -44,6 +45,7 @@ def events_of(
     content_type: str = "",
     limit: int = LIMIT,
     body_limit: int = BODY_LIMIT,
+    plain: Plain | None = None,
 ) -> Iterator[Event]:
     """Return the raw events of a body, with FLUSH after every piece; an empty piece is an idle tick.
 
@@ -54,12 +56,15 @@ def events_of(
     :param status: from 400 on the body is one refusal, and so becomes one error event.
     :param limit: bytes of one event at most.
     :param body_limit: bytes of one JSON document at most.
+    :param plain: is told where the bytes are.
     """
-    source = unzip(pieces)
+    body = _Body(limit, body_limit)
+    if plain is not None:
+        plain.body = body
+    source = unzip(pieces, body.is_uncompressed)
     if status >= 400:
         yield from _refusal(source, status, content_type)
         return
-    body = _Body(limit, body_limit)
     failure: Failure | None = None
     try:
         for piece in source:
@@ -99,12 +104,21 @@ class _Body:
         self.failed = False
         self._limit = body_limit
         self._decoder = Decoder(limit, lenient=True)
+        self._uncompressed = False
         self._known = False
         self._head: bytes | None = b""  # the first bytes, while they may be half a byte order mark
         self._strange = self._spoke = False  # it does not begin like an event stream; it has had an event
         self._document: list[bytes] | None = None  # fragments of what may be one JSON document
         self._size = self._looked = 0
         self._line_seen = False
+
+    def is_uncompressed(self) -> None:
+        """What comes is what was sent, from here to the end."""
+        self._uncompressed = True
+
+    def is_between_events(self) -> bool:
+        """Whether this is an event stream, uncompressed, and no event of it half read."""
+        return self._uncompressed and self._known and self._document is None and self._decoder.is_between_events()
 
     @property
     def whole(self) -> bool:
@@ -234,11 +248,12 @@ class BrokenCompression(UpstreamFailure):
         )
 
 
-def unzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def unzip(pieces: Iterable[bytes], is_plain: Callable[[], object] = lambda: None) -> Iterator[bytes]:
     """Undo gzip (or deflate) where the bytes are that, whatever a header says; other bytes pass (open-webui#23920).
 
     Pieces come out as they come in, never more than 64 KiB at a time, so that a small bomb stays small.
 
+    :param is_plain: called when it is known that all pieces pass.
     :raises BrokenCompression: in the middle.
     """
     held = b""
@@ -254,6 +269,7 @@ def unzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 continue
             if held[:2] not in _MAGIC:
                 plain = True
+                is_plain()
                 yield held
                 continue
             piece, inflate = held, zlib.decompressobj(_EITHER)
