@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,19 @@ class Task(WSGITask):  # type: ignore[misc]
         self.channel.chunked = self.chunked_response
         return head
 
+    def write(self, data: bytes) -> None:
+        if self.wrote_header:
+            super().write(data)
+            return
+        # The head and what comes with it, in one packet.
+        gathered: list[bytes] = []
+        self.channel.gathered = gathered
+        try:
+            super().write(data)
+        finally:
+            self.channel.gathered = None
+        self.channel.write_soon(b"".join(gathered))
+
     def set_close_on_finish(self) -> None:
         # waitress would close after every chunked answer, which says itself where it ends (RFC 9112 section 7.1).
         # It sends that end with the answer to a HEAD too, where nothing may follow the head.
@@ -68,6 +82,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     """Tells the server's loop when there is something to write, and lets the relay write past it.
 
     :ivar chunked: the running answer is.
+    :ivar gathered: takes what is written, for now.
     :ivar ask: tells the loop that something happened here.
     :ivar when_closed: called after the connection was closed.
     """
@@ -77,6 +92,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     served: Served
     relay: Relay | None = None
     chunked = False
+    gathered: list[bytes] | None = None
     ask: Callable[[int | None], object]
     when_closed: Callable[[], object] | None = None
 
@@ -85,10 +101,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.ask(self._fileno)
 
     def write_soon(self, data: Any) -> int:
-        written = int(super().write_soon(data))
+        if self.gathered is not None:
+            self.gathered.append(data)
+            return len(data)
+        rest = data
+        if isinstance(data, bytes):
+            # What fails here fails again below, where it is seen to.
+            with self.outbuf_lock, suppress(OSError):
+                if self.connected and not self.total_outbufs_len:
+                    rest = data[self.send(data, do_close=False) :]
+        if rest or not self.connected:
+            super().write_soon(rest)
         if self.total_outbufs_len:
             self.ask(self._fileno)
-        return written
+        return len(data)
 
     def handle_close(self) -> None:
         # Under the lock that writers hold, or one could write to another client's socket with the same number.
