@@ -190,6 +190,18 @@ class Shapes:
         self._shapes.clear()
         self._last = None
 
+    def lay_by(self) -> tuple[list[_Shape], int, int]:
+        """Begin anew, and return all that is known by now, for :meth:`take_up`."""
+        known = self._shapes, self.sent, self._idle
+        self._shapes, self.sent, self._idle = [], 0, 0
+        self._last = None
+        return known
+
+    def take_up(self, known: tuple[list[_Shape], int, int]) -> None:
+        """Know what :meth:`lay_by` returned, and nothing else."""
+        self._shapes, self.sent, self._idle = known
+        self._last = None
+
     def learn(self, data: bytes, event: Event) -> None:
         """Take up matching after a steady chunk; remember that its bytes `data` became `event` around one text."""
         self.paused = False

@@ -6,8 +6,8 @@
   meters an answer that came as one; :func:`failure_of` reads a refusal.
 
 framing -> failures -> messages -> foreign shapes -> envelope -> deltas -> (cumulative, thinking) -> tool calls ->
-finish -> usage -> end -> (first) -> seal; plain chunks of a known shape go around them all. Sans-IO; no switch on a
-vendor's name, only shapes.
+finish -> usage -> end -> (first) -> seal; plain chunks of a known shape go around them all, and a stream that is
+canonical needs none of them. Sans-IO; no switch on a vendor's name, only shapes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.normalize.reading import annotate
 from sseproxy.core.normalize.seal import seal
 from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.normalize.straight import go_straight
 from sseproxy.core.normalize.thinking import split_thinking
 from sseproxy.core.normalize.tool_calls import tidy_calls
 from sseproxy.core.normalize.typed import failure_event, normalize_typed
@@ -90,9 +91,9 @@ def normalize(
         plain.shapes = shapes
     if api in ("responses", "messages"):
         return normalize_typed(repair_framing(events, shapes, pings=api == "messages"), api)
-    identity = Identity(api, model, make_id=make_id, now=now)
 
     def transforms(events: Iterator[Event]) -> Iterator[Event]:
+        identity = Identity(api, model, make_id=make_id, now=now)
         events = repair_framing(events, shapes)
         events = lift_failures(events)
         if api == "chat":
@@ -111,6 +112,8 @@ def normalize(
             events = lead_with_first(events)
         return seal(events, shapes)
 
+    if api == "chat" and choices == 1 and dialect.cumulative == "auto" and not dialect.think_tags:
+        return go_straight(events, shapes, transforms, fold=dialect.reasoning_in_total)
     return shorten(events, shapes, transforms)
 
 

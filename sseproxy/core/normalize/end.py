@@ -17,10 +17,10 @@ from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.sse import DONE, FLUSH, Event
 
-__all__ = ["conclude"]
+__all__ = ["PATIENCE", "conclude"]
 
 # Reads after `[DONE]` that bring neither silence nor the end of the body.
-_PATIENCE: Final = 10_000
+PATIENCE: Final = 10_000
 
 
 def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, text: bool = False) -> Iterator[Event]:
@@ -113,7 +113,7 @@ class _Ending:
 
     def waited(self) -> bool:
         self._reads += 1
-        return self._reads > _PATIENCE
+        return self._reads > PATIENCE
 
     def idle(self) -> bool:
         """Count a tick of silence; True if nothing more is to be waited for."""

@@ -1,0 +1,231 @@
+"""The straight way gives what the long way would, for any events; and a canonical stream never leaves it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sseproxy.core.chunk import Shapes, error_event
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize import STANDARD, Dialect, events_of, normalize
+from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize.straight import go_straight
+from sseproxy.core.sse import DONE, FLUSH, Event
+from tests.core.normalize.test_properties import any_bodies, cut, values
+from tests.fuzz import KEYS, LEAVES
+
+ENVELOPE: dict[str, Any] = {"id": "c-1", "object": "chat.completion.chunk", "created": 5, "model": "m"}
+COUNTS = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+# The long way, for a heartbeat is not canonical; it leaves no trace.
+HEARTBEAT = Event(b"null")
+
+
+def choice(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+
+
+def said(delta: dict[str, Any], finish: str | None = None, **fields: Any) -> dict[str, Any]:
+    return {**ENVELOPE, "choices": [choice(delta, finish)], **fields}
+
+
+def answer(texts: list[str], **fields: Any) -> list[dict[str, Any]]:
+    """A stream as OpenAI sends it, without the end mark."""
+    return [
+        said({"role": "assistant", "content": "", "refusal": None}, **fields),
+        *(said({"content": text}, **fields) for text in texts),
+        said({}, "stop", **fields),
+        {**ENVELOPE, "choices": [], **fields, "usage": COUNTS},
+    ]
+
+
+def event(body: Any, *, spaced: bool = False, ascii: bool = False) -> Event:
+    text = json.dumps(body, separators=None if spaced else (",", ":"), ensure_ascii=ascii)
+    return Event(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode())
+
+
+def run(events: list[Event], dialect: Dialect = STANDARD) -> list[Any]:
+    """All that is to be seen of each event that comes out, and how much was read by then."""
+    ids = itertools.count()
+    read = 0
+
+    def source() -> Iterator[Event]:
+        nonlocal read
+        for event in events:
+            read += event is not HEARTBEAT
+            yield event
+
+    out = normalize(source(), api="chat", dialect=dialect, make_id=lambda: str(next(ids)), now=lambda: 1)
+    return [
+        (e.data, e.type, e.id, e.retry, e.read, e.content, e.hidden, e.usage, e.finish, str(e.error), e is FLUSH, read)
+        for e in out
+    ]
+
+
+objects = st.sampled_from(["body", "choice", "delta", "usage"])
+names = st.sampled_from(
+    [*KEYS, "obfuscation", "system_fingerprint", "stop_reason", "refusal", "x", "base_resp", "done"]
+)
+OTHERS: list[Any] = [
+    said({"content": "late"}),
+    said({}, "length"),
+    said({"tool_calls": [{"index": 0, "id": "t", "function": {"name": "f"}}]}),
+    said({"reasoning_content": "hm"}),
+    {**ENVELOPE, "choices": []},
+    {**ENVELOPE, "choices": [], "usage": {}},
+    {**ENVELOPE, "choices": [], "usage": {**COUNTS, "cost": 1}},
+    {**ENVELOPE, "choices": [], "cost": 0.5},
+    {**ENVELOPE, "choices": [choice({"content": "a"}), {**choice({"content": "b"}), "index": 1}]},
+    {**ENVELOPE, "choices": [{"index": 0, "message": {"role": "assistant", "content": "abc"}}]},
+    {"error": "e"},
+]
+edits = st.one_of(
+    st.tuples(st.just("set"), st.integers(0, 9), objects, names, st.sampled_from(LEAVES) | values),
+    st.tuples(st.just("pop"), st.integers(0, 9), objects, names),
+    st.tuples(st.just("last"), st.integers(0, 9), objects, names),
+    st.tuples(st.just("drop"), st.integers(0, 9)),
+    st.tuples(st.just("double"), st.integers(0, 9)),
+    st.tuples(st.just("swap"), st.integers(0, 9), st.integers(0, 9)),
+    st.tuples(st.just("insert"), st.integers(0, 9), st.sampled_from(OTHERS)),
+)
+
+
+def edit(bodies: list[Any], edits: list[Any]) -> list[Any]:
+    bodies = copy.deepcopy(bodies)
+    for kind, at, *rest in edits:
+        at = min(at, len(bodies) - 1)
+        if kind == "insert":
+            bodies.insert(at + 1, copy.deepcopy(rest[0]))
+        elif at < 0:
+            continue
+        elif kind == "drop":
+            del bodies[at]
+        elif kind == "double":
+            bodies.insert(at, copy.deepcopy(bodies[at]))
+        elif kind == "swap":
+            other = min(rest[0], len(bodies) - 1)
+            bodies[at], bodies[other] = bodies[other], bodies[at]
+        else:
+            change(bodies[at], kind, *rest)
+    return bodies
+
+
+def change(body: dict[str, Any], kind: str, place: str, name: str, value: Any = None) -> None:
+    entries = body.get("choices")
+    first = entries[0] if isinstance(entries, list) and entries else {}
+    first = first if isinstance(first, dict) else {}
+    found = {"body": body, "choice": first, "delta": first.get("delta"), "usage": body.get("usage")}[place]
+    if not isinstance(found, dict):
+        return
+    if kind == "set":
+        found[name] = copy.deepcopy(value)
+    elif name in found:
+        old = found.pop(name)
+        if kind == "last":
+            found[name] = old
+
+
+TEXTS = ["a", "ab", "abc", "", "é", "data: x", "\u2028", "Hello", "Hello there", '"', "😀"]
+texts = st.lists(st.sampled_from(TEXTS) | st.text(max_size=3), max_size=5)
+fields = st.sampled_from(
+    [{}, {"usage": None}, {"obfuscation": "xyz"}, {"system_fingerprint": "fp"}, {"service_tier": None, "usage": None}]
+)
+signals = st.sampled_from([
+    FLUSH, FLUSH, FLUSH, IDLE, IDLE, Event(DONE), Event(b"[done]"), Event(b""), Event(b"{"), Event(DONE, type="error"),
+    error_event(UpstreamFailure("e")), Lost(b'{"error":{}}', read=True, error=UpstreamFailure("l")),
+])  # fmt: skip
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[Event]:
+    """Events of a stream that is canonical, or nearly so."""
+    bodies = edit(answer(draw(texts), **draw(fields)), draw(st.lists(edits, max_size=3)))
+    spelling = draw(st.fixed_dictionaries({"spaced": st.booleans(), "ascii": st.booleans()}))
+    events = [event(body, **spelling) for body in bodies]
+    if draw(st.booleans()):
+        events.append(Event(DONE))
+    for at, signal in draw(st.lists(st.tuples(st.integers(0, 12), signals), max_size=5)):
+        events.insert(at, signal)
+    if events and draw(st.booleans()):
+        at = draw(st.integers(0, len(events) - 1))
+        if events[at].data[:1] == b"{" and events[at].error is None:
+            events[at] = Event(events[at].data, draw(st.sampled_from(["error", "ping", "message"])), "1", 5)
+    return events
+
+
+DIALECTS = [Dialect(), Dialect(cumulative="never"), Dialect(reasoning_in_total=False)]
+
+
+@given(events=streams(), dialect=st.sampled_from(DIALECTS))
+def test_it_gives_what_the_long_way_would(events: list[Event], dialect: Dialect) -> None:
+    assert run(events, dialect) == run([HEARTBEAT, *events], dialect)
+
+
+@given(events=streams(), at=st.integers(0, 12))
+def test_wherever_it_is_left_nothing_changes(events: list[Event], at: int) -> None:
+    left = [*events[:at], HEARTBEAT, *events[at:]]
+    assert run(left) == run([HEARTBEAT, *left])
+
+
+@given(body=any_bodies, ends=st.lists(st.integers(0, 10_000), max_size=6))
+def test_it_gives_what_the_long_way_would_for_any_bytes(body: bytes, ends: list[int]) -> None:
+    events = list(events_of(cut(body, ends)))
+    assert run(events) == run([HEARTBEAT, *events])
+
+
+def never(events: Iterator[Event]) -> Iterator[Event]:
+    raise AssertionError("the long way was taken")
+
+
+def straight(events: list[Event]) -> list[Event]:
+    """What comes out if no transform is ever set up."""
+    return [event for event in go_straight(iter(events), Shapes(), never) if event is not FLUSH]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"usage": None}, {"obfuscation": "xyz", "usage": None, "service_tier": "default", "system_fingerprint": "fp"}],
+)
+@pytest.mark.parametrize("spaced", [False, True])
+def test_a_canonical_stream_sets_up_no_transform(fields: dict[str, Any], spaced: bool) -> None:
+    bodies = answer(["Hello", " world", "!", "", "é"], **fields)
+    out = straight([FLUSH, *(event(body, spaced=spaced) for body in bodies), Event(DONE), FLUSH, IDLE])
+    kept = {name: value for name, value in fields.items() if name in ("service_tier", "system_fingerprint")}
+    expected = answer(["Hello", " world", "!", "", "é"], **kept)
+    del expected[0]["choices"][0]["delta"]["refusal"]
+    assert [json.loads(e.data) for e in out[:-1]] == expected and out[-1].data == DONE
+
+
+def test_what_is_remembered_for_the_long_way_does_not_grow_with_the_answer() -> None:
+    taken: list[Event] = []
+
+    def count(events: Iterator[Event]) -> Iterator[Event]:
+        for event in events:
+            taken.append(event)
+            yield event
+
+    never_learnt = [event(said({"content": "é"}), ascii=True)] * 1000
+    events = [event(said({"role": "assistant"})), *never_learnt, event(said({}, "stop")), Event(b"{}")]
+    out = list(go_straight(iter(events), Shapes(), count))
+
+    assert len(out) == len(events) and sum(event is not FLUSH for event in taken) < 6
+
+
+def test_an_answer_that_is_repeated_as_a_whole_after_it_is_dropped() -> None:
+    texts = ["Hel", "lo", " wor", "ld"]
+    whole = {**ENVELOPE, "choices": [{"index": 0, "message": {"role": "assistant", "content": "".join(texts)}}]}
+    events = [event(body) for body in [*answer(texts)[:-2], whole, said({}, "stop")]]
+    out = normalize(iter([*events, Event(DONE)]), api="chat")
+    assert "".join(e.content for e in out) == "Hello world"
+
+
+def test_an_upstream_that_never_closes_after_the_end_is_left_at_last() -> None:
+    events = map(event, answer(["a", "b"]))
+    out = list(normalize(itertools.chain(events, [Event(DONE)], itertools.repeat(FLUSH)), api="chat"))
+    assert out[-1].data == DONE and out[-2].usage is not None
