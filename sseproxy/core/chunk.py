@@ -23,7 +23,6 @@ __all__ = ["Chunk", "Shapes", "error_event", "guard", "read_json", "rewrite", "t
 _decode: Final = msgspec.json.Decoder().decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _encode: Final = msgspec.json.Encoder().encode
-_QUOTE: Final = 34
 _PADDING: Final = b',"obfuscation":"'
 
 
@@ -161,15 +160,16 @@ class Shapes:
             text = _decode_text(middle)
         except msgspec.DecodeError:
             return None
-        if not text or middle[0] != _QUOTE or middle[-1] != _QUOTE:
+        if not text:
             return None
         if not middle.isascii() or middle.find(b"data: ") >= 0:
-            middle = guard(middle)
-        out = shape.out_head + middle + shape.out_tail
+            data = shape.out_head + guard(middle) + shape.out_tail
+        elif shape.changes:
+            data = shape.out_head + middle + shape.out_tail
         if shape.hidden:
-            return Event(out, "", None, None, True, "", text)
+            return Event(data, "", None, None, True, "", text)
         self.sent += len(text)
-        return Event(out, "", None, None, True, text)
+        return Event(data, "", None, None, True, text)
 
     def _find(self, data: bytes) -> _Shape | None:
         if not self.paused:
@@ -227,21 +227,23 @@ class _Shape:
     OpenAI pads every chunk with random ``obfuscation`` that is not passed on; it alone may differ.
     """
 
-    __slots__ = ("_end", "_head", "_padded", "_start", "_tail", "hidden", "out_head", "out_tail")
+    __slots__ = ("_end", "_head", "_padded", "_start", "_tail", "changes", "hidden", "out_head", "out_tail")
 
     def __init__(self, head: bytes, tail: bytes, out_head: bytes, out_tail: bytes, *, hidden: bool) -> None:
-        self._head, self.out_head, self.out_tail = head, out_head, out_tail
+        self.out_head, self.out_tail = out_head, out_tail
+        self.changes = (head, tail) != (out_head, out_tail)
         self.hidden = hidden
         before, padding, after = tail.partition(_PADDING)
         self._padded = b""
-        self._tail = tail
+        # The quotes of the text are looked for with what is around them: nothing else can stand there then.
+        self._head, self._tail = head + b'"', b'"' + tail
         if padding and _PADDING not in after and b'"' in after and _PADDING[2:-3] not in out_tail:
-            self._padded = before + padding
+            self._padded = b'"' + before + padding
             self._tail = after[after.index(b'"') :]
-        self._start, self._end = len(head), -len(self._tail)
+        self._start, self._end = len(head), -len(tail)
 
     def middle(self, data: bytes) -> bytes | None:
-        """Return what stands where the text should; None if the rest is not the same."""
+        """Return the quoted text that stands where it should; None if the rest is not the same."""
         if not (data.startswith(self._head) and data.endswith(self._tail)):
             return None
         if not self._padded:
@@ -249,8 +251,8 @@ class _Shape:
         at = data.rfind(self._padded, self._start)
         if at < 0:
             return None
-        padding = data[at + len(self._padded) : self._end]
-        return None if padding.find(b'"') >= 0 or padding.find(b"\\") >= 0 else data[self._start : at]
+        padding = data[at + len(self._padded) : -len(self._tail)]
+        return None if padding.find(b'"') >= 0 or padding.find(b"\\") >= 0 else data[self._start : at + 1]
 
 
 def _cut(data: bytes, text: str) -> tuple[bytes, bytes] | None:
