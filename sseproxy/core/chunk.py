@@ -23,6 +23,7 @@ __all__ = ["Chunk", "Shapes", "error_event", "guard", "read_json", "rewrite", "t
 _decode: Final = msgspec.json.Decoder().decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _encode: Final = msgspec.json.Encoder().encode
+_COLON: Final = 58
 _PADDING: Final = b',"obfuscation":"'
 
 
@@ -162,7 +163,7 @@ class Shapes:
             return None
         if not text:
             return None
-        if not middle.isascii() or middle.find(b"data: ") >= 0:
+        if not middle.isascii() or (_COLON in middle and middle.find(b"data: ") >= 0):
             data = shape.out_head + guard(middle) + shape.out_tail
         elif shape.changes:
             data = shape.out_head + middle + shape.out_tail
@@ -227,7 +228,18 @@ class _Shape:
     OpenAI pads every chunk with random ``obfuscation`` that is not passed on; it alone may differ.
     """
 
-    __slots__ = ("_end", "_head", "_padded", "_start", "_tail", "changes", "hidden", "out_head", "out_tail")
+    __slots__ = (
+        "_after",
+        "_before",
+        "_between",
+        "_head",
+        "_padded",
+        "_tail",
+        "changes",
+        "hidden",
+        "out_head",
+        "out_tail",
+    )
 
     def __init__(self, head: bytes, tail: bytes, out_head: bytes, out_tail: bytes, *, hidden: bool) -> None:
         self.out_head, self.out_tail = out_head, out_tail
@@ -240,19 +252,21 @@ class _Shape:
         if padding and _PADDING not in after and b'"' in after and _PADDING[2:-3] not in out_tail:
             self._padded = b'"' + before + padding
             self._tail = after[after.index(b'"') :]
-        self._start, self._end = len(head), -len(tail)
+        self._before = slice(len(self._head))
+        self._between = slice(len(head), -len(tail))
+        self._after = slice(-len(self._tail), None)
 
     def middle(self, data: bytes) -> bytes | None:
         """Return the quoted text that stands where it should; None if the rest is not the same."""
-        if not (data.startswith(self._head) and data.endswith(self._tail)):
+        if data[self._before] != self._head or data[self._after] != self._tail:
             return None
         if not self._padded:
-            return data[self._start : self._end]
-        at = data.rfind(self._padded, self._start)
+            return data[self._between]
+        at = data.rfind(self._padded, len(self._head) - 1)
         if at < 0:
             return None
         padding = data[at + len(self._padded) : -len(self._tail)]
-        return None if padding.find(b'"') >= 0 or padding.find(b"\\") >= 0 else data[self._start : at + 1]
+        return None if padding.find(b'"') >= 0 or padding.find(b"\\") >= 0 else data[len(self._head) - 1 : at + 1]
 
 
 def _cut(data: bytes, text: str) -> tuple[bytes, bytes] | None:
