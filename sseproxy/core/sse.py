@@ -27,8 +27,6 @@ DONE: Final = b"[DONE]"
 PING: Final = b": ping\n"
 
 _BOM: Final = b"\xef\xbb\xbf"
-_LF: Final = 10
-_CR: Final = 13
 
 
 class Event(msgspec.Struct):
@@ -113,16 +111,14 @@ class Decoder:
             return []
         if self._skip_lf:
             self._skip_lf = False
-            if data[0] == _LF and not (data := data[1:]):
+            if data[0] == 10 and not (data := data[1:]):
                 return []
-        if _CR in data:  # by its number: for bytes `in`, and `find` too, take several times as long
-            self._skip_lf = data[-1] == _CR
+        if 13 in data:  # a CR; asked for by bytes, `in` takes four times as long, and `find` no less
+            self._skip_lf = data[-1] == 13
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         line, _, rest = data.partition(b"\n")
-        if rest == b"\n" and not (self._open or self._tail) and len(data) <= self.limit:
-            value = line.removeprefix(b"data: ")
-            if len(value) < len(line):  # the usual read of a paced stream
-                return [Event(value if value.isascii() else _utf8(value))]
+        if rest == b"\n" and line[:6] == b"data: " and not (self._open or self._tail) and len(data) <= self.limit:
+            return [Event(line[6:] if line.isascii() else _utf8(line[6:]))]  # the usual read of a paced stream
         return self._take(data)
 
     def is_between_events(self) -> bool:
@@ -170,7 +166,7 @@ class Decoder:
         last = blocks.pop()
         limit = self.limit
         for block in blocks:
-            if block[:6] == b"data: " and not self._open and _LF not in block and len(block) <= limit:
+            if block[:6] == b"data: " and not self._open and 10 not in block and len(block) <= limit:
                 # The line of nearly every event there is, hence unrolled.
                 events.append(Event(block[6:] if block.isascii() else _utf8(block[6:])))
             else:

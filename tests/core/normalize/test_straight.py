@@ -173,6 +173,41 @@ def test_wherever_it_is_left_nothing_changes(events: list[Event], at: int) -> No
     assert run(left) == run([HEARTBEAT, *left])
 
 
+NEARLY: dict[str, list[Any]] = {
+    "every text repeats those before": answer(["Hello", "Hello there", "Hello there, you", "Hello there, you all"]),
+    "a finish that carries": [*answer(["a", "b"])[:-2], {**said({}, "stop"), "choices": [
+        {**choice({}, "stop"), "logprobs": {"content": []}}]}],
+    "a finish under another name": [*answer(["a", "b"])[:-2], said({}, "end_turn")],
+    "a finish with text": [*answer(["a", "b"])[:-2], said({"content": "c"}, "stop")],
+    "a time that is no integer": answer(["a", "b"], created=5.0),
+    "another model amid": [*answer(["a", "b"])[:-2], {**said({"content": "c"}), "model": "n"}, said({}, "stop")],
+    "an index that is no integer": [said({"role": "assistant"}), {**ENVELOPE, "choices": [
+        {**choice({"content": "a"}), "index": 0.0}]}, said({}, "stop")],
+    "an index that is not 0": [
+        said({"role": "assistant"}),
+        {**ENVELOPE, "choices": [{**choice({"content": "a"}), "index": 1}]},
+        said({}, "stop"),
+    ],
+    "the role twice": [said({"role": "assistant"}), said({"role": "assistant", "content": "a"}), said({}, "stop")],
+    "no role": answer(["a", "b"])[1:],
+    "text after the finish": [*answer(["a", "b"])[:-1], said({"content": "c"})],
+    "usage after the end mark": [*answer(["a", "b"])[:-1], "[DONE]", answer([])[-1]],
+    "usage twice": [*answer(["a", "b"]), {**ENVELOPE, "choices": [], "usage": {**COUNTS, "completion_tokens": 9}}],
+    "text after the end mark": [*answer(["a", "b"]), "[DONE]", said({"content": "c"})],
+    "an end mark before the finish": [*answer(["a", "b"])[:-2], "[DONE]", said({}, "length")],
+    "nothing after the text": answer(["a", "b", "c"])[:-2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "last", [[], [Event(DONE)], [FLUSH, IDLE, IDLE], [Event(b"{")]], ids=["", "done", "idle", "cut"]
+)
+@pytest.mark.parametrize("bodies", NEARLY.values(), ids=list(NEARLY))
+def test_what_is_nearly_canonical_is_what_the_long_way_makes_of_it(bodies: list[Any], last: list[Event]) -> None:
+    events = [*(Event(DONE) if body == "[DONE]" else event(body) for body in bodies), *last]
+    assert run(events) == run([HEARTBEAT, *events])
+
+
 @given(body=any_bodies, ends=st.lists(st.integers(0, 10_000), max_size=6))
 def test_it_gives_what_the_long_way_would_for_any_bytes(body: bytes, ends: list[int]) -> None:
     events = list(events_of(cut(body, ends)))
