@@ -25,7 +25,6 @@ DONE: Final = b"[DONE]"
 # One newline: two crash openai-python once an `id:` was seen (openai-python#2722) and are an empty message to
 # fetch-event-source.
 PING: Final = b": ping\n"
-
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -107,12 +106,11 @@ class Decoder:
             raise self.failure
         if self._head is not None:
             data = self._strip_bom(data)
+        if self._skip_lf and data:
+            self._skip_lf = False
+            data = data[1:] if data[0] == 10 else data
         if not data:
             return []
-        if self._skip_lf:
-            self._skip_lf = False
-            if data[0] == 10 and not (data := data[1:]):
-                return []
         if 13 in data:  # a CR; asked for by bytes, `in` takes four times as long, and `find` no less
             self._skip_lf = data[-1] == 13
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -235,13 +233,11 @@ class Decoder:
 
     def _add(self, value: bytes, events: list[Event]) -> None:
         """Add a data line to the block, or let it be an event at once if it is one (see `lenient`)."""
-        if self._lenient and not self._data and _is_whole(value):
-            self._data.append(value)
-            self._end_block(events)
-            self._open = True
-            return
         self._data.append(value)
         self._data_size += len(value) + 1
+        if self._lenient and len(self._data) == 1 and _is_whole(value):
+            self._end_block(events)
+            self._open = True
 
     def _end_block(self, events: list[Event]) -> None:
         """Dispatch the block; without a data field it is not an event."""
@@ -273,7 +269,7 @@ def _utf8(data: bytes) -> bytes:
 def encode(event: Event) -> bytes:
     """Return the block of `event`: ``event:``, ``id:`` and ``retry:`` if set, one ``data: `` line per line, LF only."""
     data = event.data
-    if data.find(b"\n") >= 0 or data.find(b"\r") >= 0:
+    if 10 in data or 13 in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
     if not event.type and event.id is None and event.retry is None:
         return b"data: " + data + b"\n\n"

@@ -45,7 +45,7 @@ class Plain:
         To be called only while :meth:`is_ready`.
         """
         assert self.shapes is not None
-        if data[:6] != _FIELD or data[-2:] != _END or data.find(b"\r") >= 0:
+        if data[:6] != _FIELD or data[-2:] != _END or 13 in data:
             return None
         if data.find(b"\n") == len(data) - 2:
             event = self.shapes.match(data[6:-2])
@@ -53,7 +53,7 @@ class Plain:
         events: list[Event] = []
         sent = self.shapes.sent
         for block in data[:-2].split(_END):
-            if block[:6] != _FIELD or block.find(b"\n") >= 0 or (event := self.shapes.match(block[6:])) is None:
+            if block[:6] != _FIELD or 10 in block or (event := self.shapes.match(block[6:])) is None:
                 self.shapes.sent = sent
                 return None
             events.append(event)
