@@ -28,4 +28,8 @@ class Redactor:
 
     def holds(self, text: str) -> bool:
         """Whether one of the secrets stands in the text."""
-        return any(secret in text for secret in self._secrets)
+        # Not any(), whose generator costs more than the look: this is asked of every answer.
+        for secret in self._secrets:  # noqa: SIM110
+            if secret in text:
+                return True
+        return False

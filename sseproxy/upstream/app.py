@@ -6,6 +6,7 @@ Passes bytes on as they arrive; what they mean is for the middlewares around it.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,7 @@ from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.connection import Connection, Connections, Outgoing, StaleConnection
 from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
-from sseproxy.upstream.head import LENGTH, ResponseHead, write_head
+from sseproxy.upstream.head import LENGTH, ResponseHead, write_fields, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.wsgi.call import Answer, Headers
@@ -47,8 +48,12 @@ USER_AGENT: Final = "sseproxy"
 """Where the client names none: some firewalls refuse a request without."""
 _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "DELETE", "TRACE", "OPTIONS"))
 """Methods for which no length says that there is no body (RFC 9110 section 8.6)."""
+_FRAMING: Final = ("content-length", "transfer-encoding")
+"""Stated anew for each request, whatever is configured."""
 _PATH: Final = "/:@!$&'()*+,;=~"
 _QUERY: Final = _PATH + "?%"
+_PLAIN: Final = re.compile(r"[/A-Za-z0-9_-]*")
+"""A path of which nothing needs to be quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +98,15 @@ class UpstreamApp:
         self._dialer = Dialer(url, proxy, ca_file)
         self._connections = Connections(partial(self._dialer.dial, timeout.connect), MAX_CONNECTIONS)
         own = {**(self._flavor.credentials(api_key) if api_key else {}), **(headers or {})}
-        self._headers = {
+        headers = {
             "host": self._dialer.host,
             "accept-encoding": "identity",
-            **{name.lower(): value for name, value in own.items()},
+            **{name.lower(): value for name, value in own.items() if name.lower() not in _FRAMING},
             **self._dialer.fields,
         }
-        write_head("GET", "/", self._headers)  # a header that cannot be sent shall not wait for the first request
+        self._own = headers.keys()
+        self._for_events = write_fields({"accept": "text/event-stream", **headers})
+        self._for_documents = write_fields({"accept": "application/json", **headers})
         self._include_usage = include_usage
         self._refuses_usage: set[str] = set()
 
@@ -181,13 +188,10 @@ class UpstreamApp:
         return _Response(connection, head, rest)
 
     def _prepare(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Outgoing:
-        own = {
-            "accept": "text/event-stream" if request and request.stream else "application/json",
-            "x-request-id": exchange.request_id,
-            **self._headers,
-        }
-        fields = request_headers(environ, own)
-        fields.setdefault("user-agent", USER_AGENT)
+        each = {} if "x-request-id" in self._own else {"x-request-id": exchange.request_id}
+        fields = request_headers(environ, each, self._own)
+        if "user-agent" not in self._own:
+            fields.setdefault("user-agent", USER_AGENT)
         method: str = environ["REQUEST_METHOD"]
         upload, body = None, b""
         if request is None and isinstance(environ["wsgi.input"], Upload):
@@ -200,8 +204,9 @@ class UpstreamApp:
             body = request.encode() if request is not None else get_input_stream(environ).read()
             if body or method not in _WITHOUT_BODY:
                 fields["content-length"] = str(len(body))
+        own = self._for_events if request is not None and request.stream else self._for_documents
         try:
-            head = write_head(method, self._target(environ, exchange, request), fields)
+            head = write_head(method, self._target(environ, exchange, request), fields, own)
         except ValueError as error:
             message = "A header field of the request cannot be passed on: its name or its value is malformed."
             raise BadRequest(message, code="invalid_header") from error
@@ -209,10 +214,14 @@ class UpstreamApp:
 
     def _target(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> str:
         """What stands in the request line, in characters that may stand there."""
-        path = quote(environ.get("PATH_INFO", "").encode("latin-1"), _PATH).removeprefix("/v1")
-        query = quote(environ.get("QUERY_STRING", "").encode("latin-1"), _QUERY)
+        path: str = environ.get("PATH_INFO", "")
+        if not _PLAIN.fullmatch(path):
+            path = quote(path.encode("latin-1"), _PATH)
+        query: str = environ.get("QUERY_STRING", "")
+        if query:
+            query = quote(query.encode("latin-1"), _QUERY)
         model = exchange.target.model if exchange.target is not None else request.model if request else ""
-        target = self._flavor.url(self._dialer.path, path, query, model)
+        target = self._flavor.url(self._dialer.path, path.removeprefix("/v1"), query, model)
         return self._dialer.prefix + (target if target.startswith("/") else f"/{target}")
 
     def _body(self, response: _Response, deadline: float) -> UpstreamBody:
@@ -227,21 +236,22 @@ class UpstreamApp:
                 f"The upstream redirects (status {status}); its URL in the configuration must be final.",
                 code="upstream_redirect",
             )
-        headers = self._headers_of(response.head, without=("content-length",))
-        length = _length_of(response.head)
-        return Answer(status_line(status), headers if length is None else [*headers, ("Content-Length", length)], body)
+        headers = self._headers_of(response.head)
+        if (length := _length_of(response.head)) is not None:
+            headers.append(("Content-Length", length))
+        return Answer(status_line(status), headers, body)
 
     def _refusal(self, head: ResponseHead, text: str) -> Answer:
         """The upstream's error, without anything in it that looks like a key (OpenAI quotes parts of it)."""
         body = self._redact(text).encode()
-        headers = self._headers_of(head, without=("content-length", "content-encoding"))
+        headers = [item for item in self._headers_of(head) if item[0].lower() != "content-encoding"]
         status = head.status
         if status == ClientGone.STATUS or status >= 600:  # the proxy's own word; no status (RFC 9110 section 15)
             status = 502
         return Answer(status_line(status), [*headers, ("Content-Length", str(len(body)))], [body])
 
-    def _headers_of(self, head: ResponseHead, without: tuple[str, ...]) -> Headers:
-        fields = [item for item in response_headers(head.fields) if item[0].lower() not in without]
+    def _headers_of(self, head: ResponseHead) -> Headers:
+        fields = response_headers(head.fields)
         if self._redact.holds("\n".join([value for _, value in fields])):
             fields = [item for item in fields if not self._redact.holds(item[1])]
         return fields

@@ -44,18 +44,29 @@ class ResponseHead(NamedTuple):
     keeps: bool
 
 
-def write_head(method: str, target: str, fields: Mapping[str, str]) -> bytes:
+def write_head(method: str, target: str, fields: Mapping[str, str], written: bytes = b"") -> bytes:
     """The head of a request.
 
+    :param written: further fields, from :func:`write_fields`.
     :raises ValueError: a field cannot stand in a head: its name is none, or its value would be more than one line.
     """
-    if not (method and all(fields) and TOKEN.fullmatch(method + "".join(fields))):
-        raise ValueError("a method or a header field's name is not a token")
-    lines = [f"{method} {target} HTTP/1.1", *map(": ".join, fields.items())]
-    head = "\r\n".join(lines)
-    if head.count("\r") != len(fields) or head.count("\n") != len(fields) or "\0" in head:
+    start_line = f"{method} {target} HTTP/1.1"
+    if not (TOKEN.fullmatch(method) and start_line.isprintable()):
+        raise ValueError("a method is not a token, or a target is more than one line")
+    return b"%b\r\n%b%b\r\n" % (start_line.encode("latin-1"), written, write_fields(fields))
+
+
+def write_fields(fields: Mapping[str, str]) -> bytes:
+    """The lines of header fields.
+
+    :raises ValueError: as :func:`write_head`.
+    """
+    if fields and not (all(fields) and TOKEN.fullmatch("".join(fields))):
+        raise ValueError("a header field's name is not a token")
+    lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    if lines.count("\r") != len(fields) or lines.count("\n") != len(fields) or "\0" in lines:
         raise ValueError("a header field's value holds a line end or a NUL")
-    return head.encode("latin-1") + b"\r\n\r\n"
+    return lines.encode("latin-1")
 
 
 def end_of_head(data: bytes, begin: int = 0) -> int | None:
@@ -117,24 +128,25 @@ def _lines(head: bytes) -> list[str]:
 
 def _read_framing(fields: Mapping[str, str], minor: int, bodyless: bool) -> tuple[int | None, bool, bool]:
     """Length, chunked, and whether the connection is kept (RFC 9112 sections 6.3 and 9.3)."""
-    options = _members(fields.get("connection", ""))
+    options = _members(fields["connection"]) if "connection" in fields else []
     keeps = "close" not in options and (minor > 0 or "keep-alive" in options)
     if bodyless:
         # Who codes a body that is none may send it.
         return 0, False, keeps and "transfer-encoding" not in fields
-    codings = _members(fields.get("transfer-encoding", "identity"))
-    if codings == ["chunked"]:
-        # A length beside it, or HTTP/1.0, tells of a sender on the way that may see another end of this body.
-        return None, True, keeps and minor > 0 and "content-length" not in fields
-    if codings != ["identity"]:
-        raise BadHead("a transfer coding other than chunked")
+    if "transfer-encoding" in fields:
+        codings = _members(fields["transfer-encoding"])
+        if codings == ["chunked"]:
+            # A length beside it, or HTTP/1.0, tells of a sender on the way that may see another end of this body.
+            return None, True, keeps and minor > 0 and "content-length" not in fields
+        if codings != ["identity"]:
+            raise BadHead("a transfer coding other than chunked")
     if "content-length" not in fields:
         return None, False, False
-    lengths = set(_members(fields["content-length"]))
-    if len(lengths) != 1 or not LENGTH.fullmatch(length := lengths.pop()):
+    first, *others = _members(fields["content-length"])
+    if not LENGTH.fullmatch(first) or others.count(first) != len(others):
         raise BadHead("no valid Content-Length")
-    return int(length), False, keeps
+    return int(first), False, keeps
 
 
 def _members(value: str) -> list[str]:
-    return [member.strip(" \t").lower() for member in value.split(",")]
+    return [member.strip(" \t") for member in value.lower().split(",")]

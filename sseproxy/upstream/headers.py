@@ -6,7 +6,8 @@ End-to-end fields pass; hop-by-hop fields, credentials, cookies and what the pro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.upstream.head import TOKEN
@@ -64,7 +65,7 @@ BROWSER: Final = frozenset(
 """Which page asks: settled between the browser and the proxy. Ollama and Anthropic refuse origins they do not know."""
 
 OWN_RESPONSE: Final = frozenset(
-    ["set-cookie", "server", "date", "www-authenticate", "strict-transport-security", "alt-svc"]
+    ["set-cookie", "server", "date", "www-authenticate", "strict-transport-security", "alt-svc", "content-length"]
 )
 """Between the upstream and the proxy only. So is CORS: llama.cpp's server allows every page, with credentials."""
 
@@ -72,42 +73,60 @@ ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
 """What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
 
 NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
+_KEYS_NOT_SENT: Final = frozenset(f"HTTP_{name.upper().replace('-', '_')}" for name in NOT_SENT)
+"""As servers spell them; most fields of most requests are among these."""
 _NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-def request_headers(environ: WSGIEnvironment, own: Mapping[str, str]) -> dict[str, str]:
+def request_headers(environ: WSGIEnvironment, own: Mapping[str, str], elsewhere: Container[str] = ()) -> dict[str, str]:
     """The header fields to send on: the proxy's own, which win, then the client's end-to-end fields.
 
     :param own: with names in lower case.
+    :param elsewhere: names of further ones of the proxy's own, which are written elsewhere.
     """
     listed = _listed(environ.get("HTTP_CONNECTION", ""))
     headers = dict(own)
     for key, value in environ.items():
-        if key.startswith("HTTP_"):
+        if key[:5] == "HTTP_" and key not in _KEYS_NOT_SENT:
             name = key[5:].replace("_", "-").lower()
-            if name not in NOT_SENT and name not in own and name not in listed:
+            if not (name in NOT_SENT or name in own or name in elsewhere or name in listed):
                 headers[name] = value
-    if environ.get("CONTENT_TYPE") and "content-type" not in own and "content-type" not in listed:
-        headers["content-type"] = environ["CONTENT_TYPE"]
+    name = "content-type"
+    if environ.get("CONTENT_TYPE") and not (name in own or name in elsewhere or name in listed):
+        headers[name] = environ["CONTENT_TYPE"]
     return headers
 
 
 def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The header fields of an upstream's answer that a client may see: no malformed ones (RFC 9110 section 5.5)."""
     passed = []
-    listed: frozenset[str] = frozenset()
-    for name, value in fields:
-        known = name.lower()
-        if known not in _NOT_RECEIVED and not known.startswith("access-control-"):
-            passed.append((name, value))
-        elif known == "connection":
-            listed |= _listed(value)
-    if listed:
+    listed: set[str] = set()
+    for item in fields:
+        known = _received(item[0])
+        if known == "connection":
+            listed |= _listed(item[1])
+        elif known:
+            passed.append(item)
+    if not listed <= _NOT_RECEIVED:
         passed = [item for item in passed if item[0].lower() not in listed]
-    return [item for item in passed if TOKEN.fullmatch(item[0]) and _VALUE.fullmatch(item[1])]
+    values = "".join([value for _, value in passed])
+    if values.isascii() and values.isprintable():
+        return passed
+    return [item for item in passed if _VALUE.fullmatch(item[1])]
 
 
+@lru_cache(maxsize=256)
+def _received(name: str) -> str:
+    """The lower-case name of a field that a client may see, or that says which it may; empty for others."""
+    known = name.lower()
+    if known == "connection":
+        return known
+    passes = known not in _NOT_RECEIVED and not known.startswith("access-control-") and TOKEN.fullmatch(name)
+    return known if passes else ""
+
+
+@lru_cache(maxsize=16)
 def _listed(connection: str) -> frozenset[str]:
     """The fields a ``Connection`` header names as hop-by-hop too (RFC 9110 section 7.6.1)."""
     return frozenset(name.strip().lower() for name in connection.split(","))

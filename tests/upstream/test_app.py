@@ -216,6 +216,24 @@ def test_what_goes_up_is_the_proxy_s_own_word(upstream: Upstream) -> None:
     assert str(uuid.UUID(headers["x-request-id"])) == headers["x-request-id"]  # llama-cpp-python refuses all else
 
 
+def test_a_configured_field_beats_the_client_s_and_the_proxy_s_own() -> None:
+    configured = {"Accept": "x/a", "User-Agent": "x/u", "X-Request-Id": "x", "Content-Type": "x/t", "Host": "x.test"}
+    client = {"HTTP_USER_AGENT": "me", "HTTP_ACCEPT": "me", "HTTP_X_REQUEST_ID": "me", "HTTP_HOST": "me"}
+    with Upstream() as upstream:
+        list(ask(UpstreamApp(upstream.url, headers=configured), **client).body)
+
+    for name, value in configured.items():
+        assert [sent for known, sent in upstream.last.header_list if known.lower() == name.lower()] == [value]
+
+
+def test_no_configured_field_frames_a_request(upstream: Upstream) -> None:
+    app = UpstreamApp(upstream.url, headers={"Content-Length": "1", "Transfer-Encoding": "chunked"})
+    list(ask(app).body)
+
+    assert upstream.last.body["model"] == "m"
+    assert "transfer-encoding" not in upstream.last.headers
+
+
 def test_the_key_is_cut_out_of_a_refusal(upstream: Upstream) -> None:
     upstream.script = refuse(401, "Bad key hunter2hunter2, see sk-proj-abcd.")
     answer = ask(UpstreamApp(upstream.url, api_key="hunter2hunter2"))

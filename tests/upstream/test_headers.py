@@ -38,6 +38,12 @@ def test_end_to_end_fields_pass() -> None:
     assert fields["user-agent"] == "me/1"
 
 
+def test_a_field_that_the_proxy_writes_elsewhere_is_not_taken_from_the_client() -> None:
+    environ = create_environ(headers={"X-Team": "client", "Content-Type": "text/plain", "X-Other": "1"})
+
+    assert request_headers(environ, {}, {"x-team", "content-type"}) == {"x-other": "1"}
+
+
 def test_fields_named_by_connection_are_hop_by_hop() -> None:
     environ = create_environ(headers={"Connection": "close, X-Hop", "X-Hop": "1", "X-End": "2"})
     fields = request_headers(environ, {})
@@ -58,6 +64,11 @@ def test_an_answer_loses_cookies_and_hop_by_hop_fields() -> None:
 @pytest.mark.parametrize("field", [("X-A", "a\x0bb"), ("X-A", "a\x00"), ("X A", "a"), ("X-A", "a\r\nSet-Cookie: b")])
 def test_a_malformed_field_is_dropped(field: tuple[str, str]) -> None:
     assert response_headers([field, ("X-Good", "caf\xe9")]) == [("X-Good", "caf\xe9")]
+
+
+def test_what_only_connection_names_is_dropped_with_what_is_hop_by_hop_anyway() -> None:
+    assert response_headers([("X-Hop", "1"), ("Connection", "keep-alive"), ("Connection", "x-hop")]) == []
+    assert response_headers([("X-Hop", "1"), ("Connection", "keep-alive")]) == [("X-Hop", "1")]
 
 
 def test_what_an_upstream_says_of_cors_stays_there() -> None:
