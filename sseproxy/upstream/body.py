@@ -56,7 +56,8 @@ class UpstreamBody:
         except UpstreamFailure:
             self.close()
             raise
-        self.set_waiting(True)
+        if not self._ended:
+            self.set_waiting(True)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -110,7 +111,9 @@ class UpstreamBody:
 
     def set_waiting(self, waiting: bool) -> None:
         """Whether a read waits a tick for bytes."""
-        self._socket.settimeout(min(TICK, self._idle) if waiting else 0)
+        timeout = min(TICK, self._idle) if waiting else 0
+        if self._socket.gettimeout() != timeout:  # a system call less
+            self._socket.settimeout(timeout)
 
     def receive(self) -> bytes | None:
         """What has arrived, maybe nothing, if reads do not wait; None: the end or a failure, which iterating tells."""
@@ -136,9 +139,10 @@ class UpstreamBody:
 
     def close(self) -> None:
         """Hang up if the answer has not ended. The upstream notices at once, a blocked reader too."""
-        self.hang_up()
-        if (connection := self._take_connection()) is not None:
-            connection.close()
+        if self._connection is not None:
+            self.hang_up()
+            if (connection := self._take_connection()) is not None:
+                connection.close()
 
     def hang_up(self) -> None:
         """Shut the connection, also while another thread reads from it; that one still has to close."""

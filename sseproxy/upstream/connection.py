@@ -81,8 +81,9 @@ class Connection:
         :raises BadHead: what came is no answer.
         """
         try:
-            self.socket.settimeout(send_timeout)
-            is_sent = self._send(request)
+            if not self._is_used:  # else it does not wait, see is_silent()
+                self.socket.settimeout(send_timeout)
+            is_sent = self._send(request, send_timeout)
             head, rest = self._receive_head(request.method, head_timeout, look_up)
         except BaseException:
             self.close()
@@ -90,17 +91,19 @@ class Connection:
         self._is_used = True
         return head if is_sent else head._replace(keeps=False), rest
 
-    def _send(self, request: Outgoing) -> bool:
+    def _send(self, request: Outgoing, timeout: float) -> bool:
         """Whether the upstream took all of it."""
         try:
             if len(request.body) <= SENT_AS_ONE:
-                self.socket.sendall(request.head + request.body)
+                self._send_at_once(request.head + request.body, timeout)
             else:
-                self.socket.sendall(request.head)
+                self._send_at_once(request.head, timeout)
+                self.socket.settimeout(timeout)
                 body = memoryview(request.body)
                 for begin in range(0, len(body), READ_SIZE):  # sendall() has the time-out for all that it is given
                     self.socket.sendall(body[begin : begin + READ_SIZE])
             if request.upload is not None:
+                self.socket.settimeout(timeout)
                 self._send_pieces(request.upload, request.chunked)
         except _CLOSED as error:
             if self._is_used:
@@ -109,6 +112,16 @@ class Connection:
         except TimeoutError as error:
             raise OSError("the upstream does not take the request") from error
         return True
+
+    def _send_at_once(self, data: bytes, timeout: float) -> None:
+        """Send what most likely need not wait; only what has to is given time."""
+        try:
+            sent = self.socket.send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            sent = 0
+        if sent < len(data):
+            self.socket.settimeout(timeout)
+            self.socket.sendall(data[sent:])
 
     def _send_pieces(self, upload: Upload, chunked: bool) -> None:
         while piece := upload.read(READ_SIZE):
@@ -155,13 +168,15 @@ class Connection:
         raise TimeoutError("no response head in time")
 
     def is_silent(self) -> bool:
-        """Whether there is nothing to read. Before a request, that is the end, or would be taken for its answer."""
-        if self.socket.fileno() < 0:
-            return False
-        if isinstance(self.socket, ssl.SSLSocket):  # which cannot peek
-            return not self.socket.pending() and not wait_for_read(self.socket, timeout=0.0)
+        """Whether there is nothing to read. Before a request, that is the end, or would be taken for its answer.
+
+        The socket does not wait any more then.
+        """
         try:
             self.socket.settimeout(0)
+            if isinstance(self.socket, ssl.SSLSocket):  # which cannot peek
+                is_open = self.socket.fileno() >= 0
+                return is_open and not self.socket.pending() and not wait_for_read(self.socket, timeout=0.0)
             self.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return True
@@ -198,12 +213,14 @@ class Connections:
 
     def take(self) -> Connection:
         """A connection that waits, or else a new one."""
-        with contextlib.suppress(IndexError):
-            while True:
+        while self._waiting:
+            try:
                 _, connection = self._waiting.pop()
-                if connection.is_silent():
-                    return connection
-                connection.close()
+            except IndexError:  # another request was faster
+                break
+            if connection.is_silent():
+                return connection
+            connection.close()
         return self.open()
 
     def open(self) -> Connection:
@@ -213,19 +230,18 @@ class Connections:
     def keep(self, connection: Connection) -> None:
         """Let this one, whose answer has been read to its end, wait for the next request; or close it if enough do."""
         # TLS within TLS cannot tell whether something came that is not read yet.
+        now = self._clock()
         if self._closed or isinstance(connection.socket, SSLTransport) or len(self._waiting) >= self._limit:
             connection.close()
         else:
-            self._waiting.append((self._clock(), connection))
-        self._close_old()
-
-    def _close_old(self) -> None:
-        oldest = self._clock() - KEPT_FOR
-        with contextlib.suppress(IndexError):
+            self._waiting.append((now, connection))
+        try:
             for _ in range(CLOSED_AT_ONCE):
-                if self._waiting[0][0] >= oldest:
+                if self._waiting[0][0] >= now - KEPT_FOR:
                     break
                 self._waiting.popleft()[1].close()
+        except IndexError:  # none is left
+            pass
 
     def drop_waiting(self) -> None:
         """Close those that wait: where one is stale, so are the others most likely."""
