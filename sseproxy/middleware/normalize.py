@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from wsgiref.util import is_hop_by_hop
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
@@ -45,6 +44,21 @@ OF_THE_BODY: Final = frozenset(
     ]
 )
 """Header fields that describe bytes the client will not get."""
+HOP_BY_HOP: Final = frozenset(
+    [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    ]
+)
+"""What concerns one connection is the server's to say (PEP 3333); tutorials of SSE set ``Connection`` all the same."""
+_NOT_PASSED: Final = OF_THE_BODY | HOP_BY_HOP
+_JSON: Final = ("Content-Type", "application/json")
 
 
 class NormalizeMiddleware:
@@ -83,10 +97,10 @@ class NormalizeMiddleware:
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
         answer = call_app(self.app, environ)
-        headers = [item for item in answer.headers if not _is_of_the_body(item[0])]
+        headers = [item for item in answer.headers if item[0].lower() not in _NOT_PASSED]
         gone = watch_client(environ)
-        if answer.code >= 400:
-            failure = failure_of(answer.code, collect(answer.body, gone), answer.header("Content-Type"))
+        if (code := answer.code) >= 400:
+            failure = failure_of(code, collect(answer.body, gone), answer.header("Content-Type"))
             failure.message = self._redact(failure.message)
             exchange.note_failure(failure)
             return refuse(failure, environ, headers)
@@ -98,7 +112,7 @@ class NormalizeMiddleware:
         if request.api == "embeddings":
             whole = LongBody.begin(answer.body, lingering(gone, exchange.linger))
         if isinstance(whole, LongBody):
-            return Answer(answer.status, [("Content-Type", "application/json"), *headers], whole)
+            return Answer(answer.status, [_JSON, *headers], whole)
         body = CompletionBody.of(
             whole,
             request.api,
@@ -107,8 +121,8 @@ class NormalizeMiddleware:
             choices=request.choices,
             dialect=self._dialect(exchange),
         )
-        content_headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body.completion.body)))]
-        return Answer(answer.status, [*content_headers, *headers], body)
+        length = ("Content-Length", str(len(body.completion.body)))
+        return Answer(answer.status, [_JSON, length, *headers], body)
 
     def _stream(self, answer: Answer, exchange: Exchange, request: Request, gone: Callable[[], bool]) -> EventStream:
         """The canonical stream, begun; its first event decides whether there is one.
@@ -156,11 +170,6 @@ class NormalizeMiddleware:
     def _dialect(self, exchange: Exchange) -> Dialect:
         upstream = exchange.target.upstream if exchange.target is not None else ""
         return self._dialects.get(upstream, STANDARD)
-
-
-def _is_of_the_body(name: str) -> bool:
-    # What concerns one connection is the server's to say (PEP 3333), yet tutorials of SSE set `Connection: keep-alive`.
-    return name.lower() in OF_THE_BODY or is_hop_by_hop(name)
 
 
 def _is_any(event: Event) -> bool:

@@ -16,6 +16,7 @@ from sseproxy.core.normalize import (
     completion_of,
     events_of,
     normalize,
+    read_canonical,
     read_completion,
 )
 from sseproxy.core.normalize.bodies import unzip
@@ -81,6 +82,8 @@ def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: 
         head += piece
     if api == "embeddings" or head.lstrip().startswith(b"{"):
         document = _document(head, pieces)
+        if (canonical := read_canonical(api, document)) is not None:
+            return canonical
         answer = _answer(document)
         if api == "embeddings" or answer is not None:
             return read_completion(api, document, answer=answer, model=model)
@@ -109,15 +112,10 @@ def _answer(document: bytes) -> Any:
 
 def _unpacked(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> Iterator[bytes]:
     size = 0
-    for piece in unzip(_while_wanted(body, gone)):
+    for piece in unzip(body):
+        if not piece and gone():
+            raise ClientGone
         size += len(piece)
         if size > limit:
             raise UpstreamFailure(f"The upstream's answer is larger than {limit} bytes.", code="answer_too_large")
-        yield piece
-
-
-def _while_wanted(body: Iterable[bytes], gone: Callable[[], bool]) -> Iterator[bytes]:
-    for piece in body:
-        if not piece and gone():
-            raise ClientGone
         yield piece

@@ -3,7 +3,7 @@
 * :func:`events_of` reads any body into raw events; :func:`normalize` makes them canonical: the transforms below, each
   events to events, in this order, none knowing of the others; :func:`annotate` only reads, and changes nothing.
 * :func:`completion_of` gathers a normalised stream into one JSON answer; :func:`read_completion` reads, repairs and
-  meters an answer that came as one; :func:`failure_of` reads a refusal.
+  meters an answer that came as one, :func:`read_canonical` one that needs no repair; :func:`failure_of` a refusal.
 
 framing -> failures -> messages -> foreign shapes -> envelope -> deltas -> (cumulative, thinking) -> tool calls ->
 finish -> usage -> end -> (first) -> seal; plain chunks of a known shape go around them all, and a stream that is
@@ -20,6 +20,7 @@ from typing import Literal
 from sseproxy.core.chat import Api
 from sseproxy.core.chunk import Shapes
 from sseproxy.core.normalize.bodies import events_of
+from sseproxy.core.normalize.canonical import read_canonical
 from sseproxy.core.normalize.completion import Completion, completion_of, read_completion
 from sseproxy.core.normalize.counts import separate_usage
 from sseproxy.core.normalize.cumulative import strip_repetition
@@ -55,6 +56,7 @@ __all__ = [
     "failure_event",
     "failure_of",
     "normalize",
+    "read_canonical",
     "read_completion",
 ]
 

@@ -1,70 +1,117 @@
-"""Recognises a whole answer that needs no repair: one look at each field, nothing written.
+"""Recognises a whole answer that needs no repair: one typed look at its bytes, nothing written.
 
 What is not recognised may still be canonical; repairing it then changes no byte of it (see ``completion``).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from sseproxy.core.chunk import write_json
-from sseproxy.core.normalize.finish import REASONS
+from sseproxy.core.usage import Usage, tidy_usage, usage_of
 
-__all__ = ["OBJECTS", "is_canonical"]
+__all__ = ["OBJECTS", "Completion", "read_canonical"]
 
 OBJECTS: Final = {"chat": "chat.completion", "completions": "text_completion"}
-_TEXTS: Final = ("content", "refusal", "reasoning_content")
-# Fields of a message that are rewritten, or that others are made of.
-_REWORKED: Final = frozenset(
-    ("tool_calls", "function_call", "reasoning", "thinking", "reasoning_text", "reasoning_details")
-)
-_MOST: Final = 2**53
+
+_Name = Annotated[str, Meta(min_length=1)]
+_Created = Annotated[int, Meta(gt=0, lt=2**53)]
+_Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]  # as in ``finish``
 
 
-def is_canonical(api: str, answer: dict[str, Any], usage: dict[str, Any] | None) -> bool:
-    """Tell whether `answer` is just as a client expects it.
+class Completion(msgspec.Struct, frozen=True):
+    """A whole answer and what the meter needs of it; the fields are those of :class:`Event`.
 
-    :param api: ``chat`` or ``completions``.
-    :param usage: what :func:`~sseproxy.core.usage.find_usage` finds in it.
+    :param body: what the client gets.
     """
-    choices = answer.get("choices")
-    created = answer.get("created")
-    return (
-        answer.get("object") == OBJECTS[api]
-        and _is_name(answer.get("id"))
-        and _is_name(answer.get("model"))
-        and type(created) is int
-        and 0 < created < _MOST
-        and type(choices) is list
-        and bool(choices)
-        and all(_is_choice(api, choice) for choice in choices)
-        and ("usage" not in answer if usage is None else write_json(usage) == write_json(answer.get("usage")))
-    )
+
+    body: bytes
+    content: str = ""
+    hidden: str = ""
+    usage: Usage | None = None
+    finish: str | None = None
 
 
-def _is_name(value: Any) -> bool:
-    return type(value) is str and value != ""
+class _Message(msgspec.Struct):
+    role: _Name
+    content: str | None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    # Fields that are rewritten, or that others are made of.
+    tool_calls: UnsetType = UNSET
+    function_call: UnsetType = UNSET
+    reasoning: UnsetType = UNSET
+    thinking: UnsetType = UNSET
+    reasoning_text: UnsetType = UNSET
+    reasoning_details: UnsetType = UNSET
 
 
-def _is_choice(api: str, choice: Any) -> bool:
-    return (
-        type(choice) is dict
-        and type(choice.get("index")) is int
-        and "usage" not in choice
-        and _is_finish(choice.get("finish_reason"))
-        and (api != "chat" or ("delta" not in choice and _is_message(choice.get("message"))))
-    )
+class _Choice(msgspec.Struct):
+    index: int
+    finish_reason: _Reason
+    error: None = None
+    usage: UnsetType = UNSET
 
 
-def _is_finish(value: Any) -> bool:
-    return type(value) is str and value in REASONS
+class _ChatChoice(_Choice, kw_only=True):
+    message: _Message
+    delta: UnsetType = UNSET
+    text: UnsetType = UNSET
 
 
-def _is_message(message: Any) -> bool:
-    return (
-        type(message) is dict
-        and "content" in message
-        and _is_name(message.get("role"))
-        and _REWORKED.isdisjoint(message)
-        and all(message.get(name) is None or type(message[name]) is str for name in _TEXTS)
-    )
+class _TextChoice(_Choice, kw_only=True):
+    text: str
+    message: UnsetType = UNSET
+
+
+class _Answer(msgspec.Struct):
+    id: _Name
+    created: _Created
+    model: _Name
+    usage: dict[str, Any]
+    error: None = None
+    base_resp: UnsetType = UNSET
+    cost: UnsetType = UNSET
+
+
+class _Chat(_Answer, kw_only=True):
+    object: Literal["chat.completion"]
+    choices: Annotated[list[_ChatChoice], Meta(min_length=1)]
+
+
+class _Text(_Answer, kw_only=True):
+    object: Literal["text_completion"]
+    choices: Annotated[list[_TextChoice], Meta(min_length=1)]
+
+
+_decode_chat: Final = msgspec.json.Decoder(_Chat).decode
+_decode_text: Final = msgspec.json.Decoder(_Text).decode
+
+
+def read_canonical(api: str, body: bytes) -> Completion | None:
+    """Return the answer in `body` if it is just as a client expects it, byte for byte; None if it may not be.
+
+    :param api: that was asked.
+    """
+    if api not in OBJECTS:
+        return None
+    try:
+        text = body.decode()  # all of it, since fields that are not named above are skipped unread
+        answer = _decode_chat(text) if api == "chat" else _decode_text(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    usage = tidy_usage(answer.usage)
+    if usage is None or write_json(usage) != write_json(answer.usage):
+        return None
+    content = hidden = ""
+    for choice in answer.choices:
+        if isinstance(choice, _TextChoice):
+            content += choice.text
+        else:
+            message = choice.message
+            content += message.content or ""
+            hidden += (message.reasoning_content or "") + (message.refusal or "")
+    return Completion(body, content, hidden, usage_of(usage), answer.choices[0].finish_reason)

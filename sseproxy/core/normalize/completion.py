@@ -7,10 +7,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-import msgspec
-
 from sseproxy.core.chunk import read_json, text_of, write_json
-from sseproxy.core.normalize.canonical import OBJECTS, is_canonical
+from sseproxy.core.normalize.canonical import OBJECTS, Completion, read_canonical
 from sseproxy.core.normalize.deltas import tidy_message
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import failure_in, invalid_answer, invalid_stream, truncated
@@ -25,19 +23,6 @@ from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 __all__ = ["Completion", "completion_of", "read_completion"]
 
 _LIMIT: Final = 64 * 1024 * 1024
-
-
-class Completion(msgspec.Struct, frozen=True):
-    """A whole answer and what the meter needs of it; the fields are those of :class:`Event`.
-
-    :param body: what the client gets.
-    """
-
-    body: bytes
-    content: str = ""
-    hidden: str = ""
-    usage: Usage | None = None
-    finish: str | None = None
 
 
 def completion_of(events: Iterable[Event], api: str, *, limit: int = _LIMIT) -> bytes:
@@ -78,9 +63,11 @@ def read_completion(
 
     Bytes that need no repair are returned as they came.
 
-    :param answer: what `body` says, if it has been parsed already.
+    :param answer: what `body` says, if it has been parsed already, being not canonical.
     :raises Failure: it is no answer, or reports an error.
     """
+    if answer is None and (canonical := read_canonical(api, body)) is not None:
+        return canonical
     try:
         answer = read_json(body) if answer is None else answer
     except ValueError:
@@ -95,9 +82,7 @@ def read_completion(
         raise failure
     if api not in ("chat", "completions"):
         return _read_typed(api, body, answer)
-    found = find_usage(answer)
-    if not is_canonical(api, answer, found):
-        answer, body, found = repair(api, answer, body, Identity(api, model, make_id=make_id, now=now))
+    answer, body, found = repair(api, answer, body, Identity(api, model, make_id=make_id, now=now))
     choices = answer["choices"]
     content, hidden = text_of(
         {"choices": [{"delta": each.get("message"), "text": each.get("text")} for each in choices]}

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from sseproxy.core.chunk import read_json
 from sseproxy.core.failure import Failure
-from sseproxy.core.normalize.canonical import is_canonical
+from sseproxy.core.normalize.canonical import read_canonical
 from sseproxy.core.normalize.completion import read_completion, repair
 from sseproxy.core.normalize.envelope import Identity
-from sseproxy.core.usage import find_usage
+from sseproxy.core.usage import find_usage, read_usage
 from tests.fuzz import KEYS, LEAVES
 
 CHAT: dict[str, Any] = {
@@ -68,9 +68,13 @@ def changed(answer: dict[str, Any], edits: list[tuple[int, str, Any]]) -> dict[s
 
 @pytest.mark.parametrize("api", WHOLE)
 def test_an_answer_as_openai_gives_it_is_canonical(api: str) -> None:
-    assert is_canonical(api, WHOLE[api], find_usage(WHOLE[api]))
-    without = {name: value for name, value in WHOLE[api].items() if name != "usage"}
-    assert is_canonical(api, without, None)
+    body = json.dumps(WHOLE[api], indent=2).encode()
+    completion = read_canonical(api, body)
+
+    assert completion is not None
+    assert completion.body is body
+    assert (completion.content, completion.hidden) == ("x", "")
+    assert (completion.usage, completion.finish) == (read_usage(WHOLE[api]), WHOLE[api]["choices"][0]["finish_reason"])
 
 
 @given(api=st.sampled_from(sorted(WHOLE)), edits=changes)
@@ -84,8 +88,9 @@ def test_repairing_a_canonical_answer_changes_nothing(api: str, edits: list[tupl
     identity = Identity(api, "m", make_id=lambda: "i", now=lambda: 1)
     repaired, bytes_, usage = repair(api, read_json(body), body, identity)
     assert completion.body == bytes_
-    if is_canonical(api, read_json(body), find_usage(read_json(body))):
+    if read_canonical(api, body) is not None:
         assert (bytes_, repaired, usage) == (body, read_json(body), find_usage(read_json(body)))
+        assert read_completion(api, body, answer=read_json(body)) == completion
 
 
 @pytest.mark.parametrize(
@@ -101,5 +106,26 @@ def test_repairing_a_canonical_answer_changes_nothing(api: str, edits: list[tupl
     ],
 )  # fmt: skip
 def test_what_repairing_might_change_is_not(place: int, name: str, value: Any) -> None:
-    answer = changed(CHAT, [(place, name, value)])
-    assert not is_canonical("chat", answer, find_usage(answer))
+    assert read_canonical("chat", json.dumps(changed(CHAT, [(place, name, value)])).encode()) is None
+
+
+@pytest.mark.parametrize("damage", [b"\xff", b"\x01", b'","error":{"message":"m"},"a":"', b'","cost":1,"a":"'])
+def test_fields_that_nobody_asks_for_are_looked_at_too(damage: bytes) -> None:
+    body = json.dumps({"a": "a", **CHAT}).encode()
+
+    assert read_canonical("chat", body) is not None
+    assert read_canonical("chat", body.replace(b'"a"', b'"a' + damage + b'"', 1)) is None
+
+
+def test_no_other_api_has_a_canonical_answer() -> None:
+    assert read_canonical("embeddings", json.dumps(CHAT).encode()) is None
+
+
+def test_texts_of_all_choices_are_what_was_said_and_what_was_billed_unseen() -> None:
+    said = {"role": "assistant", "content": "y", "refusal": "r", "reasoning_content": "h"}
+    answer = {**CHAT, "choices": [*CHAT["choices"], {"index": 1, "message": said, "finish_reason": "stop"}]}
+    completion = read_canonical("chat", json.dumps(answer).encode())
+
+    assert completion == read_completion("chat", json.dumps(answer).encode(), answer=answer)
+    assert completion is not None
+    assert (completion.content, completion.hidden) == ("xy", "hr")
