@@ -31,6 +31,7 @@ _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_
 _WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens",
                    "cache_write_input_tokens")  # fmt: skip
 _REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount")
+_DETAILED: Final = frozenset((*_CACHED, *_WRITTEN, *_REASONING))
 _RENAMED: Final = frozenset((*_INPUT, *_OUTPUT, *_TOTAL, *_INPUT_DETAILS, *_OUTPUT_DETAILS))
 
 
@@ -136,13 +137,14 @@ class _Counts(msgspec.Struct):
 
 
 def _counts(raw: Mapping[str, Any], ins: Mapping[str, Any], outs: Mapping[str, Any]) -> _Counts:
+    beside: Mapping[str, Any] = {} if _DETAILED.isdisjoint(raw) else raw
     return _Counts(
         _first(raw, _INPUT) or 0,
         _first(raw, _OUTPUT) or 0,
         _first(raw, _TOTAL) or 0,
-        _either(_first(ins, _CACHED), _first(raw, _CACHED)),
-        _either(_first(ins, _WRITTEN), _first(raw, _WRITTEN)),
-        _either(_first(outs, _REASONING), _first(raw, _REASONING)),
+        _either(ins, beside, _CACHED),
+        _either(ins, beside, _WRITTEN),
+        _either(outs, beside, _REASONING),
     )
 
 
@@ -180,7 +182,10 @@ def _put(details: dict[str, Any], name: str, count: int | None) -> None:
         details[name] = count
 
 
-def _either(one: int | None, other: int | None) -> int | None:
+def _either(details: Mapping[str, Any], beside: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    if not (details or beside):
+        return None
+    one, other = _first(details, names), _first(beside, names)
     # A zero in the details beside a count outside of them is a default, not a report.
     return one or other or (0 if one is not None or other is not None else None)
 

@@ -39,6 +39,8 @@ class Cooldown:
 
     def enter(self) -> bool:
         """Whether a request may go there. Whoever is let in says, in its thread, how it went: one of the next three."""
+        if self._until is None:
+            return True
         with self._lock:
             if self._until is None:
                 return True
@@ -49,6 +51,8 @@ class Cooldown:
 
     def succeeded(self) -> None:
         """It answered, be it with a refusal."""
+        if not self._failures and self._until is None:  # nothing is held against it, as ever
+            return
         with self._lock:
             was_cooling = self._until is not None
             self._failures, self._seconds, self._until, self._prober = 0, 0.0, None, None

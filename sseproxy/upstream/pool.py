@@ -85,28 +85,36 @@ class UpstreamPool:
             if answer is not None:
                 self._wait(environ, 0)
             place = places.pop(0)
-            if not self._health_of(place).enter():
+            health = self._health_of(place)
+            if not health.enter():
                 skipped.append(place)
                 continue
-            answer, verdict = self._ask(environ, exchange, place, answer, bool(places))
+            answer, verdict = self._ask(environ, exchange, place, health, answer, bool(places))
             if verdict == "final":
                 return answer
         # Where one request may have been at fault, another need not be refused for it.
         for place in [] if answer is not None else skipped:
-            if not self._health_of(place).is_certain:
-                return self._ask(environ, exchange, place, None, False)[0]
+            health = self._health_of(place)
+            if not health.is_certain:
+                return self._ask(environ, exchange, place, health, None, False)[0]
         return answer or self._refusal(environ, exchange, skipped)
 
     def _ask(
-        self, environ: WSGIEnvironment, exchange: Exchange, place: Target, before: Answer | None, has_spare: bool
+        self,
+        environ: WSGIEnvironment,
+        exchange: Exchange,
+        place: Target,
+        health: Cooldown,
+        before: Answer | None,
+        has_spare: bool,
     ) -> tuple[Answer, Verdict]:
-        """The answer of one place, whose cool-down learns of it.
+        """The answer of one place.
 
+        :param health: its own, which learns of it.
         :param before: the answer of the place before, which the client will not get.
         """
         if before is not None:
             before.close()
-        health = self._health_of(place)
         retries = 0 if health.is_probing else self._retries.get(place.upstream, RETRIES)
         try:
             answer, verdict = self._ask_again(environ, exchange, place, retries, has_spare)
@@ -116,9 +124,9 @@ class UpstreamPool:
         except BaseException:
             health.failed(down=False)
             raise
-        if answer.code == ClientGone.STATUS:
+        if (code := answer.code) == ClientGone.STATUS:
             health.left()
-        elif is_failing(answer.code):
+        elif is_failing(code):
             health.failed(down=is_down(exchange.tries[-1]))
         else:
             health.succeeded()
@@ -166,8 +174,8 @@ class UpstreamPool:
             failure = UpstreamFailure("The application failed.", status=500, code="app_failed")
             failure.__cause__ = error
             return refuse(failure, environ)
-        if answer.code >= 400:
-            exchange.note_failure(UpstreamFailure("", code=f"status_{answer.code}"))
+        if (code := answer.code) >= 400:
+            exchange.note_failure(UpstreamFailure("", code=f"status_{code}"))
         return answer
 
     def _wait(self, environ: WSGIEnvironment, seconds: float) -> None:
