@@ -158,11 +158,13 @@ class UpstreamBody:
 
     def _decode(self, data: bytes) -> bytes:
         """Take the transfer framing off."""
-        if self._chunks is not None:
-            data = self._chunks.feed(data)
-            self._failure = self._chunks.failure
-            self._ended = self._chunks.done
-            self._keeps = self._keeps and not self._chunks.surplus
+        if (chunks := self._chunks) is not None:
+            data = chunks.feed(data)
+            if chunks.failure is not None:
+                self._failure = chunks.failure
+            elif chunks.done:
+                self._ended = True
+                self._keeps = self._keeps and not chunks.surplus
         elif self._left is not None:
             self._keeps = self._keeps and len(data) <= self._left
             data = data[: self._left]

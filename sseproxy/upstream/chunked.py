@@ -30,12 +30,17 @@ class ChunkedDecoder:
         self._rest = b""
         self._left = 0
         self._in_trailers = False
+        self._between = True  # chunks: nothing of one has come
 
     def feed(self, data: bytes) -> bytes:
         """The payload bytes that ``data`` completes.
 
         :raises UpstreamFailure: the framing is broken, and there is no payload before the fault.
         """
+        if self._between:  # and most reads bring one whole chunk
+            line = _PLAIN_LINE.match(data)
+            if line is not None and data[(end := line.end() + int(line[1], 16)) :] == b"\r\n":
+                return data[line.end() : end]
         if self.failure is not None:
             raise self.failure
         if self._rest:
@@ -63,6 +68,7 @@ class ChunkedDecoder:
                 break
             position = step
         self.surplus = self.done and position < len(data)
+        self._between = not (self._rest or self._left or self._in_trailers or self.failure)
         return payload[0] if len(payload) == 1 else b"".join(payload)
 
     def _end_of_chunk(self, data: bytes, position: int) -> int:
