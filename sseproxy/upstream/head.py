@@ -142,7 +142,8 @@ def _read_framing(fields: Mapping[str, str], minor: int, bodyless: bool) -> tupl
             raise BadHead("a transfer coding other than chunked")
     if "content-length" not in fields:
         return None, False, False
-    first, *others = _members(fields["content-length"])
+    stated = fields["content-length"]
+    first, *others = _members(stated) if "," in stated else [stated]
     if not LENGTH.fullmatch(first) or others.count(first) != len(others):
         raise BadHead("no valid Content-Length")
     return int(first), False, keeps

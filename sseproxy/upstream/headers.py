@@ -73,8 +73,13 @@ ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
 """What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
 
 NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
-_KEYS_NOT_SENT: Final = frozenset(f"HTTP_{name.upper().replace('-', '_')}" for name in NOT_SENT)
-"""As servers spell them; most fields of most requests are among these."""
+_KEYS_NOT_SENT: Final = frozenset(f"HTTP_{name.upper().replace('-', '_')}" for name in NOT_SENT) | {
+    *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "SERVER_NAME"),
+    *("SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_PORT", "REQUEST_URI"),
+    *("wsgi.version", "wsgi.url_scheme", "wsgi.input", "wsgi.input_terminated", "wsgi.errors", "wsgi.file_wrapper"),
+    *("wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", "sseproxy.exchange"),
+}
+"""As servers spell them, and what else stands in an environ (PEP 3333): found here, most of it is not looked into."""
 _NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
@@ -88,7 +93,7 @@ def request_headers(environ: WSGIEnvironment, own: Mapping[str, str], elsewhere:
     listed = _listed(environ.get("HTTP_CONNECTION", ""))
     headers = dict(own)
     for key, value in environ.items():
-        if key[:5] == "HTTP_" and key not in _KEYS_NOT_SENT:
+        if key not in _KEYS_NOT_SENT and key.startswith("HTTP_"):
             name = key[5:].replace("_", "-").lower()
             if not (name in NOT_SENT or name in own or name in elsewhere or name in listed):
                 headers[name] = value
