@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 
 from sseproxy.core.pricing import nano_to_usd
@@ -19,7 +18,7 @@ from sseproxy.ledger import keys, reports
 from sseproxy.ledger.bounds import bounded_amount, bounded_name
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Lease, Process
-from sseproxy.ledger.periods import day_of, names_of, period_name, renewal
+from sseproxy.ledger.periods import day_of, days_of, period_name, renewal
 from sseproxy.ledger.protocol import (
     Balance,
     Budget,
@@ -33,7 +32,7 @@ from sseproxy.ledger.protocol import (
     Settlement,
 )
 from sseproxy.ledger.schema import micros, moment
-from sseproxy.ledger.statements import MONEY, Statement
+from sseproxy.ledger.statements import Statement
 
 
 def open_ledger(url: str, *, lease: float = 30.0) -> SQLLedger:
@@ -73,26 +72,34 @@ class SQLLedger:
         """Book a pending charge; see :meth:`Ledger.reserve`."""
         self._lease.keep()
         row = _new_row(charge, self._lease.owner)
-        transfer = _transfer(row, 0, row["reserved"])
-        statements = self.database.statements
 
         def book(cursor: Any) -> None:
-            statements.move_money.run(cursor, transfer)
-            if budget is not None:
-                self._check(cursor, budget, row, row["reserved"])
-            statements.add_charge.run(cursor, row)
+            self._hold(cursor, budget, row["user"], row["started_at"], row["reserved"])
+            self.database.statements.add_charge.run(cursor, row)
 
         try:
             self.database.run(book)
         except self.database.integrity_error:
             raise DuplicateCharge(charge.id) from None
 
-    def _check(self, cursor: Any, budget: Budget, row: Mapping[str, Any], added: int) -> None:
-        """Refuse what was added to a user's period if that is too much for the budget."""
-        of_period = {"user": row["user"], "period": names_of(day_of(row["started_at"]))[budget.per]}
-        used = sum(self.database.statements.read_balance.run(cursor, of_period).fetchone())
+    def _hold(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
+        """Add to what a user's running requests hold back, and refuse what is too much for the budget."""
+        if amount:
+            added = {"user": user, "day": day_of(started_at), "reserved": amount}
+            self.database.statements.hold_money.run(cursor, added)
+        if budget is None:
+            return
+        used = sum(self._balance(cursor, user, budget.per, started_at))
         if used > budget.limit:
-            raise _exceeded(budget, used - added, added, moment(row["started_at"]))
+            raise _exceeded(budget, used - amount, amount, moment(started_at))
+
+    def _balance(self, cursor: Any, user: str, per: Period, at: int) -> tuple[int, int]:
+        """What the user has spent and reserved in the period that contains a moment."""
+        first, last = days_of(per, day_of(at))
+        asked = {"user": user, "first": first, "last": last}
+        # PostgreSQL adds up BIGINT as NUMERIC.
+        spent, reserved = map(int, self.database.statements.read_balance.run(cursor, asked).fetchone())
+        return spent, reserved
 
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
         """Hold back more for a pending charge; see :meth:`Ledger.extend`."""
@@ -101,9 +108,8 @@ class SQLLedger:
         def hold(cursor: Any) -> bool:
             if statements.extend_charge.run(cursor, {"charge": charge_id, "more": more}).rowcount != 1:
                 return False
-            row = self._money(cursor, charge_id)
-            statements.move_money.run(cursor, _transfer(row, 0, more))
-            self._check(cursor, budget, row, more)
+            user, started_at = statements.read_start.run(cursor, {"charge": charge_id}).fetchone()
+            self._hold(cursor, budget, user, started_at, more)
             return True
 
         return self.database.run(hold)
@@ -138,16 +144,11 @@ class SQLLedger:
         def book(cursor: Any) -> bool:
             if end.run(cursor, change).rowcount != 1:
                 return False
-            row = self._money(cursor, change["charge"])
-            statements.move_money.run(cursor, _transfer(row, row["cost"], -row["reserved"]))
+            statements.spend_money.run(cursor, change)
             statements.add_usage.run(cursor, change)
             return True
 
         return self.database.run(book)
-
-    def _money(self, cursor: Any, charge_id: str) -> dict[str, Any]:
-        found = self.database.statements.read_money.run(cursor, {"charge": charge_id}).fetchone()
-        return dict(zip(MONEY, found, strict=True))
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
@@ -169,11 +170,9 @@ class SQLLedger:
 
     def balance(self, user: str, per: Period, at: datetime) -> Balance:
         """What the user has spent and reserved; see :meth:`Ledger.balance`."""
-        of_period = {"user": bounded_name(user), "period": period_name(per, at)}
         with self.database.look_up() as cursor:
-            row = self.database.statements.read_balance.run(cursor, of_period).fetchone()
-        spent, reserved = row or (0, 0)
-        return Balance(user, of_period["period"], spent, reserved, renewal(per, at))
+            spent, reserved = self._balance(cursor, bounded_name(user), per, micros(at))
+        return Balance(user, period_name(per, at), spent, reserved, renewal(per, at))
 
     def usage(
         self,
@@ -223,7 +222,7 @@ class SQLLedger:
     def ping(self) -> None:
         """Return if the database answers; see :meth:`Ledger.ping`."""
         with self.database.look_up() as cursor:
-            self.database.statements.read_balance.run(cursor, {"user": "", "period": ""}).fetchone()
+            self.database.statements.read_balance.run(cursor, {"user": "", "first": 0, "last": 0}).fetchone()
 
     def close(self) -> None:
         """Give up the lease and all connections."""
@@ -266,17 +265,6 @@ def _result(known: Settlement | Checkpoint) -> dict[str, Any]:
         "new_upstream_model": _known(known.upstream_model),
         "new_tries": as_text(known.tries),
     }
-
-
-def _transfer(row: Mapping[str, Any], spent: int, reserved: int) -> dict[str, Any]:
-    """What to add for the user of a charge in each of its periods."""
-    periods = _numbered_periods(day_of(row["started_at"]))
-    return {"user": row["user"], "spent": spent, "reserved": reserved, **periods}
-
-
-@lru_cache(maxsize=256)
-def _numbered_periods(day: int) -> dict[str, str]:
-    return {f"period_{number}": name for number, name in enumerate(names_of(day).values())}
 
 
 def _known(name: str | None) -> str | None:

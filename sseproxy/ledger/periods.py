@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import calendar
 from datetime import date, datetime, time, timedelta, timezone
 from functools import lru_cache
 from typing import Final
 
 from sseproxy.ledger.protocol import Period
-from sseproxy.ledger.schema import micros
+from sseproxy.ledger.schema import ALL_DAYS, micros
 
 DAY: Final = 86_400 * 10**6
 """Microseconds."""
@@ -30,27 +31,33 @@ def date_of(day: int) -> date:
 
 
 @lru_cache(maxsize=256)
-def names_of(day: int) -> dict[Period, str]:
-    """The periods a day belongs to, by kind: the longest first, which is the order in which their rows are locked."""
+def days_of(per: Period, day: int) -> tuple[int, int]:
+    """The first and the last day of the period that a day belongs to, as the balances have them."""
+    if per == "total":
+        return ALL_DAYS, ALL_DAYS
     there = date_of(day)
-    year, week, _ = there.isocalendar()
-    return {"total": "total", "month": f"{there:%Y-%m}", "week": f"{year:04d}-W{week:02d}", "day": there.isoformat()}
+    if per == "week":
+        return day - there.weekday(), day - there.weekday() + 6
+    if per == "month":
+        first = day - there.day + 1
+        return first, first + calendar.monthrange(there.year, there.month)[1] - 1
+    return day, day
 
 
 def period_name(per: Period, at: datetime) -> str:
     """The name of the period that contains a moment: ``2026-11-21``, ``2026-W47``, ``2026-11`` or ``total``."""
-    return names_of(day_of(micros(at)))[per]
+    if per == "total":
+        return "total"
+    there = date_of(day_of(micros(at)))
+    if per == "week":
+        year, week, _ = there.isocalendar()
+        return f"{year:04d}-W{week:02d}"
+    return f"{there:%Y-%m}" if per == "month" else there.isoformat()
 
 
 def renewal(per: Period, at: datetime) -> datetime | None:
     """When the period after the one that contains ``at`` begins; ``None`` if there is none."""
-    there = date_of(day_of(micros(at)))
     if per == "total":
         return None
-    if per == "day":
-        then = there + timedelta(days=1)
-    elif per == "week":
-        then = there + timedelta(days=7 - there.weekday())
-    else:
-        then = (there.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return datetime.combine(then, time(), timezone.utc)
+    _, last = days_of(per, day_of(micros(at)))
+    return datetime.combine(date_of(last + 1), time(), timezone.utc)

@@ -11,11 +11,13 @@ from datetime import datetime, timedelta, timezone
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, literal_column, text
 
 #: The newest revision in ``migrations/versions``; a database that has it is opened without loading Alembic.
-REVISION = "0004"
+REVISION = "0005"
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _NO_TOKENS = text("0")
+#: The day of the balance over all days: none that ever comes.
+ALL_DAYS = 10**9
 
 metadata = MetaData()
 
@@ -61,12 +63,13 @@ Index("charges_user_started_at", charges.c.user, charges.c.started_at)
 is_pending = charges.c.state == literal_column("'pending'")
 Index("charges_pending", charges.c.owner, sqlite_where=is_pending, postgresql_where=is_pending)
 
-#: What each user has spent, and what running requests hold back: one row for each day, week, month, and for all time.
+#: What each user has spent, and what running requests hold back, by the UTC day on which they started: a row for each
+#: day, whose sums are weeks and months, and one for all days, which would be too many to add up.
 balances = Table(
     "balances",
     metadata,
     Column("user", String, primary_key=True),
-    Column("period", String, primary_key=True),
+    Column("day", Integer, primary_key=True, autoincrement=False),
     _amount("spent"),
     _amount("reserved"),
     sqlite_with_rowid=False,

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Boolean,
     ClauseElement,
     ColumnElement,
+    CompoundSelect,
     Integer,
     Select,
     String,
@@ -26,6 +27,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    union_all,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -33,7 +35,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from sseproxy.ledger.periods import DAY
-from sseproxy.ledger.schema import balances, charges, daily_usage, is_pending, keys, owners
+from sseproxy.ledger.schema import ALL_DAYS, balances, charges, daily_usage, is_pending, keys, owners
 
 #: What a settlement and a checkpoint write into the row of a charge.
 RESULT: Final = (
@@ -44,11 +46,10 @@ RESULT: Final = (
 SUMS: Final = (
     "requests", "unpriced", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost",
 )  # fmt: skip
+#: The day on which a charge started.
+_DAY: Final = charges.c.started_at // literal_column(str(DAY), BigInteger)
 #: What stays as it was where nothing new is known.
 _KEPT: Final = frozenset(("upstream", "upstream_model"))
-#: What is read of a charge, to move its money.
-MONEY: Final = ("user", "started_at", "reserved", "cost")
-PERIODS: Final = 4
 _NEW: Final = (
     "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "reserved", "unpriced", "started_at",
     "owner",
@@ -98,16 +99,12 @@ class Statements:
         self.end_charge = Statement(_update_pending("state", "outcome", "unpriced", *RESULT), dialect)
         self.expire_charge = Statement(_update_pending("state", "outcome"), dialect)
         self.note_charge = Statement(_update_pending(*RESULT), dialect)
-        self.read_money = Statement(
-            select(*(charges.c[name] for name in MONEY)).where(charges.c.id == bindparam("charge")), dialect
+        self.read_start = Statement(
+            select(charges.c.user, charges.c.started_at).where(charges.c.id == bindparam("charge")), dialect
         )
-        self.move_money = Statement(_move_money(dialect), dialect)
-        self.read_balance = Statement(
-            select(balances.c.spent, balances.c.reserved).where(
-                balances.c.user == bindparam("user"), balances.c.period == bindparam("period")
-            ),
-            dialect,
-        )
+        self.hold_money = Statement(_hold_money(dialect), dialect)
+        self.spend_money = Statement(_spend_money(dialect), dialect)
+        self.read_balance = Statement(_read_balance(), dialect)
         self.find_key = Statement(select(keys).where(keys.c.secret_hash == bindparam("secret_hash")), dialect)
         self.add_usage = Statement(_add_usage(dialect), dialect)
         self.beat = Statement(_add_up(dialect, owners, ("beat",)), dialect, [*owners.columns.keys()])
@@ -124,25 +121,38 @@ def _update_pending(*columns: str) -> ClauseElement:
     return update(charges).where(charges.c.id == bindparam("charge"), is_pending).values(values)
 
 
-def _move_money(dialect: Dialect) -> ClauseElement:
-    """Add to what a user has spent and reserved in all periods. One statement, one order of locks: no deadlock."""
-    rows: list[dict[str, Any]] = [
-        {
-            "user": bindparam("user"),
-            "period": bindparam(f"period_{number}"),
-            "spent": bindparam("spent"),
-            "reserved": bindparam("reserved"),
-        }
-        for number in range(PERIODS)
-    ]
+def _hold_money(dialect: Dialect) -> ClauseElement:
+    """Add to what a user's running requests hold back.
+
+    Here and in :func:`_spend_money` the row of all days comes first: one order of locks, no deadlock.
+    """
+    days: list[ColumnElement[int]] = [literal_column(str(ALL_DAYS)), bindparam("day")]
+    none: ColumnElement[int] = literal_column("0")
+    rows = [{"user": bindparam("user"), "day": day, "spent": none, "reserved": bindparam("reserved")} for day in days]
     return _add_up(dialect, balances, ("spent", "reserved"), rows)
+
+
+def _spend_money(dialect: Dialect) -> ClauseElement:
+    """Turn what a charge that has just ended held back into what it cost."""
+    rows = (
+        select(charges.c.user, day, charges.c.cost, -charges.c.reserved).where(charges.c.id == bindparam("charge"))
+        for day in (literal_column(str(ALL_DAYS)), _DAY)
+    )
+    return _add_up(dialect, balances, ("spent", "reserved"), query=union_all(*rows))
+
+
+def _read_balance() -> ClauseElement:
+    """Sums over some days, which may be the one for all days."""
+    sums = (func.coalesce(func.sum(column), literal_column("0")) for column in (balances.c.spent, balances.c.reserved))
+    in_days = balances.c.day.between(bindparam("first"), bindparam("last"))
+    return select(*sums).where(balances.c.user == bindparam("user"), in_days)
 
 
 def _add_usage(dialect: Dialect) -> ClauseElement:
     """Add a charge that has just ended to the sums of its day."""
     columns: dict[str, ColumnElement[Any]] = {
         **charges.columns,
-        "day": charges.c.started_at // literal_column(str(DAY), BigInteger),
+        "day": _DAY,
         "key": func.coalesce(charges.c.key, literal_column("''")),
         "requests": literal_column("1"),
         "unpriced": cast(charges.c.unpriced, Integer),
@@ -156,7 +166,7 @@ def _add_up(
     table: Table,
     sums: Sequence[str],
     rows: Sequence[Mapping[str, Any]] = (),
-    query: Select[Any] | None = None,
+    query: Select[Any] | CompoundSelect[Any] | None = None,
 ) -> ClauseElement:
     """Insert rows; where one is there already, add the new amounts to it."""
     upsert = postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)

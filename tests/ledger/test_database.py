@@ -42,14 +42,13 @@ def test_sqlite_writes_ahead_and_readers_do_not_wait(sqlite_books: SQLLedger) ->
 
 def test_an_exception_undoes_the_transaction(books: SQLLedger) -> None:
     statements = books.database.statements
-    row = {"user": "alice", "spent": 5, "reserved": 0, **{f"period_{number}": f"p{number}" for number in range(4)}}
 
     with pytest.raises(KeyboardInterrupt), books.database.write() as cursor:
-        statements.move_money.run(cursor, row)
+        statements.hold_money.run(cursor, {"user": "alice", "day": 1, "reserved": 5})
         raise KeyboardInterrupt
 
     with books.database.look_up() as cursor:
-        assert statements.read_balance.run(cursor, {"user": "alice", "period": "p0"}).fetchone() is None
+        assert statements.read_balance.run(cursor, {"user": "alice", "first": 1, "last": 1}).fetchone() == (0, 0)
 
 
 def test_what_a_checkpoint_has_seen_is_in_the_file_itself(

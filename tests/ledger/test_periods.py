@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import pytest
 
-from sseproxy.ledger.periods import day_of, names_of, period_name, renewal
+from sseproxy.ledger.periods import date_of, day_of, days_of, period_name, renewal
 from sseproxy.ledger.protocol import Period
 from sseproxy.ledger.schema import micros, moment
 
@@ -41,8 +41,27 @@ def test_local_time_does_not_move_the_month() -> None:
     assert period_name("month", datetime(2026, 11, 30, 14, 0, tzinfo=honolulu)) == "2026-12"
 
 
-def test_rows_are_locked_in_one_order() -> None:
-    assert list(names_of(day_of(micros(utc(2026, 11, 21))))) == ["total", "month", "week", "day"]
+@pytest.mark.parametrize(
+    ("per", "at", "first", "last"),
+    [
+        ("day", utc(2026, 11, 21, 23, 59), date(2026, 11, 21), date(2026, 11, 21)),
+        ("week", utc(2026, 11, 22, 23, 59), date(2026, 11, 16), date(2026, 11, 22)),
+        ("week", utc(2027, 1, 1), date(2026, 12, 28), date(2027, 1, 3)),
+        ("month", utc(2026, 12, 31, 23, 59), date(2026, 12, 1), date(2026, 12, 31)),
+        ("month", utc(2028, 2, 1), date(2028, 2, 1), date(2028, 2, 29)),
+    ],
+)
+def test_a_period_is_the_sum_of_its_days(per: Period, at: datetime, first: date, last: date) -> None:
+    days = days_of(per, day_of(micros(at)))
+
+    assert tuple(map(date_of, days)) == (first, last)
+
+
+def test_all_time_is_no_day_of_any_other_period() -> None:
+    last_day = day_of(micros(utc(9999, 12, 31)))
+
+    assert days_of("total", 0) == days_of("total", last_day)
+    assert days_of("total", last_day)[0] > last_day
 
 
 @pytest.mark.parametrize("at", [utc(1969, 12, 31, 23, 59, 59, 999_999), utc(1970, 1, 1), utc(2026, 11, 21, 1, 2, 3, 4)])

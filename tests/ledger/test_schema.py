@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,13 @@ from alembic.command import upgrade
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import event, text
+from sqlalchemy import Connection, event, text
 
 import sseproxy.ledger.database as database_module
 import sseproxy.ledger.migrations as migrations
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.ledger.protocol import LedgerUnavailable, Period
 from sseproxy.ledger.schema import REVISION, metadata
 
 OLD_CHARGE = """
@@ -28,6 +29,28 @@ OLD_CHARGE = """
                          started_at, owner)
     VALUES ('old', 'alice', '/v1/chat/completions', 'm', 'main', 'm', 'settled', 0, false, 200, 0, 'nobody')
 """
+
+
+RUNNING_CHARGE = """
+    INSERT INTO charges (id, "user", route, model, upstream, upstream_model, state, reserved, cost, unpriced,
+                         started_at, owner)
+    VALUES ('running', 'alice', '/v1', 'm', 'main', 'm', 'pending', 40, 30, false, 1795219200000000, 'nobody')
+"""
+#: As the fourth version kept them: spent and reserved for all time, each month, week and day.
+OLD_BALANCES = {
+    "alice": {
+        "total": (1000, 40), "2026-10": (100, 0), "2026-11": (900, 40), "2026-W44": (300, 0), "2026-W47": (700, 40),
+        "2026-10-31": (100, 0), "2026-11-01": (200, 0), "2026-11-21": (700, 40),
+    },
+    "bob": {"total": (5, 0), "2024-02": (5, 0), "2024-W09": (5, 0), "2024-02-29": (5, 0)},
+}  # fmt: skip
+
+
+def upgrade_to(connection: Connection, revision: str) -> None:
+    script = Config()
+    script.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    script.attributes["connection"] = connection
+    upgrade(script, revision)
 
 
 def test_migrations_make_the_tables_of_the_schema(books: SQLLedger) -> None:
@@ -47,10 +70,7 @@ def test_the_newest_migration_is_the_one_the_schema_names() -> None:
 def test_books_of_the_first_version_are_brought_to_this_one_with_what_is_in_them(url: str) -> None:
     database = Database(url)
     with database.change() as connection:
-        script = Config()
-        script.set_main_option("script_location", str(Path(migrations.__file__).parent))
-        script.attributes["connection"] = connection
-        upgrade(script, "0001")
+        upgrade_to(connection, "0001")
         connection.execute(text(OLD_CHARGE))
     database.close()
 
@@ -59,6 +79,35 @@ def test_books_of_the_first_version_are_brought_to_this_one_with_what_is_in_them
     ledger.close()
 
     assert (row["id"], row["status"], [each["status"] for each in row["tries"]]) == ("old", 200, [200])
+
+
+def test_balances_of_the_fourth_version_are_carried_over(url: str) -> None:
+    database = Database(url)
+    with database.change() as connection:
+        upgrade_to(connection, "0004")
+        add = text('INSERT INTO balances ("user", period, spent, reserved) VALUES (:user, :period, :spent, :reserved)')
+        for user, periods in OLD_BALANCES.items():
+            for period, (spent, reserved) in periods.items():
+                connection.execute(add, {"user": user, "period": period, "spent": spent, "reserved": reserved})
+        connection.execute(text(RUNNING_CHARGE))
+    database.close()
+
+    ledger = open_ledger(url, lease=0)
+
+    def money(user: str, per: Period, *day: int) -> tuple[int, int]:
+        balance = ledger.balance(user, per, datetime(*day, 12, tzinfo=timezone.utc))  # type: ignore[misc, arg-type]
+        return balance.spent, balance.reserved
+
+    # The process that held alice's running charge is gone: it is booked at its last checkpoint.
+    assert money("alice", "total", 2026, 11, 21) == (1030, 0)
+    assert money("alice", "month", 2026, 11, 21) == (930, 0)
+    assert money("alice", "month", 2026, 10, 31) == (100, 0)
+    assert money("alice", "week", 2026, 10, 27) == (300, 0)
+    assert money("alice", "day", 2026, 11, 1) == (200, 0)
+    assert money("alice", "day", 2026, 11, 21) == (730, 0)
+    assert money("bob", "week", 1970, 1, 1) == (0, 0)
+    assert money("bob", "total", 1970, 1, 1) == money("bob", "day", 2024, 2, 29) == (5, 0)
+    ledger.close()
 
 
 def test_opening_again_migrates_nothing(books: SQLLedger, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
