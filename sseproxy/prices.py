@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from sseproxy.core.pricing import NANO_PER_USD, FlatPrice, Price
@@ -25,8 +26,7 @@ _FREE = Decimal(0)
 class TablePrice:
     """The price of one model out of genai-prices, with its tiers and the dates at which it changes.
 
-    The sum is done here: the package's own ``calc_price`` gives the same figures in twenty times the time, and a
-    request is priced twice.
+    The sum is done here: the package's own ``calc_price`` gives the same figures in twenty times the time.
     """
 
     def __init__(self, model: Any, source: str) -> None:
@@ -37,17 +37,21 @@ class TablePrice:
         """Nano-USD for these tokens at this moment."""
         prices = self._model.get_prices(at)
         size = usage.input_tokens
-        flat = FlatPrice(
-            input=_rate(prices, "input_mtok", size) or _FREE,
-            output=_rate(prices, "output_mtok", size) or _FREE,
-            cached_input=_rate(prices, "cache_read_mtok", size),
-            cache_write=_rate(prices, "cache_write_mtok", size),
+        flat = _flat_price(
+            _rate(prices, "input_mtok", size) or _FREE,
+            _rate(prices, "output_mtok", size) or _FREE,
+            _rate(prices, "cache_read_mtok", size),
+            _rate(prices, "cache_write_mtok", size),
         )
         per_request = _rate(prices, "requests_kcount", size) or _FREE
         return flat.cost(usage, at) + int(per_request * NANO_PER_USD / 1000)
 
     def __repr__(self) -> str:
         return f"<TablePrice {self.source}>"
+
+
+#: The same few, again and again: a price is turned into whole numbers once.
+_flat_price = lru_cache(256)(FlatPrice)
 
 
 def _rate(prices: Any, kind: str, input_tokens: int) -> Decimal | None:

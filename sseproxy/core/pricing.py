@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from fractions import Fraction
+from functools import cached_property
+from math import lcm
 from typing import Protocol
 
 from sseproxy.core.usage import Usage
@@ -68,16 +71,24 @@ class FlatPrice:
 
     def cost(self, usage: Usage, at: datetime) -> int:
         """Nano-USD for these tokens; the same at any time."""
-        cached, written = self.cached_input, self.cache_write
+        plain, cached, written, output, parts = self._rates
         plain_tokens = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
-        nano = _EXACT.multiply(
-            Decimal(_NANO_PER_TOKEN_PER_PRICE),
-            plain_tokens * self.input
-            + usage.cached_input_tokens * (self.input if cached is None else cached)
-            + usage.cache_write_tokens * (self.input if written is None else written)
-            + usage.output_tokens * self.output,
+        amount = (
+            plain_tokens * plain
+            + usage.cached_input_tokens * cached
+            + usage.cache_write_tokens * written
+            + usage.output_tokens * output
         )
-        return _round(nano)
+        return (2 * amount + parts) // (2 * parts)
+
+    @cached_property
+    def _rates(self) -> tuple[int, int, int, int, int]:
+        """Each kind's price of a token in parts of a nano-USD, and how many parts that has: whole numbers."""
+        given = (self.input, self.cached_input, self.cache_write, self.output)
+        rates = [Fraction(self.input if rate is None else rate) * _NANO_PER_TOKEN_PER_PRICE for rate in given]
+        parts = lcm(*(rate.denominator for rate in rates))
+        plain, cached, written, output = (int(rate * parts) for rate in rates)
+        return plain, cached, written, output, parts
 
 
 def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]:
