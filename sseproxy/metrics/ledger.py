@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -28,10 +29,17 @@ class TimedLedger(Ledger):
 
     def __init__(self, ledger: Ledger, instruments: Instruments) -> None:
         self._ledger = ledger
-        self._instruments = instruments
+        self._errors = instruments.ledger_errors
+        self._duration_of = lru_cache(maxsize=None)(instruments.ledger.labels)  # there are as many as methods
 
     def _timed(self, operation: str) -> _Timed:
-        return _Timed(self._instruments, operation)
+        return _Timed(self, operation)
+
+    def note(self, operation: str, seconds: float, error: BaseException | None) -> None:
+        """Write down one operation that is over."""
+        if isinstance(error, LedgerUnavailable):
+            self._errors.labels(operation).inc()
+        self._duration_of(operation).observe(seconds)
 
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
         with self._timed("reserve"):
@@ -91,16 +99,14 @@ class TimedLedger(Ledger):
 class _Timed:
     """One operation, from its beginning to its end."""
 
-    __slots__ = ("_begun", "_instruments", "_operation")
+    __slots__ = ("_begun", "_ledger", "_operation")
 
-    def __init__(self, instruments: Instruments, operation: str) -> None:
-        self._instruments = instruments
+    def __init__(self, ledger: TimedLedger, operation: str) -> None:
+        self._ledger = ledger
         self._operation = operation
 
     def __enter__(self) -> None:
         self._begun = perf_counter()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, LedgerUnavailable):
-            self._instruments.ledger_errors.labels(self._operation).inc()
-        self._instruments.ledger.labels(self._operation).observe(perf_counter() - self._begun)
+        self._ledger.note(self._operation, perf_counter() - self._begun, error)
