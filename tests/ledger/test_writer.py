@@ -111,6 +111,9 @@ def test_where_another_process_does_not_let_go_all_that_wait_fail_at_once(
 class Interrupting:
     """A lock that nobody gets, since the thread is interrupted while it waits."""
 
+    def acquire(self, blocking: bool) -> bool:
+        return False
+
     def __enter__(self) -> None:
         raise KeyboardInterrupt
 
