@@ -66,7 +66,7 @@ class Reservation:
         self._least = 0
         self._bounded = False
         self._nothing_left = False
-        self._bound = _most_output(request)
+        self._bound = 0
         self._seen = 0
         self._look_at = 0
 
@@ -78,7 +78,7 @@ class Reservation:
         """
         self._charge_id = charge.id
         if self._budget is None:
-            self._ledger.reserve(replace(charge, reserved=self._estimate()))
+            self._ledger.reserve(charge)
             return
         try:
             self._make_within(charge, self._budget)
@@ -103,6 +103,7 @@ class Reservation:
     def _make_within(self, charge: Charge, budget: Budget) -> None:
         if self._request is None or self._price is None:
             return self._ledger.reserve(charge, budget)
+        self._bound = _most_output(self._request)
         self._hold(charge, budget, self._request)
         self._bounded = self._request.stream and self._output_cost(self._bound) > 0
         self._look_at = self._bound
@@ -174,12 +175,6 @@ class Reservation:
             self._bound += more
             return True
         return False
-
-    def _estimate(self) -> int:
-        """Nano-USD this request may come to cost, by its size and the limit it sets; for nobody's budget."""
-        if self._request is None or self._price is None:
-            return 0
-        return self._cost(_size_of(self._request) // BYTES_PER_TOKEN, self._bound)
 
     def _output_cost(self, tokens: int) -> int:
         return self._cost(0, tokens)

@@ -50,14 +50,13 @@ class Answer:
 
     number = 0
 
-    def __init__(self, ledger: SQLLedger, tokens: int, *, price: str = "0", **fields: Any) -> None:
+    def __init__(self, ledger: SQLLedger, tokens: int | None, *, price: str = "0", **fields: Any) -> None:
         body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, **fields}
         request = Request.parse("chat", json.dumps(body).encode())
         self.words = Words()
         self.meter = Meter(request, self.words)
-        self.held = Reservation(
-            ledger, Budget(tokens * NANO, "month"), request, FlatPrice(Decimal(price), Decimal(1)), self.meter, NOW
-        )
+        budget = None if tokens is None else Budget(tokens * NANO, "month")
+        self.held = Reservation(ledger, budget, request, FlatPrice(Decimal(price), Decimal(1)), self.meter, NOW)
         Answer.number += 1
         self.held.make(Charge(f"c{Answer.number}", "alice", None, "/", "m", "main", "m", 0, NOW))
 
@@ -107,6 +106,14 @@ def test_two_streams_share_what_is_left(ledger: SQLLedger) -> None:
                 del running[number]
 
     assert sum(said) in range(3000, 3030)
+
+
+def test_without_a_budget_nothing_is_held_and_nothing_ends_the_answer(ledger: SQLLedger) -> None:
+    answer = Answer(ledger, None)
+
+    assert answer.held.room() > 10**9
+    assert answer.run(5000) == 5000
+    assert held(ledger) == 0
 
 
 def test_a_client_s_own_limit_is_all_that_is_held(ledger: SQLLedger) -> None:

@@ -343,6 +343,7 @@ def test_a_reservation_holds_what_the_dearest_upstream_would_cost(
         "upstreams": {"main": {"url": upstream.url, "retries": 0}, "spare": {"url": spare.url}},
         "models": {"m": {"upstream": [{"name": "main", "model": "gpt-4o-mini"}, {"name": "spare", "model": "gpt-4o"}]}},
         "auth": {"required": False},
+        "defaults": {"budget": {"usd": "100"}},
         "accounting": {"ledger": f"sqlite:///{tmp_path}/usage.db"},
     }
     app = create_app(settings)
