@@ -60,15 +60,16 @@ class Database:
         self._errors: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
 
-    def run(self, work: Callable[[Any], T]) -> T:
+    def run(self, work: Callable[[Any], T], *, one_statement: bool = False) -> T:
         """What some work with a DBAPI cursor gives, once it is committed; nothing of it is kept if it raises.
 
         :param work: on SQLite done together with what other threads have to write, maybe in one of them, maybe twice.
+        :param one_statement: the work is no more than that.
         :raises LedgerUnavailable: for every error of the database, except the driver's ``integrity_error``.
         """
         try:
             if self.is_sqlite:
-                return self._writer.run(work)
+                return self._writer.run(work, one_statement=one_statement)
             with self._pooled_transaction() as cursor:
                 return work(cursor)
         except self.integrity_error:

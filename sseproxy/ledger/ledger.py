@@ -78,7 +78,7 @@ class SQLLedger:
             self.database.statements.add_charge.run(cursor, row)
 
         try:
-            self.database.run(book)
+            self.database.run(book, one_statement=budget is None and not row["reserved"])
         except self.database.integrity_error:
             raise DuplicateCharge(charge.id) from None
 

@@ -29,17 +29,18 @@ class Writer:
         self._cursor: Any = None
         self._turns: deque[_Turn[Any]] = deque()
 
-    def run(self, work: Callable[[Any], T]) -> T:
+    def run(self, work: Callable[[Any], T], *, one_statement: bool = False) -> T:
         """What some work with a DBAPI cursor gives, once it is committed.
 
         Nothing is kept of work that raises, and no other suffers from it.
 
         :param work: may be done in another thread, and again if a transaction shared with others came to nothing.
+        :param one_statement: the work is but one statement, which is a transaction by itself.
         """
         # Nobody waits, and nobody need know that this one is there.
         if not self._turns and self.lock.acquire(blocking=False):
             try:
-                return self._run_alone(work)
+                return work(self._ready()) if one_statement else self._run_alone(work)
             finally:
                 self.lock.release()
         turn = _Turn(work)
@@ -110,12 +111,14 @@ class Writer:
                 raise
 
     def _begin(self) -> Any:
+        # IMMEDIATE: a transaction that reads first and then writes could fail at the write instead of waiting.
+        return self._ready().execute("BEGIN IMMEDIATE")
+
+    def _ready(self) -> Any:
         if self._connection is None:
             connection = self._connect()
             self._connection, self._cursor = connection, connection.cursor()
         self._undo(self._cursor)  # what a signal's exception, at the wrong moment, may have left open
-        # IMMEDIATE: a transaction that reads first and then writes could fail at the write instead of waiting.
-        self._cursor.execute("BEGIN IMMEDIATE")
         return self._cursor
 
     def _undo(self, cursor: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal, localcontext
 
 import pytest
 from hypothesis import given
@@ -77,6 +77,23 @@ def test_a_charge_is_rounded_once_and_half_up() -> None:
     assert price.cost(Usage(input_tokens=1), NOW) == 1
     assert price.cost(Usage(input_tokens=0, output_tokens=4), NOW) == 0
     assert price.cost(Usage(input_tokens=1, output_tokens=4), NOW) == 1
+
+
+TOKENS = st.integers(min_value=0, max_value=10**12)
+RATE = st.decimals(min_value=0, max_value=10**6, places=6)
+
+
+@given(TOKENS, TOKENS, TOKENS, TOKENS, RATE, RATE, RATE, RATE)
+def test_a_cost_is_the_exact_sum_rounded_half_up(
+    plain: int, cached: int, written: int, output: int, of_plain: Decimal, of_cached: Decimal, of_written: Decimal,
+    of_output: Decimal,
+) -> None:  # fmt: skip
+    price = FlatPrice(of_plain, of_output, of_cached, of_written)
+    usage = Usage(plain + cached + written, cached, written, output)
+
+    with localcontext(Context(prec=60)):
+        exact = 1000 * (plain * of_plain + cached * of_cached + written * of_written + output * of_output)
+        assert price.cost(usage, NOW) == exact.to_integral_value(ROUND_HALF_UP)
 
 
 def test_what_the_vendor_reports_beats_any_price() -> None:

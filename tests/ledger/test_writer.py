@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -73,6 +73,29 @@ def test_who_waits_for_nobody_has_a_transaction_of_its_own(writer: Writer, opene
     assert [writer.run(put(1)), writer.run(put(2))] == [1, 2]
 
     assert opened.statements.count("COMMIT") == 2
+
+
+def test_one_statement_alone_is_a_transaction_by_itself(writer: Writer, opened: Opened) -> None:
+    assert writer.run(put(1), one_statement=True) == 1
+
+    assert not opened.dbapi_connection.in_transaction
+    assert "BEGIN IMMEDIATE" not in opened.statements
+    assert numbers(opened) == [1]
+
+
+def test_one_statement_waits_for_another_process_too(sqlite_books: SQLLedger, new_charge: NewCharge) -> None:
+    other = sqlite3.connect(str(sqlite_books.database.url.database), isolation_level=None, check_same_thread=False)
+    sqlite_books.reserve(new_charge("first", reserved=0))
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("UPDATE charges SET route = '/held'")
+    with ThreadPoolExecutor(1) as pool:
+        reserved = pool.submit(sqlite_books.reserve, new_charge("second", reserved=0))
+        assert not wait([reserved], timeout=0.2).done
+        other.execute("COMMIT")
+        reserved.result(10)
+    other.close()
+
+    assert {row["id"] for row in sqlite_books.charges()} == {"first", "second"}
 
 
 def test_all_that_wait_are_written_in_one_transaction_and_each_hears_of_its_own(writer: Writer, opened: Opened) -> None:
