@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
-from sseproxy.wsgi.call import call_app
 from sseproxy.wsgi.closing import ClosingBody
 from sseproxy.wsgi.draining import Draining
 from sseproxy.wsgi.errors import refuse
@@ -34,15 +33,14 @@ class DrainMiddleware:
         try:
             # After entering: otherwise one could slip in between and be cut off as nobody's.
             self._draining.check()
-            answer = call_app(self.app, environ)
+            body = self.app(environ, start_response)
         except Failure as failure:
             leave()
             return refuse(failure, environ)(environ, start_response)
         except BaseException:
             leave()
             raise
-        if isinstance(answer.body, EventStream):
-            answer.body.on_closed(leave)
-        else:
-            answer.body = ClosingBody(answer.body, leave)
-        return answer(environ, start_response)
+        if isinstance(body, EventStream):
+            body.on_closed(leave)
+            return body
+        return ClosingBody.around(body, leave)

@@ -105,4 +105,4 @@ def _when_closed(body: Iterable[bytes], callback: Callable[[], object]) -> Itera
     if isinstance(body, EventStream):
         body.on_close(callback)
         return body
-    return ClosingBody(body, callback)
+    return ClosingBody.around(body, callback)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec import field
+
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -17,24 +20,23 @@ Headers = list[tuple[str, str]]
 
 
 class Answer:
-    """What an application answered, before any of it was sent. A WSGI application itself.
+    """What an application answered, before any of it was sent. A WSGI application itself, of one request.
+
+    One that passes through several middlewares stays the same object: :func:`call_app` gets it handed over whole.
 
     :ivar status: code and phrase, ``"200 OK"``.
+    :ivar code: the status as a number.
     :ivar headers: as the application gave them; a middleware may change the list.
     :ivar body: the application's own iterable; to be closed by whoever iterates it.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "code", "headers", "status")
 
     def __init__(self, status: str, headers: Headers, body: Iterable[bytes]) -> None:
         self.status = status
+        self.code = int(status[:3])
         self.headers = headers
         self.body = body
-
-    @property
-    def code(self) -> int:
-        """The status as a number."""
-        return int(self.status[:3])
 
     def header(self, name: str) -> str:
         """The first header of that name, or an empty string."""
@@ -57,6 +59,9 @@ class Answer:
         close_body(self.body)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if isinstance(start_response, _Start) and start_response.answer is None:
+            start_response.answer = self
+            return self.body
         try:
             start_response(self.status, self.headers)
         except BaseException:  # a server that refuses a header will not close a body it never got
@@ -80,35 +85,32 @@ def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
     """
     start = _Start()
     body = app(environ, start)
-    if start.status is None:
+    if start.answer is None:
         body = _pull_until_started(body, start)
     elif start.written:
         body = _Joined(start.written, body)
-    assert start.status is not None
     start.is_open = isinstance(body, _Joined)
     start.sent = True
-    return Answer(start.status, start.headers, body)
+    answer = start.answer
+    assert answer is not None
+    answer.body = body
+    return answer
 
 
-class _Start:
+class _Start(msgspec.Struct):
     """The ``start_response`` that an application is called with."""
 
-    __slots__ = ("headers", "is_open", "sent", "status", "written")
-
-    def __init__(self) -> None:
-        self.status: str | None = None
-        self.headers: Headers = []
-        self.written: list[bytes] = []
-        self.sent = False
-        self.is_open = True
+    answer: Answer | None = None
+    written: list[bytes] = field(default_factory=list)
+    sent: bool = False
+    is_open: bool = True
 
     def __call__(self, status: str, headers: Headers, exc_info: OptExcInfo | None = None) -> Callable[[bytes], object]:
-        if exc_info is None and self.status is not None:
+        if exc_info is None and self.answer is not None:
             raise AssertionError("start_response called twice without exc_info (PEP 3333)")
         if exc_info and exc_info[1] is not None and self.sent:
             raise exc_info[1].with_traceback(exc_info[2])
-        self.status = status
-        self.headers = list(headers)
+        self.answer = Answer(status, list(headers), ())
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -122,7 +124,7 @@ def _pull_until_started(body: Iterable[bytes], start: _Start) -> Iterable[bytes]
     pieces: list[bytes] = []
     rest = iter(body)
     try:
-        while start.status is None:
+        while start.answer is None:
             pieces.append(next(rest))
     except StopIteration:
         close_body(body)

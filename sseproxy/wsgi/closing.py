@@ -15,16 +15,32 @@ class ClosingBody:
 
     def __init__(self, body: Iterable[bytes], closed: Callable[[], object]) -> None:
         self._body = body
-        self._closed: Callable[[], object] | None = closed
+        self._closed = [closed]
+
+    @classmethod
+    def around(cls, body: Iterable[bytes], closed: Callable[[], object]) -> ClosingBody:
+        """A body with this callback after those that it has: itself if it is of this kind, else one around it."""
+        if not isinstance(body, cls):
+            return cls(body, closed)
+        body._closed.append(closed)
+        return body
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._body)
 
     def close(self) -> None:
-        """Close the body; the callback follows the first time."""
-        closed, self._closed = self._closed, None
+        """Close the body; the callbacks follow the first time."""
+        closed, self._closed = self._closed, []
         try:
             close_body(self._body)
         finally:
-            if closed is not None:
-                closed()
+            _call_all(iter(closed))
+
+
+def _call_all(callbacks: Iterator[Callable[[], object]]) -> None:
+    try:
+        for callback in callbacks:
+            callback()
+    except BaseException:
+        _call_all(callbacks)  # what one raises keeps no other from being called
+        raise

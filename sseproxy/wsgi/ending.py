@@ -13,14 +13,17 @@ def when_ended(exchange: Exchange, body: Iterable[bytes], callback: Callable[[],
 
     That is when the body was closed, or when the generation has ended that outlives its client.
     """
-    once = _Once(callback)
 
     def closed() -> None:
-        exchange.when_generated.append(once)
         if not exchange.in_background:
+            callback()
+            return
+        once = _Once(callback)
+        exchange.when_generated.append(once)
+        if not exchange.in_background:  # it has ended meanwhile, perhaps before it could see this callback
             once()
 
-    return ClosingBody(body, closed)
+    return ClosingBody.around(body, closed)
 
 
 class _Once:
