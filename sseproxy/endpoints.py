@@ -36,6 +36,22 @@ def json_answer(content: Any, status: int = 200) -> Answer:
     return Answer(status_line(status), headers, [body])
 
 
+class OwnPaths:
+    """Asks the proxy's own endpoints for its own paths alone: there are many of them, and most requests are for none.
+
+    :param app: answers every other path.
+    :param own: what answers below ``/-/``.
+    """
+
+    def __init__(self, app: WSGIApplication, own: WSGIApplication) -> None:
+        self.app = app
+        self._own = own
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        is_own = environ.get("PATH_INFO", "").startswith("/-/")
+        return (self._own if is_own else self.app)(environ, start_response)
+
+
 class HealthEndpoints:
     """``/-/health``: the process answers. ``/-/ready``: it can serve; 503 with the reason if it cannot.
 

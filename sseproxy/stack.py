@@ -6,7 +6,7 @@ The only place where configuration meets construction: sections are handed on as
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sseproxy.access import Access
@@ -17,7 +17,7 @@ from sseproxy.core.normalize import Dialect
 from sseproxy.core.origins import Origins
 from sseproxy.core.path_patterns import PathPatterns, plain_path
 from sseproxy.core.prompt import Prefix
-from sseproxy.endpoints import HealthEndpoints, StreamsEndpoint, UsageEndpoint
+from sseproxy.endpoints import HealthEndpoints, OwnPaths, StreamsEndpoint, UsageEndpoint
 from sseproxy.lasting import Lasting
 from sseproxy.listing import ModelsEndpoint
 from sseproxy.metrics import METRICS_PATH
@@ -26,6 +26,7 @@ from sseproxy.middleware.auth import AuthMiddleware
 from sseproxy.middleware.awake import AwakeMiddleware
 from sseproxy.middleware.content import ContentMiddleware
 from sseproxy.middleware.cors import CorsMiddleware, is_preflight
+from sseproxy.middleware.credentials import Reader
 from sseproxy.middleware.cross_site import CrossSiteMiddleware
 from sseproxy.middleware.cut import CutMiddleware
 from sseproxy.middleware.drain import DrainMiddleware
@@ -94,12 +95,19 @@ class Stack:
         if section.store_content:
             app = ContentMiddleware(app, lasting.contents.keep)
         app = PromptMiddleware(app, _prefixes(self.config.prompt))
-        app = LimitsMiddleware(app, lasting.limiter)
+        if self.config.defaults.limits or any(user.limits for user in self.config.users.values()):
+            app = LimitsMiddleware(app, lasting.limiter)
         app = lasting.telemetry.traced(app, self.config)
-        app = FormatMiddleware(app)
+        if self.config.routes:
+            app = FormatMiddleware(app)
         app = AwakeMiddleware(app, keepalive=self.config.streams.keepalive)
         app = DrainMiddleware(app, lasting.draining)
         return ResumeMiddleware(app, self._joining)
+
+    def _with_routes(self, app: WSGIApplication) -> WSGIApplication:
+        if not self.config.routes:
+            return app
+        return InputMiddleware(app, self.routes.match, max_body=self.config.server.max_body)
 
     def _guarded(self, app: WSGIApplication, *, wraps: bool = False) -> WSGIApplication:
         """The concerns of the door: who comes in, and what is written down of it."""
@@ -108,19 +116,17 @@ class Stack:
         # Which pages may ask the LLM paths of a wrapped application is its own affair until origins are configured.
         theirs = wraps and not origins
         lasting = self._lasting
-        app = StreamsEndpoint(app, self._joining)
-        app = UsageEndpoint(app, lasting.ledger, lasting.limiter, self.users.find)
-        app = ProbeEndpoint(app, keepalive=self.config.streams.keepalive)
-        access = Access(self.config, self.users, lasting.books)
-        required, anonymous = self.config.auth.required, self.users.find("anonymous")
-        app = AuthMiddleware(app, access.readers(), required=required, anonymous=anonymous, public=self._is_public)
-        if self.config.dashboard.enabled:
-            app = access.dashboard(app, lasting.ledger.ledger, lasting.limiter)
         llm_paths = PathPatterns((*API_PATHS, *self.config.wrap.paths))
-        app = CrossSiteMiddleware(app, origins, exempt=llm_paths if theirs else ())
-        app = ChatPage(app)
+        exempt = llm_paths if theirs else ()
+        access = Access(self.config, self.users, lasting.books)
+        readers = access.readers()
+        own = self._let_in(self._own_for_users(app), readers)
+        if self.config.dashboard.enabled:
+            own = access.dashboard(own, lasting.ledger.ledger, lasting.limiter)
+        own = ChatPage(CrossSiteMiddleware(own, origins, exempt=exempt))
         checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
-        app = HealthEndpoints(app, *checks)
+        own = HealthEndpoints(own, *checks)
+        app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, exempt=exempt), own)
         app = lasting.telemetry.counted(app, self.config, self.routes.pattern, self._paths)
         app = LogMiddleware(app, self.config.log.format, shown=self._shown)
         if not theirs:
@@ -128,6 +134,15 @@ class Stack:
         proxy = self.config.server.trusted_proxy
         # What a wrapped application makes of such headers is its own affair, too.
         return app if wraps and proxy is None else TrustedProxyMiddleware(app, proxy)
+
+    def _own_for_users(self, app: WSGIApplication) -> WSGIApplication:
+        app = StreamsEndpoint(app, self._joining)
+        app = UsageEndpoint(app, self._lasting.ledger, self._lasting.limiter, self.users.find)
+        return ProbeEndpoint(app, keepalive=self.config.streams.keepalive)
+
+    def _let_in(self, app: WSGIApplication, readers: Sequence[Reader]) -> WSGIApplication:
+        required, anonymous = self.config.auth.required, self.users.find("anonymous")
+        return AuthMiddleware(app, readers, required=required, anonymous=anonymous, public=self._is_public)
 
     def _shown(self, path: str) -> str:
         """A path as it is logged: a stream's ID is as good as credentials, a route's variable may be a prompt."""
@@ -148,8 +163,7 @@ class ProxyStack(Stack):
         app = self._metered(UpstreamSwitch(upstreams), pooled=True)
         paths = passthrough_paths(config)
         app = RouteMiddleware(app, models.resolve, passthrough=paths, max_body=config.server.max_body)
-        app = InputMiddleware(app, self.routes.match, max_body=config.server.max_body)
-        self.app = self._guarded(ModelsEndpoint(app, models, upstreams))
+        self.app = self._guarded(ModelsEndpoint(self._with_routes(app), models, upstreams))
         if config.wrap.paths:
             log.warning("the section wrap is for sseproxy.SSEProxyMiddleware: a proxy has no application to wrap")
 
@@ -161,8 +175,7 @@ class WrapStack(Stack):
         super().__init__(config, lasting)
         resolve = _models(config, lasting.prices, "app").resolve
         stack = RouteMiddleware(self._metered(app), resolve, max_body=config.server.max_body)
-        inputs = InputMiddleware(stack, self.routes.match, max_body=config.server.max_body)
-        self._mapped = _mapped(inputs, config, resolve)
+        self._mapped = _mapped(self._with_routes(stack), config, resolve)
         self.app = self._guarded(self._mapped, wraps=True)
 
     def takes(self, environ: WSGIEnvironment) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any, Final
@@ -30,6 +31,23 @@ DURATION: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 3
 LEDGER: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 Watched = Callable[[], float]
+
+
+class LabelledCounter(Counter):
+    """A counter that is counted by its labels only, so that nobody need look each time whether it has any."""
+
+    def inc(self, amount: float = 1, exemplar: dict[str, str] | None = None) -> None:
+        """Count so many more, which are not less than none."""
+        self._value.inc(amount)
+
+
+class LabelledHistogram(Histogram):
+    """The same of a histogram."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
+        """Count an observation."""
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
 
 
 class SummedHistogram(Histogram):
@@ -61,9 +79,9 @@ class Instruments:
         # As the library itself, which looks once.
         self._is_shared = DIRECTORY in os.environ
 
-        counter = partial(Counter, registry=registry)
+        counter = partial(LabelledCounter, registry=registry)
         gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
-        histogram = partial(Histogram, registry=registry)
+        histogram = partial(LabelledHistogram, registry=registry)
         call = ("model", "upstream")
         self.requests = counter(
             "sseproxy_requests", "Requests answered.", ("route", "model", "status", "outcome")

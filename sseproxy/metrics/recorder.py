@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from sseproxy.core.pricing import NANO_PER_USD
-from sseproxy.core.tries import Try, in_few_words
+from sseproxy.core.tries import in_few_words
 from sseproxy.metrics.instruments import Instruments
 from sseproxy.metrics.labels import NONE
 from sseproxy.wsgi.exchange import Exchange
@@ -70,20 +70,15 @@ class ExchangeRecorder:
             metrics.gap.labels(model, upstream).add(exchange.pace.counts, exchange.pace.total)
 
     def _tried(self, exchange: Exchange) -> None:
-        for each, result in _results(exchange):
-            self._instruments.tries.labels(self._upstream(each.upstream), result).inc()
-        for before, each in zip(exchange.tries, exchange.tries[1:], strict=False):
-            if each.result != "cooling_down":
-                kind = "again" if each.upstream == before.upstream else "elsewhere"
-                self._instruments.retries.labels(self._upstream(each.upstream), kind).inc()
-
-
-def _results(exchange: Exchange) -> Iterator[tuple[Try, str]]:
-    """Each try and how it ended; that of the last one is known by how the answer did."""
-    tries: Sequence[Try] = exchange.tries
-    for number, each in enumerate(tries, 1):
-        broke_off = number == len(tries) and each.error is None and exchange.outcome == "upstream_failed"
-        yield each, in_few_words(exchange.failure) if broke_off else each.result
+        metrics, before = self._instruments, None
+        for each in exchange.tries:
+            upstream, result = self._upstream(each.upstream), each.result
+            if each.error is None and each is exchange.tries[-1] and exchange.outcome == "upstream_failed":
+                result = in_few_words(exchange.failure)  # it answered, and broke off
+            metrics.tries.labels(upstream, result).inc()
+            if before is not None and result != "cooling_down":
+                metrics.retries.labels(upstream, "again" if each.upstream == before.upstream else "elsewhere").inc()
+            before = each
 
 
 def _kind(exchange: Exchange) -> str:
