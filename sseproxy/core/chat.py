@@ -95,13 +95,14 @@ class Request(msgspec.Struct, frozen=True):
         if required == "messages":
             read_field(fields, "messages", Items, "a list of messages")
         stream = bool(read_field(fields, "stream", bool, "true or false"))
-        options = read_field(fields, "stream_options", Fields, "an object") or {}
+        options = read_field(fields, "stream_options", Fields, "an object")
         return cls(
             api=api,
             fields=fields,
             model=model,
             stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
-            wants_usage=bool(read_field(options, "include_usage", bool, "true or false", "stream_options.")),
+            wants_usage=options is not None
+            and bool(read_field(options, "include_usage", bool, "true or false", "stream_options.")),
             choices=_choices(fields),
         )
 
@@ -156,8 +157,8 @@ def read_field(fields: Fields, name: str, type: type[T], expected: str, where: s
 
     :raises BadRequest: it has another type.
     """
-    raw = fields.get(name)
-    if raw is None or raw == NULL:
+    raw = fields.get(name, NULL)
+    if raw == NULL:
         return None
     try:
         value: T = decoder_of(type).decode(raw)
@@ -168,6 +169,8 @@ def read_field(fields: Fields, name: str, type: type[T], expected: str, where: s
 
 def peek_field(fields: Fields, name: str, type: type[T]) -> T | None:
     """One field if it is there and has this type, else None: for fields that are the upstream's to judge."""
+    if name not in fields:
+        return None
     try:
         return read_field(fields, name, type, "")
     except BadRequest:

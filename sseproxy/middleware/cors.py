@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.failure import Failure
@@ -48,7 +49,7 @@ class CorsMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         origin = environ.get("HTTP_ORIGIN", "")
-        if is_preflight(environ):
+        if origin and is_preflight(environ):
             return self._preflight(environ, origin)(environ, start_response)
 
         def start(status: str, headers: Headers, exc_info: OptExcInfo | None = None) -> Callable[[bytes], object]:
@@ -57,7 +58,7 @@ class CorsMiddleware:
         return self.app(environ, start)
 
     def _with_fields(self, headers: Headers, origin: str) -> Headers:
-        kept = [item for item in headers if not item[0].lower().startswith("access-control-")]
+        kept = [item for item in headers if not _is_of_cors(item[0])]
         if not self._origins:
             return kept
         fields = vary(kept, "Origin")
@@ -78,6 +79,12 @@ class CorsMiddleware:
         if asked:
             own.append(("Access-Control-Allow-Headers", asked))
         return Answer("204 NO CONTENT", [*own, ("Access-Control-Max-Age", MAX_AGE)], [])
+
+
+@lru_cache(256)
+def _is_of_cors(name: str) -> bool:
+    """Of the few names that headers have, most are asked about in every answer."""
+    return name.lower().startswith("access-control-")
 
 
 def is_preflight(environ: WSGIEnvironment) -> bool:

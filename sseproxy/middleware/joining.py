@@ -42,7 +42,7 @@ class UnknownStream(Failure):
 
 def last_event(exchange: Exchange) -> tuple[str, int] | None:
     """The stream and the place in it that the client's ``Last-Event-ID`` names; None if it is none of ours."""
-    match = _EVENT_ID.match(exchange.last_event_id)
+    match = _EVENT_ID.match(exchange.last_event_id) if exchange.last_event_id else None
     return (match[1], int(match[2])) if match else None
 
 

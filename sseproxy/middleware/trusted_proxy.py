@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
 """A path, and not ``//host``."""
-FORWARDED: Final = ("HTTP_X_FORWARDED_", "HTTP_FORWARDED")
+X_FORWARDED: Final = "HTTP_X_FORWARDED_"
+FORWARDED: Final = "HTTP_FORWARDED"
 
 
 class TrustedProxyMiddleware:
@@ -35,18 +36,12 @@ class TrustedProxyMiddleware:
         self._behind = ProxyFix(self._checked, x_for=1, x_proto=1, x_host=1, x_prefix=1)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if self._is_trusted(environ.get("REMOTE_ADDR", "")):
+        if self._network is not None and _is_in(self._network, environ.get("REMOTE_ADDR", "")):
             return self._behind(environ, start_response)
         names = "\n".join(environ)  # one look at all of them: few requests have any of these
-        if any(prefix in names for prefix in FORWARDED):
-            environ = {name: value for name, value in environ.items() if not name.startswith(FORWARDED)}
+        if X_FORWARDED in names or FORWARDED in names:
+            environ = {name: value for name, value in environ.items() if not name.startswith((X_FORWARDED, FORWARDED))}
         return self.app(environ, start_response)
-
-    def _is_trusted(self, peer: str) -> bool:
-        if self._network is None:
-            return False
-        address = _address(peer)
-        return address is not None and address in self._network
 
     def _checked(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """A proxy may hand on what the client itself made up: what cannot be true is not taken over."""
@@ -58,6 +53,11 @@ class TrustedProxyMiddleware:
         if not PREFIX.fullmatch(environ.get("SCRIPT_NAME", "")):
             environ["SCRIPT_NAME"] = before["SCRIPT_NAME"] or ""
         return self.app(environ, start_response)
+
+
+def _is_in(network: IPv4Network | IPv6Network, peer: str) -> bool:
+    address = _address(peer)
+    return address is not None and address in network
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:

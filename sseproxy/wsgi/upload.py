@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from werkzeug.exceptions import ClientDisconnected
-from werkzeug.wsgi import get_content_length, get_input_stream
+from werkzeug.wsgi import LimitedStream, get_content_length
 
 from sseproxy.core.chat import BadRequest
 
@@ -81,7 +81,8 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     stream, length = _open(environ, limit)
     pieces: list[bytes] = []
     left = limit
-    while piece := read_input(stream, min(left + 1, STEP)):
+    step = min(length or STEP, STEP)
+    while piece := read_input(stream, min(left + 1, step)):
         pieces.append(piece)
         left -= len(piece)
         if left < 0:
@@ -95,7 +96,11 @@ def _open(environ: WSGIEnvironment, limit: int) -> tuple[IO[bytes], int | None]:
     length = get_content_length(environ)
     if length is not None and length > limit:
         raise too_large(limit)
-    return get_input_stream(environ), length
+    given: IO[bytes] = environ["wsgi.input"]
+    if "wsgi.input_terminated" in environ:
+        return given, length
+    # Elsewhere the length alone says where it ends (PEP 3333).
+    return cast(IO[bytes], LimitedStream(given, length or 0)), length
 
 
 def _check_length(given: int, stated: int | None) -> None:
