@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.failure import Failure
@@ -52,19 +53,20 @@ class LogMiddleware:
         if environ["REQUEST_METHOD"] == "HEAD":
             answer.close()
             answer.body = []
-        method, code = environ["REQUEST_METHOD"], answer.code
-        client = environ.get("REMOTE_ADDR", "")
-        answer.body = when_ended(exchange, answer.body, lambda: self._write(exchange, method, code, client))
+        if log.isEnabledFor(logging.INFO):
+            client = environ.get("REMOTE_ADDR", "")
+            write = partial(self._write, exchange, environ["REQUEST_METHOD"], answer.code, client)
+            answer.body = when_ended(exchange, answer.body, write)
         return answer.body if early.has_begun else answer(environ, start_response)
 
     def _write(self, exchange: Exchange, method: str, code: int, client: str) -> None:
-        if not log.isEnabledFor(logging.INFO):
-            return
         shown = self._shown(exchange.path)
         if shown == exchange.path:  # as WSGI has it: UTF-8 in Latin-1's clothes
             shown = shown.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
         line = _describe(exchange, shown, method, code, client)
-        log.info("%s", json.dumps(line) if self._json else as_text(line))
+        text = json.dumps(line) if self._json else as_text(line)
+        # Not info(), which would look for its caller each time.
+        log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None))
 
 
 class _Early:
@@ -86,7 +88,10 @@ def as_text(line: Mapping[str, Any]) -> str:
 
     So whatever a client made up for a name, it is neither a second line nor a second value.
     """
-    return " ".join(f"{key}={_word(str(value))}" for key, value in line.items())
+    texts = [*map(str, line.values())]
+    # One look at all of them: they seldom are anything but plain.
+    is_plain = all(texts) and _PLAIN.fullmatch("".join(texts))
+    return " ".join(map("{}={}".format, line, texts if is_plain else map(_word, texts)))
 
 
 def _word(value: str) -> str:
@@ -104,25 +109,19 @@ def _describe(exchange: Exchange, path: str, method: str, code: int, client: str
         "duration_ms": exchange.elapsed_ms(),
     }
     if exchange.outcome:
-        line |= {
-            "model": exchange.asked_model,
-            "outcome": exchange.outcome,
-            "cost_usd": nano_to_usd(exchange.cost),
-            "first_token_ms": exchange.first_token_ms,
-        }
+        line["model"] = exchange.asked_model
+        line["outcome"] = exchange.outcome
+        line["cost_usd"] = nano_to_usd(exchange.cost)
+        line["first_token_ms"] = exchange.first_token_ms
     if exchange.usage is not None:
-        line |= {
-            "input_tokens": exchange.usage.input_tokens,
-            "cached_input_tokens": exchange.usage.cached_input_tokens or None,
-            "output_tokens": exchange.usage.output_tokens,
-            "reasoning_tokens": exchange.usage.reasoning_tokens or None,
-        }
+        line["input_tokens"] = exchange.usage.input_tokens
+        line["cached_input_tokens"] = exchange.usage.cached_input_tokens or None
+        line["output_tokens"] = exchange.usage.output_tokens
+        line["reasoning_tokens"] = exchange.usage.reasoning_tokens or None
     if exchange.tries:
-        line |= {
-            "upstream": exchange.tries[-1].upstream or None,
-            "tries": len(exchange.tries),
-            "error": in_few_words(exchange.failure) if exchange.failure else _error_of(exchange.tries[-1]),
-        }
+        line["upstream"] = exchange.tries[-1].upstream or None
+        line["tries"] = len(exchange.tries)
+        line["error"] = in_few_words(exchange.failure) if exchange.failure else _error_of(exchange.tries[-1])
     return {key: value for key, value in line.items() if value is not None}
 
 

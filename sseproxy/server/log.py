@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from datetime import datetime, timezone
 from typing import Any
 
@@ -16,6 +17,15 @@ ACCESS = "sseproxy.access"
 
 class TextFormatter(logging.Formatter):
     """One line for a message, whatever is in it; only a traceback has more, and those are indented."""
+
+    _last: tuple[int, str] = (0, "")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+        second, text = self._last
+        if second != int(record.created):  # asking for the local time may ask the operating system
+            second, text = int(record.created), time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+            self._last = second, text
+        return f"{text},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return in_one_line(super().formatMessage(record))
