@@ -92,8 +92,8 @@ class Request(msgspec.Struct, frozen=True):
         required = CONTENT_FIELDS[api]
         if api != "responses" and (required not in fields or fields[required] == NULL):
             raise BadRequest(f"The field '{required}' is missing.", required)
-        if required == "messages":
-            read_field(fields, "messages", Items, "a list of messages")
+        if required == "messages" and not is_list(fields["messages"]):
+            raise BadRequest("The field 'messages' must be a list of messages.", "messages")
         stream = bool(read_field(fields, "stream", bool, "true or false"))
         options = read_field(fields, "stream_options", Fields, "an object")
         return cls(
@@ -149,7 +149,12 @@ class Request(msgspec.Struct, frozen=True):
 
 def as_raw(value: Any) -> msgspec.Raw:
     """A JSON value as the bytes that will be sent."""
-    return msgspec.Raw(msgspec.json.encode(value))
+    return value if isinstance(value, msgspec.Raw) else msgspec.Raw(msgspec.json.encode(value))
+
+
+def is_list(raw: msgspec.Raw) -> bool:
+    """Whether a field holds a list. What stands in it was found to be JSON when the object was read."""
+    return memoryview(raw)[0] == ord("[")
 
 
 def read_field(fields: Fields, name: str, type: type[T], expected: str, where: str = "") -> T | None:
@@ -194,4 +199,5 @@ def read_object(body: bytes) -> Fields:
 
 def _choices(fields: Fields) -> int:
     """``n``: how many answers; what is no positive integer is left for the upstream to judge."""
-    return max(1, peek_field(fields, "n", int) or 1)
+    n = peek_field(fields, "n", int)
+    return n if n is not None and n > 0 else 1

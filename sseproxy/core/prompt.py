@@ -6,6 +6,7 @@ The prefix is byte-stable and comes first, so that the provider's prompt cache k
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -48,17 +49,32 @@ class Prefix:
 
 
 def _chat(prefix: Prefix, request: Request) -> Request:
+    if prefix.client_system == "keep":
+        if not prefix.text:
+            return request
+        return request.with_field("messages", _before(_message(prefix.role, prefix.text), request.fields["messages"]))
     messages = read_field(request.fields, "messages", Items, "a list of messages") or []
     content: Any = prefix.text
-    if prefix.client_system != "keep":
-        system, others = _split(messages)
-        _refuse_system(prefix, bool(system), "messages")
-        if prefix.client_system == "merge" and system:
-            content, messages = _joined(prefix.text, [_content(raw) for raw in system]), others
-        elif prefix.client_system == "drop":
-            messages = others
+    system, others = _split(messages)
+    _refuse_system(prefix, bool(system), "messages")
+    if prefix.client_system == "merge" and system:
+        content, messages = _joined(prefix.text, [_content(raw) for raw in system]), others
+    elif prefix.client_system == "drop":
+        messages = others
     first = [as_raw({"role": prefix.role, "content": content})] if content else []
     return request.with_field("messages", first + messages)
+
+
+@lru_cache(256)
+def _message(role: str, content: str) -> bytes:
+    """The same few, again and again."""
+    return msgspec.json.encode({"role": role, "content": content})
+
+
+def _before(first: bytes, items: msgspec.Raw) -> msgspec.Raw:
+    """A list with one item before those that it has, which are not read."""
+    rest = bytes(memoryview(items)[1:])
+    return msgspec.Raw(b"".join((b"[", first, b"" if rest.lstrip() == b"]" else b",", rest)))
 
 
 def _completions(prefix: Prefix, request: Request) -> Request:

@@ -81,8 +81,8 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     stream, length = _open(environ, limit)
     pieces: list[bytes] = []
     left = limit
-    step = min(length or STEP, STEP)
-    while piece := read_input(stream, min(left + 1, step)):
+    step = STEP if length is None else min(length, STEP) or 1
+    while piece := read_input(stream, step if step <= left else left + 1):
         pieces.append(piece)
         left -= len(piece)
         if left < 0:
@@ -100,7 +100,7 @@ def _open(environ: WSGIEnvironment, limit: int) -> tuple[IO[bytes], int | None]:
     if "wsgi.input_terminated" in environ:
         return given, length
     # Elsewhere the length alone says where it ends (PEP 3333).
-    return cast(IO[bytes], LimitedStream(given, length or 0)), length
+    return cast("IO[bytes]", LimitedStream(given, length or 0)), length
 
 
 def _check_length(given: int, stated: int | None) -> None:

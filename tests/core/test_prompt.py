@@ -34,6 +34,22 @@ def test_a_kept_system_message_follows_the_prefix() -> None:
     assert changed["messages"] == [{"role": "system", "content": "House rules."}, SYSTEM, USER]
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        (b"[]", b"[%s]"),
+        (b"[ \n]", b"[%s \n]"),
+        (b'["no message",\n {"n": 1.10, "s": "]"}]', b'[%s,"no message",\n {"n": 1.10, "s": "]"}]'),
+        (b"[ [] ]", b"[%s, [] ]"),
+    ],
+)
+def test_the_messages_behind_a_chat_prefix_are_the_bytes_that_were_sent(given: bytes, sent: bytes) -> None:
+    changed = Prefix("Rules").apply(Request.parse("chat", b'{"model":"m","messages":%s}' % given))
+
+    assert changed.encode() == b'{"model":"m","messages":%s}' % sent % b'{"role":"system","content":"Rules"}'
+    assert len(json.loads(changed.encode())["messages"]) == len(json.loads(given)) + 1
+
+
 def test_a_merged_system_message_becomes_one_with_the_prefix() -> None:
     changed = apply("chat", {"messages": [SYSTEM, USER]}, "merge")
 
