@@ -125,7 +125,7 @@ class Stack:
             own = access.dashboard(own, lasting.ledger.ledger, lasting.limiter)
         own = ChatPage(CrossSiteMiddleware(own, origins, exempt=exempt))
         checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
-        own = HealthEndpoints(own, *checks)
+        own = lasting.telemetry.told(HealthEndpoints(own, *checks))
         app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, exempt=exempt), own)
         app = lasting.telemetry.counted(app, self.config, self.routes.pattern, self._paths)
         app = LogMiddleware(app, self.config.log.format, shown=self._shown)

@@ -78,7 +78,7 @@ class Telemetry:
     def counted(
         self, app: WSGIApplication, config: Config, pattern: Callable[[str], str], paths: Collection[str]
     ) -> WSGIApplication:
-        """The application, with every exchange counted, and the numbers told.
+        """The application, with every exchange counted.
 
         :param pattern: the pattern of a path that is a route, else the path.
         :param paths: of the proxy's own.
@@ -95,7 +95,11 @@ class Telemetry:
             return models(found[0] if found is not None else None)
 
         recorder = ExchangeRecorder(self._instruments, routes.of, model, upstreams)
-        return MetricsMiddleware(MetricsEndpoint(app, self._instruments), recorder)
+        return MetricsMiddleware(app, recorder)
+
+    def told(self, app: WSGIApplication) -> WSGIApplication:
+        """The application, and the numbers for who asks."""
+        return app if self._instruments is None else MetricsEndpoint(app, self._instruments)
 
     def traced(self, app: WSGIApplication, config: Config) -> WSGIApplication:
         """The application, with each call of a model in a span."""

@@ -18,7 +18,7 @@ ACCESS = "sseproxy.access"
 class TextFormatter(logging.Formatter):
     """One line for a message, whatever is in it; only a traceback has more, and those are indented."""
 
-    _last: tuple[int, str] = (0, "")
+    _last: tuple[int, str] = (-1, "")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         second, text = self._last

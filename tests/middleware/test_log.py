@@ -92,6 +92,10 @@ def test_plain_values_stand_without_quotes() -> None:
     )
 
 
+def test_a_value_that_is_not_plain_puts_quotes_around_no_other() -> None:
+    assert as_text({"a": "x", "b": "", "c": "y"}) == 'a=x b="" c=y'
+
+
 def test_the_text_line_of_an_answer_tells_all_that_is_charged(
     upstream: Upstream, tmp_path: Path, out: io.StringIO
 ) -> None:
@@ -184,3 +188,12 @@ def test_a_message_of_any_logger_is_one_line_of_text_and_only_a_traceback_has_mo
     first, *rest = out.getvalue().splitlines()
     assert first.endswith("ERROR   x: two\\r\\nlines\\u2028\\x1b[31m")
     assert rest and all(line.startswith("  ") for line in rest)
+
+
+def test_the_time_of_a_line_is_that_of_its_record(out: io.StringIO) -> None:
+    log_to(out, "text")
+    for created in (0.25, 0.75, 59.5):
+        values = {"name": "x", "levelno": 20, "levelname": "INFO", "created": created, "msecs": created % 1 * 1000}
+        logging.getLogger().handle(logging.makeLogRecord(values))
+
+    assert re.findall(r":(\d\d,\d+) INFO", out.getvalue()) == ["00,250", "00,750", "59,500"]

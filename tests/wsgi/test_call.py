@@ -10,7 +10,7 @@ from wsgiref.validate import validator
 import pytest
 from werkzeug.test import create_environ
 
-from sseproxy.wsgi.call import call_app
+from sseproxy.wsgi.call import Answer, call_app
 
 
 def test_a_plain_body_is_handed_on_as_the_same_object() -> None:
@@ -24,6 +24,37 @@ def test_a_plain_body_is_handed_on_as_the_same_object() -> None:
 
     assert answer.body is body
     assert (answer.status, answer.code, answer.headers) == ("200 OK", 200, [("X-A", "1")])
+
+
+def test_an_answer_is_handed_on_as_the_same_object_with_the_body_that_a_middleware_put_around() -> None:
+    made = Answer("200 OK", [("X-A", "1")], [b"x"])
+
+    def middle(environ: Any, start_response: Any) -> list[bytes]:
+        return [*made(environ, start_response), b"y"]
+
+    answer = call_app(middle, create_environ())
+
+    assert answer is made
+    assert list(answer.body) == [b"x", b"y"]
+
+
+def test_an_answer_after_another_head_is_an_error_and_one_before_an_error_page_is_replaced() -> None:
+    def twice(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Answer("200 OK", [], [b"x"])(environ, start_response)
+
+    def sorry(environ: Any, start_response: Any) -> list[bytes]:
+        Answer("200 OK", [], [b"x"])(environ, start_response)
+        try:
+            raise ValueError
+        except ValueError:
+            start_response("500 Oops", [], sys.exc_info())
+        return [b"sorry"]
+
+    with pytest.raises(AssertionError, match="called twice"):
+        call_app(twice, create_environ())
+    answer = call_app(sorry, create_environ())
+    assert (answer.code, answer.body) == (500, [b"sorry"])
 
 
 def test_a_generator_that_starts_late_keeps_all_of_its_pieces() -> None:

@@ -31,3 +31,20 @@ def test_a_close_that_raises_does_not_keep_the_callback_from_running() -> None:
     with pytest.raises(ValueError, match="boom"):
         ClosingBody(Failing([]), lambda: seen.append(True)).close()
     assert seen == [True]
+
+
+def test_callbacks_of_one_body_follow_in_order_and_none_is_kept_from_running() -> None:
+    seen: list[str] = []
+
+    def failing() -> None:
+        seen.append("failing")
+        raise ValueError("boom")
+
+    body = Closing([b"a"])
+    closing = ClosingBody.around(ClosingBody.around(body, failing), lambda: seen.append("second"))
+
+    assert list(closing) == [b"a"]
+    with pytest.raises(ValueError, match="boom"):
+        closing.close()
+    closing.close()
+    assert (body.closed, seen) == (True, ["failing", "second"])
