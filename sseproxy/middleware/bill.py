@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime, timezone
 from os import urandom
@@ -41,6 +41,12 @@ def _new_id(at: datetime) -> str:
     return f"chg_{int(at.timestamp() * 1000):012x}{urandom(10).hex()}"
 
 
+def _call_once(callbacks: list[Callable[[], object]]) -> None:
+    """Call them in their order, and forget them: they know the exchange they hang on, which would be a circle."""
+    while callbacks:
+        callbacks.pop(0)()
+
+
 class Bill:
     """The charge of one exchange.
 
@@ -68,8 +74,7 @@ class Bill:
             ledger, budget, exchange.billed, dearest(self._target.prices), self._meter, self._started
         )
         self._reservation.make(self._charge())
-        for notify in exchange.when_reserved:
-            notify()
+        _call_once(exchange.when_reserved)
 
     def answered(self, status: int) -> None:
         """The upstream has sent its response head; it need not be the one that was reserved for."""
@@ -278,8 +283,7 @@ class Bill:
             tries=self._tries(),
             unpriced=self._target.price is None,
         )
-        for notify in exchange.when_booked:
-            notify()
+        _call_once(exchange.when_booked)
         try:
             (self._ledger.release if released else self._ledger.settle)(self.id, settlement)
         except Failure as failure:

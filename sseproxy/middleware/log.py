@@ -41,7 +41,7 @@ class LogMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
-        early = _Early(exchange, start_response)
+        early = _Early(exchange.request_id, start_response)
         exchange.begin = early.begin
         try:
             answer = call_app(self.app, environ)
@@ -72,15 +72,15 @@ class LogMiddleware:
 class _Early:
     """A response head that is sent before the answer is known."""
 
-    def __init__(self, exchange: Exchange, start_response: StartResponse) -> None:
+    def __init__(self, request_id: str, start_response: StartResponse) -> None:
         self.has_begun = False
-        self._exchange = exchange
+        self._request_id = request_id
         self._start_response = start_response
 
     def begin(self, status: str, headers: Headers) -> Callable[[bytes], object]:
         """Send it; what follows is written, then returned, without another head."""
         self.has_begun = True
-        return self._start_response(status, [*headers, ("X-Request-Id", self._exchange.request_id)])
+        return self._start_response(status, [*headers, ("X-Request-Id", self._request_id)])
 
 
 def as_text(line: Mapping[str, Any]) -> str:

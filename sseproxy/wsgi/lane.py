@@ -8,12 +8,9 @@ them when they are piped; if all do, plain reads are not iterated.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sseproxy.core.sse import Event
-
-if TYPE_CHECKING:
-    from sseproxy.wsgi.stream import EventStream
 
 Seen = Callable[[Sequence[Event]], object]
 """What a transform does with the events of one read that it hands on unchanged: text, and nothing but text."""
@@ -34,10 +31,9 @@ def unseen(events: Sequence[Event]) -> None:
 
 
 class Lane:
-    """One stream's."""
+    """One stream's, which it does not know."""
 
-    def __init__(self, stream: EventStream, reader: Reader) -> None:
-        self._stream = stream
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._seen: list[Seen] = []
 
@@ -50,15 +46,16 @@ class Lane:
         """Whether what comes next may be plain."""
         return self._reader.is_ready()
 
-    def take(self, data: bytes) -> bytes | None:
+    def take(self, data: bytes, encode: Callable[[Event], bytes]) -> bytes | None:
         """The write that a read becomes; None, and nothing done, if it is to be iterated.
 
         To be called only while :meth:`is_ready`, between two steps of the iterator.
+
+        :param encode: the stream's encoder.
         """
         events = self._reader.read(data)
         if events is None:
             return None
         for seen in self._seen:
             seen(events)
-        encode = self._stream.encoder
         return encode(events[0]) if len(events) == 1 else b"".join(map(encode, events))

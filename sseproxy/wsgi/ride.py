@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sseproxy.core.sse import DONE
+from sseproxy.core.sse import DONE, encode
 from sseproxy.wsgi.relay import PATIENCE, Relay
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from sseproxy.wsgi.lane import Lane
-    from sseproxy.wsgi.stream import EventStream
+    from sseproxy.wsgi.stream import Encoder, EventStream
 
 RELAY_KEY: Final = "sseproxy.relay"
 """What a server offers whose application is a proxy and nothing around it: a function from a source to a ride."""
@@ -92,6 +92,7 @@ class Ride:
         self._stream: EventStream | None = None
         self._room = 0
         self._lane: Lane | None = None
+        self._encode: Encoder = encode
         self._rest = b""
         self._wrote = False
         self._error: Exception | None = None
@@ -110,6 +111,7 @@ class Ride:
         self._stream = stream
         self._room = stream.room()
         self._lane = self._open_lane()
+        self._encode = stream.encoder
         self._wrote = False
         self.silence = self.hush = 0
         self._chunked = self._writer.chunked
@@ -136,8 +138,10 @@ class Ride:
                 return data is not None
             self.silence = 0
             self._room -= len(data)
-            if self._lane is not None and self._room >= 0 and (piece := self._lane.take(data)) is not None:
-                return self._send(piece)
+            if self._lane is not None and self._room >= 0:
+                piece = self._lane.take(data, self._encode)
+                if piece is not None:
+                    return self._send(piece)
             return self._iterate(data)
         except Exception as error:
             self._error = error

@@ -84,7 +84,7 @@ class EventStream:
 
     def open_lane(self, reader: Reader) -> None:
         """Offer a way around the transforms attached so far."""
-        self.lane = Lane(self, reader)
+        self.lane = Lane(reader)
 
     def pipe(self, transform: Transform, seen: Seen | None = None) -> EventStream:
         """Attach a transform outside those attached before. Returns the stream itself.

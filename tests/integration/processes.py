@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from sseproxy import create_app
+from sseproxy.server.waitress import WaitressServer
 from tests.harness import RawClient, Server, free_port, start, wait_until, write_config
 
 from .books import KEY, STREAM
@@ -72,3 +75,18 @@ def begin(url: str, body: Any = STREAM, path: str = PATH, key: str = KEY, **head
     assert client.status == 200, client.read_body()
     assert client.read_event() is not None
     return client
+
+
+@contextmanager
+def served_here(settings: dict[str, Any], threads: int = 16) -> Iterator[str]:
+    """The URL of a proxy in this process, on the server that `sseproxy serve` runs."""
+    app = create_app(settings)
+    server = WaitressServer(app, listen="127.0.0.1:0", threads=threads, max_body=2**20)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server.addresses[0]
+    finally:
+        server.stop()
+        thread.join(20)
+        app.close()

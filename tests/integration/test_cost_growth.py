@@ -18,16 +18,15 @@ from typing import Any
 
 import pytest
 
-from sseproxy import create_app
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import open_ledger
 from sseproxy.ledger.protocol import Charge, Settlement
-from sseproxy.server.waitress import WaitressServer
 from sseproxy.wsgi.ride import Ride
 from tests.harness import RawClient, Upstream, stream
 from tests.harness.scripts import choose
 
 from .books import CHAT, KEY, config
+from .processes import served_here
 
 STEPPED = {**CHAT, "stream": True, "messages": [{"role": "user", "content": "step by step"}]}
 OTHER = {**CHAT, "stream": True}
@@ -67,17 +66,11 @@ def counted(settings: dict[str, Any]) -> Iterator[tuple[str, Counted]]:
 
     before = threading.gettrace()
     threading.settrace(only_the_relay)
-    app = create_app(settings)
-    server = WaitressServer(app, listen="127.0.0.1:0", threads=MORE_STREAMS + 4, max_body=2**20)
-    thread = threading.Thread(target=server.run)
-    thread.start()
     try:
-        yield server.addresses[0], counts
+        with served_here(settings, threads=MORE_STREAMS + 4) as url:
+            yield url, counts
     finally:
         threading.settrace(before)  # type: ignore[arg-type]
-        server.stop()
-        thread.join(20)
-        app.close()
 
 
 @contextlib.contextmanager

@@ -354,11 +354,14 @@ def test_a_waiting_client_is_kept_awake_before_the_upstream_says_anything(
         for raw in (plain, named):
             assert raw.read_head().status == 200
             assert upstream.last.text == ""
+        texts = []
         for raw in (plain, named):
             events = list(raw.events())
             assert raw.comments
-            assert text_of(events) == upstream.last.text != ""
             assert events[-1].data == b"[DONE]"
+            texts.append(text_of(events))
+    assert texts == [exchange.text for exchange in upstream.exchanges]
+    assert all(texts)
 
 
 def test_a_failure_after_the_first_keep_alive_is_an_error_event(
