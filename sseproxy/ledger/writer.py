@@ -40,7 +40,10 @@ class Writer:
         # Nobody waits, and nobody need know that this one is there.
         if not self._turns and self.lock.acquire(blocking=False):
             try:
-                return work(self._ready()) if one_statement else self._run_alone(work)
+                if one_statement:
+                    return work(self._ready())
+                with self.alone() as cursor:
+                    return work(cursor)
             finally:
                 self.lock.release()
         turn = _Turn(work)
@@ -87,16 +90,6 @@ class Writer:
             raise
         for turn in turns:
             turn.is_over = True
-
-    def _run_alone(self, work: Callable[[Any], T]) -> T:
-        cursor = self._begin()
-        try:
-            result = work(cursor)
-            cursor.execute("COMMIT")
-        except BaseException:
-            self._undo(cursor)
-            raise
-        return result
 
     @contextmanager
     def alone(self) -> Iterator[Any]:

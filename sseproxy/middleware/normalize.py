@@ -99,8 +99,8 @@ class NormalizeMiddleware:
         answer = call_app(self.app, environ)
         headers = [item for item in answer.headers if item[0].lower() not in _NOT_PASSED]
         gone = watch_client(environ)
-        if (code := answer.code) >= 400:
-            failure = failure_of(code, collect(answer.body, gone), answer.header("Content-Type"))
+        if answer.code >= 400:
+            failure = failure_of(answer.code, collect(answer.body, gone), answer.header("Content-Type"))
             failure.message = self._redact(failure.message)
             exchange.note_failure(failure)
             return refuse(failure, environ, headers)

@@ -124,9 +124,9 @@ class UpstreamPool:
         except BaseException:
             health.failed(down=False)
             raise
-        if (code := answer.code) == ClientGone.STATUS:
+        if answer.code == ClientGone.STATUS:
             health.left()
-        elif is_failing(code):
+        elif is_failing(answer.code):
             health.failed(down=is_down(exchange.tries[-1]))
         else:
             health.succeeded()
@@ -174,8 +174,8 @@ class UpstreamPool:
             failure = UpstreamFailure("The application failed.", status=500, code="app_failed")
             failure.__cause__ = error
             return refuse(failure, environ)
-        if (code := answer.code) >= 400:
-            exchange.note_failure(UpstreamFailure("", code=f"status_{code}"))
+        if answer.code >= 400:
+            exchange.note_failure(UpstreamFailure("", code=f"status_{answer.code}"))
         return answer
 
     def _wait(self, environ: WSGIEnvironment, seconds: float) -> None:
