@@ -112,15 +112,15 @@ class Bill:
             self.settle("upstream_failed")
             raise
 
-    def seen(self, events: Sequence[Event]) -> None:
-        """What :meth:`meter` does with a read of plain events, while there is :meth:`room`."""
-        for event in events:
-            self._count(event)
-        self._pace.step(monotonic())
+    def seen(self, content: str, hidden: str, times: Sequence[float]) -> None:
+        """What :meth:`meter` does with plain events, while there is :meth:`room`."""
+        self._count(content, hidden, times[0])
+        for moment in times:
+            self._pace.step(moment)
 
     def _read(self, event: Event) -> None:
         if event.content or event.hidden:
-            self._count(event)
+            self._count(event.content, event.hidden)
         if event.usage is not None:
             self._meter.report(event.usage)
         if event.finish is not None:
@@ -140,11 +140,11 @@ class Bill:
         yield from events
         self.settle("completed")
 
-    def _count(self, event: Event) -> None:
+    def _count(self, content: str, hidden: str, at: float | None = None) -> None:
         if self._exchange.first_token_ms is None:
-            self._exchange.first_token_ms = self._exchange.elapsed_ms()
-        self._meter.add(event.content, event.hidden)
-        self._overdrawn = self._reservation.is_passed(event)
+            self._exchange.first_token_ms = self._exchange.elapsed_ms(at)
+        self._meter.add(content, hidden)
+        self._overdrawn = self._reservation.is_passed(content, hidden)
 
     def _end_of_budget(self) -> Event:
         request = self._exchange.request

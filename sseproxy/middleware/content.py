@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
@@ -63,15 +63,14 @@ class _Said:
         self.content: list[str] = []
         self.hidden: list[str] = []
 
-    def hear(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self.content.append(event.content)
-            self.hidden.append(event.hidden)
+    def hear(self, content: str, hidden: str, times: Sequence[float] = ()) -> None:
+        self.content.append(content)
+        self.hidden.append(hidden)
 
     def listen(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             if event is not FLUSH:
-                self.hear((event,))
+                self.hear(event.content, event.hidden)
             yield event
 
 

@@ -19,7 +19,6 @@ from sseproxy.core.allowance import Budget
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import Price
-from sseproxy.core.sse import Event
 from sseproxy.core.tokens import texts_of
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.protocol import BudgetExceeded, Charge, Ledger
@@ -86,14 +85,14 @@ class Reservation:
             failure.retry_after = self._retry_after(charge.user, self._budget, failure)
             raise
 
-    def is_passed(self, event: Event) -> bool:
-        """Whether the answer, with this event, has come to cost more than can be held for it.
+    def is_passed(self, content: str, hidden: str) -> bool:
+        """Whether the answer, with this output, has come to cost more than can be held for it.
 
         Bytes are compared at first, of which no token has less than one; tokens are counted only near the bound.
         """
         if not self._bounded:
             return False
-        self._seen += _size(event.content) + _size(event.hidden)
+        self._seen += _size(content) + _size(hidden)
         return self._seen > self._look_at and self._is_passed_by_tokens()
 
     def room(self) -> int:

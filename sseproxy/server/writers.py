@@ -34,13 +34,16 @@ class ChannelWriter:
 
         :raises OSError: the client has left.
         """
-        with self._channel.outbuf_lock:
-            if not self._channel.connected:
+        channel = self._channel
+        channel.outbuf_lock.acquire()  # not by `with`, which a condition enters in Python
+        try:
+            if not channel.connected:
                 raise connection_closed()
-            try:
-                return int(self._channel.socket.send(data))
-            except BlockingIOError:
-                return 0
+            return int(channel.socket.send(data))
+        except BlockingIOError:
+            return 0
+        finally:
+            channel.outbuf_lock.release()
 
     def send_all(self, data: bytes) -> None:
         """Write as waitress does."""

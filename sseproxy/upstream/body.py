@@ -10,6 +10,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from time import monotonic
+from typing import Final
 
 from urllib3.util.ssltransport import SSLTransport
 
@@ -17,6 +18,8 @@ from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.chunked import ChunkedDecoder
 from sseproxy.upstream.connection import READ_SIZE, TICK, Connection, Connections
 from sseproxy.upstream.head import ResponseHead
+
+_NOTHING_YET: Final = (TimeoutError, BlockingIOError, ssl.SSLWantReadError)
 
 
 class UpstreamBody:
@@ -85,12 +88,10 @@ class UpstreamBody:
     def _read(self) -> bytes | None:
         """One read: its payload, nothing for a silent tick, None if it brought framing only."""
         try:
-            data = self._socket.recv(READ_SIZE)
-        except (TimeoutError, BlockingIOError, ssl.SSLWantReadError):
+            data = self._receive()
+        except _NOTHING_YET:
             self._check_idle()
             return b""
-        except OSError as error:
-            raise _truncated(f"the connection broke: {error.strerror or error}") from error
         self._last_read = now = monotonic()
         if not data:
             self._end_of_file()
@@ -98,6 +99,14 @@ class UpstreamBody:
         if now > self._deadline:
             raise _timeout("total", "the whole answer took too long")
         return self._decode(data) or None
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(READ_SIZE)
+        except _NOTHING_YET:
+            raise
+        except OSError as error:
+            raise _truncated(f"the connection broke: {error.strerror or error}") from error
 
     def fileno(self) -> int:
         """The socket's."""
@@ -116,18 +125,43 @@ class UpstreamBody:
             self._socket.settimeout(timeout)
 
     def receive(self) -> bytes | None:
-        """What has arrived, maybe nothing, if reads do not wait; None: the end or a failure, which iterating tells."""
-        data = b""
+        """What has arrived, as it came, maybe nothing, if reads do not wait; None: the end or a failure, which
+        iterating tells.
+        """
         try:
-            data = self._read() or b""
-            while isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() and not self._ended:
-                data += self._read() or b""
+            data = self._receive()
+            while data and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
+                data += self._receive()
+            if not data:
+                self._end_of_file()
+        except _NOTHING_YET:
+            return b""
+        except UpstreamFailure as failure:
+            self._failure = failure
+            return None
+        return data or None
+
+    def is_framed(self) -> bool:
+        """Whether what comes next is a chunk from its beginning."""
+        return self._chunks is not None and self._chunks.between
+
+    def unwrap(self, data: bytes) -> bytes | None:
+        """Take the transfer framing off what was received; None: the end or a failure, which iterating tells."""
+        payload = b""
+        try:
+            payload = self._decode(data)
         except UpstreamFailure as failure:
             self._failure = failure
         if self._ended or self._failure is not None:
-            self._first = data
+            self._first = payload
             return None
-        return data
+        return payload
+
+    def heard(self, at: float) -> None:
+        """The last byte that was received came at this moment (monotonic seconds)."""
+        self._last_read = at
+        if at > self._deadline and not self._ended and self._failure is None:
+            self._failure = _timeout("total", "the whole answer took too long")
 
     def put(self, data: bytes) -> None:
         """Let the next piece be this."""

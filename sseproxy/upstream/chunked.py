@@ -21,6 +21,7 @@ class ChunkedDecoder:
     :ivar done: the last chunk and its trailers have been read.
     :ivar surplus: something came after that, which is no part of the body.
     :ivar failure: the framing is broken after what was returned last.
+    :ivar between: nothing of the next chunk has come.
     """
 
     def __init__(self) -> None:
@@ -30,14 +31,14 @@ class ChunkedDecoder:
         self._rest = b""
         self._left = 0
         self._in_trailers = False
-        self._between = True  # chunks: nothing of one has come
+        self.between = True
 
     def feed(self, data: bytes) -> bytes:
         """The payload bytes that ``data`` completes.
 
         :raises UpstreamFailure: the framing is broken, and there is no payload before the fault.
         """
-        if self._between:  # and most reads bring one whole chunk
+        if self.between:  # and most reads bring one whole chunk
             line = _PLAIN_LINE.match(data)
             if line is not None and data[(end := line.end() + int(line[1], 16)) :] == b"\r\n":
                 return data[line.end() : end]
@@ -68,7 +69,7 @@ class ChunkedDecoder:
                 break
             position = step
         self.surplus = self.done and position < len(data)
-        self._between = not (self._rest or self._left or self._in_trailers or self.failure)
+        self.between = not (self._rest or self._left or self._in_trailers or self.failure)
         return payload[0] if len(payload) == 1 else b"".join(payload)
 
     def _end_of_chunk(self, data: bytes, position: int) -> int:

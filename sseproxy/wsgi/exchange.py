@@ -170,9 +170,9 @@ class Exchange(msgspec.Struct):
             return False
         return self.format is None or self.format.events
 
-    def elapsed_ms(self) -> int:
-        """Milliseconds since the request came in."""
-        return int((monotonic() - self.started) * 1000)
+    def elapsed_ms(self, at: float | None = None) -> int:
+        """Milliseconds since the request came in, until now or a moment (monotonic seconds)."""
+        return int(((monotonic() if at is None else at) - self.started) * 1000)
 
     def read_request(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> Request | None:
         """The parsed request body, read once; None where the path is no LLM call.

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from sseproxy.core.sse import Event
-
-Seen = Callable[[Sequence[Event]], object]
-"""What a transform does with the events of one read that it hands on unchanged: text, and nothing but text."""
+Seen = Callable[[str, str, Sequence[float]], object]
+"""What a transform does with plain events that it hands on unchanged: with the visible text in them, with the other
+billed output, and with the moments (monotonic seconds) at which the reads came that brought them."""
 
 
 class Reader(Protocol):
@@ -22,20 +21,31 @@ class Reader(Protocol):
     def is_ready(self) -> bool:
         """Whether what comes next may be plain, which only the iterator's next step can change."""
 
-    def read(self, data: bytes) -> list[Event] | None:
-        """The events of a read, or None if it is to be iterated."""
+    def passes(self, data: bytes) -> bool:
+        """Whether HTTP chunks may leave as they came; then they have been read."""
+
+    def read(self, data: bytes) -> bytes | None:
+        """What the events in some bytes become, or None if these are to be iterated."""
+
+    def said(self) -> tuple[str, str]:
+        """The text that was read since this was asked last: the visible, and the other billed output."""
 
 
-def unseen(events: Sequence[Event]) -> None:
+def unseen(content: str, hidden: str, times: Sequence[float]) -> None:
     """Of a transform that does nothing with plain events."""
 
 
 class Lane:
-    """One stream's, which it does not know."""
+    """One stream's, which it does not know.
+
+    Its methods are to be called only while :meth:`is_ready`, between two steps of the iterator, before the next of
+    which :meth:`tell` is to be called.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._seen: list[Seen] = []
+        self._times: list[float] = []
 
     def add(self, seen: Seen) -> None:
         """Another transform."""
@@ -46,16 +56,24 @@ class Lane:
         """Whether what comes next may be plain."""
         return self._reader.is_ready()
 
-    def take(self, data: bytes, encode: Callable[[Event], bytes]) -> bytes | None:
-        """The write that a read becomes; None, and nothing done, if it is to be iterated.
+    def passes(self, data: bytes, at: float) -> bool:
+        """Whether HTTP chunks (RFC 9112 section 7.1) that came at this moment may leave byte for byte."""
+        passes = self._reader.passes(data)
+        if passes:
+            self._times.append(at)
+        return passes
 
-        To be called only while :meth:`is_ready`, between two steps of the iterator.
+    def take(self, data: bytes, at: float) -> bytes | None:
+        """The write that a read becomes; None, and nothing done, if it is to be iterated."""
+        piece = self._reader.read(data)
+        if piece is not None:
+            self._times.append(at)
+        return piece
 
-        :param encode: the stream's encoder.
-        """
-        events = self._reader.read(data)
-        if events is None:
-            return None
-        for seen in self._seen:
-            seen(events)
-        return encode(events[0]) if len(events) == 1 else b"".join(map(encode, events))
+    def tell(self) -> None:
+        """Let the transforms know of all that has passed them by: cheaper for several reads at a time."""
+        if self._times:
+            times, self._times = self._times, []
+            content, hidden = self._reader.said()
+            for seen in self._seen:
+                seen(content, hidden, times)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseproxy.wsgi")
 
 SWEEP: Final = 0.25
-PATIENCE: Final = 4
-"""Sweeps without a byte, after which a stream's own thread looks after it: a second."""
 
 
 class Relay:
@@ -39,7 +37,7 @@ class Relay:
         self._by_source: dict[int, Ride] = {}
         self._by_client: dict[int, Ride] = {}
         self._called_back: deque[Ride] = deque()
-        # Held for every look at the above: a ride is here as a whole or not at all.
+        # Held for every change of the above: a ride is here as a whole or not at all.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -87,12 +85,18 @@ class Relay:
         try:
             sweep_at = monotonic() + SWEEP
             while not self._closed:
-                for number, events in self._epoll.poll(SWEEP):
-                    self._see_to(number, events)
+                ready = self._epoll.poll(SWEEP)
+                now = monotonic()
+                for number, events in ready:
+                    ride = self._by_source.get(number)
+                    if ride is None:
+                        self._see_to(number)
+                    elif events != select.EPOLLIN or not ride.move(now):
+                        self._give_back(ride)
                 self._return_those_called_back()
-                if (now := monotonic()) >= sweep_at:
+                if now >= sweep_at:
                     sweep_at = now + SWEEP
-                    self._sweep()
+                    self._sweep(now)
         except Exception:
             log.exception("the relay failed; streams go on without it")
         finally:
@@ -101,14 +105,9 @@ class Relay:
             for ride in list(self._rides):
                 self._give_back(ride)
 
-    def _see_to(self, number: int, events: int) -> None:
-        with self._lock:
-            ride = self._by_source.get(number)
-            leaving = self._by_client.get(number) if ride is None else None
-        if ride is not None:
-            if events != select.EPOLLIN or not ride.move():
-                self._give_back(ride)
-        elif leaving is not None:
+    def _see_to(self, number: int) -> None:
+        leaving = self._by_client.get(number)
+        if leaving is not None:
             leaving.ground()
             self._give_back(leaving)
         elif number == self._bell:
@@ -121,14 +120,11 @@ class Relay:
                 ride.ground()
                 self._give_back(ride)
 
-    def _sweep(self) -> None:
+    def _sweep(self, now: float) -> None:
         with self._lock:
             rides = list(self._rides)
         for ride in rides:
-            ride.silence += 1
-            ride.hush += 1
-            if ride.silence > PATIENCE:
-                ride.pause()
+            if not ride.goes_on(now):
                 self._give_back(ride)
 
     def _give_back(self, ride: Ride) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from sseproxy.core.sse import DONE, encode
-from sseproxy.wsgi.relay import PATIENCE, Relay
+from sseproxy.core.sse import DONE
+from sseproxy.wsgi.relay import Relay
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from sseproxy.wsgi.lane import Lane
-    from sseproxy.wsgi.stream import Encoder, EventStream
+    from sseproxy.wsgi.stream import EventStream
 
 RELAY_KEY: Final = "sseproxy.relay"
 """What a server offers whose application is a proxy and nothing around it: a function from a source to a ride."""
+PATIENCE: Final = 1.0
+"""Seconds without a byte, after which a stream's own thread looks after it."""
 _FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
 
 
@@ -34,7 +37,16 @@ class Source(Protocol):
         """Whether the iterator waits for bytes; :meth:`receive` wants it not to."""
 
     def receive(self) -> bytes | None:
-        """What has arrived, maybe nothing; None: the end or a failure, which the iterator will tell."""
+        """What has arrived, as it came, maybe nothing; None: the end or a failure, which the iterator will tell."""
+
+    def is_framed(self) -> bool:
+        """Whether what comes next is an HTTP chunk from its beginning (RFC 9112 section 7.1)."""
+
+    def unwrap(self, data: bytes) -> bytes | None:
+        """Take the transfer framing off what was received; None as above. Not needed of whole chunks."""
+
+    def heard(self, at: float) -> None:
+        """The last byte came at this moment (monotonic seconds)."""
 
     def put(self, data: bytes) -> None:
         """Let the iterator go on with this."""
@@ -73,26 +85,22 @@ class Writer(Protocol):
 
 
 class Ride:
-    """A stream between its two sockets.
-
-    :ivar silence: sweeps of the relay since the upstream last sent something.
-    :ivar hush: sweeps since the client was last sent something.
-    """
+    """A stream between its two sockets."""
 
     def __init__(self, relay: Relay, writer: Writer, source: Source) -> None:
         self.source = source.fileno()
         self.client = -1
-        self.silence = 0
-        self.hush = 0
+        # Monotonic seconds: when the ride began, when the upstream last sent something, when the client was sent it.
+        self._since = self._heard = self._sent = 0.0
         self._grounded = False
         self._chunked = False
+        self._verbatim = False
         self._relay = relay
         self._writer = writer
         self._source = source
         self._stream: EventStream | None = None
         self._room = 0
         self._lane: Lane | None = None
-        self._encode: Encoder = encode
         self._rest = b""
         self._wrote = False
         self._error: Exception | None = None
@@ -110,11 +118,10 @@ class Ride:
             return False
         self._stream = stream
         self._room = stream.room()
-        self._lane = self._open_lane()
-        self._encode = stream.encoder
         self._wrote = False
-        self.silence = self.hush = 0
+        self._since = self._heard = self._sent = monotonic()
         self._chunked = self._writer.chunked
+        self._look_ahead()
         self.client = self._writer.fileno()
         self._writer.when_closed(lambda: self._relay.call_back(self))
         self._source.set_waiting(False)
@@ -122,6 +129,7 @@ class Ride:
             self._asleep.acquire()
         self._source.set_waiting(True)
         self._writer.when_closed(None)
+        self._tell()
         self._stream = None
         if self._error is not None:
             raise self._error
@@ -130,41 +138,71 @@ class Ride:
             self._writer.send_all(rest)
         return self._wrote
 
-    def move(self) -> bool:
+    def move(self, now: float) -> bool:
         """Move what has arrived; False if that is for the stream's own thread."""
         try:
             data = self._source.receive()
             if not data:
                 return data is not None
-            self.silence = 0
-            self._room -= len(data)
-            if self._lane is not None and self._room >= 0:
-                piece = self._lane.take(data, self._encode)
-                if piece is not None:
-                    return self._send(piece)
-            return self._iterate(data)
+            self._heard = now
+            fits = self._fits(len(data))
+            if fits and self._verbatim and self._lane is not None and self._lane.passes(data, now):
+                return self._write(data)
+            payload = self._source.unwrap(data)
+            if not payload:
+                self._look_ahead()
+                return payload is not None
+            piece = self._lane.take(payload, now) if fits and self._lane is not None else None
+            if piece is None:
+                return self._iterate(payload, fits)
+            self._verbatim = self._chunked and self._source.is_framed()
+            return self._send(piece)
         except Exception as error:
             self._error = error
             return False
 
-    def pause(self) -> None:
-        """Have the stream's own thread look up before it waits for more."""
-        self._source.put_silence()
+    def goes_on(self, now: float) -> bool:
+        """See to what can wait; False if the stream's own thread is to look up, for nothing has come for a while."""
+        if now - self._heard > PATIENCE:
+            self._source.put_silence()
+            return False
+        try:
+            self._tell()
+        except Exception as error:
+            self._error = error
+            return False
+        return True
 
     def ground(self) -> None:
         """Never ride again, and look up now: the client has closed, at least one way."""
         self._grounded = True
-        self.pause()
+        self._source.put_silence()
 
     def wake(self) -> None:
         """Go on in the stream's own thread."""
         self._asleep.release()
 
-    def _iterate(self, data: bytes) -> bool:
+    def _tell(self) -> None:
+        """Let those know of what has passed who did not have to see it pass."""
+        if self._lane is not None:
+            self._lane.tell()
+        if self._heard > self._since:
+            self._source.heard(self._heard)
+
+    def _fits(self, size: int) -> bool:
+        """Whether so many bytes may pass before something is done that may have to wait."""
+        self._room -= size
+        if self._room < 0 and self._stream is not None:
+            self._tell()
+            self._room = self._stream.room() - size
+        return self._room >= 0
+
+    def _iterate(self, data: bytes, fits: bool) -> bool:
         """Let the stream make of this what it likes, unless it may have to wait for that."""
         assert self._stream is not None
+        self._tell()
         self._source.put(data)
-        if self._room < 0:
+        if not fits:
             return False
         if _may_end(data):
             self._grounded = True  # a format may have more to say of it than one write
@@ -172,28 +210,30 @@ class Ride:
         pieces = self._stream.take()
         if not pieces:
             # Bytes that make no piece are no reason to leave the client without a keep-alive.
-            goes_on = pieces is not None and self.hush <= PATIENCE
+            goes_on = pieces is not None and self._heard - self._sent <= PATIENCE
         else:
             goes_on = self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
             goes_on = goes_on and not self._stream.has_more and self._source.is_drained()
         if goes_on:
-            self._lane = self._open_lane()
+            self._look_ahead()
         return goes_on
 
-    def _open_lane(self) -> Lane | None:
-        """The way around the stream's iterator, if it may be taken next."""
+    def _look_ahead(self) -> None:
+        """Choose the shortest way that what comes next may take."""
         lane = self._stream.lane if self._stream is not None else None
-        return lane if lane is not None and lane.is_ready() else None
+        self._lane = lane if lane is not None and lane.is_ready() else None
+        self._verbatim = self._chunked and self._source.is_framed()
 
     def _send(self, piece: bytes) -> bool:
         """Write past the server; False if the client has not taken it all."""
-        if self._chunked:
-            piece = b"%x\r\n%b\r\n" % (len(piece), piece)
-        sent = self._writer.send(piece)
+        return self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
+
+    def _write(self, data: bytes) -> bool:
+        sent = self._writer.send(data)
         self._wrote = True
-        self.hush = 0
-        if sent < len(piece):
-            self._rest = piece[sent:]
+        self._sent = self._heard
+        if sent < len(data):
+            self._rest = data[sent:]
             return False
         return True
 

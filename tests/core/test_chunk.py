@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.chunk import Shapes, error_event, guard, read_json, rewrite, text_of, write_json
+from sseproxy.core.chunk import error_event, guard, read_json, rewrite, text_of, write_json
 from sseproxy.core.failure import Failure
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
 

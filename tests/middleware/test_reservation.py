@@ -14,7 +14,6 @@ import pytest
 from sseproxy.core.allowance import Budget
 from sseproxy.core.chat import Request
 from sseproxy.core.pricing import FlatPrice
-from sseproxy.core.sse import Event
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import BudgetExceeded, Charge
 from sseproxy.middleware.meter import Meter
@@ -63,7 +62,7 @@ class Answer:
     def say(self, text: str) -> bool:
         """Whether it may not say any more."""
         self.meter.add(text, "")
-        return self.held.is_passed(Event(content=text, read=True))
+        return self.held.is_passed(text, "")
 
     def run(self, most: int, text: str = "word ") -> int:
         """How many words it could say."""

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -53,16 +54,23 @@ def plain(pieces: Sequence[bytes]) -> bytes:
     return b"".join(EventStream(events_of(iter(pieces))).pipe(normal))
 
 
-def text(events: Iterable[Event]) -> list[str]:
-    """What a transform hears of the answer."""
-    return [event.content for event in events if event.content]
+def text(events: Iterable[Event]) -> str:
+    """What the answer says."""
+    return "".join(event.content for event in events)
 
 
 class Trip:
     """A stream between two real connections, iterated by a thread as a server would."""
 
     def __init__(
-        self, relay: Relay, *, chunked: bool = False, client_buffer: int | None = None, lane: bool = False
+        self,
+        relay: Relay,
+        *,
+        chunked: bool = False,
+        framed: bool = False,
+        client_buffer: int | None = None,
+        lane: bool = False,
+        deadline: float = float("inf"),
     ) -> None:
         self.upstream, ours = socket.socketpair()
         self.inner = ours
@@ -70,22 +78,24 @@ class Trip:
         if client_buffer is not None:
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, client_buffer)
         self.response = SimpleNamespace(chunked=chunked, headers_sent=True, sent=0)
-        head = ResponseHead(200, [], None, False, False)
+        head = ResponseHead(200, [], None, framed, False)
         connections = Connections(lambda: ours, 0)
-        body = UpstreamBody(Connection(ours), head, b"", connections, idle=20, deadline=float("inf"))
+        body = UpstreamBody(Connection(ours), head, b"", connections, idle=20, deadline=deadline)
         plain = Plain()
         self.stream = EventStream(events_of(body, plain=plain)).pipe(self._watched).pipe(partial(normal, plain=plain))
         if lane:
             self.stream.open_lane(plain)
-        self.heard: list[Event] = []
-        self.stream.pipe(self._listen, self.heard.extend)
+        self.heard: list[str] = []
+        self.times: list[float] = []
+        self.stream.pipe(self._listen, self._hear)
         self.stream.on_close(body.close)
         self.threads: list[str] = []
         writer = SocketWriter(theirs, self.response)
         board(self.stream, body, {RELAY_KEY: partial(Ride, relay, writer)})
         self.error: BaseException | None = None
         self._theirs = theirs
-        self._frame: Callable[[bytes], bytes] = (lambda p: b"%x\r\n%b\r\n" % (len(p), p)) if chunked else bytes
+        self._frame: Callable[[bytes], bytes] = in_chunk if chunked else bytes
+        self._framed = framed
         self._worker = threading.Thread(target=self._serve, daemon=True)
         self._received: list[bytes] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -106,9 +116,13 @@ class Trip:
 
     def _listen(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
-            if event.type != "flush":
-                self.heard.append(event)
+            if event.content:
+                self.heard.append(event.content)
             yield event
+
+    def _hear(self, content: str, hidden: str, times: Sequence[float]) -> None:
+        self.heard.append(content)
+        self.times += times
 
     def _serve(self) -> None:
         try:
@@ -124,12 +138,14 @@ class Trip:
     def send(self, piece: bytes) -> None:
         """Send a piece, and wait until it was read."""
         with suppress(BrokenPipeError):  # the stream has ended
-            self.upstream.sendall(piece)
+            self.upstream.sendall(in_chunk(piece) if self._framed else piece)
         wait_until(lambda: self._worker.is_alive() is False or unread(self.inner) == 0)
 
     def finish(self) -> None:
         """Close the upstream's side."""
         with suppress(OSError):
+            if self._framed:
+                self.upstream.sendall(b"0\r\n\r\n")
             self.upstream.shutdown(socket.SHUT_WR)
 
     def read(self) -> None:
@@ -146,6 +162,11 @@ class Trip:
         self._reader.join(20)
         assert not self._worker.is_alive()
         return b"".join(self._received)
+
+
+def in_chunk(piece: bytes) -> bytes:
+    """As one HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
 def unread(connection: socket.socket) -> int:
@@ -210,30 +231,45 @@ _EVENTS = st.one_of(
 )
 
 
-@given(st.lists(_EVENTS, max_size=12).map(b"".join), st.lists(st.integers(1, 400), max_size=12), st.booleans())
+@given(
+    st.lists(_EVENTS, max_size=12).map(b"".join),
+    st.lists(st.integers(1, 400), max_size=12),
+    st.fixed_dictionaries({"lane": st.booleans(), "framed": st.booleans(), "chunked": st.booleans()}),
+)
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 def test_what_rides_is_what_iteration_makes_of_any_bytes(
-    relay: Relay, data: bytes, cuts: list[int], lane: bool
+    relay: Relay, data: bytes, cuts: list[int], ways: dict[str, bool]
 ) -> None:
     pieces = [FIRST, chunk(" world"), *pieces_of(data, cuts)]
 
-    got, trip = through(relay, pieces, lane=lane)
+    got, trip = through(relay, pieces, **ways)
 
-    assert got == plain(pieces)
-    assert text(trip.heard) == text(normal(events_of(iter(pieces))))
+    assert (ChunkedDecoder().feed(got) if ways["chunked"] else got) == plain(pieces)
+    assert "".join(trip.heard) == text(normal(events_of(iter(pieces))))
 
 
-def test_plain_reads_go_around_the_iterator_and_transforms_hear_of_them(relay: Relay) -> None:
+@pytest.mark.parametrize("ways", [{}, {"framed": True}, {"chunked": True}, {"framed": True, "chunked": True}])
+def test_plain_reads_go_around_the_iterator_and_transforms_hear_of_them(relay: Relay, ways: dict[str, bool]) -> None:
     words = [chunk(f" w{number}") for number in range(20)]
     pieces = [FIRST, *words[:10], b"".join(words[10:]), *LAST]
 
-    got, trip = through(relay, pieces, lane=True)
+    got, trip = through(relay, pieces, lane=True, **ways)
 
-    assert got == plain(pieces)
-    assert text(trip.heard) == ["Hello", *(f" w{number}" for number in range(20))]
+    assert (ChunkedDecoder().feed(got) if "chunked" in ways else got) == plain(pieces)
+    assert "".join(trip.heard) == "Hello" + "".join(f" w{number}" for number in range(20))
     assert len(trip.threads) == len([FIRST, words[0], *LAST])
+    assert len(trip.times) == len([*words[1:10], words[10:]])
+
+
+def test_an_answer_that_flows_is_ended_when_it_has_taken_too_long(relay: Relay) -> None:
+    with Trip(relay, lane=True, deadline=monotonic() + 1) as trip:
+        trip.read()
+        trip.send(FIRST)
+        wait_until(lambda: trip.send(chunk(" more")) or not trip._worker.is_alive())
+
+        assert b"upstream_total_timeout" in trip.received()
 
 
 def test_a_transform_that_must_get_all_events_gets_them(relay: Relay) -> None:
@@ -253,7 +289,7 @@ def test_a_transform_that_must_get_all_events_gets_them(relay: Relay) -> None:
         trip.finish()
         trip.received()
 
-    assert text(seen) == ["Hello", " a", " b"]
+    assert text(seen) == "Hello a b"
 
 
 def pieces_of(data: bytes, lengths: Sequence[int]) -> list[bytes]:
@@ -301,7 +337,8 @@ def test_a_client_that_reads_slowly_holds_up_its_own_upstream_and_gets_all(relay
 
 def test_work_that_may_have_to_wait_is_done_by_the_streams_own_thread(relay: Relay) -> None:
     with Trip(relay) as trip:
-        trip.stream.room = lambda: len(chunk(" one"))
+        rooms = iter([len(chunk(" one")), 0, 0])
+        trip.stream.room = lambda: next(rooms)
         trip.read()
         for piece in (FIRST, chunk(" one"), chunk(" two"), *LAST):
             trip.send(piece)
@@ -317,7 +354,7 @@ def test_plain_reads_beyond_the_room_are_for_the_streams_own_thread(relay: Relay
         trip.read()
         for piece in (FIRST, chunk(" one")):
             trip.send(piece)
-        wait_until(lambda: text(trip.heard) == ["Hello", " one"])
+        wait_until(lambda: trip.heard == ["Hello", " one"])
         assert trip.stream.ride is not None
         trip.stream.ride._room = len(chunk(" two"))
         trip.stream.room = lambda: 0
@@ -327,7 +364,7 @@ def test_plain_reads_beyond_the_room_are_for_the_streams_own_thread(relay: Relay
         trip.received()
 
     assert trip.threads[:3].count("sseproxy-relay") == 1
-    assert text(trip.heard) == ["Hello", " one", " two", " six"]
+    assert trip.heard == ["Hello", " one", " two", " six"]
     assert len(trip.threads) == len([FIRST, chunk(" one"), chunk(" six"), *LAST])
 
 

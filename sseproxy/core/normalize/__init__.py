@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Literal
 
 from sseproxy.core.chat import Api
-from sseproxy.core.chunk import Shapes
 from sseproxy.core.normalize.bodies import events_of
 from sseproxy.core.normalize.canonical import read_canonical
 from sseproxy.core.normalize.completion import Completion, completion_of, read_completion
@@ -43,6 +42,7 @@ from sseproxy.core.normalize.straight import go_straight
 from sseproxy.core.normalize.thinking import split_thinking
 from sseproxy.core.normalize.tool_calls import tidy_calls
 from sseproxy.core.normalize.typed import failure_event, normalize_typed
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
 __all__ = [

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sseproxy.core.chunk import Chunk, Shapes, error_event, read_json
+from sseproxy.core.chunk import Chunk, error_event, read_json
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream
 from sseproxy.core.normalize.foreign import unwrap
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 
 __all__ = ["repair_framing"]

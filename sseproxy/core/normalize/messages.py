@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from sseproxy.core.chunk import Chunk, Shapes
+from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize.deltas import index_of
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
 __all__ = ["settle_messages"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from sseproxy.core.chunk import Shapes
-from sseproxy.core.sse import Event
+from sseproxy.core.shapes import Shapes
+from sseproxy.core.sse import Event, encode
 
 __all__ = ["Plain"]
 
@@ -29,6 +29,8 @@ class Plain:
     def __init__(self) -> None:
         self.body: _Body | None = None
         self.shapes: Shapes | None = None
+        self._content: list[str] = []
+        self._hidden: list[str] = []
 
     def is_ready(self) -> bool:
         """Whether what comes next may be plain. It stays so as long as nothing else comes."""
@@ -39,22 +41,42 @@ class Plain:
             and self.body.is_between_events()
         )
 
-    def read(self, data: bytes) -> list[Event] | None:
-        """Return the events of `data` as the stream would hand them out; None if it must be asked.
+    def passes(self, data: bytes) -> bool:
+        """Whether this may leave byte for byte: HTTP chunks that are one plain event each. Then it has been read.
 
-        To be called only while :meth:`is_ready`.
+        To be called, as :meth:`read`, only while :meth:`is_ready`.
         """
+        assert self.shapes is not None
+        shape = self.shapes.last
+        texts = None if shape is None or shape.changes else shape.texts(data)
+        if shape is None or texts is None:
+            return False
+        if shape.hidden:
+            self._hidden += texts
+        else:
+            self._content += texts
+            self.shapes.sent += sum(map(len, texts))
+        return True
+
+    def read(self, data: bytes) -> bytes | None:
+        """Return what the events in `data` are to a client; None, and nothing was done, if the stream must be asked."""
         assert self.shapes is not None
         if data[:6] != _FIELD or data[-2:] != _END or 13 in data:
             return None
-        if data.find(b"\n") == len(data) - 2:
-            event = self.shapes.match(data[6:-2])
-            return None if event is None else [event]
-        events: list[Event] = []
         sent = self.shapes.sent
+        events: list[Event] = []
         for block in data[:-2].split(_END):
             if block[:6] != _FIELD or 10 in block or (event := self.shapes.match(block[6:])) is None:
                 self.shapes.sent = sent
                 return None
             events.append(event)
-        return events
+        self._content += [event.content for event in events]
+        self._hidden += [event.hidden for event in events]
+        return b"".join(map(encode, events))
+
+    def said(self) -> tuple[str, str]:
+        """Return the visible text, and the other billed output, that was read since this was asked last."""
+        content, hidden = "".join(self._content), "".join(self._hidden)
+        self._content.clear()
+        self._hidden.clear()
+        return content, hidden

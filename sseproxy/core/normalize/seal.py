@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sseproxy.core.chunk import Chunk, Shapes, rewrite, text_of
+from sseproxy.core.chunk import Chunk, rewrite, text_of
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
 __all__ = ["seal"]

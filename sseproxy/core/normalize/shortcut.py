@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from sseproxy.core.chunk import Shapes
 from sseproxy.core.normalize.bodies import IDLE
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import FLUSH, Event
 
 __all__ = ["shorten"]

@@ -14,11 +14,12 @@ from typing import Any, Final
 
 import msgspec
 
-from sseproxy.core.chunk import Shapes, rewrite, write_json
+from sseproxy.core.chunk import rewrite, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
 from sseproxy.core.normalize.finish import REASONS
 from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import tidy_usage, usage_of
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from sseproxy.core.chunk import Chunk, Shapes
+from sseproxy.core.chunk import Chunk
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize.framing import repair_framing
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 from tests.core.normalize.making import assert_passes_flush_at_once, bodies
 

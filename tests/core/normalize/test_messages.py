@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.chunk import Chunk, Shapes
+from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize.messages import settle_messages
+from sseproxy.core.shapes import Shapes
 from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, through
 
 CALLS = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]

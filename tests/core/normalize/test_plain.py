@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproxy.core.normalize import Plain, events_of, normalize
-from sseproxy.core.sse import FLUSH, Event
+from sseproxy.core.sse import FLUSH, Event, encode
+from sseproxy.upstream.chunked import ChunkedDecoder
 
 
 def chunk(text: str, tail: str = "") -> bytes:
@@ -32,7 +34,10 @@ class Stream:
 
     def __init__(self) -> None:
         self.plain = Plain()
-        self.around = 0
+        self.around = 0  # reads
+        self.wrote: list[bytes] = []
+        self.said = ["", ""]
+        self.rest: list[Any] = []
         self._reads: list[bytes] = []
         events = events_of(self._body(), plain=self.plain)
         self._events = normalize(events, api="chat", model="m", make_id=lambda: "0", now=lambda: 1.0, plain=self.plain)
@@ -41,24 +46,47 @@ class Stream:
         while self._reads:
             yield self._reads.pop()
 
-    def read(self, data: bytes) -> list[Event]:
-        """The events that come of a read."""
-        if self.plain.is_ready() and (events := self.plain.read(data)) is not None:
-            self.around += len(events)
-            return events
-        return self.iterate(data)
+    def read(self, data: bytes, chunks: bytes | None = None) -> None:
+        """Read this around the stream if it is plain, else through it.
 
-    def iterate(self, data: bytes) -> list[Event]:
+        :param chunks: the same in its transfer framing, to be tried first.
+        """
+        ready = self.plain.is_ready()
+        if ready and chunks is not None and self.plain.passes(chunks):
+            self.wrote.append(dechunked(chunks))
+        elif ready and (piece := self.plain.read(data)) is not None:
+            self.wrote.append(piece)
+        else:
+            return self.iterate(data)
+        self.around += 1
+        self._say(*self.plain.said())
+
+    def iterate(self, data: bytes) -> None:
         self._reads.append(data)
-        events = []
         for event in self._events:
             if event is FLUSH:
                 break
-            events.append(event)
-        return events
+            self._hand_out(event)
 
-    def finish(self) -> list[Event]:
-        return [event for event in self._events if event is not FLUSH]
+    def finish(self) -> None:
+        for event in self._events:
+            if event is not FLUSH:
+                self._hand_out(event)
+
+    def _hand_out(self, event: Event) -> None:
+        self.wrote.append(encode(event))
+        self._say(event.content, event.hidden)
+        if not (event.content or event.hidden):
+            self.rest.append((event.read, event.usage, event.finish, bool(event.error)))
+
+    def _say(self, content: str, hidden: str) -> None:
+        self.said[0] += content
+        self.said[1] += hidden
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """All that a client and a transform see of it."""
+        return b"".join(self.wrote), self.said, self.rest
 
 
 def begun() -> Stream:
@@ -69,15 +97,28 @@ def begun() -> Stream:
     return stream
 
 
-def both_ways(reads: Sequence[bytes]) -> tuple[list[Any], list[Any], int]:
+def chunked(data: bytes) -> bytes:
+    """Each event, and what is left, in an HTTP chunk of its own."""
+    blocks = [block for block in re.split(rb"(?<=\n\n)", data) if block]
+    return b"".join(b"%x\r\n%b\r\n" % (len(block), block) for block in blocks)
+
+
+def dechunked(data: bytes) -> bytes:
+    """What whole chunks hold."""
+    decoder = ChunkedDecoder()
+    payload = decoder.feed(data)
+    assert decoder.between and not decoder.done
+    return payload
+
+
+def both_ways(reads: Sequence[bytes], framed: bool = False) -> tuple[Any, Any, int]:
     one, other = Stream(), Stream()
-    around = [facts(event) for data in reads for event in one.read(data)] + [facts(event) for event in one.finish()]
-    through = [facts(event) for data in reads for event in other.iterate(data)]
-    return around, through + [facts(event) for event in other.finish()], one.around
-
-
-def facts(event: Event) -> tuple[Any, ...]:
-    return event.data, event.type, event.read, event.content, event.hidden, event.usage, event.finish, bool(event.error)
+    for data in reads:
+        one.read(data, chunked(data) if framed else None)
+        other.iterate(data)
+    one.finish()
+    other.finish()
+    return one.facts, other.facts, one.around
 
 
 _TEXTS = st.text(st.characters(exclude_characters='"\\', exclude_categories=["Cs", "Cc"]), max_size=8)
@@ -111,18 +152,89 @@ _READS = st.one_of(
 )
 
 
-@given(st.lists(_READS, max_size=10))
-def test_what_goes_around_is_what_goes_through(reads: list[bytes]) -> None:
-    around, through, _ = both_ways([chunk("Hello"), chunk(" world"), *reads])
+@given(st.lists(_READS, max_size=10), st.booleans())
+def test_what_goes_around_is_what_goes_through(reads: list[bytes], framed: bool) -> None:
+    around, through, _ = both_ways([chunk("Hello"), chunk(" world"), *reads], framed)
 
     assert around == through
 
 
-def test_all_reads_of_a_known_shape_go_around() -> None:
-    around, through, count = both_ways([chunk("Hello"), chunk(" a"), chunk(" b"), chunk(" c") + chunk(" d"), FINISH])
+@pytest.mark.parametrize("framed", [False, True])
+def test_all_reads_of_a_known_shape_go_around(framed: bool) -> None:
+    around, through, count = both_ways(
+        [chunk("Hello"), chunk(" a"), chunk(" b"), chunk(" c") + chunk(" d"), FINISH], framed
+    )
 
     assert around == through
-    assert count == 3
+    assert count == 2
+
+
+def test_chunks_of_a_known_shape_leave_as_they_came() -> None:
+    stream = begun()
+
+    assert stream.plain.passes(chunked(chunk(" a")))
+    assert stream.plain.passes(chunked(chunk(" b: c") + chunk(" \u00fc \\n") + chunk(' \\"}')))
+    assert stream.plain.said() == (' a b: c ü \n "}', "")
+
+
+_GOOD = chunked(chunk(" one") + chunk(" two"))
+_BITS = st.sampled_from(
+    [b"", b"\r\n", b"\n", b'"', b"\\", b"0", b"A", b";x", b" ", b"\x00", b"\xff", b"\xc2\x85", chunk("x")]
+)
+
+
+@given(st.integers(0, len(_GOOD)), st.integers(0, 8), _BITS)
+def test_chunks_that_leave_as_they_came_are_whole_and_what_the_stream_would_have_made_of_them(
+    at: int, lost: int, bit: bytes
+) -> None:
+    data = _GOOD[:at] + bit + _GOOD[at + lost :]
+    stream = begun()
+
+    if stream.plain.passes(data):
+        other = begun()
+        other.iterate(dechunked(data))
+        assert b"".join(other.wrote[len(stream.wrote) :]) == dechunked(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunked(chunk(" a")).upper(),
+        b"0" + chunked(chunk(" a")),
+        chunked(chunk(" a")).replace(b"\r\n", b";x\r\n", 1),
+        chunked(chunk(" a"))[:-1],
+        chunked(chunk(" a")) + b"5\r\ndata",
+        chunked(chunk(" a")) + b"0\r\n\r\n",
+        chunked(chunk("data: x")),
+        chunked(chunk("\u2028")),
+        chunked(chunk("")),
+        chunked(FINISH),
+        chunk(" a"),
+    ],
+)
+def test_nothing_else_leaves_as_it_came(data: bytes) -> None:
+    stream = begun()
+
+    assert not stream.plain.passes(data)
+
+
+def test_what_is_changed_never_leaves_as_it_came() -> None:
+    stream = Stream()
+    for text in ("Hello", " a", " b"):
+        stream.read(chunk(text, ',"obfuscation":"abc"'))
+
+    assert stream.plain.is_ready()
+    assert not stream.plain.passes(chunked(chunk(" c", ',"obfuscation":"abc"')))
+
+
+def test_reasoning_leaves_as_it_came_and_is_no_visible_text() -> None:
+    stream = Stream()
+    thoughts = [chunk(text).replace(b'"content"', b'"reasoning_content"') for text in ("Hm", " so", " then")]
+    for thought in thoughts[:2]:
+        stream.read(thought)
+
+    assert stream.plain.passes(chunked(thoughts[2]))
+    assert stream.plain.said() == ("", " then")
 
 
 def test_nothing_is_plain_before_the_stream_has_begun() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from sseproxy.core.chunk import Shapes
 from sseproxy.core.normalize.seal import seal
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.usage import Usage
 from tests.core.normalize.making import END, assert_passes_flush_at_once, chunk, through
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.chunk import Shapes
 from sseproxy.core.normalize import events_of, normalize
 from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseproxy.core.chunk import Shapes, error_event
+from sseproxy.core.chunk import error_event
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize import STANDARD, Dialect, events_of, normalize
 from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.straight import go_straight
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 from tests.core.normalize.test_properties import any_bodies, cut, values
 from tests.fuzz import KEYS, LEAVES
