@@ -123,6 +123,7 @@ class Shape:
         "_before",
         "_between",
         "_ending",
+        "_framed_ending",
         "_head",
         "_opening",
         "_padded",
@@ -147,35 +148,38 @@ class Shape:
         self._before = slice(len(self._head))
         self._between = slice(len(head), -len(tail))
         self._after = slice(-len(self._tail), None)
-        self._opening, self._ending = b"data: " + self._head, self._tail + b"\n\n\r\n"
+        self._opening, self._ending = b"data: " + self._head, self._tail + b"\n\n"
+        self._framed_ending = self._ending + b"\r\n"
 
-    def texts(self, data: bytes) -> list[str] | None:
-        """Return the texts of HTTP chunks (RFC 9112 section 7.1) that each are one event of this shape, and may leave
-        byte for byte as they came; None if any is not, or there is something else in `data`.
+    def texts(self, data: bytes, *, framed: bool) -> tuple[list[str], int]:
+        """Return the texts of the events of this shape that `data` begins with, and where these end.
 
-        To be asked only of a shape that :attr:`changes` nothing.
+        They may leave byte for byte as they came, if the shape :attr:`changes` nothing.
+
+        :param framed: each stands in an HTTP chunk of its own (RFC 9112 section 7.1).
         """
-        opening, ending = self._opening, self._ending
+        opening, ending = self._opening, self._framed_ending if framed else self._ending
         texts: list[str] = []
         begin = 0
-        while begin < len(data):
-            line = data.find(b"\r\n", begin)
-            if not data.startswith(opening, line + 2):
-                return None
-            quote = line + 1 + len(opening)
+        while True:
+            at = data.find(b"\r\n", begin) + 2 if framed else begin
+            if not data.startswith(opening, at):
+                break
+            quote = at + len(opening) - 1
             end = data.find(ending, quote + 1)
-            if end < 0 or data[begin:line] != b"%x" % (end + len(ending) - line - 4):
-                return None
+            after = end + len(ending)
+            if end < 0 or (framed and data[begin : at - 2] != b"%x" % (after - at - 2)):
+                break
             quoted = data[quote : end + 1]
             try:
                 text = _decode_text(quoted)
             except msgspec.DecodeError:
-                return None
+                break
             if not text or ((_COLON in quoted or not quoted.isascii()) and guard(quoted) != quoted):
-                return None
+                break
             texts.append(text)
-            begin = end + len(ending)
-        return texts
+            begin = after
+        return texts, begin
 
     def middle(self, data: bytes) -> bytes | None:
         """Return the quoted text that stands where it should; None if the rest is not the same."""

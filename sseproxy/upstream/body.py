@@ -19,6 +19,9 @@ from sseproxy.upstream.chunked import ChunkedDecoder
 from sseproxy.upstream.connection import READ_SIZE, TICK, Connection, Connections
 from sseproxy.upstream.head import ResponseHead
 
+BEGINNING: Final = 2048
+"""Bytes that are handed out first where more has come, if they end an event: from these it is known of most streams how
+the rest may pass."""
 _NOTHING_YET: Final = (TimeoutError, BlockingIOError, ssl.SSLWantReadError)
 
 
@@ -55,10 +58,12 @@ class UpstreamBody:
         self._failure: UpstreamFailure | None = None
         self._silent = False
         try:
-            self._first = self._decode(rest)
+            first = self._decode(rest)
         except UpstreamFailure:
             self.close()
             raise
+        cut = first.rfind(b"\n\n", 0, BEGINNING) + 2 if len(first) > BEGINNING else 1
+        self._beginning, self._first = (first[:cut], first[cut:]) if cut > 1 else (b"", first)
         if not self._ended:
             self.set_waiting(True)
 
@@ -66,9 +71,11 @@ class UpstreamBody:
         return self
 
     def __next__(self) -> bytes:
-        if self._first:
-            piece, self._first = self._first, b""
+        if self._beginning:
+            piece, self._beginning = self._beginning, b""
             return piece
+        if self._first:
+            return self.at_hand()
         try:
             if self._failure is not None:
                 raise self._failure
@@ -140,6 +147,19 @@ class UpstreamBody:
             self._failure = failure
             return None
         return data or None
+
+    def at_hand(self) -> bytes:
+        """What has been received already."""
+        piece, self._first = self._first, b""
+        return piece
+
+    def read(self) -> bytes | None:
+        """Wait a tick for what comes, without its transfer framing, maybe nothing; None as above."""
+        if not self.is_drained() or (data := self.receive()) is None:
+            return None
+        if data:
+            self.heard(monotonic())
+        return self.unwrap(data)
 
     def is_framed(self) -> bool:
         """Whether what comes next is a chunk from its beginning."""

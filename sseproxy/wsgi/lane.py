@@ -1,12 +1,14 @@
-"""The lane: around a stream's iterator, for reads that hold plain chunks only.
+"""The lane: around a stream's iterator, for plain chunks.
 
 A stream is a row of generators. A read passes each of them twice, with what it brought and with the mark of its end,
 which is most of what a plain chunk costs. Transforms that hand on plain events unchanged say what else they do with
-them when they are piped; if all do, plain reads are not iterated.
+them when they are piped; if all do, plain chunks at the beginning
+of a read are not iterated.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -21,11 +23,11 @@ class Reader(Protocol):
     def is_ready(self) -> bool:
         """Whether what comes next may be plain, which only the iterator's next step can change."""
 
-    def passes(self, data: bytes) -> bool:
-        """Whether HTTP chunks may leave as they came; then they have been read."""
+    def passes(self, data: bytes, *, framed: bool) -> int:
+        """How many bytes, from the first, may leave as they came; these have been read then."""
 
-    def read(self, data: bytes) -> bytes | None:
-        """What the events in some bytes become, or None if these are to be iterated."""
+    def read(self, data: bytes) -> tuple[bytes, int]:
+        """What the plain events become that some bytes begin with, and how many bytes these are."""
 
     def said(self) -> tuple[str, str]:
         """The text that was read since this was asked last: the visible, and the other billed output."""
@@ -56,23 +58,28 @@ class Lane:
         """Whether what comes next may be plain."""
         return self._reader.is_ready()
 
-    def passes(self, data: bytes, at: float) -> bool:
-        """Whether HTTP chunks (RFC 9112 section 7.1) that came at this moment may leave byte for byte."""
-        passes = self._reader.passes(data)
-        if passes:
+    def passes(self, data: bytes, at: float) -> int:
+        """How many bytes of the HTTP chunks (RFC 9112 section 7.1) that came at this moment may leave as they are."""
+        passed = self._reader.passes(data, framed=True)
+        if passed:
             self._times.append(at)
-        return passes
+        return passed
 
-    def take(self, data: bytes, at: float) -> bytes | None:
-        """The write that a read becomes; None, and nothing done, if it is to be iterated."""
-        piece = self._reader.read(data)
-        if piece is not None:
+    def take(self, data: bytes, at: float) -> tuple[bytes, int]:
+        """The write that what came at this moment becomes, as far as it is plain, and how many bytes these are; the
+        others are to be iterated.
+        """
+        piece, taken = self._reader.read(data)
+        if taken:
             self._times.append(at)
-        return piece
+        return piece, taken
 
-    def tell(self) -> None:
-        """Let the transforms know of all that has passed them by: cheaper for several reads at a time."""
-        if self._times:
+    def tell(self, since: float = math.inf) -> None:
+        """Let the transforms know of all that has passed them by: cheaper for several reads at a time.
+
+        :param since: only if the first of it came no later than this.
+        """
+        if self._times and self._times[0] <= since:
             times, self._times = self._times, []
             content, hidden = self._reader.said()
             for seen in self._seen:

@@ -39,6 +39,12 @@ class Source(Protocol):
     def receive(self) -> bytes | None:
         """What has arrived, as it came, maybe nothing; None: the end or a failure, which the iterator will tell."""
 
+    def at_hand(self) -> bytes:
+        """What has been received already, without its transfer framing."""
+
+    def read(self) -> bytes | None:
+        """Wait a while for what comes, without its transfer framing, maybe nothing; None as above."""
+
     def is_framed(self) -> bool:
         """Whether what comes next is an HTTP chunk from its beginning (RFC 9112 section 7.1)."""
 
@@ -125,7 +131,7 @@ class Ride:
         self.client = self._writer.fileno()
         self._writer.when_closed(lambda: self._relay.call_back(self))
         self._source.set_waiting(False)
-        if self._relay.take(self):
+        if self._moves_what_is_there() and self._relay.take(self):
             self._asleep.acquire()
         self._source.set_waiting(True)
         self._writer.when_closed(None)
@@ -138,6 +144,13 @@ class Ride:
             self._writer.send_all(rest)
         return self._wrote
 
+    def _moves_what_is_there(self) -> bool:
+        """Spare the way to the relay and back, if the upstream is ahead; False if the ride is over."""
+        while self.move(now := monotonic()):
+            if self._heard < now:
+                return True
+        return False
+
     def move(self, now: float) -> bool:
         """Move what has arrived; False if that is for the stream's own thread."""
         try:
@@ -145,18 +158,22 @@ class Ride:
             if not data:
                 return data is not None
             self._heard = now
-            fits = self._fits(len(data))
-            if fits and self._verbatim and self._lane is not None and self._lane.passes(data, now):
-                return self._write(data)
+            flows = self._fits(len(data))
+            if flows and self._verbatim and self._lane is not None:
+                passed = self._lane.passes(data, now)
+                if passed == len(data):
+                    return self._write(data)
+                if passed:
+                    flows = self._write(data[:passed])
+                    data = data[passed:]
             payload = self._source.unwrap(data)
-            if not payload:
-                self._look_ahead()
-                return payload is not None
-            piece = self._lane.take(payload, now) if fits and self._lane is not None else None
-            if piece is None:
-                return self._iterate(payload, fits)
             self._verbatim = self._chunked and self._source.is_framed()
-            return self._send(piece)
+            if flows and payload and self._lane is not None:
+                piece, taken = self._lane.take(payload, now)
+                if taken:
+                    flows = self._send(piece)
+                    payload = payload[taken:]
+            return self._iterate(payload, flows) if payload else payload is not None and flows
         except Exception as error:
             self._error = error
             return False
@@ -197,12 +214,12 @@ class Ride:
             self._room = self._stream.room() - size
         return self._room >= 0
 
-    def _iterate(self, data: bytes, fits: bool) -> bool:
+    def _iterate(self, data: bytes, flows: bool) -> bool:
         """Let the stream make of this what it likes, unless it may have to wait for that."""
         assert self._stream is not None
         self._tell()
         self._source.put(data)
-        if not fits:
+        if not flows:
             return False
         if _may_end(data):
             self._grounded = True  # a format may have more to say of it than one write
@@ -250,8 +267,9 @@ def _may_end(data: bytes) -> bool:
     )
 
 
-def board(stream: EventStream, source: object, environ: WSGIEnvironment) -> None:
-    """Let a stream ride where its server offers that and its source is one."""
-    offered: Callable[[Any], Ride] | None = environ.get(RELAY_KEY)
-    if offered is not None and hasattr(source, "receive"):
-        stream.ride = offered(source)
+def board(stream: EventStream, source: Any, environ: WSGIEnvironment) -> None:
+    """Let a stream ride where its server offers that, and read around the iterator everywhere, if its source is one."""
+    offered: Callable[[Source], Ride] | None = environ.get(RELAY_KEY)
+    if hasattr(source, "receive"):
+        stream.source = source
+        stream.ride = None if offered is None else offered(source)

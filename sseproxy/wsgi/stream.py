@@ -20,13 +20,15 @@ from sseproxy.wsgi.client import connection_closed
 from sseproxy.wsgi.lane import Lane, Reader, Seen
 
 if TYPE_CHECKING:
-    from sseproxy.wsgi.ride import Ride
+    from sseproxy.wsgi.ride import Ride, Source
 
 log = logging.getLogger("sseproxy.wsgi")
 
 Transform = Callable[[Iterator[Event]], Iterator[Event]]
 Encoder = Callable[[Event], bytes]
 MAX_WRITE = 64 * 1024
+TELLING = 0.25
+"""Seconds after which transforms are told at the latest of what passes them by, while it flows."""
 
 
 class EventStream:
@@ -42,7 +44,8 @@ class EventStream:
     :ivar ride: takes over from the second piece on where the relay can.
     :ivar room: bytes of the upstream's that may pass before something is done that may have to wait.
     :ivar has_more: what comes after the last write is at hand already.
-    :ivar lane: the way around the iterator for plain reads, if there is one.
+    :ivar lane: the way around the iterator for plain chunks, if there is one.
+    :ivar source: where what takes it is read.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class EventStream:
         self.room: Callable[[], int] = lambda: sys.maxsize
         self.has_more = False
         self.lane: Lane | None = None
+        self.source: Source | None = None
         self._events = iter(events)
         self._started = False
         self._passed = False
@@ -166,8 +170,12 @@ class EventStream:
         return self
 
     def __next__(self) -> bytes:
-        if self._passed and self.ride is not None and not self.has_more and self.ride.carry(self):
-            self._wrote = True
+        if self._passed and not self.has_more:
+            if piece := self._read_around():
+                self._wrote = True
+                return piece
+            if self.ride is not None and self.ride.carry(self):
+                self._wrote = True
         pieces = self.take()
         if pieces is None:
             self.close()
@@ -176,6 +184,24 @@ class EventStream:
             self._wrote = self._passed = True
             return b"".join(pieces)
         return self._idle()
+
+    def _read_around(self) -> bytes:
+        """The next write, if it is plain; where there is a relay, of what is at hand only."""
+        lane, source = self.lane, self.source
+        if lane is None or source is None or not lane.is_ready():
+            return b""
+        data = source.at_hand() or (source.read() if self.ride is None else None)
+        now = monotonic()
+        piece, taken = lane.take(data, now) if data and len(data) <= self.room() else (b"", 0)
+        if data and taken == len(data):
+            lane.tell(now - TELLING)
+            return piece
+        lane.tell()  # for the iterator goes on
+        if data:
+            source.put(data[taken:])
+        elif data is not None:
+            source.put_silence()
+        return piece
 
     def take(self) -> list[bytes] | None:
         """The next write, event by event; empty for a silent tick, None at the end.
@@ -216,6 +242,8 @@ class EventStream:
         """End the stream: run what was collected for its end. Idempotent and safe from any thread."""
         with self._lock:
             callbacks, self._callbacks = self._callbacks, None
+        if callbacks is not None and self.lane is not None:
+            callbacks.callback(self.lane.tell)
         if callbacks is not None:
             with self._after:
                 callbacks.close()

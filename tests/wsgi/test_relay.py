@@ -64,7 +64,7 @@ class Trip:
 
     def __init__(
         self,
-        relay: Relay,
+        relay: Relay | None,
         *,
         chunked: bool = False,
         framed: bool = False,
@@ -91,7 +91,7 @@ class Trip:
         self.stream.on_close(body.close)
         self.threads: list[str] = []
         writer = SocketWriter(theirs, self.response)
-        board(self.stream, body, {RELAY_KEY: partial(Ride, relay, writer)})
+        board(self.stream, body, {} if relay is None else {RELAY_KEY: partial(Ride, relay, writer)})
         self.error: BaseException | None = None
         self._theirs = theirs
         self._frame: Callable[[bytes], bytes] = in_chunk if chunked else bytes
@@ -184,7 +184,7 @@ def relay() -> Iterator[Relay]:
     made.close()
 
 
-def through(relay: Relay, pieces: Sequence[bytes], **options: Any) -> tuple[bytes, Trip]:
+def through(relay: Relay | None, pieces: Sequence[bytes], **options: Any) -> tuple[bytes, Trip]:
     """What a client gets of these pieces, sent one after the other, and then the end of the connection."""
     with Trip(relay, **options) as trip:
         trip.read()
@@ -235,16 +235,17 @@ _EVENTS = st.one_of(
     st.lists(_EVENTS, max_size=12).map(b"".join),
     st.lists(st.integers(1, 400), max_size=12),
     st.fixed_dictionaries({"lane": st.booleans(), "framed": st.booleans(), "chunked": st.booleans()}),
+    st.booleans(),
 )
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 def test_what_rides_is_what_iteration_makes_of_any_bytes(
-    relay: Relay, data: bytes, cuts: list[int], ways: dict[str, bool]
+    relay: Relay, data: bytes, cuts: list[int], ways: dict[str, bool], rides: bool
 ) -> None:
     pieces = [FIRST, chunk(" world"), *pieces_of(data, cuts)]
 
-    got, trip = through(relay, pieces, **ways)
+    got, trip = through(relay if rides else None, pieces, **ways)
 
     assert (ChunkedDecoder().feed(got) if ways["chunked"] else got) == plain(pieces)
     assert "".join(trip.heard) == text(normal(events_of(iter(pieces))))
@@ -261,6 +262,41 @@ def test_plain_reads_go_around_the_iterator_and_transforms_hear_of_them(relay: R
     assert "".join(trip.heard) == "Hello" + "".join(f" w{number}" for number in range(20))
     assert len(trip.threads) == len([FIRST, words[0], *LAST])
     assert len(trip.times) == len([*words[1:10], words[10:]])
+
+
+def test_plain_reads_go_around_the_iterator_without_a_relay_too() -> None:
+    words = [chunk(f" w{number}") for number in range(20)]
+    pieces = [FIRST, *words[:10], b"".join(words[10:]), *LAST]
+
+    got, trip = through(None, pieces, lane=True)
+
+    assert got == plain(pieces)
+    assert "".join(trip.heard) == "Hello" + "".join(f" w{number}" for number in range(20))
+    assert len(trip.threads) == len([FIRST, words[0], *LAST])
+
+
+def test_what_passed_by_is_told_of_when_the_stream_is_closed() -> None:
+    with Trip(None, lane=True) as trip:
+        for piece in (FIRST, chunk(" one"), chunk(" two")):
+            trip.send(piece)
+        wait_until(lambda: b" two" in trip.client.recv(65536, socket.MSG_PEEK))
+        trip.client.close()
+        wait_until(lambda: trip.send(chunk(" more")) or not trip._worker.is_alive())
+
+    assert "".join(trip.heard).startswith("Hello one two more")
+
+
+def test_silence_is_heard_of_without_a_relay_too() -> None:
+    with Trip(None, lane=True) as trip:
+        trip.stream.keepalive = 0.1
+        trip.read()
+        for piece in (FIRST, chunk(" one"), chunk(" two")):
+            trip.send(piece)
+        wait_until(lambda: b": ping" in b"".join(trip._received))
+        for piece in LAST:
+            trip.send(piece)
+        trip.finish()
+        trip.received()
 
 
 def test_an_answer_that_flows_is_ended_when_it_has_taken_too_long(relay: Relay) -> None:

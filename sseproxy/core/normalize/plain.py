@@ -1,4 +1,4 @@
-"""Reads that hold nothing but plain chunks of known shapes: they need neither decoder nor transforms to be asked.
+"""Plain chunks of known shapes at the beginning of a read: they need neither decoder nor transforms to be asked.
 
 What `shortcut` does event by event inside the stream, for who has the bytes in hand before the stream has.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from sseproxy.core.shapes import Shapes
-from sseproxy.core.sse import Event, encode
+from sseproxy.core.sse import encode
 
 __all__ = ["Plain"]
 
@@ -41,38 +41,41 @@ class Plain:
             and self.body.is_between_events()
         )
 
-    def passes(self, data: bytes) -> bool:
-        """Whether this may leave byte for byte: HTTP chunks that are one plain event each. Then it has been read.
+    def passes(self, data: bytes, *, framed: bool) -> int:
+        """Read the plain events that may leave byte for byte; how many bytes of `data`, from its beginning, these are.
 
         To be called, as :meth:`read`, only while :meth:`is_ready`.
+
+        :param framed: each event stands in an HTTP chunk of its own (RFC 9112 section 7.1), which may leave with it.
         """
         assert self.shapes is not None
         shape = self.shapes.last
-        texts = None if shape is None or shape.changes else shape.texts(data)
-        if shape is None or texts is None:
-            return False
+        if shape is None or shape.changes:
+            return 0
+        texts, end = shape.texts(data, framed=framed)
         if shape.hidden:
             self._hidden += texts
         else:
             self._content += texts
             self.shapes.sent += sum(map(len, texts))
-        return True
+        return end
 
-    def read(self, data: bytes) -> bytes | None:
-        """Return what the events in `data` are to a client; None, and nothing was done, if the stream must be asked."""
+    def read(self, data: bytes) -> tuple[bytes, int]:
+        """Read the plain events that `data` begins with: what they are to a client, and how many bytes they were."""
+        if end := self.passes(data, framed=False):
+            return data[:end], end
         assert self.shapes is not None
-        if data[:6] != _FIELD or data[-2:] != _END or 13 in data:
-            return None
-        sent = self.shapes.sent
-        events: list[Event] = []
-        for block in data[:-2].split(_END):
-            if block[:6] != _FIELD or 10 in block or (event := self.shapes.match(block[6:])) is None:
-                self.shapes.sent = sent
-                return None
-            events.append(event)
-        self._content += [event.content for event in events]
-        self._hidden += [event.hidden for event in events]
-        return b"".join(map(encode, events))
+        pieces: list[bytes] = []
+        begin = 0
+        while data.startswith(_FIELD, begin) and (end := data.find(_END, begin)) >= 0:
+            line = data[begin + len(_FIELD) : end]
+            if 10 in line or 13 in line or (event := self.shapes.match(line)) is None:
+                break
+            self._content.append(event.content)
+            self._hidden.append(event.hidden)
+            pieces.append(encode(event))
+            begin = end + len(_END)
+        return b"".join(pieces), begin
 
     def said(self) -> tuple[str, str]:
         """Return the visible text, and the other billed output, that was read since this was asked last."""
