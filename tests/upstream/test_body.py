@@ -1,0 +1,38 @@
+"""An upstream's body: how what came with the head is handed out."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sseproxy.upstream.body import BEGINNING, UpstreamBody
+from sseproxy.upstream.connection import Connection, Connections
+from sseproxy.upstream.head import ResponseHead
+
+EVENT = b"data: " + b"x" * 300 + b"\n\n"
+
+
+@pytest.fixture
+def body_of() -> Iterator[Callable[[bytes], UpstreamBody]]:
+    theirs, ours = socket.socketpair()
+
+    def make(rest: bytes) -> UpstreamBody:
+        head = ResponseHead(200, [], len(rest), False, False)
+        return UpstreamBody(Connection(ours), head, rest, Connections(lambda: ours, 0), idle=5, deadline=float("inf"))
+
+    yield make
+    theirs.close()
+    ours.close()
+
+
+def test_of_many_events_the_first_are_handed_out_first(body_of: Callable[[bytes], UpstreamBody]) -> None:
+    pieces = list(body_of(EVENT * 20))
+
+    assert pieces == [EVENT * (BEGINNING // len(EVENT)), EVENT * (20 - BEGINNING // len(EVENT))]
+
+
+@pytest.mark.parametrize("rest", [EVENT, EVENT * (BEGINNING // len(EVENT)), b"x" * 4 * BEGINNING])
+def test_what_is_short_or_no_event_is_handed_out_whole(body_of: Callable[[bytes], UpstreamBody], rest: bytes) -> None:
+    assert list(body_of(rest)) == [rest]
