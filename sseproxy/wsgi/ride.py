@@ -105,7 +105,6 @@ class Ride:
         self._writer = writer
         self._source = source
         self._stream: EventStream | None = None
-        self._room = 0
         self._lane: Lane | None = None
         self._rest = b""
         self._wrote = False
@@ -123,7 +122,6 @@ class Ride:
         if self._grounded or not (self._source.is_drained() and self._writer.is_ready()):
             return False
         self._stream = stream
-        self._room = stream.room()
         self._wrote = False
         self._since = self._heard = self._sent = monotonic()
         self._chunked = self._writer.chunked
@@ -158,7 +156,7 @@ class Ride:
             if not data:
                 return data is not None
             self._heard = now
-            flows = self._fits(len(data))
+            flows = self._stream is not None and self._stream.fits(len(data))
             if flows and self._verbatim and self._lane is not None:
                 passed = self._lane.passes(data, now)
                 if passed == len(data):
@@ -205,14 +203,6 @@ class Ride:
             self._lane.tell()
         if self._heard > self._since:
             self._source.heard(self._heard)
-
-    def _fits(self, size: int) -> bool:
-        """Whether so many bytes may pass before something is done that may have to wait."""
-        self._room -= size
-        if self._room < 0 and self._stream is not None:
-            self._tell()
-            self._room = self._stream.room() - size
-        return self._room >= 0
 
     def _iterate(self, data: bytes, flows: bool) -> bool:
         """Let the stream make of this what it likes, unless it may have to wait for that."""

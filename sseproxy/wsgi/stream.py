@@ -61,6 +61,7 @@ class EventStream:
         self.lane: Lane | None = None
         self.source: Source | None = None
         self._events = iter(events)
+        self._left = 0  # of the room
         self._started = False
         self._passed = False
         self._wrote = True
@@ -192,7 +193,7 @@ class EventStream:
             return b""
         data = source.at_hand() or (source.read() if self.ride is None else None)
         now = monotonic()
-        piece, taken = lane.take(data, now) if data and len(data) <= self.room() else (b"", 0)
+        piece, taken = lane.take(data, now) if data and self.fits(len(data)) else (b"", 0)
         if data and taken == len(data):
             lane.tell(now - TELLING)
             return piece
@@ -203,12 +204,22 @@ class EventStream:
             source.put_silence()
         return piece
 
+    def fits(self, size: int) -> bool:
+        """Whether so many bytes may go around the iterator, and nothing has to be done there first."""
+        self._left -= size
+        if self._left < 0:
+            if self.lane is not None:
+                self.lane.tell()
+            self._left = self.room() - size
+        return self._left >= 0
+
     def take(self) -> list[bytes] | None:
         """The next write, event by event; empty for a silent tick, None at the end.
 
         For what hands events on singly; like a server's iteration, but it neither writes keep-alives nor closes.
         """
         self._started = True
+        self._left = 0
         if self._broken is not None or self._client_left:
             self._fail()
         pieces: list[bytes] = []
