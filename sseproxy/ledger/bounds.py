@@ -18,6 +18,13 @@ def bounded_amount(amount: int) -> int:
     return 0 if amount < 0 else _LARGEST
 
 
+def bounded_amounts(*amounts: int) -> tuple[int, ...]:
+    """Each as :func:`bounded_amount` has it."""
+    if min(amounts) >= 0 and max(amounts) <= _LARGEST:
+        return amounts
+    return tuple(map(bounded_amount, amounts))
+
+
 def bounded_name(text: str) -> str:
     """A name that every database takes: unchanged, unless it is very long or holds what is no text."""
     if text.isascii() and len(text) <= _LONGEST_NAME and "\0" not in text:
@@ -27,3 +34,9 @@ def bounded_name(text: str) -> str:
         return data.decode()
     # The hash keeps apart what begins alike.
     return data[:200].decode(errors="ignore") + "~" + hashlib.sha256(data).hexdigest()[:32]
+
+
+def bounded_names(*texts: str) -> tuple[str, ...]:
+    """Each as :func:`bounded_name` has it."""
+    together = "".join(texts)
+    return texts if bounded_name(together) is together else tuple(map(bounded_name, texts))

@@ -50,7 +50,7 @@ class Database:
 
     def _start(self) -> None:
         """Everything that a forked child needs anew: connections and locks do not survive a fork."""
-        self._writer = Writer(lambda: self.engine.raw_connection())
+        self._writer = Writer(self._open_writer)
         self._lock = self._writer.lock
         self._users = 0
         self._users_left = threading.Condition()
@@ -59,6 +59,15 @@ class Database:
         driver: Any = self.engine.dialect.loaded_dbapi
         self._errors: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
+
+    def _open_writer(self) -> Any:
+        connection = self.engine.raw_connection()
+        try:
+            connection.cursor().execute(self.statements.trigger)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def run(self, work: Callable[[Any], T], *, one_statement: bool = False) -> T:
         """What some work with a DBAPI cursor gives, once it is committed; nothing of it is kept if it raises.

@@ -55,7 +55,7 @@ def create_key(
 def find_key(database: Database, secret_hash: str) -> Key | None:
     """The key whose secret has this hash, also if it is revoked or expired."""
     with database.look_up() as cursor:
-        row = database.statements.find_key.run(cursor, {"secret_hash": secret_hash}).fetchone()
+        row = database.statements.find_key.run(cursor, (secret_hash,)).fetchone()
     return None if row is None else _key(row)
 
 

@@ -79,9 +79,8 @@ class Lease:
         process = self._given or Process.current()
         # Any change is a sign of life; a random one also tells a row that was removed and came back from the old one.
         beat = 1 + secrets.randbelow(2**30)
-        row = {"id": self.owner, "place": process.place, "process": process.life, "beat": beat}
         with self._database.write() as cursor:
-            self._database.statements.beat.run(cursor, row)
+            self._database.statements.beat.run(cursor, (self.owner, process.place, process.life, beat))
         self._beaten_at = now
 
     def give_up(self) -> None:

@@ -7,7 +7,7 @@ money along in that transaction, so that neither a second caller nor a crash in 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import as_text
 from sseproxy.core.usage import Usage
 from sseproxy.ledger import keys, reports
-from sseproxy.ledger.bounds import bounded_amount, bounded_name
+from sseproxy.ledger.bounds import bounded_amount, bounded_amounts, bounded_name, bounded_names
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Lease, Process
 from sseproxy.ledger.periods import day_of, days_of, period_name, renewal
@@ -71,22 +71,28 @@ class SQLLedger:
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
         """Book a pending charge; see :meth:`Ledger.reserve`."""
         self._lease.keep()
-        row = _new_row(charge, self._lease.owner)
+        names = bounded_names(charge.user, charge.route, charge.model, charge.upstream, charge.upstream_model)
+        user, route, model, upstream, upstream_model = names
+        key = _known(charge.key)
+        reserved, started_at = bounded_amount(charge.reserved), micros(charge.started_at)
+        row = (
+            charge.id, user, key, route, model, upstream, upstream_model, "pending", reserved, charge.unpriced,
+            started_at, self._lease.owner,
+        )  # fmt: skip
 
         def book(cursor: Any) -> None:
-            self._hold(cursor, budget, row["user"], row["started_at"], row["reserved"])
+            self._hold(cursor, budget, user, started_at, reserved)
             self.database.statements.add_charge.run(cursor, row)
 
         try:
-            self.database.run(book, one_statement=budget is None and not row["reserved"])
+            self.database.run(book, one_statement=budget is None and not reserved)
         except self.database.integrity_error:
             raise DuplicateCharge(charge.id) from None
 
     def _hold(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
         """Add to what a user's running requests hold back, and refuse what is too much for the budget."""
         if amount:
-            added = {"user": user, "day": day_of(started_at), "reserved": amount}
-            self.database.statements.hold_money.run(cursor, added)
+            self.database.statements.hold_money.run(cursor, (user, day_of(started_at), amount))
         if budget is None:
             return
         used = sum(self._balance(cursor, user, budget.per, started_at))
@@ -95,8 +101,7 @@ class SQLLedger:
 
     def _balance(self, cursor: Any, user: str, per: Period, at: int) -> tuple[int, int]:
         """What the user has spent and reserved in the period that contains a moment."""
-        first, last = days_of(per, day_of(at))
-        asked = {"user": user, "first": first, "last": last}
+        asked = (user, *days_of(per, day_of(at)))
         # PostgreSQL adds up BIGINT as NUMERIC.
         spent, reserved = map(int, self.database.statements.read_balance.run(cursor, asked).fetchone())
         return spent, reserved
@@ -106,9 +111,9 @@ class SQLLedger:
         statements = self.database.statements
 
         def hold(cursor: Any) -> bool:
-            if statements.extend_charge.run(cursor, {"charge": charge_id, "more": more}).rowcount != 1:
+            if statements.extend_charge.run(cursor, (charge_id, more)).rowcount != 1:
                 return False
-            user, started_at = statements.read_start.run(cursor, {"charge": charge_id}).fetchone()
+            user, started_at = statements.read_start.run(cursor, (charge_id,)).fetchone()
             self._hold(cursor, budget, user, started_at, more)
             return True
 
@@ -123,38 +128,32 @@ class SQLLedger:
         return self._end(charge_id, "released", settlement)
 
     def _end(self, charge_id: str, state: str, settlement: Settlement) -> bool:
-        change = {
-            "charge": charge_id,
-            "new_state": state,
-            "new_outcome": settlement.outcome,
-            "new_unpriced": settlement.unpriced and settlement.usage.cost is None,
-            **_result(settlement),
-        }
+        unpriced = settlement.unpriced and settlement.usage.cost is None
+        change = (state, settlement.outcome, unpriced, *_result(settlement), charge_id)
         return self._book(self.database.statements.end_charge, change)
 
     def expire(self, charge_id: str) -> bool:
         """Book a charge whose process died at its last checkpoint; see :meth:`Ledger.expire`."""
-        change = {"charge": charge_id, "new_state": "expired", "new_outcome": "expired"}
-        return self._book(self.database.statements.expire_charge, change)
+        return self._book(self.database.statements.expire_charge, ("expired", "expired", charge_id))
 
-    def _book(self, end: Statement, change: Mapping[str, Any]) -> bool:
+    def _book(self, end: Statement, change: Sequence[Any]) -> bool:
         """End a charge and carry it into the balances and the sums of its day; False if it had ended before."""
         statements = self.database.statements
 
         def book(cursor: Any) -> bool:
             if end.run(cursor, change).rowcount != 1:
                 return False
-            statements.spend_money.run(cursor, change)
-            statements.add_usage.run(cursor, change)
+            for carry in statements.carry:
+                carry.run(cursor, change[-1:])
             return True
 
-        return self.database.run(book)
+        return self.database.run(book, one_statement=not statements.carry)
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
         self._lease.keep()
         # One order for everybody: two processes that note the same charges cannot wait for each other.
-        rows = [{"charge": charge_id, **_result(running[charge_id])} for charge_id in sorted(running)]
+        rows = [(*_result(running[charge_id]), charge_id) for charge_id in sorted(running)]
         if rows:
             with self.database.write() as cursor:
                 self.database.statements.note_charge.run_many(cursor, rows)
@@ -222,7 +221,7 @@ class SQLLedger:
     def ping(self) -> None:
         """Return if the database answers; see :meth:`Ledger.ping`."""
         with self.database.look_up() as cursor:
-            self.database.statements.read_balance.run(cursor, {"user": "", "first": 0, "last": 0}).fetchone()
+            self.database.statements.read_balance.run(cursor, ("", 0, 0)).fetchone()
 
     def close(self) -> None:
         """Give up the lease and all connections."""
@@ -230,41 +229,17 @@ class SQLLedger:
         self.database.close()
 
 
-def _new_row(charge: Charge, owner: str) -> dict[str, Any]:
-    return {
-        "id": charge.id,
-        "user": bounded_name(charge.user),
-        "key": None if charge.key is None else bounded_name(charge.key),
-        "route": bounded_name(charge.route),
-        "model": bounded_name(charge.model),
-        "upstream": bounded_name(charge.upstream),
-        "upstream_model": bounded_name(charge.upstream_model),
-        "reserved": bounded_amount(charge.reserved),
-        "started_at": micros(charge.started_at),
-        "unpriced": charge.unpriced,
-        "state": "pending",
-        "owner": owner,
-    }
-
-
-def _result(known: Settlement | Checkpoint) -> dict[str, Any]:
+def _result(known: Settlement | Checkpoint) -> tuple[Any, ...]:
+    """What is written of it, in the order of the columns in ``RESULT``."""
     usage: Usage = known.usage
-    return {
-        "new_usage_source": known.usage_source,
-        "new_input_tokens": bounded_amount(usage.input_tokens),
-        "new_cached_input_tokens": bounded_amount(usage.cached_input_tokens),
-        "new_cache_write_tokens": bounded_amount(usage.cache_write_tokens),
-        "new_output_tokens": bounded_amount(usage.output_tokens),
-        "new_reasoning_tokens": bounded_amount(usage.reasoning_tokens),
-        "new_prefix_tokens": bounded_amount(known.prefix_tokens),
-        "new_cost": bounded_amount(known.cost),
-        "new_status": known.status,
-        "new_first_token_ms": known.first_token_ms,
-        "new_duration_ms": known.duration_ms,
-        "new_upstream": _known(known.upstream),
-        "new_upstream_model": _known(known.upstream_model),
-        "new_tries": as_text(known.tries),
-    }
+    amounts = bounded_amounts(
+        usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens,
+        usage.reasoning_tokens, known.prefix_tokens, known.cost,
+    )  # fmt: skip
+    return (
+        known.usage_source, *amounts, known.status, known.first_token_ms, known.duration_ms, _known(known.upstream),
+        _known(known.upstream_model), as_text(known.tries),
+    )  # fmt: skip
 
 
 def _known(name: str | None) -> str | None:

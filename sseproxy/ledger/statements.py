@@ -27,6 +27,7 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
+    true,
     union_all,
     update,
 )
@@ -46,79 +47,116 @@ RESULT: Final = (
 SUMS: Final = (
     "requests", "unpriced", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost",
 )  # fmt: skip
-#: The day on which a charge started.
-_DAY: Final = charges.c.started_at // literal_column(str(DAY), BigInteger)
 #: What stays as it was where nothing new is known.
 _KEPT: Final = frozenset(("upstream", "upstream_model"))
 _NEW: Final = (
     "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "reserved", "unpriced", "started_at",
     "owner",
 )  # fmt: skip
+#: A charge by its columns: as the table has it, or a trigger.
+_Columns = Mapping[str, ColumnElement[Any]]
 
 
 class Statement:
-    """One statement in the driver's own words."""
+    """One statement in the driver's own words.
 
-    def __init__(self, clause: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None) -> None:
-        compiled = clause.compile(dialect=dialect, column_keys=columns)
+    :param names: of its parameters, in the order in which their values are given.
+    """
+
+    def __init__(self, clause: ClauseElement, dialect: Dialect, *names: str) -> None:
+        compiled = clause.compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)
-        self._parameters = _in_order(compiled.positiontup)
+        self._parameters = _for_driver(names, compiled.positiontup)
 
-    def run(self, cursor: Any, values: Mapping[str, Any]) -> Any:
+    def run(self, cursor: Any, values: Sequence[Any]) -> Any:
         """Execute on a DBAPI cursor, which is returned."""
         cursor.execute(self.text, self._parameters(values))
         return cursor
 
-    def run_many(self, cursor: Any, rows: Sequence[Mapping[str, Any]]) -> Any:
+    def run_many(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> Any:
         """Execute once for each row."""
         cursor.executemany(self.text, list(map(self._parameters, rows)))
         return cursor
 
 
-def _in_order(names: Sequence[str] | None) -> Callable[[Mapping[str, Any]], Any]:
-    """Makes of named values what the driver takes: a tuple in the order of the statement, or the names as they are."""
-    if names is None:
-        return lambda values: values
-    if len(names) == 1:
-        return lambda values: (values[names[0]],)
-    return itemgetter(*names)
+def _for_driver(names: Sequence[str], positions: Sequence[str] | None) -> Callable[[Sequence[Any]], Any]:
+    """Makes of values what the driver takes: a tuple in the order of the statement, or a mapping."""
+    if positions is None:
+        return lambda values: dict(zip(names, values, strict=True))
+    return tuple if (*positions,) == names else itemgetter(*map(names.index, positions))
 
 
 class Statements:
-    """All of them, for one dialect."""
+    """All of them, for one dialect.
+
+    :ivar carry: carry a charge that has just ended into the balances and the sums of its day.
+    :ivar trigger: has a connection to SQLite do that within the statement that ends the charge: one step instead of
+        five, at each of which a thread may have to wait for others. Then nothing is left to ``carry``.
+    """
 
     def __init__(self, dialect: Dialect) -> None:
-        self.add_charge = Statement(insert(charges), dialect, _NEW)
+        self.add_charge = Statement(insert(charges).values(_given(*_NEW)), dialect, *_NEW)
         self.extend_charge = Statement(
             update(charges)
             .where(charges.c.id == bindparam("charge"), is_pending)
             .values(reserved=charges.c.reserved + bindparam("more")),
             dialect,
+            "charge",
+            "more",
         )
-        self.end_charge = Statement(_update_pending("state", "outcome", "unpriced", *RESULT), dialect)
-        self.expire_charge = Statement(_update_pending("state", "outcome"), dialect)
-        self.note_charge = Statement(_update_pending(*RESULT), dialect)
+        self.end_charge = _update_pending(dialect, "state", "outcome", "unpriced", *RESULT)
+        self.expire_charge = _update_pending(dialect, "state", "outcome")
+        self.note_charge = _update_pending(dialect, *RESULT)
         self.read_start = Statement(
-            select(charges.c.user, charges.c.started_at).where(charges.c.id == bindparam("charge")), dialect
+            select(charges.c.user, charges.c.started_at).where(charges.c.id == bindparam("charge")), dialect, "charge"
         )
-        self.hold_money = Statement(_hold_money(dialect), dialect)
-        self.spend_money = Statement(_spend_money(dialect), dialect)
-        self.read_balance = Statement(_read_balance(), dialect)
-        self.find_key = Statement(select(keys).where(keys.c.secret_hash == bindparam("secret_hash")), dialect)
-        self.add_usage = Statement(_add_usage(dialect), dialect)
-        self.beat = Statement(_add_up(dialect, owners, ("beat",)), dialect, [*owners.columns.keys()])
+        self.hold_money = Statement(_hold_money(dialect), dialect, "user", "day", "reserved")
+        self.read_balance = Statement(_read_balance(), dialect, "user", "first", "last")
+        self.find_key = Statement(
+            select(keys).where(keys.c.secret_hash == bindparam("secret_hash")), dialect, "secret_hash"
+        )
+        columns = owners.columns.keys()
+        self.beat = Statement(_add_up(dialect, owners, ("beat",), _given(*columns)), dialect, *columns)
+        self.carry: tuple[Statement, ...] = ()
+        self.trigger = ""
+        if dialect.name == "sqlite":
+            self.trigger = _trigger(dialect)
+        else:
+            row, is_it = dict(charges.columns), charges.c.id == bindparam("charge")
+            carry = (_spend_money(dialect, row, is_it), _add_usage(dialect, row, is_it))
+            self.carry = tuple(Statement(each, dialect, "charge") for each in carry)
 
 
-def _update_pending(*columns: str) -> ClauseElement:
-    """The guard of the books: a charge changes only while it is pending."""
+def _given(*names: str) -> list[dict[str, Any]]:
+    """A row of parameters that are named as their columns."""
+    return [{name: bindparam(name) for name in names}]
+
+
+def _update_pending(dialect: Dialect, *columns: str) -> Statement:
+    """The guard of the books: a charge changes only while it is pending.
+
+    :param columns: get the values that are given, of which the last one is the charge's ID.
+    """
     values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
     for name in _KEPT.intersection(columns):
         values[name] = func.coalesce(bindparam(f"new_{name}", type_=String), charges.c[name])
     if "unpriced" in values:
         # A request without a price is not unpriced if its vendor says what it cost.
         values["unpriced"] = and_(charges.c.unpriced, bindparam("new_unpriced", type_=Boolean))
-    return update(charges).where(charges.c.id == bindparam("charge"), is_pending).values(values)
+    clause = update(charges).where(charges.c.id == bindparam("charge"), is_pending).values(values)
+    return Statement(clause, dialect, *(f"new_{name}" for name in columns), "charge")
+
+
+def _trigger(dialect: Dialect) -> str:
+    """Temporary, so of one connection alone: what writes to the books in another way has to carry by itself."""
+    new = {column.name: literal_column(f'NEW."{column.name}"', column.type) for column in charges.columns}
+    carry = (_spend_money(dialect, new, true()), _add_usage(dialect, new, true()))
+    steps = "; ".join(str(each.compile(dialect=dialect)) for each in carry)
+    return (
+        "CREATE TEMP TRIGGER IF NOT EXISTS charge_ended AFTER UPDATE OF state ON main.charges "
+        f"WHEN OLD.state = 'pending' BEGIN {steps}; END"
+    )
 
 
 def _hold_money(dialect: Dialect) -> ClauseElement:
@@ -127,18 +165,23 @@ def _hold_money(dialect: Dialect) -> ClauseElement:
     Here and in :func:`_spend_money` the row of all days comes first: one order of locks, no deadlock.
     """
     days: list[ColumnElement[int]] = [literal_column(str(ALL_DAYS)), bindparam("day")]
-    none: ColumnElement[int] = literal_column("0")
-    rows = [{"user": bindparam("user"), "day": day, "spent": none, "reserved": bindparam("reserved")} for day in days]
+    held: dict[str, Any] = {"user": bindparam("user"), "spent": literal_column("0"), "reserved": bindparam("reserved")}
+    rows = [{**held, "day": day} for day in days]
     return _add_up(dialect, balances, ("spent", "reserved"), rows)
 
 
-def _spend_money(dialect: Dialect) -> ClauseElement:
+def _spend_money(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -> ClauseElement:
     """Turn what a charge that has just ended held back into what it cost."""
     rows = (
-        select(charges.c.user, day, charges.c.cost, -charges.c.reserved).where(charges.c.id == bindparam("charge"))
-        for day in (literal_column(str(ALL_DAYS)), _DAY)
+        select(charge["user"], day, charge["cost"], -charge["reserved"]).where(is_it)
+        for day in (literal_column(str(ALL_DAYS)), _day_of(charge))
     )
     return _add_up(dialect, balances, ("spent", "reserved"), query=union_all(*rows))
+
+
+def _day_of(charge: _Columns) -> ColumnElement[int]:
+    """The day on which a charge started."""
+    return charge["started_at"] // literal_column(str(DAY), BigInteger)
 
 
 def _read_balance() -> ClauseElement:
@@ -148,16 +191,16 @@ def _read_balance() -> ClauseElement:
     return select(*sums).where(balances.c.user == bindparam("user"), in_days)
 
 
-def _add_usage(dialect: Dialect) -> ClauseElement:
+def _add_usage(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -> ClauseElement:
     """Add a charge that has just ended to the sums of its day."""
     columns: dict[str, ColumnElement[Any]] = {
-        **charges.columns,
-        "day": _DAY,
-        "key": func.coalesce(charges.c.key, literal_column("''")),
+        **charge,
+        "day": _day_of(charge),
+        "key": func.coalesce(charge["key"], literal_column("''")),
         "requests": literal_column("1"),
-        "unpriced": cast(charges.c.unpriced, Integer),
+        "unpriced": cast(charge["unpriced"], Integer),
     }
-    row = select(*(columns[column.name] for column in daily_usage.columns)).where(charges.c.id == bindparam("charge"))
+    row = select(*(columns[column.name] for column in daily_usage.columns)).where(is_it)
     return _add_up(dialect, daily_usage, SUMS, query=row)
 
 

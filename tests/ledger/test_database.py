@@ -10,7 +10,7 @@ import pytest
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 
-from .conftest import NewCharge
+from .conftest import NOON, Completed, NewCharge
 
 
 def test_the_folder_of_new_books_is_made(tmp_path: Path) -> None:
@@ -44,11 +44,11 @@ def test_an_exception_undoes_the_transaction(books: SQLLedger) -> None:
     statements = books.database.statements
 
     with pytest.raises(KeyboardInterrupt), books.database.write() as cursor:
-        statements.hold_money.run(cursor, {"user": "alice", "day": 1, "reserved": 5})
+        statements.hold_money.run(cursor, ("alice", 1, 5))
         raise KeyboardInterrupt
 
     with books.database.look_up() as cursor:
-        assert statements.read_balance.run(cursor, {"user": "alice", "first": 1, "last": 1}).fetchone() == (0, 0)
+        assert statements.read_balance.run(cursor, ("alice", 1, 1)).fetchone() == (0, 0)
 
 
 def test_what_a_checkpoint_has_seen_is_in_the_file_itself(
@@ -74,3 +74,33 @@ def test_closing_leaves_one_file(tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "books.db")
     assert connection.execute("SELECT COUNT(*) FROM charges").fetchone() == (0,)
     connection.close()
+
+
+def test_a_charge_is_reserved_and_settled_without_a_transaction_around_it(
+    sqlite_books: SQLLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    sqlite_books.ping()
+    sqlite_books.reserve(new_charge("c1", reserved=0))
+    statements: list[str] = []
+    sqlite_books.database._writer._cursor.connection.set_trace_callback(statements.append)
+
+    sqlite_books.reserve(new_charge("c2", reserved=0))
+    assert sqlite_books.settle("c2", completed(cost=700))
+
+    # The statements of a trigger are told as well.
+    assert {"INSERT", "UPDATE"} <= {text.split()[0] for text in statements}
+    assert not {"BEGIN", "COMMIT"} & {text.split()[0] for text in statements}
+
+
+def test_a_connection_that_was_opened_again_adds_up_what_ends(
+    sqlite_books: SQLLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    sqlite_books.reserve(new_charge("c1"))
+    sqlite_books.database.close()
+    sqlite_books.settle("c1", completed(cost=700))
+    sqlite_books.database._writer.close()
+    sqlite_books.reserve(new_charge("c2"))
+    sqlite_books.settle("c2", completed(cost=30))
+
+    assert sqlite_books.balance("alice", "month", NOON).spent == 730
+    assert sum(row["requests"] for row in sqlite_books.usage()) == 2
