@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from sseproxy.core.chunk import write_json
+from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
 
 __all__ = ["OBJECTS", "Completion", "read_canonical"]
@@ -103,9 +104,12 @@ def read_canonical(api: str, body: bytes) -> Completion | None:
         answer = _decode_chat(text) if api == "chat" else _decode_text(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    usage = tidy_usage(answer.usage)
-    if usage is None or write_json(usage) != write_json(answer.usage):
-        return None
+    usage = plain_usage(answer.usage)
+    if usage is None:
+        tidy = tidy_usage(answer.usage)
+        if tidy is None or write_json(tidy) != write_json(answer.usage):
+            return None
+        usage = usage_of(tidy)
     content = hidden = ""
     for choice in answer.choices:
         if isinstance(choice, _TextChoice):
@@ -114,4 +118,4 @@ def read_canonical(api: str, body: bytes) -> Completion | None:
             message = choice.message
             content += message.content or ""
             hidden += (message.reasoning_content or "") + (message.refusal or "")
-    return Completion(body, content, hidden, usage_of(usage), answer.choices[0].finish_reason)
+    return Completion(body, content, hidden, usage, answer.choices[0].finish_reason)

@@ -19,6 +19,7 @@ from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
 from sseproxy.core.normalize.finish import REASONS
 from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import tidy_usage, usage_of
@@ -159,12 +160,17 @@ class _Answer:
         if body is None or body.get("choices") != [] or _identity(body) != self._identity:
             return None
         given = body.pop("usage", None)
-        found = tidy_usage(given, fold=fold) if type(given) is dict else None
-        if found is None:
+        if type(given) is not dict:
             return None
+        usage = plain_usage(given)
+        if usage is None:
+            given = tidy_usage(given, fold=fold)
+            if given is None:
+                return None
+            usage = usage_of(given)
         self.traces.append(event.data)
-        body["usage"] = found
-        return Event(write_json(body), "", None, None, True, "", "", usage_of(found))
+        body["usage"] = given
+        return Event(write_json(body), "", None, None, True, "", "", usage)
 
     def _leave(self, data: bytes) -> None:
         self.traces.append(data)

@@ -1,0 +1,69 @@
+"""Recognises usage that is in OpenAI's own shape: one typed look, where putting it right takes some sixty.
+
+What is not recognised may still be in that shape; :func:`~sseproxy.core.usage.tidy_usage` then leaves it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from sseproxy.core.usage import Usage
+
+__all__ = ["plain_usage"]
+
+_Count = Annotated[int, Meta(ge=0, le=2**53)]
+_COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
+_DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
+_ORDERS: Final = frozenset(((*_COUNTS,), (*_COUNTS, _DETAILS[0]), (*_COUNTS, _DETAILS[1]), (*_COUNTS, *_DETAILS)))
+
+
+class _Input(msgspec.Struct, frozen=True):
+    cached_tokens: _Count = 0
+    cache_write_tokens: _Count = 0
+    # What others call the same.
+    prompt_cache_hit_tokens: UnsetType = UNSET
+    cache_read_input_tokens: UnsetType = UNSET
+    cache_read_tokens: UnsetType = UNSET
+    cachedContentTokenCount: UnsetType = UNSET
+    cache_n: UnsetType = UNSET
+    cache_creation_tokens: UnsetType = UNSET
+    cache_creation_input_tokens: UnsetType = UNSET
+    cache_write_input_tokens: UnsetType = UNSET
+
+
+class _Output(msgspec.Struct, frozen=True):
+    reasoning_tokens: _Count = 0
+    thinking_tokens: UnsetType = UNSET
+    thoughtsTokenCount: UnsetType = UNSET
+
+
+class _Plain(msgspec.Struct):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: Annotated[int, Meta(gt=0, le=2**53)]
+    prompt_tokens_details: _Input = _Input()
+    completion_tokens_details: _Output = _Output()
+
+
+def plain_usage(raw: Mapping[str, Any]) -> Usage | None:
+    """Return what a mapping says if tidying would change nothing of it, not even its order; None if it might."""
+    if (*raw,) not in _ORDERS:
+        return None
+    try:
+        usage = msgspec.convert(raw, _Plain)
+    except msgspec.ValidationError:
+        return None
+    ins, outs = usage.prompt_tokens_details, usage.completion_tokens_details
+    if (
+        usage.total_tokens != usage.prompt_tokens + usage.completion_tokens
+        or usage.prompt_tokens < ins.cached_tokens + ins.cache_write_tokens
+        or {} in raw.values()
+    ):
+        return None
+    return Usage(
+        usage.prompt_tokens, ins.cached_tokens, ins.cache_write_tokens, usage.completion_tokens, outs.reasoning_tokens
+    )

@@ -1,0 +1,78 @@
+"""Usage that needs no repair is told from any other, and read alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sseproxy.core.chunk import write_json
+from sseproxy.core.plain_usage import plain_usage
+from sseproxy.core.usage import Usage, tidy_usage, usage_of
+
+PLAIN = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+INS = {"audio_tokens": 1, "cached_tokens": 5, "cache_write_tokens": 2}
+OUTS = {"reasoning_tokens": 3, "accepted_prediction_tokens": 0}
+
+DETAILS = st.dictionaries(
+    st.sampled_from(("cached_tokens", "cache_write_tokens", "reasoning_tokens", "cache_read_tokens", "audio_tokens")),
+    st.sampled_from((0, 1, 2, 5, None, "5")),
+    max_size=2,
+)
+COUNTS = st.sampled_from((0, 3, 9))
+
+
+@pytest.mark.parametrize(
+    ("raw", "usage"),
+    [
+        (PLAIN, Usage(9, 0, 0, 4, 0)),
+        ({**PLAIN, "prompt_tokens_details": INS, "completion_tokens_details": OUTS}, Usage(9, 5, 2, 4, 3)),
+        ({**PLAIN, "completion_tokens_details": OUTS}, Usage(9, 0, 0, 4, 3)),
+    ],
+)
+def test_openai_s_own_usage_is_plain(raw: dict[str, Any], usage: Usage) -> None:
+    assert plain_usage(raw) == usage
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"total_tokens": 14},
+        {"prompt_tokens": "9"},
+        {"completion_tokens": True, "total_tokens": 10},
+        {"prompt_tokens": -1, "total_tokens": 3},
+        {"prompt_tokens": 2**53 + 1, "total_tokens": 2**53 + 5},
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        {"cost": 1},
+        {"input_tokens": 9},
+        {"prompt_tokens_details": {}},
+        {"completion_tokens_details": None},
+        {"prompt_tokens_details": {"cached_tokens": 10}},
+        {"prompt_tokens_details": {"cached_tokens": "5"}},
+        {"prompt_tokens_details": {"cache_read_tokens": 5}},
+        {"completion_tokens_details": {"thinking_tokens": 1}},
+        {"completion_tokens_details": OUTS, "prompt_tokens_details": INS},
+    ],
+)
+def test_what_might_be_put_right_is_not_plain(change: dict[str, Any]) -> None:
+    assert plain_usage({**PLAIN, **change}) is None
+
+
+def test_counts_in_another_order_are_not_plain() -> None:
+    assert plain_usage(dict(reversed(PLAIN.items()))) is None
+
+
+@given(COUNTS, COUNTS, st.integers(0, 1), DETAILS, DETAILS)
+def test_plain_usage_is_what_tidying_leaves_as_it_is(
+    ins: int, outs: int, more: int, of_ins: dict[str, Any], of_outs: dict[str, Any]
+) -> None:
+    raw: dict[str, Any] = {"prompt_tokens": ins, "completion_tokens": outs, "total_tokens": ins + outs + more}
+    raw |= {"prompt_tokens_details": of_ins, "completion_tokens_details": of_outs}
+    usage = plain_usage(raw)
+    if usage is not None:
+        tidy = tidy_usage(raw)
+        assert tidy is not None
+        assert write_json(tidy) == write_json(raw)
+        assert usage_of(tidy) == usage
