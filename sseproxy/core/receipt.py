@@ -17,14 +17,18 @@ def with_cost(answer: bytes, nano: int) -> bytes:
 
     :param nano: nano-USD, written as a JSON number of USD.
     """
+    cost = nano_to_usd(nano).encode()
     try:
+        told = bytes(decoder_of(_Answer).decode(answer).usage)
+        if told.startswith(b'{"') and b'"cost"' not in told and b"\\" not in told and answer.count(told) == 1:
+            return answer.replace(told, b'%b,"cost":%b}' % (told[:-1], cost))
         fields = decoder_of(Fields).decode(answer)
     except msgspec.DecodeError:
         return _with_cost(read_json(answer), answer, nano)
-    usage = decoder_of(MaybeFields).decode(fields.get("usage", b"null"))
+    usage = decoder_of(MaybeFields).decode(told)
     if usage is None:
         return answer
-    usage["cost"] = msgspec.Raw(nano_to_usd(nano).encode())
+    usage["cost"] = msgspec.Raw(cost)
     fields["usage"] = msgspec.Raw(msgspec.json.encode(usage))
     return msgspec.json.encode(fields)
 
@@ -48,6 +52,10 @@ def is_usage_chunk(chunk: bytes) -> bool:
     """Whether a chunk carries usage and nothing else (``choices: []``)."""
     choices: _Choices = decoder_of(_Choices).decode(chunk)
     return choices.choices == []
+
+
+class _Answer(msgspec.Struct):
+    usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Choices(msgspec.Struct):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -28,3 +29,28 @@ def test_an_answer_that_is_no_strict_json_gets_its_cost_too(text: str) -> None:
     expected = json.loads(answer, strict=False)
     expected["usage"]["cost"] = 0.000045
     assert json.loads(with_cost(answer.encode(), 45_000)) == expected
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        '{"prompt_tokens":5}',
+        '{"prompt_tokens":5,"cost":1}',
+        '{"prompt_tokens":5,"\\u0063ost":1}',
+        '{ "prompt_tokens" : 5 }',
+        "{}",
+    ],
+)
+@pytest.mark.parametrize(
+    "answer", ['{"usage":USAGE,"id":"a"}', '{"x_groq":{"usage":USAGE},"usage":USAGE}', '{"id":"USAGE","usage":USAGE}']
+)
+def test_the_cost_is_told_once_and_of_the_answer_itself(answer: str, usage: str) -> None:
+    answer = answer.replace('"USAGE"', json.dumps(usage)).replace("USAGE", usage)
+    expected = json.loads(answer)
+    expected["usage"]["cost"] = 0.000045
+    assert json.loads(with_cost(answer.encode(), 45_000), object_pairs_hook=each_once) == expected
