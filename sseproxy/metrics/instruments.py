@@ -41,6 +41,18 @@ class LabelledCounter(Counter):
         self._value.inc(amount)
 
 
+class LabelledGauge(Gauge):
+    """The same of a gauge."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Add so many."""
+        self._value.inc(amount)
+
+    def dec(self, amount: float = 1) -> None:
+        """Take so many away."""
+        self._value.inc(-amount)
+
+
 class LabelledHistogram(Histogram):
     """The same of a histogram."""
 
@@ -80,7 +92,7 @@ class Instruments:
         self._is_shared = DIRECTORY in os.environ
 
         counter = partial(LabelledCounter, registry=registry)
-        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        gauge = partial(LabelledGauge, registry=registry, multiprocess_mode="livesum")
         histogram = partial(LabelledHistogram, registry=registry)
         call = ("model", "upstream")
         self.requests = counter(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
 from time import perf_counter
-from types import TracebackType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from sseproxy.ledger.protocol import (
     Balance,
@@ -23,6 +21,9 @@ from sseproxy.ledger.protocol import (
 )
 from sseproxy.metrics.instruments import Instruments
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 class TimedLedger(Ledger):
     """Does what another ledger does, and writes down how long that took."""
@@ -30,59 +31,50 @@ class TimedLedger(Ledger):
     def __init__(self, ledger: Ledger, instruments: Instruments) -> None:
         self._ledger = ledger
         self._errors = instruments.ledger_errors
-        self._duration_of = lru_cache(maxsize=None)(instruments.ledger.labels)  # there are as many as methods
+        self._durations = instruments.ledger
 
-    def _timed(self, operation: str) -> _Timed:
-        return _Timed(self, operation)
-
-    def note(self, operation: str, seconds: float, error: BaseException | None) -> None:
-        """Write down one operation that is over."""
-        if isinstance(error, LedgerUnavailable):
+    def _timed(self, operation: str, do: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        begun = perf_counter()
+        try:
+            return do(*given, **named)
+        except LedgerUnavailable:
             self._errors.labels(operation).inc()
-        self._duration_of(operation).observe(seconds)
+            raise
+        finally:
+            self._durations.labels(operation).observe(perf_counter() - begun)
 
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
-        with self._timed("reserve"):
-            self._ledger.reserve(charge, budget)
+        self._timed("reserve", self._ledger.reserve, charge, budget)
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
-        with self._timed("settle"):
-            return self._ledger.settle(charge_id, settlement)
+        return self._timed("settle", self._ledger.settle, charge_id, settlement)
 
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
-        with self._timed("extend"):
-            return self._ledger.extend(charge_id, more, budget)
+        return self._timed("extend", self._ledger.extend, charge_id, more, budget)
 
     def release(self, charge_id: str, settlement: Settlement) -> bool:
-        with self._timed("release"):
-            return self._ledger.release(charge_id, settlement)
+        return self._timed("release", self._ledger.release, charge_id, settlement)
 
     def find_key(self, secret_hash: str) -> Key | None:
-        with self._timed("find_key"):
-            return self._ledger.find_key(secret_hash)
+        return self._timed("find_key", self._ledger.find_key, secret_hash)
 
     def ping(self) -> None:
-        with self._timed("ping"):
-            self._ledger.ping()
+        self._timed("ping", self._ledger.ping)
 
     def close(self) -> None:
         self._ledger.close()
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
-        with self._timed("checkpoint"):
-            self._ledger.checkpoint(running)
+        self._timed("checkpoint", self._ledger.checkpoint, running)
 
     def recover(self) -> int:
-        with self._timed("recover"):
-            return self._ledger.recover()
+        return self._timed("recover", self._ledger.recover)
 
     def expire(self, charge_id: str) -> bool:
-        with self._timed("expire"):
-            return self._ledger.expire(charge_id)
+        return self._timed("expire", self._ledger.expire, charge_id)
 
     def balance(self, user: str, per: Period, at: datetime) -> Balance:
-        with self._timed("balance"):
-            return self._ledger.balance(user, per, at)
+        return self._timed("balance", self._ledger.balance, user, per, at)
 
     def usage(
         self,
@@ -92,21 +84,4 @@ class TimedLedger(Ledger):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Sequence[Mapping[str, Any]]:
-        with self._timed("usage"):
-            return self._ledger.usage(by, user=user, since=since, until=until)
-
-
-class _Timed:
-    """One operation, from its beginning to its end."""
-
-    __slots__ = ("_begun", "_ledger", "_operation")
-
-    def __init__(self, ledger: TimedLedger, operation: str) -> None:
-        self._ledger = ledger
-        self._operation = operation
-
-    def __enter__(self) -> None:
-        self._begun = perf_counter()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._ledger.note(self._operation, perf_counter() - self._begun, error)
+        return self._timed("usage", self._ledger.usage, by, user=user, since=since, until=until)

@@ -21,7 +21,6 @@ from sseproxy.core.pace import Pace
 from sseproxy.core.pricing import cost_of, dearest
 from sseproxy.core.receipt import with_cost
 from sseproxy.core.sse import DONE, FLUSH, Event
-from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
 from sseproxy.middleware.meter import Counter, Meter
@@ -62,7 +61,8 @@ class Bill:
         self._target = exchange.target or NOWHERE
         self._started = datetime.now(timezone.utc)
         self.id = exchange.charge_id = _new_id(self._started)
-        self._meter = Meter(exchange.billed, counter)
+        billed = exchange.billed
+        self._meter = Meter(billed, counter)
         self._status: int | None = None
         self._events: Iterator[Event] = iter(())
         self._client_left = False
@@ -71,7 +71,7 @@ class Bill:
         self._overdrawn = False
         budget = exchange.user.budget if exchange.user else None
         self._reservation = Reservation(
-            ledger, budget, exchange.billed, dearest(self._target.prices), self._meter, self._started
+            ledger, budget, billed, dearest(self._target.prices), self._meter, self._started
         )
         self._reservation.make(self._charge())
         _call_once(exchange.when_reserved)
@@ -239,12 +239,9 @@ class Bill:
             duration_ms=self._exchange.elapsed_ms(),
             upstream=self._target.upstream,
             upstream_model=self._target.model,
-            tries=self._tries(),
+            # Copies: another thread may be trying on.
+            tries=tuple(map(copy, self._exchange.tries)),
         )
-
-    def _tries(self) -> tuple[Try, ...]:
-        """A copy: another thread may be trying on."""
-        return tuple(map(copy, self._exchange.tries))
 
     def _take(self) -> bool:
         with self._lock:
@@ -280,7 +277,7 @@ class Bill:
             duration_ms=exchange.elapsed_ms(),
             upstream=self._target.upstream,
             upstream_model=self._target.model,
-            tries=self._tries(),
+            tries=tuple(exchange.tries),
             unpriced=self._target.price is None,
         )
         _call_once(exchange.when_booked)
