@@ -263,10 +263,9 @@ def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_p
 
 def test_a_burst_no_larger_than_capacity_is_not_refused() -> None:
     with running(hello) as server:
-        dispatcher = server._servers[0].task_dispatcher
         for _ in range(20):
             # A client has its answer a moment before its thread is free again.
-            wait_until(lambda: dispatcher.active_count == 0)
+            wait_until(lambda: server._dispatcher.idle == 4)
             with contextlib.ExitStack() as stack:
                 clients = [stack.enter_context(connect(server)) for _ in range(8)]
                 for client in clients:

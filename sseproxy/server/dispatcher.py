@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 
-from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import Error
+
+from sseproxy.server.workers import Workers
 
 PROBES: Final = frozenset({"/-/health", "/-/ready", "/-/metrics"})
 PROBE_THREADS: Final = 2
@@ -19,8 +19,8 @@ class Busy(Error):  # type: ignore[misc]
     reason = "Service Unavailable"
 
 
-class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """waitress's own, with an end to its queue.
+class Dispatcher:
+    """In place of waitress's own, whose queue has no end.
 
     A probe that waited for a thread would fail when there is most to do, and get the process restarted.
 
@@ -28,27 +28,29 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
     """
 
     def __init__(self, threads: int) -> None:
-        super().__init__()
-        self._threads = threads
-        self._express = ThreadedTaskDispatcher()
-        self.set_thread_count(threads)
-        self._express.set_thread_count(PROBE_THREADS)
-        # What it has to do is over in no time; a line in the log for each refusal would be the flood's second one.
-        self._express.queue_logger = logging.getLogger("sseproxy.server.express")
-        self._express.queue_logger.setLevel(logging.ERROR)
+        self._workers = Workers(threads, most_waiting=threads)
+        self._express = Workers(PROBE_THREADS)
 
-    def add_task(self, task: Any) -> None:
-        """Queue the first request of a channel."""
-        request = task.requests[0]
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread."""
+        return self._workers.waiting
+
+    @property
+    def idle(self) -> int:
+        """How many threads wait for a request."""
+        return self._workers.idle
+
+    def add_task(self, channel: Any) -> None:
+        """Have the first request of a channel served."""
+        request = channel.requests[0]
         if request.error is None and request.path not in PROBES:
-            idle = len(self.threads) - self.stop_count - self.active_count
-            if len(self.queue) - idle < self._threads:
-                super().add_task(task)
+            if self._workers.take(channel):
                 return
             request.error = Busy("all threads are taken. Try again.")
-        self._express.add_task(task)
+        self._express.take(channel)
 
-    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
-        """Stop the threads, when what they run has ended or after ``timeout`` seconds."""
-        self._express.shutdown(cancel_pending, timeout)
-        return bool(super().shutdown(cancel_pending, timeout))
+    def shutdown(self, timeout: float) -> None:
+        """Stop the threads, when what they run has ended or after ``timeout`` seconds. What waits is not run."""
+        self._express.stop(timeout)
+        self._workers.stop(timeout)

@@ -28,6 +28,7 @@ from sseproxy.server.dispatcher import Dispatcher
 from sseproxy.server.drain import LOOK, SETTLE_SECONDS, Drain
 from sseproxy.server.files import allow_files
 from sseproxy.server.served import Served
+from sseproxy.server.task import environ_of
 from sseproxy.server.watch import Watch
 from sseproxy.wsgi.relay import Relay
 from sseproxy.wsgi.stuck import StuckClients
@@ -75,21 +76,24 @@ class WaitressServer:
         self._look_again = monotonic()
         connections = 256 + 4 * threads
         allow_files(connections + 2 * threads)
+        self._dispatcher = Dispatcher(threads)
         try:
             create_server(
                 self._served,
                 map=self._map,
-                _dispatcher=Dispatcher(threads),
+                _dispatcher=self._dispatcher,
                 **_adjustments(listen, threads, max_body, connections),
             )
         except (OSError, ValueError) as error:
             wasyncore.close_all(self._map, ignore_all=True)
             self._map.close()
+            self._dispatcher.shutdown(SETTLE_SECONDS)
             raise ServerError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from None
         self._servers = [each for each in list(self._map.values()) if isinstance(each, BaseWSGIServer)]
         for server in self._servers:
             server.channel_class = self._open_channel
-            server.pull_trigger = self._map.ring
+            server.pull_trigger = _unneeded
+            server.environ = environ_of(server)
 
     @property
     def addresses(self) -> list[str]:
@@ -112,7 +116,7 @@ class WaitressServer:
         for server in self._servers:
             wasyncore.dispatcher.close(server)
         self._hang_up()
-        self._servers[0].task_dispatcher.shutdown(cancel_pending=True, timeout=SETTLE_SECONDS)
+        self._dispatcher.shutdown(SETTLE_SECONDS)
         for server in self._servers:
             server.trigger.close()
         self._map.close()
@@ -152,7 +156,7 @@ class WaitressServer:
 
     def waiting(self) -> int:
         """How many requests wait for a thread."""
-        return len(self._servers[0].task_dispatcher.queue)
+        return self._dispatcher.waiting
 
     def _hang_up(self) -> None:
         """Close every connection.
@@ -162,6 +166,10 @@ class WaitressServer:
         """
         for channel in self._channels():
             channel.handle_close()
+
+
+def _unneeded() -> None:
+    """waitress wakes its loop after each request; a channel here asks for that itself when there is something to do."""
 
 
 def _adjustments(listen: str, threads: int, max_body: int, connections: int) -> dict[str, Any]:

@@ -1,0 +1,106 @@
+"""Requests as waitress reads them, in fewer steps where they are plain. https://www.rfc-editor.org/rfc/rfc9112
+
+What is unusual or wrong in a head is left to waitress; of a plain one this makes just what waitress would.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from io import BytesIO
+from typing import Final
+
+from waitress.parser import HTTPRequestParser, ParsingError, crack_first_line, split_uri
+from waitress.rfc7230 import HEADER_FIELD_RE
+
+REMEMBERED: Final = 512
+LONGEST: Final = 256
+"""Bytes of a line that is remembered: clients send the same few with each request."""
+LONGEST_BODY: Final = 256 * 1024
+"""Bytes of a body that is kept as it came; waitress puts longer ones into a file sooner or later."""
+_UNUSUAL: Final = frozenset({"TRANSFER_ENCODING", "EXPECT"})
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Knows the lines again that requests have in common."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        if not self._take(header_plus):
+            super().parse_header(header_plus)
+
+    def _take(self, head: bytes) -> bool:
+        """Read a plain head; False if it is none, and nothing is done."""
+        first, *lines = head.split(b"\r\n")
+        start = _start(first) if len(first) <= LONGEST else _read_start(first)
+        fields = [_field(line) if len(line) <= LONGEST else _read_field(line) for line in lines if line]
+        if start is None or None in fields:
+            return False
+        headers: dict[str, str] = dict(fields)  # type: ignore[arg-type]
+        stated = headers.get("CONTENT_LENGTH", "0")
+        if len(headers) < len(fields) or not stated.isdecimal() or len(stated) > 9 or not _UNUSUAL.isdisjoint(headers):
+            return False
+        length = int(stated)
+        if length > LONGEST_BODY:
+            return False
+        self.headers = headers
+        self.first_line, self.command, self.request_uri, self.version, *parts = start
+        self.proxy_scheme, self.proxy_netloc, self.path, self.query, self.fragment = parts
+        self.url_scheme = self.adj.url_scheme
+        self.connection_close = headers.get("CONNECTION", "").lower() == "close"
+        self.content_length = length
+        if length:
+            self.body_rcv = _Body(length)
+        return True
+
+
+class _Body:
+    """A body of known length, for waitress to fill."""
+
+    completed = False
+    error = None
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self._pieces: list[bytes] = []
+
+    def received(self, data: bytes) -> int:
+        piece = data[: self._left]
+        self._pieces.append(piece)
+        self._left -= len(piece)
+        self.completed = not self._left
+        return len(piece)
+
+    def getfile(self) -> BytesIO:
+        return BytesIO(b"".join(self._pieces))
+
+    def getbuf(self) -> _Body:
+        return self
+
+    def close(self) -> None:
+        self._pieces = []
+
+
+def _read_start(line: bytes) -> tuple[bytes | str, ...] | None:
+    """The request line, its method, target and version, and the target in its five parts."""
+    line = line.rstrip()
+    if b"\r" in line or b"\n" in line:
+        return None
+    try:
+        method, target, version = crack_first_line(line)
+        parts = split_uri(target)
+    except (ParsingError, ValueError):
+        return None
+    return (line, method.decode("latin-1"), target.decode("latin-1"), "1.1", *parts) if version == b"1.1" else None
+
+
+def _read_field(line: bytes) -> tuple[str, str] | None:
+    """Name, as waitress spells it, and value; None where it takes more than this line to tell."""
+    if b"\r" in line or b"\n" in line or (found := HEADER_FIELD_RE.match(line)) is None:
+        return None
+    name, value = found.group("name", "value")
+    if b"_" in name:
+        return None
+    return name.upper().replace(b"-", b"_").decode("latin-1"), value.strip(b" \t").decode("latin-1")
+
+
+_start = lru_cache(REMEMBERED)(_read_start)
+_field = lru_cache(REMEMBERED)(_read_field)

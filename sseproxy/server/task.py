@@ -1,0 +1,151 @@
+"""One request of waitress and the answer to it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import lru_cache
+from typing import Any, Final
+
+from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import build_http_date
+
+from sseproxy.core.failure import Failure
+from sseproxy.server.dispatcher import Busy
+from sseproxy.wsgi.ride import RELAY_KEY
+
+_OF_WAITRESS: Final = frozenset({"Connection", "Date", "Server"})
+"""Fields of which waitress makes more than a line of the head."""
+
+
+class RefusalTask(ErrorTask):  # type: ignore[misc]
+    """A request that waitress itself refuses (no HTTP, far too large) gets the same kind of body as any other."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        code = "request_too_large" if error.code == 413 else None
+        kind = "invalid_request_error" if error.code < 500 else "server_error"
+        body = json.dumps(Failure(f"{error.reason}: {error.body}", type=kind, code=code).as_json()).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        if isinstance(error, Busy):
+            self.response_headers.append(("Retry-After", "1"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class Task(WSGITask):  # type: ignore[misc]
+    """Keeps the connection, except while the server goes down; an application may not say so itself (PEP 3333)."""
+
+    wrote_header: bool
+
+    def build_response_header(self) -> bytes:
+        if self.channel.served.is_draining:
+            self.set_close_on_finish()
+        head = self._plain_head() or bytes(super().build_response_header())
+        self.channel.chunked = self.chunked_response
+        return head
+
+    def _plain_head(self) -> bytes | None:
+        """The head of an answer after which the connection goes on; None where waitress is to say how."""
+        if self.version != "1.1" or self.close_on_finish or self.request.connection_close or not self.has_body:
+            return None
+        fields = [(_spelt(name), value) for name, value in self.response_headers]
+        names = {name for name, _ in fields}
+        if not names.isdisjoint(_OF_WAITRESS):
+            return None
+        if "Content-Length" not in names:
+            if self.content_length is not None:
+                fields.append(("Content-Length", str(self.content_length)))
+            elif self.request.command == "HEAD":
+                return None
+            else:
+                fields.append(("Transfer-Encoding", "chunked"))
+                self.chunked_response = True
+        fields += _own_fields(self.channel.adj.ident, int(self.start_time))
+        lines = "\r\n".join(map("%s: %s".__mod__, fields))
+        return f"HTTP/1.1 {self.status}\r\n{lines}\r\n\r\n".encode("latin-1")
+
+    def write(self, data: bytes) -> None:
+        if self.wrote_header or not self.complete:
+            super().write(data)
+            return
+        head = self.build_response_header()
+        self.wrote_header = True
+        # What comes with the head leaves in one packet with it.
+        if self.chunked_response and data:
+            self.channel.write_soon(b"%b%X\r\n%b\r\n" % (head, len(data), data))
+        elif self.content_length is not None and len(data) <= self.content_length and self.has_body:
+            self.content_bytes_written = len(data)
+            self.channel.write_soon(head + data)
+        else:
+            self.channel.write_soon(head)
+            super().write(data)
+
+    def set_close_on_finish(self) -> None:
+        # waitress would close after every chunked answer, which says itself where it ends (RFC 9112 section 7.1).
+        # It sends that end with the answer to a HEAD too, where nothing may follow the head.
+        if not self.chunked_response or self.request.command == "HEAD":
+            super().set_close_on_finish()
+
+    def get_environment(self) -> dict[str, Any]:
+        # Not kept, as waitress does: what it holds leads back here, by start_response.
+        request, channel = self.request, self.channel
+        path = request.path
+        environ = {
+            **channel.server.environ,
+            "REMOTE_ADDR": channel.addr[0],
+            "REMOTE_HOST": channel.addr[0],
+            "REMOTE_PORT": str(channel.addr[1]),
+            "REQUEST_METHOD": request.command,
+            "SERVER_PROTOCOL": f"HTTP/{self.version}",
+            "PATH_INFO": "/" + path.lstrip("/") if path.startswith("//") else path,
+            "REQUEST_URI": request.request_uri,
+            "QUERY_STRING": request.query,
+            "wsgi.url_scheme": request.url_scheme,
+            "wsgi.input": request.get_body_stream(),
+            "waitress.client_disconnected": channel.check_client_disconnected,
+        }
+        for name, value in request.headers.items():
+            environ[_key(name)] = value
+        if channel.relay is not None:
+            environ[RELAY_KEY] = channel.open_ride
+        return environ
+
+
+def environ_of(server: BaseWSGIServer) -> dict[str, Any]:
+    """What stands in the environ of each request to this server."""
+    return {
+        "SERVER_PORT": str(server.effective_port),
+        "SERVER_NAME": server.server_name,
+        "SERVER_SOFTWARE": server.adj.ident,
+        "SCRIPT_NAME": "",
+        "wsgi.version": (1, 0),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": ReadOnlyFileBasedBuffer,
+        "wsgi.input_terminated": True,
+    }
+
+
+@lru_cache(256)
+def _spelt(name: str) -> str:
+    """The name of a field as waitress writes it."""
+    return "-".join(map(str.capitalize, name.split("-")))
+
+
+@lru_cache(256)
+def _key(name: str) -> str:
+    """Where a field of a request stands in the environ (RFC 3875, 4.1.18)."""
+    return name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
+
+
+@lru_cache(2)
+def _own_fields(ident: str, second: int) -> tuple[tuple[str, str], ...]:
+    """The fields that are the same in each answer of a second."""
+    return ("Server", ident), ("Date", build_http_date(second))

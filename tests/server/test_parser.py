@@ -1,0 +1,114 @@
+"""Requests are read as waitress reads them, whatever they are made of."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from waitress.adjustments import Adjustments
+from waitress.parser import HTTPRequestParser
+
+from sseproxy.server.parser import LONGEST, LONGEST_BODY, Parser
+
+SETTINGS = Adjustments(max_request_body_size=2 * LONGEST_BODY)
+FIELDS = (
+    b"Host: example.org\r\nAuthorization: Bearer sk-1\r\nAccept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n"
+)
+CHAT = b"POST /v1/chat/completions?a=b%20c HTTP/1.1\r\n" + FIELDS + b"Content-Length: 5\r\n\r\nhello"
+CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
+REQUESTS = {
+    "with a body": CHAT,
+    "without a body": b"GET / HTTP/1.1\r\n" + FIELDS + b"\r\n",
+    "without a field": b"GET / HTTP/1.1\r\n\r\n",
+    "behind a blank line": b"\r\n" + CHAT,
+    "followed by another": CHAT + CHAT,
+    "with blanks around": CHAT.replace(b"Host: example.org", b"Host:\t  example.org \t").replace(b"1.1\r", b"1.1  \r"),
+    "with an empty value": CHAT.replace(b"example.org", b""),
+    "with Latin-1": CHAT.replace(b"example.org", b"ex\xe4mple\x85"),
+    "that closes": CHAT.replace(b"keep-alive", b"Close"),
+    "of HTTP/1.0": CHAT.replace(b"HTTP/1.1", b"HTTP/1.0"),
+    "without a version": CHAT.replace(b" HTTP/1.1", b""),
+    "for a whole URL": CHAT.replace(b"/v1", b"http://example.org/v1", 1),
+    "for two slashes": CHAT.replace(b"/v1", b"//v1#x", 1),
+    "for a bad URL": CHAT.replace(b"/v1", b"http://[/v1", 1),
+    "in small letters": CHAT.replace(b"POST", b"post"),
+    "with a field twice": CHAT.replace(b"Accept-Encoding", b"host"),
+    "with a length twice": CHAT.replace(b"Connection: keep-alive", b"Content-Length: 5"),
+    "with a folded field": CHAT.replace(b"gzip, ", b"gzip,\r\n "),
+    "with a folded first line": CHAT.replace(b"\r\nHost", b"\r\n Host"),
+    "with an underline": CHAT.replace(b"Accept-Encoding", b"Accept_Encoding"),
+    "with a blank in a name": CHAT.replace(b"Host:", b"Host :"),
+    "without a colon": CHAT.replace(b"Host:", b"Host"),
+    "with a bare newline": CHAT.replace(b"example", b"exa\nmple"),
+    "with a bare return": CHAT.replace(b"example", b"exa\rmple"),
+    "with a newline before": CHAT.replace(b"POST", b"POST\n"),
+    "with a zero byte": CHAT.replace(b"example", b"exa\0mple"),
+    "in chunks": CHAT.replace(b"Content-Length: 5\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n5\r\n")
+    + b"\r\n0\r\n\r\n",
+    "of another coding": CHAT.replace(b"gzip, deflate", b"x\r\nTransfer-Encoding: gzip"),
+    "that expects": CHAT.replace(b"gzip, deflate", b"x\r\nExpect: 100-continue"),
+    "of no length": CHAT.replace(b"Length: 5", b"Length: 0"),
+    "of zeros": CHAT.replace(b"Length: 5", b"Length: 00005"),
+    "of an odd length": CHAT.replace(b"Length: 5", b"Length: +5"),
+    "of a superscript length": CHAT.replace(b"Length: 5", b"Length: \xb2"),
+    "of an empty length": CHAT.replace(b"Length: 5", b"Length:"),
+    "of a huge length": CHAT.replace(b"Length: 5", b"Length: 5555555555555555"),
+    "too long": CHAT.replace(b"Length: 5", b"Length: %d" % (2 * LONGEST_BODY)),
+    "long enough for a file": CHAT.replace(b"Length: 5", b"Length: %d" % (LONGEST_BODY + 1)) + b"x" * LONGEST_BODY,
+    "as long as is kept": CHAT.replace(b"Length: 5", b"Length: %d" % LONGEST_BODY) + b"x" * LONGEST_BODY,
+    "with a long line": CHAT.replace(b"sk-1", b"sk-" + b"1" * LONGEST).replace(b"b%20c", b"b" * LONGEST),
+}
+
+
+def read(parser_class: type[HTTPRequestParser], pieces: list[bytes]) -> dict[str, Any]:
+    """All that a parser tells of what came in these pieces, and how much of them it took."""
+    parser = parser_class(SETTINGS)
+    taken = 0
+    for piece in pieces:
+        while piece and not parser.completed:
+            try:
+                number = parser.received(piece)
+            except ValueError as error:  # waitress then closes the connection
+                return {"raised": str(error)}
+            taken += number
+            piece = piece[number:]
+    said = {name: getattr(parser, name, None) for name in SAID}
+    error = None if parser.error is None else (type(parser.error), parser.error.body)
+    body = parser.get_body_stream().read()
+    parser.close()
+    return {**said, "error": error, "body": body, "taken": taken}
+
+
+SAID = (
+    *("completed", "empty", "headers_finished", "expect_continue", "chunked", "content_length", "connection_close"),
+    *("first_line", "command", "request_uri", "version", "path", "query", "fragment", "url_scheme", "headers"),
+    *("proxy_scheme", "proxy_netloc", "header_bytes_received", "body_bytes_received"),
+)
+
+
+@pytest.mark.parametrize("what", REQUESTS)
+def test_a_request_is_read_as_waitress_reads_it(what: str) -> None:
+    request = REQUESTS[what]
+    for pieces in ([request], [request[:30], request[30:]], [request[:-3], request[-3:]]):
+        expected = read(HTTPRequestParser, pieces)
+        for _ in range(2):  # the second time its lines are known
+            assert read(Parser, pieces) == expected
+
+
+def test_so_are_requests_with_a_few_bytes_changed() -> None:
+    chance = random.Random(1)
+    for _ in range(5000):
+        request = bytearray(chance.choice(list(REQUESTS.values()))[:400])
+        for _ in range(chance.randint(1, 3)):
+            request[chance.randrange(len(request))] = chance.choice(b"\r\n :\t_0159aA\0\x85\xb2,;")
+        assert read(Parser, [bytes(request)]) == read(HTTPRequestParser, [bytes(request)]), bytes(request)
+
+
+def test_what_clients_send_is_not_left_to_waitress(monkeypatch: pytest.MonkeyPatch) -> None:
+    def left(*args: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(HTTPRequestParser, "parse_header", left)
+
+    assert read(Parser, [CHAT])["body"] == b"hello"

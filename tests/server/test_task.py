@@ -1,0 +1,168 @@
+"""An application sees the environ that waitress would give it, and clients the head that waitress would write."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from sseproxy.server.waitress import WaitressServer
+from tests.harness import waitress_thread
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+WAIT = 20
+REQUEST = (
+    b"POST //v1/a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-A: \xe4\r\nContent-Length: 2\r\n"
+)
+
+
+@contextmanager
+def sseproxys(app: WSGIApplication) -> Iterator[int]:
+    server = WaitressServer(app, listen="127.0.0.1:0", threads=4, max_body=1024)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield int(server.addresses[0].rpartition(":")[2])
+    finally:
+        server.stop()
+        thread.join(WAIT)
+
+
+@contextmanager
+def waitress(app: WSGIApplication) -> Iterator[int]:
+    with waitress_thread(app, ident="sseproxy") as server:
+        yield server.port
+
+
+SERVERS = (sseproxys, waitress)
+
+
+def ask(port: int, request: bytes, until: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+        connection.sendall(request)
+        received = b""
+        while until not in received:
+            piece = connection.recv(65536)
+            assert piece, received
+            received += piece
+    return received
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+def test_the_environ_is_waitresss(close: bytes) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        seen.append({**environ, "body": environ["wsgi.input"].read()})
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    for server in SERVERS:
+        with server(app) as port:
+            ask(port, REQUEST + close + b"\r\nhi", b"\r\n\r\nok")
+    own, theirs = seen
+    for environ in seen:
+        for of_a_connection in ("REMOTE_PORT", "SERVER_PORT", "wsgi.input", "waitress.client_disconnected"):
+            environ.pop(of_a_connection)
+
+    assert own == theirs
+
+
+ANSWERS: dict[str, tuple[str, list[tuple[str, str]], list[bytes]]] = {
+    "of known length": (
+        "200 OK",
+        [("content-length", "2"), ("x-b-c", "1"), ("Set-Cookie", "a"), ("Set-Cookie", "b")],
+        [b"ok"],
+    ),
+    "that names itself": ("200 OK", [("Content-Length", "2"), ("Server", "me"), ("Date", "today")], [b"ok"]),
+    "without a body": ("204 NO CONTENT", [("X-A", "b")], []),
+    "of no length": ("200 OK", [("Content-Length", "0")], [b""]),
+}
+
+
+@pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1", b"GET / HTTP/1.0", b"HEAD / HTTP/1.1"])
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n", b"Connection: keep-alive\r\n"])
+@pytest.mark.parametrize("what", ANSWERS)
+def test_the_head_of_an_answer_is_waitresss_but_for_the_order_of_its_fields(
+    what: str, close: bytes, request_line: bytes
+) -> None:
+    status, headers, pieces = ANSWERS[what]
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(status, headers)
+        return pieces if environ["REQUEST_METHOD"] != "HEAD" else []
+
+    heads: list[list[bytes]] = []
+    for server in SERVERS:
+        with server(app) as port:
+            head, _, _ = ask(port, request_line + b"\r\nHost: x\r\n" + close + b"\r\n", b"\r\n\r\n").partition(
+                b"\r\n\r\n"
+            )
+            lines = sorted(head.split(b"\r\n"))
+            heads.append([b"Date" if line.startswith(b"Date") and b"today" not in line else line for line in lines])
+
+    assert heads[0] == heads[1]
+
+
+def test_requests_sent_at_once_are_answered_in_order_and_the_connection_goes_on() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [environ["QUERY_STRING"].encode()]
+
+    asked = b"".join(b"GET /?%02d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(20))
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+        for _ in range(3):
+            connection.sendall(asked)
+            received = b""
+            while b"\r\n\r\n19" not in received:
+                received += connection.recv(65536)
+
+            assert [each[:2] for each in received.split(b"\r\n\r\n")[1:]] == [b"%02d" % number for number in range(20)]
+
+
+def test_a_client_that_reads_late_gets_all_and_may_ask_again() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", str(8 * 1024 * 1024))])
+        return iter([b"x" * 1024 * 1024] * 8)
+
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            received = connection.recv(65536).partition(b"\r\n\r\n")[2]
+            left = 8 * 1024 * 1024 - len(received)
+            while left:
+                piece = connection.recv(min(65536, left))
+                assert piece
+                left -= len(piece)
+
+
+def test_an_answer_of_another_length_than_it_says_ends_the_connection_or_is_cut() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"abc"] if environ["QUERY_STRING"] == "long" else [b"a"]
+
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+        connection.sendall(b"GET /?long HTTP/1.1\r\nHost: x\r\n\r\nGET /?short HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+
+    assert [each.partition(b"HTTP")[0] for each in received.split(b"\r\n\r\n")[1:]] == [b"ab", b"a"]
+
+
+@pytest.mark.parametrize(
+    "header", [("X-A", "b\r\nC: d"), ("X\n", "b"), ("Connection", "close"), ("Transfer-Encoding", "x")]
+)
+def test_a_header_that_an_application_may_not_send_is_an_error(header: tuple[str, str]) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [header])
+        return [b"ok"]
+
+    with sseproxys(app) as port:
+        assert ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n\r\n").startswith(b"HTTP/1.1 500 ")
