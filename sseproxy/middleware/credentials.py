@@ -53,15 +53,14 @@ class ConfiguredKeys:
     """
 
     def __init__(self, users: Mapping[str, User]) -> None:
-        self._users = users
+        self._callers = {digest: Caller(user, f"config:{digest[:8]}") for digest, user in users.items()}
 
     def __call__(self, environ: WSGIEnvironment) -> Caller | None:
         return self.caller_of(digest_of(secret_of(environ)))
 
     def caller_of(self, digest: str) -> Caller | None:
         """Whose the key is that has this SHA-256 (hex)."""
-        user = self._users.get(digest)
-        return None if user is None else Caller(user, f"config:{digest[:8]}")
+        return self._callers.get(digest)
 
 
 class LedgerKeys:

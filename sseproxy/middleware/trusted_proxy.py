@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
 """A path, and not ``//host``."""
-X_FORWARDED: Final = "HTTP_X_FORWARDED_"
-FORWARDED: Final = "HTTP_FORWARDED"
+FORWARDED: Final = ("HTTP_X_FORWARDED_", "HTTP_FORWARDED")
+"""What the names in question begin with."""
+MOST_NAMES: Final = 512
+LONGEST_NAME: Final = 64
 
 
 class TrustedProxyMiddleware:
@@ -33,15 +35,24 @@ class TrustedProxyMiddleware:
     def __init__(self, app: WSGIApplication, proxy: str | None) -> None:
         self.app = app
         self._network = ip_network(proxy) if proxy is not None else None
+        self._harmless: set[str] = set()
         self._behind = ProxyFix(self._checked, x_for=1, x_proto=1, x_host=1, x_prefix=1)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._network is not None and _is_in(self._network, environ.get("REMOTE_ADDR", "")):
             return self._behind(environ, start_response)
-        names = "\n".join(environ)  # one look at all of them: few requests have any of these
-        if X_FORWARDED in names or FORWARDED in names:
-            environ = {name: value for name, value in environ.items() if not name.startswith((X_FORWARDED, FORWARDED))}
+        # Nearly all requests have the same names, which are known after the first few of them.
+        if not environ.keys() <= self._harmless:
+            environ = self._without_forwarded(environ)
         return self.app(environ, start_response)
+
+    def _without_forwarded(self, environ: WSGIEnvironment) -> WSGIEnvironment:
+        found = [name for name in environ if name.startswith(FORWARDED)]
+        if found:
+            return {name: value for name, value in environ.items() if name not in found}
+        if len(self._harmless) + len(environ) <= MOST_NAMES and max(map(len, environ)) <= LONGEST_NAME:
+            self._harmless.update(environ)
+        return environ
 
     def _checked(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """A proxy may hand on what the client itself made up: what cannot be true is not taken over."""

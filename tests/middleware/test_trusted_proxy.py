@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 
-from sseproxy.middleware.trusted_proxy import TrustedProxyMiddleware
+from sseproxy.middleware.trusted_proxy import LONGEST_NAME, MOST_NAMES, TrustedProxyMiddleware
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -65,3 +65,20 @@ def test_what_is_no_plain_path_is_no_prefix(made_up: str) -> None:
 
 def test_a_scheme_that_is_none_is_not_taken_over() -> None:
     assert behind("10.0.0.1", "10.0.0.1", X_Forwarded_Proto="gopher")["wsgi.url_scheme"] == "http"
+
+
+def test_no_request_before_lets_a_forwarded_field_through() -> None:
+    seen: list[list[str]] = []
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        seen.append([name for name in environ if "FORWARDED" in name])
+        start_response("204 No Content", [])
+        return []
+
+    middleware = TrustedProxyMiddleware(app, None)
+    for number in range(400):
+        for fields in ({f"X-{number}-{'a' * (number % 99)}": "b"}, {f"X-Forwarded-{number}": "b"}, {"Forwarded": "b"}):
+            run_wsgi_app(middleware, EnvironBuilder(headers=fields).get_environ())
+
+    assert not any(seen)
+    assert sum(map(len, middleware._harmless)) <= MOST_NAMES * LONGEST_NAME

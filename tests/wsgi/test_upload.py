@@ -41,6 +41,25 @@ def test_an_input_that_just_ends_is_a_body_only_if_it_has_the_stated_length(
         assert caught.value.status == 400
 
 
+@pytest.mark.parametrize(("pieces", "stated"), [((3, 7), 10), ((3, 10), 10), ((10, 1), 12), ((11,), 10), ((0,), 0)])
+def test_a_body_that_comes_in_pieces_is_one_only_if_they_have_the_stated_length_together(
+    pieces: tuple[int, ...], stated: int
+) -> None:
+    rest = [b"x" * piece for piece in pieces]
+
+    class Pieces:
+        def read(self, size: int) -> bytes:
+            return rest.pop(0)[:size] if rest else b""
+
+    environ = create_environ("/v1/files", method="POST")
+    environ |= {"wsgi.input": Pieces(), "wsgi.input_terminated": True, "CONTENT_LENGTH": str(stated)}
+    if sum(pieces) == stated:
+        assert read_body(environ, LONG) == b"x" * stated
+    else:
+        with pytest.raises(BadRequest):
+            read_body(environ, LONG)
+
+
 @pytest.mark.parametrize("size", [1000, LONG])
 def test_an_upload_that_is_broken_off_is_no_request_of_the_upstream_s(
     size: int, upstream: Upstream, tmp_path: Path
