@@ -20,6 +20,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     """Tells the server's loop when there is something to do for it, and lets the relay write past it.
 
     :ivar chunked: the running answer is.
+    :ivar is_ahead: the client has sent a request before the answer to the one before.
     :ivar ask: tells the loop that something happened here.
     :ivar when_closed: called after the connection was closed.
     """
@@ -30,12 +31,19 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     served: Served
     relay: Relay | None = None
     chunked = False
+    is_ahead = False
     ask: Callable[[int | None], object]
     when_closed: Callable[[], object] | None = None
 
+    def received(self, data: bytes) -> bool:
+        understood = bool(super().received(data))
+        self.is_ahead = self.is_ahead or len(self.requests) > 1
+        return understood
+
     def service(self) -> None:
         super().service()
-        if self.requests or self.total_outbufs_len or self.close_when_flushed or self.will_close:
+        # While requests wait here the loop reads no further.
+        if self.is_ahead or self.total_outbufs_len or self.close_when_flushed or self.will_close:
             self.ask(self._fileno)
 
     def open_ride(self, source: Source) -> Ride:

@@ -38,7 +38,7 @@ class Served:
         self._open.add(token)
         ended = partial(self._open.discard, token)
         try:
-            return ClosingBody(self.app(environ, start_response), ended)
+            return ClosingBody.around(self.app(environ, start_response), ended)
         except BaseException:
             ended()
             raise
