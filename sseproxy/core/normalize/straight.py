@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import rewrite, write_json
+from sseproxy.core.chunk import guard, rewrite, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
-from sseproxy.core.normalize.finish import REASONS
 from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.shapes import Shapes
@@ -27,16 +27,51 @@ from sseproxy.core.usage import tidy_usage, usage_of
 __all__ = ["go_straight"]
 
 Transforms = Callable[[Iterator[Event]], Iterator[Event]]
+_B = TypeVar("_B", bound="_Body")
 
 _decode: Final = msgspec.json.Decoder().decode
-_OBJECT: Final = "chat.completion.chunk"
-_MOST: Final = 2**53
-# Fields in which no transform looks for more than is looked for here.
-_FIELDS: Final = frozenset(
-    ("id", "object", "created", "model", "choices", "usage", "obfuscation", "system_fingerprint", "service_tier")
-)
-_OF_CHOICE: Final = frozenset(("index", "delta", "logprobs", "finish_reason", "stop_reason", "matched_stop"))
-_OF_DELTA: Final[tuple[list[str], ...]] = (["content"], [])
+_Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]  # as in ``finish``
+
+
+class _Choice(msgspec.Struct, forbid_unknown_fields=True):
+    """Of a chunk with one answer; its delta holds texts alone. Fields of any type are those that no transform reads."""
+
+    index: Literal[0]
+    delta: dict[str, str | None]
+    finish_reason: _Reason | None
+    logprobs: Any = None
+    stop_reason: Any = None
+    matched_stop: Any = None
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    """Of any chunk, with every field in which no transform looks for more than is looked for here."""
+
+    id: Annotated[str, Meta(min_length=1)]
+    object: Literal["chat.completion.chunk"]
+    created: Annotated[int, Meta(gt=0, lt=2**53)]
+    model: Annotated[str, Meta(min_length=1)]
+    system_fingerprint: Any = None
+    service_tier: Any = None
+    obfuscation: Any = UNSET
+
+    @property
+    def identity(self) -> tuple[str, int, str]:
+        return self.id, self.created, self.model
+
+
+class _TextBody(_Body, kw_only=True, forbid_unknown_fields=True):
+    choices: tuple[_Choice]
+    usage: UnsetType | None = UNSET
+
+
+class _UsageBody(_Body, kw_only=True, forbid_unknown_fields=True):
+    choices: tuple[()]
+    usage: dict[str, Any]
+
+
+_read_text: Final = msgspec.json.Decoder(_TextBody).decode
+_read_usage: Final = msgspec.json.Decoder(_UsageBody).decode
 
 
 def go_straight(
@@ -110,65 +145,61 @@ class _Answer:
 
     def read(self, event: Event) -> Event | None:
         """Return what becomes of a chunk that is canonical, None for any other."""
-        body = _body(event)
-        choice = None if body is None or body.pop("usage", None) is not None else _choice(body)
-        if body is None or choice is None:
+        body = _read(_read_text, event)
+        if body is None:
             return None
-        delta, finish, identity = choice["delta"], choice.get("finish_reason", ""), _identity(body)
-        names = [*delta]
+        (choice,) = body.choices
+        names = [name for name, value in choice.delta.items() if value is not None]
         if self._identity is None:
-            if identity is None or names[:1] != ["role"] or type(delta["role"]) is not str or not delta["role"]:
+            if names[:1] != ["role"] or not choice.delta["role"]:
                 return None
             del names[0]
-        elif identity != self._identity:
+        elif body.identity != self._identity:
             return None
-        text = delta.get("content", "")
-        if names not in _OF_DELTA or type(text) is not str:
+        if names and names != ["content"]:
             return None
-        if finish is None:
-            return self._say(event.data, body, text, identity)
-        if self._identity is None or text or choice.get("logprobs") is not None or finish not in REASONS:
+        text = choice.delta.get("content") or ""
+        if choice.finish_reason is None:
+            return self._say(event.data, body, text)
+        if self._identity is None or text or choice.logprobs is not None:
             return None
-        return self._finish(event.data, body, choice)
+        return self._finish(event.data, choice.finish_reason)
 
-    def _say(self, data: bytes, body: dict[str, Any], text: str, identity: tuple[str, int, str] | None) -> Event | None:
+    def _say(self, data: bytes, body: _TextBody, text: str) -> Event | None:
         if self._texts == 1 and text != self._first and text.startswith(self._first):
             return None  # perhaps every text will repeat those before
         if self._identity is None or (text and self._texts < 2):
             self._leave(data)
-        passed = Event(rewrite(data, body), "", None, None, True, text)
+        is_clean = body.obfuscation is UNSET and body.usage is UNSET and None not in body.choices[0].delta.values()
+        passed = Event(guard(data) if is_clean and _is_one_line(data) else _cleaned(data), "", None, None, True, text)
         if text and self._texts > 0:
             self._shapes.learn(data, passed)
         self._first = self._first or text
         self._texts += text != ""
         self._shapes.sent += len(text)
-        self._identity = identity
+        self._identity = body.identity
         return passed
 
-    def _finish(self, data: bytes, body: dict[str, Any], choice: dict[str, Any]) -> Event:
+    def _finish(self, data: bytes, reason: str) -> Event:
         self._leave(data)
         self._shapes.forget()
-        begin = {"index": 0, "delta": {}}
-        if "logprobs" in choice:
-            begin["logprobs"] = None
-        body["choices"] = [{**begin, **choice, "delta": {}}]
-        return Event(rewrite(data, body), "", None, None, True, "", "", None, choice["finish_reason"])
+        return Event(_cleaned(data, ends=True), "", None, None, True, "", "", None, reason)
 
     def usage(self, event: Event, fold: bool) -> Event | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other."""
-        body = _body(event)
-        if body is None or body.get("choices") != [] or _identity(body) != self._identity:
+        read = _read(_read_usage, event)
+        if read is None or read.identity != self._identity:
             return None
-        given = body.pop("usage", None)
-        if type(given) is not dict:
-            return None
-        usage = plain_usage(given)
+        usage, given = plain_usage(read.usage), read.usage
         if usage is None:
-            given = tidy_usage(given, fold=fold)
-            if given is None:
+            tidy = tidy_usage(read.usage, fold=fold)
+            if tidy is None:
                 return None
-            usage = usage_of(given)
+            usage, given = usage_of(tidy), tidy
         self.traces.append(event.data)
+        body = _decode(event.data)
+        del body["usage"]
+        body.pop("obfuscation", None)
         body["usage"] = given
         return Event(write_json(body), "", None, None, True, "", "", usage)
 
@@ -189,41 +220,29 @@ class _Answer:
         return rest
 
 
-def _body(event: Event) -> dict[str, Any] | None:
-    """Return the object in an event if it has no unusual field, and no padding any more."""
+def _read(decode: Callable[[bytes], _B], event: Event) -> _B | None:
     if event.type or event.error is not None:
         return None
     try:
-        body = _decode(event.data)
+        return decode(event.data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if type(body) is not dict or not body.keys() <= _FIELDS:
-        return None
+
+
+def _is_one_line(data: bytes) -> bool:
+    """Whether the bytes that an object came in are nothing but the object, and no line end is among them."""
+    return data[:1] == b"{" and data[-1:] == b"}" and data.find(b"\n") < 0 and data.find(b"\r") < 0
+
+
+def _cleaned(data: bytes, *, ends: bool = False) -> bytes:
+    """Return a chunk without padding, nulls in its delta, and usage that is null."""
+    body = _decode(data)
     body.pop("obfuscation", None)
-    return body
-
-
-def _identity(body: dict[str, Any]) -> tuple[str, int, str] | None:
-    id, created, model = body.get("id"), body.get("created"), body.get("model")
-    if type(id) is not str or type(model) is not str or type(created) is not int or body.get("object") != _OBJECT:
-        return None
-    return (id, created, model) if id and model and 0 < created < _MOST else None
-
-
-def _choice(body: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the only choice if it has no unusual field, with a delta without nulls."""
-    choices = body.get("choices")
-    choice = choices[0] if type(choices) is list and len(choices) == 1 else None
-    if type(choice) is not dict or not choice.keys() <= _OF_CHOICE:
-        return None
-    index, delta, finish = choice.get("index"), choice.get("delta"), choice.get("finish_reason", "")
-    if (
-        type(index) is not int
-        or index != 0
-        or type(delta) is not dict
-        or (finish is not None and type(finish) is not str)
-    ):
-        return None
-    if None in delta.values():
-        choice["delta"] = {name: value for name, value in delta.items() if value is not None}
-    return choice
+    body.pop("usage", None)
+    (choice,) = body["choices"]
+    if ends:
+        begin = {"index": 0, "delta": {}, "logprobs": None} if "logprobs" in choice else {"index": 0, "delta": {}}
+        body["choices"] = [{**begin, **choice, "delta": {}}]
+        return rewrite(data, body)
+    choice["delta"] = {name: value for name, value in choice["delta"].items() if value is not None}
+    return write_json(body)
