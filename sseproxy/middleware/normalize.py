@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +17,6 @@ from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
 from sseproxy.wsgi.exchange import Exchange
-from sseproxy.wsgi.lane import unseen
 from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.ride import board
 from sseproxy.wsgi.stream import EventStream, Transform
@@ -130,12 +129,11 @@ class NormalizeMiddleware:
         :raises Failure: the upstream's stream begins with an error, whose status can still be the answer's.
         """
         plain = Plain()
-        stream = EventStream.of(answer.body, lambda body: events_of(_telling_failures(body), plain=plain))
+        stream = EventStream.of(answer.body, partial(events_of, plain=plain, failure_for=_failure_of_application))
         stream.gone = lingering(gone, exchange.linger)
         stream.keepalive = self._keepalive
         stream.pipe(self._transform(exchange, request, plain))
         stream.open_lane(plain)
-        stream.pipe(self._without_secrets, unseen)
         try:
             first = stream.peek(_is_content if exchange.has_spare else _is_any)
         except BaseException:
@@ -149,13 +147,6 @@ class NormalizeMiddleware:
         stream.gone = gone
         return stream
 
-    def _without_secrets(self, events: Iterator[Event]) -> Iterator[Event]:
-        for event in events:
-            if event.error is not None:
-                event.error.message = self._redact(event.error.message)
-                event.data = self._redact(event.data.decode()).encode()
-            yield event
-
     def _transform(self, exchange: Exchange, request: Request, plain: Plain) -> Transform:
         return partial(
             normalize,
@@ -165,6 +156,7 @@ class NormalizeMiddleware:
             tools=request.tools(),
             dialect=self._dialect(exchange),
             plain=plain,
+            redact=self._redact,
         )
 
     def _dialect(self, exchange: Exchange) -> Dialect:
@@ -181,14 +173,7 @@ def _is_content(event: Event) -> bool:
     return bool(event.content or event.hidden or event.finish or event.error or event.data == DONE)
 
 
-def _telling_failures(body: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces of a body; what an application raises in the middle becomes the failure that the client is told."""
-    try:
-        # `yield from` would close the body too, a second time, and Werkzeug's would run its callbacks again.
-        for piece in body:  # noqa: UP028
-            yield piece
-    except Failure:
-        raise
-    except Exception as error:
-        log.exception("the application failed in the middle of its answer")
-        raise UpstreamFailure("The application failed in the middle of its answer.", code="app_failed") from error
+def _failure_of_application(error: Exception) -> Failure:
+    """What the client is told of an application that raises in the middle."""
+    log.error("the application failed in the middle of its answer", exc_info=error)
+    return UpstreamFailure("The application failed in the middle of its answer.", code="app_failed")

@@ -34,13 +34,14 @@ class ClosingBody:
         try:
             close_body(self._body)
         finally:
-            _call_all(iter(closed))
+            call_all(iter(closed))
 
 
-def _call_all(callbacks: Iterator[Callable[[], object]]) -> None:
+def call_all(callbacks: Iterator[Callable[[], object]]) -> None:
+    """Call one after the other; what one raises keeps no other from being called, and is raised then."""
     try:
         for callback in callbacks:
             callback()
     except BaseException:
-        _call_all(callbacks)  # what one raises keeps no other from being called
+        call_all(callbacks)
         raise

@@ -10,13 +10,14 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
 from sseproxy.wsgi.client import connection_closed
+from sseproxy.wsgi.closing import call_all
 from sseproxy.wsgi.lane import Lane, Reader, Seen
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class EventStream:
         self.encoder: Encoder = encode
         self.ping = PING
         self.ride: Ride | None = None
-        self.room: Callable[[], int] = lambda: sys.maxsize
+        self.room: Callable[[], int] = _unlimited
         self.has_more = False
         self.lane: Lane | None = None
         self.source: Source | None = None
@@ -69,8 +70,8 @@ class EventStream:
         self._client_left = False
         self._broken: BaseException | None = None
         self._interrupts: list[Callable[[], object]] = []
-        self._callbacks: ExitStack | None = ExitStack()
-        self._after = ExitStack()
+        self._callbacks: list[Callable[[], object]] | None = []
+        self._after: list[Callable[[], object]] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -110,7 +111,7 @@ class EventStream:
         """Call this when the stream ends, however it ends; last in, first out. At once if it has ended."""
         with self._lock:
             if self._callbacks is not None:
-                self._callbacks.callback(callback)
+                self._callbacks.append(callback)
                 return
         callback()
 
@@ -118,7 +119,7 @@ class EventStream:
         """Call this after everything that :meth:`on_close` was given, when the upstream is hung up on already."""
         with self._lock:
             if self._callbacks is not None:
-                self._after.callback(callback)
+                self._after.append(callback)
                 return
         callback()
 
@@ -254,10 +255,9 @@ class EventStream:
         with self._lock:
             callbacks, self._callbacks = self._callbacks, None
         if callbacks is not None and self.lane is not None:
-            callbacks.callback(self.lane.tell)
+            callbacks.append(self.lane.tell)
         if callbacks is not None:
-            with self._after:
-                callbacks.close()
+            call_all(chain(reversed(callbacks), reversed(self._after)))
 
     def __del__(self) -> None:
         """A middleware outside of this one has dropped the body without closing it, against PEP 3333.
@@ -298,3 +298,7 @@ class EventStream:
         if self._broken is not None:
             raise self._broken
         raise connection_closed()
+
+
+def _unlimited() -> int:
+    return sys.maxsize

@@ -27,7 +27,7 @@ from sseproxy.core.normalize.deltas import tidy_deltas, tidy_texts
 from sseproxy.core.normalize.dialect import STANDARD, Dialect
 from sseproxy.core.normalize.end import conclude
 from sseproxy.core.normalize.envelope import Identity, unify_envelope
-from sseproxy.core.normalize.failures import failure_of, lift_failures
+from sseproxy.core.normalize.failures import failure_of, lift_failures, redact_failures
 from sseproxy.core.normalize.finish import tidy_finish
 from sseproxy.core.normalize.first import lead_with_first
 from sseproxy.core.normalize.foreign import adopt_foreign
@@ -64,6 +64,10 @@ __all__ = [
 _CHAT_TEXTS = (("delta.content", "delta.refusal"), ("delta.reasoning_content", "delta.reasoning"))
 
 
+def _as_it_is(text: str) -> str:
+    return text
+
+
 def normalize(
     events: Iterator[Event],
     *,
@@ -75,6 +79,7 @@ def normalize(
     make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     now: Callable[[], float] = time.time,
     plain: Plain | None = None,
+    redact: Callable[[str], str] = _as_it_is,
 ) -> Iterator[Event]:
     """Return the canonical stream of raw `events`; ends after exactly one ``[DONE]`` or one error event.
 
@@ -87,12 +92,14 @@ def normalize(
     :param make_id: random part of an id the upstream did not give.
     :param now: seconds since 1970, for a ``created`` the upstream did not give.
     :param plain: is told what plain chunks look like.
+    :param redact: goes over what is said of failures.
     """
     shapes = Shapes()
     if plain is not None:
         plain.shapes = shapes
     if api in ("responses", "messages"):
-        return normalize_typed(repair_framing(events, shapes, pings=api == "messages"), api)
+        events = normalize_typed(repair_framing(events, shapes, pings=api == "messages"), api)
+        return redact_failures(events, redact)
 
     def transforms(events: Iterator[Event]) -> Iterator[Event]:
         identity = Identity(api, model, make_id=make_id, now=now)
@@ -112,7 +119,7 @@ def normalize(
         events = conclude(events, identity, choices, text=api == "completions")
         if choices > 1 and api == "chat":
             events = lead_with_first(events)
-        return seal(events, shapes)
+        return redact_failures(seal(events, shapes), redact)
 
     if api == "chat" and choices == 1 and dialect.cumulative == "auto" and not dialect.think_tags:
         return go_straight(events, shapes, transforms, fold=dialect.reasoning_in_total)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from sseproxy.core.chunk import error_event, read_json
@@ -24,6 +25,7 @@ _REFUSAL_LIMIT: Final = 256 * 1024
 _STEP: Final = 64 * 1024
 # gzip, and zlib as "deflate" is spelt (RFC 1950): no text begins like either.
 _MAGIC: Final = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
+_ZIPPED: Final = b"\x1fx"  # what those begin with
 _EITHER: Final = 32 + zlib.MAX_WBITS
 _SPACE: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
@@ -32,6 +34,10 @@ _FIRST: Final = b":deir{["  # comment, data, event, id, retry, JSON
 # Identity sentinel inside the transforms: the upstream has been silent for a tick. FLUSH alone cannot say so, it also
 # follows a read that brought half an event. Never leaves `normalize`.
 IDLE: Final = Event(type="idle", read=True)
+
+
+def _failure_for(error: Exception) -> Failure | None:
+    return truncated() if isinstance(error, (OSError, EOFError, zlib.error)) else None
 
 
 class Lost(Event):
@@ -46,6 +52,7 @@ def events_of(
     limit: int = LIMIT,
     body_limit: int = BODY_LIMIT,
     plain: Plain | None = None,
+    failure_for: Callable[[Exception], Failure | None] = _failure_for,
 ) -> Iterator[Event]:
     """Return the raw events of a body, with FLUSH after every piece; an empty piece is an idle tick.
 
@@ -57,30 +64,45 @@ def events_of(
     :param limit: bytes of one event at most.
     :param body_limit: bytes of one JSON document at most.
     :param plain: is told where the bytes are.
+    :param failure_for: what a client is told where `pieces` raises something else than that; None: it is raised on.
     """
     body = _Body(limit, body_limit)
     if plain is not None:
         plain.body = body
-    source = unzip(pieces, body.is_uncompressed)
     if status >= 400:
-        yield from _refusal(source, status, content_type)
+        yield from _refusal(unzip(pieces), status, content_type)
         return
+    source = iter(pieces)
     failure: Failure | None = None
-    try:
-        for piece in source:
-            if piece:
-                yield from body.feed(piece)
-                if body.failed:
-                    return
-            elif body.whole:
-                break  # and the connection held open
-            else:
-                yield IDLE
-            yield FLUSH
-    except (OSError, EOFError, zlib.error, BrokenCompression):
-        failure = truncated()
-    except Failure as raised:
-        failure = raised
+    begun = False
+    while True:
+        try:
+            piece = next(source, None)
+        except BrokenCompression:
+            failure = truncated()
+        except Failure as raised:
+            failure = raised
+        except Exception as error:
+            failure = failure_for(error)
+            if failure is None:
+                raise
+        if failure is not None or piece is None:
+            break
+        if piece and not begun:
+            begun = True
+            if piece[0] in _ZIPPED:
+                source = unzip(chain((piece,), source), body.is_uncompressed)
+                continue
+            body.is_uncompressed()
+        if piece:
+            yield from body.feed(piece)
+            if body.failed:
+                return
+        elif body.whole:
+            break  # and the connection held open
+        else:
+            yield IDLE
+        yield FLUSH
     yield from body.finish(failure)
 
 

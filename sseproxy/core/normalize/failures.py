@@ -7,14 +7,22 @@ FastAPI (``detail``), Cloudflare (``errors``), Mistral (an object as message).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.sse import Decoder, Event
 
-__all__ = ["failure_in", "failure_of", "invalid_answer", "invalid_stream", "lift_failures", "truncated"]
+__all__ = [
+    "failure_in",
+    "failure_of",
+    "invalid_answer",
+    "invalid_stream",
+    "lift_failures",
+    "redact_failures",
+    "truncated",
+]
 
 _MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_message", "reason")
 # Those that by themselves say that something went wrong.
@@ -58,6 +66,15 @@ def lift_failures(events: Iterator[Event]) -> Iterator[Event]:
         if rest is not None:
             yield Chunk(body=rest, steady=False)
         yield error_event(failure)
+
+
+def redact_failures(events: Iterator[Event], redact: Callable[[str], str]) -> Iterator[Event]:
+    """Let `redact` cut what is no client's business out of the words of every failure."""
+    for event in events:
+        if event.error is not None:
+            event.error.message = redact(event.error.message)
+            event.data = redact(event.data.decode()).encode()
+        yield event
 
 
 def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:

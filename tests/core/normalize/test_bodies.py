@@ -117,6 +117,16 @@ def test_other_exceptions_are_not_swallowed() -> None:
         list(events_of(pieces()))
 
 
+def test_what_else_a_body_raises_is_told_in_the_words_that_were_asked_for() -> None:
+    def pieces() -> Iterator[bytes]:
+        yield b"data: " + ONE + b"\n\n"
+        raise KeyError
+
+    told = UpstreamFailure("it failed", code="c")
+    first, last = (event for event in events_of(pieces(), failure_for=lambda error: told) if event is not FLUSH)
+    assert first.data == ONE and isinstance(last, Lost) and last.error is told
+
+
 def test_events_documents_and_refusals_are_bounded() -> None:
     (ok, event) = read(b"data: 1\n\ndata: " + b"x" * 100, limit=50)
     assert ok.data == b"1"
