@@ -26,10 +26,10 @@ from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.connection import Connection, Connections, Outgoing, StaleConnection
 from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
-from sseproxy.upstream.head import LENGTH, ResponseHead, write_fields, write_head
+from sseproxy.upstream.head import ResponseHead, length_to_state, write_fields, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
-from sseproxy.wsgi.call import Answer, Headers
+from sseproxy.wsgi.call import Answer, Headers, close_body
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.errors import refuse, status_line
 from sseproxy.wsgi.exchange import Exchange
@@ -224,20 +224,27 @@ class UpstreamApp:
         target = self._flavor.url(self._dialer.path, path.removeprefix("/v1"), query, model)
         return self._dialer.prefix + (target if target.startswith("/") else f"/{target}")
 
-    def _body(self, response: _Response, deadline: float) -> UpstreamBody:
-        return UpstreamBody(*response, self._connections, idle=self._timeout.idle, deadline=deadline)
+    def _body(self, response: _Response, deadline: float) -> Iterable[bytes]:
+        connection, head, rest = response
+        if head.length != len(rest):
+            return UpstreamBody(*response, self._connections, idle=self._timeout.idle, deadline=deadline)
+        if head.keeps:
+            self._connections.keep(connection)
+        else:
+            connection.close()
+        return [rest] if rest else []
 
     def _relay(self, response: _Response, deadline: float) -> Answer:
         body = self._body(response, deadline)
         status = response.head.status
         if 300 <= status < 400 and status != HTTPStatus.NOT_MODIFIED:
-            body.close()
+            close_body(body)
             raise UpstreamFailure(
                 f"The upstream redirects (status {status}); its URL in the configuration must be final.",
                 code="upstream_redirect",
             )
         headers = self._headers_of(response.head)
-        if (length := _length_of(response.head)) is not None:
+        if (length := length_to_state(response.head)) is not None:
             headers.append(("Content-Length", length))
         return Answer(status_line(status), headers, body)
 
@@ -245,9 +252,8 @@ class UpstreamApp:
         """The upstream's error, without anything in it that looks like a key (OpenAI quotes parts of it)."""
         body = self._redact(text).encode()
         headers = [item for item in self._headers_of(head) if item[0].lower() != "content-encoding"]
-        status = head.status
-        if status == ClientGone.STATUS or status >= 600:  # the proxy's own word; no status (RFC 9110 section 15)
-            status = 502
+        # The proxy's own word; or no status (RFC 9110 section 15).
+        status = 502 if head.status == ClientGone.STATUS or head.status >= 600 else head.status
         return Answer(status_line(status), [*headers, ("Content-Length", str(len(body)))], [body])
 
     def _headers_of(self, head: ResponseHead) -> Headers:
@@ -258,20 +264,14 @@ class UpstreamApp:
 
 
 class _Response(NamedTuple):
-    """An answer of which no more than the head is certain to have been read."""
+    """An answer of which no more than the head is certain to have been read.
+
+    :ivar rest: what has come after it; often all of a short body.
+    """
 
     connection: Connection
     head: ResponseHead
     rest: bytes
-
-
-def _length_of(head: ResponseHead) -> str | None:
-    """The ``Content-Length`` to hand on: the one by which the body is read here, never another that came along."""
-    if head.length != 0:
-        return None if head.length is None else str(head.length)
-    # An answer to HEAD, or 304, has no body, and states the length of one that it would have.
-    stated = [value for name, value in head.fields if name.lower() == "content-length"]
-    return stated[0] if len(stated) == 1 and LENGTH.fullmatch(stated[0]) else None
 
 
 def _client_watch(environ: WSGIEnvironment, linger: float) -> Callable[[], None]:
@@ -285,7 +285,7 @@ def _client_watch(environ: WSGIEnvironment, linger: float) -> Callable[[], None]
     return look_up
 
 
-def _error_text(body: UpstreamBody) -> str:
+def _error_text(body: Iterable[bytes]) -> str:
     """A refused request's answer, uncompressed, as far as it is worth reading."""
     content = b""
     try:
@@ -296,5 +296,5 @@ def _error_text(body: UpstreamBody) -> str:
     except UpstreamFailure:
         pass
     finally:
-        body.close()
+        close_body(body)
     return content[:ERROR_BODY_LIMIT].decode("utf-8", "replace")

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 MAX_LINE: Final = 64 * 1024
 MAX_FIELDS: Final = 100
 """Both as in http.client; a folded line counts as one of its own."""
+REMEMBERED: Final = 64
+LONGEST_REMEMBERED: Final = 2048
+"""Heads, and bytes of one. Model servers begin every stream alike, or every one of the same second."""
 
 TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _END: Final = re.compile(rb"\n\r?\n")
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 _FOLD: Final = re.compile(r"\n[ \t]+")
-LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
 _BLANKS: Final = (" ", "\t")
 _FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding"))
 _BODYLESS: Final = (204, 304)
@@ -31,7 +35,7 @@ class BadHead(Exception):
 class ResponseHead(NamedTuple):
     """The head of a response.
 
-    :ivar fields: in their order, with names as they came and values without the blanks around them.
+    :ivar fields: in their order, with names as they came and values without the blanks around them; not to be changed.
     :ivar length: bytes in the body; None: as its chunks say, or else all up to the end of the connection.
     :ivar chunked: the body is in the chunked coding.
     :ivar keeps: the connection may carry another request after this body.
@@ -90,6 +94,10 @@ def read_head(head: bytes, method: str) -> ResponseHead:
     :param method: of the request that it answers.
     :raises BadHead: it is malformed, too long, or leaves open where its body ends.
     """
+    return (_read_remembered if len(head) <= LONGEST_REMEMBERED else _read)(head, method == "HEAD")
+
+
+def _read(head: bytes, bodyless: bool) -> ResponseHead:
     start_line, *lines = _lines(head)
     start = _STATUS_LINE.fullmatch(start_line)
     if start is None:
@@ -105,8 +113,19 @@ def read_head(head: bytes, method: str) -> ResponseHead:
         if (known := name.lower()) in _FRAMING:
             framing[known] = f"{framing[known]},{value}" if known in framing else value
     status = int(start[2])
-    bodyless = method == "HEAD" or status in _BODYLESS
-    return ResponseHead(status, fields, *_read_framing(framing, int(start[1]), bodyless))
+    return ResponseHead(status, fields, *_read_framing(framing, int(start[1]), bodyless or status in _BODYLESS))
+
+
+_read_remembered: Final = lru_cache(REMEMBERED)(_read)
+
+
+def length_to_state(head: ResponseHead) -> str | None:
+    """The ``Content-Length`` to hand on: the one by which the body is read here, never another that came along."""
+    if head.length != 0:
+        return None if head.length is None else str(head.length)
+    # An answer to HEAD, or 304, has no body, and states the length of one that it would have.
+    stated = [value for name, value in head.fields if name.lower() == "content-length"]
+    return stated[0] if len(stated) == 1 and _LENGTH.fullmatch(stated[0]) else None
 
 
 def _lines(head: bytes) -> list[str]:
@@ -144,7 +163,7 @@ def _read_framing(fields: Mapping[str, str], minor: int, bodyless: bool) -> tupl
         return None, False, False
     stated = fields["content-length"]
     first, *others = _members(stated) if "," in stated else [stated]
-    if not LENGTH.fullmatch(first) or others.count(first) != len(others):
+    if not _LENGTH.fullmatch(first) or others.count(first) != len(others):
         raise BadHead("no valid Content-Length")
     return int(first), False, keeps
 

@@ -248,6 +248,32 @@ def test_a_connection_is_used_again_where_it_is_certain_what_its_next_answer_is(
     assert connections == ([0] if kept else [0, 1])
 
 
+NOTHING = OK.replace(b" 2\r", b" 0\r")[:-2]
+LAST = OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
+
+
+@pytest.mark.parametrize(("answer", "body"), [(OK, b"{}"), (NOTHING, b""), (LAST, b"{}")])
+def test_a_connection_is_given_back_before_anybody_reads_where_all_has_come_with_the_head(
+    answer: bytes, body: bytes
+) -> None:
+    used = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            while read_request(connection):
+                used.append(number)
+                connection.sendall(answer)
+                if answer is LAST:
+                    return
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}")
+        answers = [ask(app) for _ in range(3)]
+
+    assert used == ([0, 1, 2] if answer is LAST else [0, 0, 0])
+    assert [body_of(answer) for answer in answers] == [body] * 3
+
+
 def test_what_comes_between_two_requests_is_nobody_s_answer() -> None:
     said = threading.Event()
 

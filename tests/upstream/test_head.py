@@ -85,6 +85,11 @@ def test_a_valid_head_is_read_as_http_client_reads_it(head: bytes, method: str) 
     assert not (mine.keeps and theirs.will_close)
 
 
+def test_the_same_head_says_another_thing_of_the_body_where_head_was_asked() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
+    assert [read_head(head, method).length for method in ("GET", "HEAD", "POST", "HEAD")] == [5, 0, 5, 0]
+
+
 @given(heads(), st.data())
 def test_a_damaged_head_is_refused_or_read_as_http_client_reads_it(head: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(head) - 4))
