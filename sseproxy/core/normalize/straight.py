@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import guard, rewrite, write_json
+from sseproxy.core.chunk import guard, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
 from sseproxy.core.normalize.shortcut import shorten
@@ -55,9 +55,9 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     service_tier: Any = None
     obfuscation: Any = UNSET
 
-    @property
-    def identity(self) -> tuple[str, int, str]:
-        return self.id, self.created, self.model
+    def is_like(self, other: _Body) -> bool:
+        """Whether both are of one answer."""
+        return self.id == other.id and self.created == other.created and self.model == other.model
 
 
 class _TextBody(_Body, kw_only=True, forbid_unknown_fields=True):
@@ -139,56 +139,58 @@ class _Answer:
         self.traces: list[bytes] = []
         self._passed = 0  # of these
         self._shapes = shapes
-        self._identity: tuple[str, int, str] | None = None
+        self._begun: _Body | None = None  # the last chunk, whose identity is that of all
         self._first = ""  # text
         self._texts = 0
 
     def read(self, event: Event) -> Event | None:
         """Return what becomes of a chunk that is canonical, None for any other."""
-        body = _read(_read_text, event)
-        if body is None:
+        body, data = _read(_read_text, event), event.data
+        if body is None or not (self._begun is None or body.is_like(self._begun)):
             return None
         (choice,) = body.choices
-        names = [name for name, value in choice.delta.items() if value is not None]
-        if self._identity is None:
-            if names[:1] != ["role"] or not choice.delta["role"]:
+        delta = choice.delta
+        has_nulls = None in delta.values()
+        if has_nulls:
+            delta = {name: value for name, value in delta.items() if value is not None}
+        others = len(delta) - ("content" in delta)
+        if self._begun is not None:
+            if others:
                 return None
-            del names[0]
-        elif body.identity != self._identity:
+        elif others != 1 or next(iter(delta)) != "role" or not delta["role"]:
             return None
-        if names and names != ["content"]:
-            return None
-        text = choice.delta.get("content") or ""
+        text = delta.get("content") or ""
+        is_clean = not has_nulls and body.obfuscation is UNSET and body.usage is UNSET and _is_one_line(data)
         if choice.finish_reason is None:
-            return self._say(event.data, body, text)
-        if self._identity is None or text or choice.logprobs is not None:
+            return self._say(data, body, text, is_clean)
+        if self._begun is None or text or choice.logprobs is not None:
             return None
-        return self._finish(event.data, choice.finish_reason)
+        return self._finish(data, choice.finish_reason, is_clean)
 
-    def _say(self, data: bytes, body: _TextBody, text: str) -> Event | None:
+    def _say(self, data: bytes, body: _TextBody, text: str, is_clean: bool) -> Event | None:
         if self._texts == 1 and text != self._first and text.startswith(self._first):
             return None  # perhaps every text will repeat those before
-        if self._identity is None or (text and self._texts < 2):
+        if self._begun is None or (text and self._texts < 2):
             self._leave(data)
-        is_clean = body.obfuscation is UNSET and body.usage is UNSET and None not in body.choices[0].delta.values()
-        passed = Event(guard(data) if is_clean and _is_one_line(data) else _cleaned(data), "", None, None, True, text)
-        if text and self._texts > 0:
-            self._shapes.learn(data, passed)
-        self._first = self._first or text
-        self._texts += text != ""
-        self._shapes.sent += len(text)
-        self._identity = body.identity
+        passed = Event(guard(data) if is_clean else _cleaned(data), "", None, None, True, text)
+        if text:
+            if self._texts > 0:
+                self._shapes.learn(data, passed)
+            self._first = self._first or text
+            self._texts += 1
+            self._shapes.sent += len(text)
+        self._begun = body
         return passed
 
-    def _finish(self, data: bytes, reason: str) -> Event:
+    def _finish(self, data: bytes, reason: str, is_clean: bool) -> Event:
         self._leave(data)
         self._shapes.forget()
-        return Event(_cleaned(data, ends=True), "", None, None, True, "", "", None, reason)
+        return Event(_ended(data, is_clean), "", None, None, True, "", "", None, reason)
 
     def usage(self, event: Event, fold: bool) -> Event | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other."""
         read = _read(_read_usage, event)
-        if read is None or read.identity != self._identity:
+        if read is None or self._begun is None or not read.is_like(self._begun):
             return None
         usage, given = plain_usage(read.usage), read.usage
         if usage is None:
@@ -197,10 +199,7 @@ class _Answer:
                 return None
             usage, given = usage_of(tidy), tidy
         self.traces.append(event.data)
-        body = _decode(event.data)
-        del body["usage"]
-        body.pop("obfuscation", None)
-        body["usage"] = given
+        body = {**_without_padding(event.data), "usage": given}
         return Event(write_json(body), "", None, None, True, "", "", usage)
 
     def _leave(self, data: bytes) -> None:
@@ -234,15 +233,31 @@ def _is_one_line(data: bytes) -> bool:
     return data[:1] == b"{" and data[-1:] == b"}" and data.find(b"\n") < 0 and data.find(b"\r") < 0
 
 
-def _cleaned(data: bytes, *, ends: bool = False) -> bytes:
+def _cleaned(data: bytes) -> bytes:
     """Return a chunk without padding, nulls in its delta, and usage that is null."""
-    body = _decode(data)
-    body.pop("obfuscation", None)
-    body.pop("usage", None)
+    body = _without_padding(data)
     (choice,) = body["choices"]
-    if ends:
-        begin = {"index": 0, "delta": {}, "logprobs": None} if "logprobs" in choice else {"index": 0, "delta": {}}
-        body["choices"] = [{**begin, **choice, "delta": {}}]
-        return rewrite(data, body)
     choice["delta"] = {name: value for name, value in choice["delta"].items() if value is not None}
     return write_json(body)
+
+
+def _ended(data: bytes, is_clean: bool) -> bytes:
+    """Return the chunk with the finish with nothing in its delta.
+
+    :param is_clean: the chunk needs no generosity, and :func:`_cleaned` would leave nothing out of it.
+    """
+    body = _without_padding(data)
+    (choice,) = body["choices"]
+    begin = {"index": 0, "delta": {}, "logprobs": None} if "logprobs" in choice else {"index": 0, "delta": {}}
+    ended = {**begin, **choice, "delta": {}}
+    if is_clean and not choice["delta"] and [*ended] == [*choice]:
+        return guard(data)
+    body["choices"] = [ended]
+    return write_json(body)
+
+
+def _without_padding(data: bytes) -> dict[str, Any]:
+    body: dict[str, Any] = _decode(data)
+    body.pop("obfuscation", None)
+    body.pop("usage", None)
+    return body

@@ -178,6 +178,8 @@ NEARLY: dict[str, list[Any]] = {
     "every text repeats those before": answer(["Hello", "Hello there", "Hello there, you", "Hello there, you all"]),
     "a finish that carries": [*answer(["a", "b"])[:-2], {**said({}, "stop"), "choices": [
         {**choice({}, "stop"), "logprobs": {"content": []}}]}],
+    "a finish whose fields come in another order": [*answer(["a", "b"])[:-2], {**said({}, "stop"), "choices": [
+        dict(reversed(choice({}, "stop").items()))]}],
     "a finish under another name": [*answer(["a", "b"])[:-2], said({}, "end_turn")],
     "a finish with text": [*answer(["a", "b"])[:-2], said({"content": "c"}, "stop")],
     "a time that is no integer": answer(["a", "b"], created=5.0),
