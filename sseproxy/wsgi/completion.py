@@ -54,6 +54,10 @@ class CompletionBody:
         """
         if isinstance(body, cls):
             return body
+        if type(body) is list and len(body) == 1 and len(body[0]) <= MAX_DOCUMENT:  # as a short answer comes
+            canonical = read_canonical(api, body[0])
+            if canonical is not None:
+                return cls(canonical)
         try:
             return cls(_read(_unpacked(body, gone), api, model, choices, dialect))
         finally:

@@ -66,6 +66,13 @@ def assert_said(body: CompletionBody) -> None:
     assert body.completion.usage is not None and body.completion.usage.output_tokens == 2
 
 
+def test_a_whole_answer_in_one_piece_stays_the_same_bytes_and_others_are_read_as_ever() -> None:
+    assert completion([WHOLE]).completion.body is WHOLE
+    assert completion([gzip.compress(WHOLE)]).completion.body == WHOLE
+    assert completion([WHOLE.replace(b'"Hi you"', b'"Hi you","annotations":[]')]).completion.content == "Hi you"
+    assert_said(completion([WHOLE.replace(b'"refusal":null', b'"tool_calls":null')]))
+
+
 def test_a_clean_document_keeps_its_bytes() -> None:
     body = completion([WHOLE[:50], b"", WHOLE[50:]])
 
