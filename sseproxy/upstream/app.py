@@ -19,7 +19,7 @@ from werkzeug.wsgi import get_input_stream
 
 from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure, UpstreamFailure
-from sseproxy.core.normalize.bodies import unzip
+from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.redact import Redactor
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody

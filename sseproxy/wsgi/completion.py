@@ -19,7 +19,7 @@ from sseproxy.core.normalize import (
     read_canonical,
     read_completion,
 )
-from sseproxy.core.normalize.bodies import unzip
+from sseproxy.core.normalize.compression import unzip
 from sseproxy.wsgi.call import close_body
 from sseproxy.wsgi.client import ClientGone
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from sseproxy.core.long_answer import Ends
-from sseproxy.core.normalize.bodies import unzip
+from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.usage import Usage
 from sseproxy.wsgi.call import close_body
 from sseproxy.wsgi.client import ClientGone

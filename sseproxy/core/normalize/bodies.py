@@ -13,20 +13,16 @@ from itertools import chain
 from typing import Final
 
 from sseproxy.core.chunk import error_event, read_json
-from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.failure import Failure
+from sseproxy.core.normalize.compression import ZIPPED, BrokenCompression, unzip
 from sseproxy.core.normalize.failures import failure_of, invalid_answer, truncated
 from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.sse import DONE, FLUSH, LIMIT, Decoder, Event, EventTooLarge
 
-__all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of", "unzip"]
+__all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of"]
 
 BODY_LIMIT: Final = 32 * 1024 * 1024
 _REFUSAL_LIMIT: Final = 256 * 1024
-_STEP: Final = 64 * 1024
-# gzip, and zlib as "deflate" is spelt (RFC 1950): no text begins like either.
-_MAGIC: Final = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
-_ZIPPED: Final = b"\x1fx"  # what those begin with
-_EITHER: Final = 32 + zlib.MAX_WBITS
 _SPACE: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 _FIRST: Final = b":deir{["  # comment, data, event, id, retry, JSON
@@ -90,7 +86,7 @@ def events_of(
             break
         if piece and not begun:
             begun = True
-            if piece[0] in _ZIPPED:
+            if piece[0] in ZIPPED:
                 source = unzip(chain((piece,), source), body.is_uncompressed)
                 continue
             body.is_uncompressed()
@@ -259,52 +255,3 @@ def _is_readable(data: bytes) -> bool:
 
 def _utf8(data: bytes) -> bytes:
     return data.decode("utf-8", "replace").encode()
-
-
-class BrokenCompression(UpstreamFailure):
-    """What came compressed cannot be read any further."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The upstream's compressed answer is broken.", type="upstream_truncated", code="upstream_truncated"
-        )
-
-
-def unzip(pieces: Iterable[bytes], is_plain: Callable[[], object] = lambda: None) -> Iterator[bytes]:
-    """Undo gzip (or deflate) where the bytes are that, whatever a header says; other bytes pass (open-webui#23920).
-
-    Pieces come out as they come in, never more than 64 KiB at a time, so that a small bomb stays small.
-
-    :param is_plain: called when it is known that all pieces pass.
-    :raises BrokenCompression: in the middle.
-    """
-    held = b""
-    plain = False
-    inflate = None
-    for piece in pieces:
-        if plain or not piece:
-            yield piece
-            continue
-        if inflate is None:
-            held += piece
-            if held in (b"\x1f", b"x"):
-                continue
-            if held[:2] not in _MAGIC:
-                plain = True
-                is_plain()
-                yield held
-                continue
-            piece, inflate = held, zlib.decompressobj(_EITHER)
-        while piece:
-            try:
-                plain_piece = inflate.decompress(piece, _STEP)
-            except zlib.error as error:
-                raise BrokenCompression from error
-            if plain_piece:  # an empty one would say that the upstream is idle
-                yield plain_piece
-            piece = inflate.unconsumed_tail
-            if inflate.eof:
-                piece = inflate.unused_data.lstrip(b"\0")
-                inflate = zlib.decompressobj(_EITHER)
-    if held and not plain and inflate is None:
-        yield held

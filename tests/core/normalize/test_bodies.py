@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize.bodies import IDLE, Lost, events_of, unzip
+from sseproxy.core.normalize.bodies import IDLE, Lost, events_of
+from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.sse import FLUSH, Event
 
 ONE, TWO = b'{"a":1}', b'{"a":2}'
