@@ -48,6 +48,7 @@ class UpstreamBody:
         self._connection: Connection | None = connection
         self._lock = threading.Lock()
         self._socket = connection.socket
+        self._tls = connection.socket if isinstance(connection.socket, ssl.SSLSocket) else None
         self._idle = idle
         self._deadline = deadline
         self._last_read = monotonic()
@@ -95,10 +96,12 @@ class UpstreamBody:
     def _read(self) -> bytes | None:
         """One read: its payload, nothing for a silent tick, None if it brought framing only."""
         try:
-            data = self._receive()
+            data = self._socket.recv(READ_SIZE)
         except _NOTHING_YET:
             self._check_idle()
             return b""
+        except OSError as error:
+            raise _broken(error) from error
         self._last_read = now = monotonic()
         if not data:
             self._end_of_file()
@@ -106,14 +109,6 @@ class UpstreamBody:
         if now > self._deadline:
             raise _timeout("total", "the whole answer took too long")
         return self._decode(data) or None
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(READ_SIZE)
-        except _NOTHING_YET:
-            raise
-        except OSError as error:
-            raise _truncated(f"the connection broke: {error.strerror or error}") from error
 
     def fileno(self) -> int:
         """The socket's."""
@@ -136,17 +131,20 @@ class UpstreamBody:
         iterating tells.
         """
         try:
-            data = self._receive()
-            while data and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-                data += self._receive()
+            data = self._socket.recv(READ_SIZE)
+            while data and self._tls is not None and self._tls.pending():
+                data += self._socket.recv(READ_SIZE)
             if not data:
                 self._end_of_file()
         except _NOTHING_YET:
             return b""
+        except OSError as error:
+            self._failure = _broken(error)
         except UpstreamFailure as failure:
             self._failure = failure
-            return None
-        return data or None
+        else:
+            return data or None
+        return None
 
     def at_hand(self) -> bytes:
         """What has been received already."""
@@ -245,6 +243,10 @@ class UpstreamBody:
             self._connections.keep(connection)
         elif connection is not None:
             connection.close()
+
+
+def _broken(error: OSError) -> UpstreamFailure:
+    return _truncated(f"the connection broke: {error.strerror or error}")
 
 
 def _truncated(reason: str) -> UpstreamFailure:

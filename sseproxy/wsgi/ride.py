@@ -129,7 +129,8 @@ class Ride:
         self.client = self._writer.fileno()
         self._writer.when_closed(lambda: self._relay.call_back(self))
         self._source.set_waiting(False)
-        if self._moves_what_is_there() and self._relay.take(self):
+        # What has come already need not go the way to the relay; but it alone moves what goes on coming.
+        if self.move(monotonic()) and self._relay.take(self):
             self._asleep.acquire()
         self._source.set_waiting(True)
         self._writer.when_closed(None)
@@ -141,13 +142,6 @@ class Ride:
             rest, self._rest = self._rest, b""
             self._writer.send_all(rest)
         return self._wrote
-
-    def _moves_what_is_there(self) -> bool:
-        """Spare the way to the relay and back, if the upstream is ahead; False if the ride is over."""
-        while self.move(now := monotonic()):
-            if self._heard < now:
-                return True
-        return False
 
     def move(self, now: float) -> bool:
         """Move what has arrived; False if that is for the stream's own thread."""

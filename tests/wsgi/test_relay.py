@@ -72,6 +72,7 @@ class Trip:
         lane: bool = False,
         deadline: float = float("inf"),
     ) -> None:
+        self._relay = relay
         self.upstream, ours = socket.socketpair()
         self.inner = ours
         self.client, theirs = socket.socketpair()
@@ -141,6 +142,10 @@ class Trip:
             self.upstream.sendall(in_chunk(piece) if self._framed else piece)
         wait_until(lambda: self._worker.is_alive() is False or unread(self.inner) == 0)
 
+    def wait_for_ride(self) -> None:
+        """Wait until the stream is on the relay."""
+        wait_until(lambda: self._relay is not None and self.stream.ride in self._relay._rides)
+
     def finish(self) -> None:
         """Close the upstream's side."""
         with suppress(OSError):
@@ -184,11 +189,18 @@ def relay() -> Iterator[Relay]:
     made.close()
 
 
-def through(relay: Relay | None, pieces: Sequence[bytes], **options: Any) -> tuple[bytes, Trip]:
-    """What a client gets of these pieces, sent one after the other, and then the end of the connection."""
+def through(
+    relay: Relay | None, pieces: Sequence[bytes], *, riding: bool = False, **options: Any
+) -> tuple[bytes, Trip]:
+    """What a client gets of these pieces, sent one after the other, and then the end of the connection.
+
+    :param riding: the second piece is for the relay.
+    """
     with Trip(relay, **options) as trip:
         trip.read()
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
+            if number == 1 and riding:
+                trip.wait_for_ride()
             trip.send(piece)
         trip.finish()
         return trip.received(), trip
@@ -197,7 +209,7 @@ def through(relay: Relay | None, pieces: Sequence[bytes], **options: Any) -> tup
 def test_the_middle_of_a_stream_is_moved_by_the_relay_and_its_end_by_its_own_thread(relay: Relay) -> None:
     pieces = [FIRST, *[chunk(f" w{number}") for number in range(20)], *LAST]
 
-    got, trip = through(relay, pieces)
+    got, trip = through(relay, pieces, riding=True)
 
     assert got == plain(pieces)
     assert set(trip.threads[2:-2]) == {"sseproxy-relay"}
@@ -376,7 +388,9 @@ def test_work_that_may_have_to_wait_is_done_by_the_streams_own_thread(relay: Rel
         rooms = iter([len(chunk(" one")), 0, 0])
         trip.stream.room = lambda: next(rooms)
         trip.read()
-        for piece in (FIRST, chunk(" one"), chunk(" two"), *LAST):
+        trip.send(FIRST)
+        trip.wait_for_ride()
+        for piece in (chunk(" one"), chunk(" two"), *LAST):
             trip.send(piece)
         trip.finish()
         trip.received()
@@ -388,8 +402,9 @@ def test_work_that_may_have_to_wait_is_done_by_the_streams_own_thread(relay: Rel
 def test_plain_reads_beyond_the_room_are_for_the_streams_own_thread(relay: Relay) -> None:
     with Trip(relay, lane=True) as trip:
         trip.read()
-        for piece in (FIRST, chunk(" one")):
-            trip.send(piece)
+        trip.send(FIRST)
+        trip.wait_for_ride()
+        trip.send(chunk(" one"))
         wait_until(lambda: trip.heard == ["Hello", " one"])
         rooms = iter([len(chunk(" two")), 0])
         trip.stream._left, trip.stream.room = 0, lambda: next(rooms, 0)
@@ -492,7 +507,9 @@ def test_bytes_that_make_no_piece_do_not_keep_the_client_from_its_keep_alives(re
 def test_what_may_settle_a_charge_is_read_by_the_streams_own_thread(relay: Relay, event: bytes) -> None:
     with Trip(relay) as trip:
         trip.read()
-        for piece in (FIRST, chunk(" one"), event):
+        trip.send(FIRST)
+        trip.wait_for_ride()
+        for piece in (chunk(" one"), event):
             trip.send(piece)
         trip.finish()
         trip.received()
@@ -503,7 +520,7 @@ def test_what_may_settle_a_charge_is_read_by_the_streams_own_thread(relay: Relay
 def test_an_error_that_is_null_ends_nothing(relay: Relay) -> None:
     pieces = [FIRST, b'data: {"choices":[{"index":0,"delta":{"content":" x"}}],"error": null}\n\n', chunk(" y"), *LAST]
 
-    got, trip = through(relay, pieces)
+    got, trip = through(relay, pieces, riding=True)
 
     assert got == plain(pieces)
     assert trip.threads[1:3] == ["sseproxy-relay"] * 2
