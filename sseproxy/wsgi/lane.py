@@ -10,8 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
 
+if TYPE_CHECKING:
+    from sseproxy.wsgi.ride import Source
+
+TELLING = 0.25
+"""Seconds after which transforms are told at the latest of what passes them by, while it flows."""
 Seen = Callable[[str, str, Sequence[float]], object]
 """What a transform does with plain events that it hands on unchanged: with the visible text in them, with the other
 billed output, and with the moments (monotonic seconds) at which the reads came that brought them."""
@@ -40,8 +46,8 @@ def unseen(content: str, hidden: str, times: Sequence[float]) -> None:
 class Lane:
     """One stream's, which it does not know.
 
-    Its methods are to be called only while :meth:`is_ready`, between two steps of the iterator, before the next of
-    which :meth:`tell` is to be called.
+    Between two steps of the iterator, and only while :meth:`is_ready`, it may be given what comes; before the next step
+    :meth:`tell` is to be called, if :meth:`read` has not done it.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -73,6 +79,27 @@ class Lane:
         if taken:
             self._times.append(at)
         return piece, taken
+
+    def read(self, source: Source, fits: Callable[[int], bool], *, waits: bool) -> bytes:
+        """The next write, if it is plain; nothing if the iterator is to go on.
+
+        :param fits: whether so many bytes may pass by.
+        :param waits: for what is not at hand.
+        """
+        if not self.is_ready():
+            return b""
+        data = source.at_hand() or (source.read() if waits else None)
+        now = monotonic()
+        piece, taken = self.take(data, now) if data and fits(len(data)) else (b"", 0)
+        if data and taken == len(data):
+            self.tell(now - TELLING)
+            return piece
+        self.tell()
+        if data:
+            source.put(data[taken:])
+        elif data is not None:
+            source.put_silence()
+        return piece
 
     def tell(self, since: float = math.inf) -> None:
         """Let the transforms know of all that has passed them by: cheaper for several reads at a time.

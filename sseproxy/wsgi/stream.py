@@ -28,8 +28,6 @@ log = logging.getLogger("sseproxy.wsgi")
 Transform = Callable[[Iterator[Event]], Iterator[Event]]
 Encoder = Callable[[Event], bytes]
 MAX_WRITE = 64 * 1024
-TELLING = 0.25
-"""Seconds after which transforms are told at the latest of what passes them by, while it flows."""
 
 
 class EventStream:
@@ -173,9 +171,11 @@ class EventStream:
 
     def __next__(self) -> bytes:
         if self._passed and not self.has_more:
-            if piece := self._read_around():
-                self._wrote = True
-                return piece
+            if self.lane is not None and self.source is not None:
+                piece = self.lane.read(self.source, self.fits, waits=self.ride is None)
+                if piece:
+                    self._wrote = True
+                    return piece
             if self.ride is not None and self.ride.carry(self):
                 self._wrote = True
         pieces = self.take()
@@ -186,24 +186,6 @@ class EventStream:
             self._wrote = self._passed = True
             return b"".join(pieces)
         return self._idle()
-
-    def _read_around(self) -> bytes:
-        """The next write, if it is plain; where there is a relay, of what is at hand only."""
-        lane, source = self.lane, self.source
-        if lane is None or source is None or not lane.is_ready():
-            return b""
-        data = source.at_hand() or (source.read() if self.ride is None else None)
-        now = monotonic()
-        piece, taken = lane.take(data, now) if data and self.fits(len(data)) else (b"", 0)
-        if data and taken == len(data):
-            lane.tell(now - TELLING)
-            return piece
-        lane.tell()  # for the iterator goes on
-        if data:
-            source.put(data[taken:])
-        elif data is not None:
-            source.put_silence()
-        return piece
 
     def fits(self, size: int) -> bool:
         """Whether so many bytes may go around the iterator, and nothing has to be done there first."""
