@@ -18,6 +18,8 @@ LONGEST: Final = 256
 LONGEST_BODY: Final = 256 * 1024
 """Bytes of a body that is kept as it came; waitress puts longer ones into a file sooner or later."""
 _UNUSUAL: Final = frozenset({"TRANSFER_ENCODING", "EXPECT"})
+_SECRET: Final = frozenset({"AUTHORIZATION", "PROXY_AUTHORIZATION", "COOKIE", "X_API_KEY", "API_KEY"})
+"""Fields that are never remembered."""
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
@@ -30,8 +32,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def _take(self, head: bytes) -> bool:
         """Read a plain head; False if it is none, and nothing is done."""
         first, *lines = head.split(b"\r\n")
-        start = _start(first) if len(first) <= LONGEST else _read_start(first)
-        fields = [_field(line) if len(line) <= LONGEST else _read_field(line) for line in lines if line]
+        start = _start(first) if len(first) <= LONGEST and b"?" not in first else _read_start(first)
+        fields = [_fields.get(line) or _read_field(line) for line in lines if line]
         if start is None or None in fields:
             return False
         headers: dict[str, str] = dict(fields)  # type: ignore[arg-type]
@@ -99,8 +101,13 @@ def _read_field(line: bytes) -> tuple[str, str] | None:
     name, value = found.group("name", "value")
     if b"_" in name:
         return None
-    return name.upper().replace(b"-", b"_").decode("latin-1"), value.strip(b" \t").decode("latin-1")
+    field = name.upper().replace(b"-", b"_").decode("latin-1"), value.strip(b" \t").decode("latin-1")
+    if len(line) <= LONGEST and field[0] not in _SECRET:
+        if len(_fields) >= REMEMBERED:
+            _fields.clear()
+        _fields[line] = field
+    return field
 
 
 _start = lru_cache(REMEMBERED)(_read_start)
-_field = lru_cache(REMEMBERED)(_read_field)
+_fields: Final[dict[bytes, tuple[str, str]]] = {}

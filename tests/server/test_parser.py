@@ -9,6 +9,7 @@ import pytest
 from waitress.adjustments import Adjustments
 from waitress.parser import HTTPRequestParser
 
+from sseproxy.server import parser
 from sseproxy.server.parser import LONGEST, LONGEST_BODY, Parser
 
 SETTINGS = Adjustments(max_request_body_size=2 * LONGEST_BODY)
@@ -112,3 +113,14 @@ def test_what_clients_send_is_not_left_to_waitress(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(HTTPRequestParser, "parse_header", left)
 
     assert read(Parser, [CHAT])["body"] == b"hello"
+
+
+@pytest.mark.parametrize("field", [b"Authorization: Bearer ", b"COOKIE: s=", b"x-api-key: ", b"Api-Key: "])
+def test_what_opens_a_door_is_never_remembered(field: bytes) -> None:
+    secret = b"sk-never-kept"
+    request = b"GET /%b?key=%b HTTP/1.1\r\nHost: remembered.example\r\n%b%b\r\n\r\n"
+
+    Parser(SETTINGS).received(request % (b"a", secret, field, secret))
+
+    assert b"Host: remembered.example" in parser._fields
+    assert not any(secret in line or secret.decode() in value for line, (_, value) in parser._fields.items())
