@@ -38,7 +38,7 @@ class CutMiddleware:
         body = self.app(environ, start_response)
         if isinstance(body, EventStream):
             patience.has_stream = True
-            # No answer is on the lane any more when the time is over.
+            # No answer is on the relay any more when the time is over, and elsewhere the lane is no way to stay on.
             body.pipe(lambda events: self._in_time(events, request.api, exchange), unseen)
         return body
 

@@ -8,7 +8,6 @@ of a read are not iterated.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from sseproxy.wsgi.ride import Source
 
-TELLING = 0.25
-"""Seconds after which transforms are told at the latest of what passes them by, while it flows."""
+TURN = 0.25
+"""Seconds after which the iterator has a turn where there is no relay, which ends: some transforms look at a clock."""
 Seen = Callable[[str, str, Sequence[float]], object]
 """What a transform does with plain events that it hands on unchanged: with the visible text in them, with the other
 billed output, and with the moments (monotonic seconds) at which the reads came that brought them."""
@@ -90,9 +89,9 @@ class Lane:
             return b""
         data = source.at_hand() or (source.read() if waits else None)
         now = monotonic()
-        piece, taken = self.take(data, now) if data and fits(len(data)) else (b"", 0)
+        is_turn = bool(self._times) and now - self._times[0] >= TURN
+        piece, taken = self.take(data, now) if data and not is_turn and fits(len(data)) else (b"", 0)
         if data and taken == len(data):
-            self.tell(now - TELLING)
             return piece
         self.tell()
         if data:
@@ -101,12 +100,9 @@ class Lane:
             source.put_silence()
         return piece
 
-    def tell(self, since: float = math.inf) -> None:
-        """Let the transforms know of all that has passed them by: cheaper for several reads at a time.
-
-        :param since: only if the first of it came no later than this.
-        """
-        if self._times and self._times[0] <= since:
+    def tell(self) -> None:
+        """Let the transforms know of all that has passed them by: cheaper for several reads at a time."""
+        if self._times:
             times, self._times = self._times, []
             content, hidden = self._reader.said()
             for seen in self._seen:

@@ -287,6 +287,19 @@ def test_plain_reads_go_around_the_iterator_without_a_relay_too() -> None:
     assert len(trip.threads) == len([FIRST, words[0], *LAST])
 
 
+def test_transforms_have_their_turn_without_a_relay_too() -> None:
+    with Trip(None, lane=True) as trip:
+        trip.read()
+        for piece in (FIRST, chunk(" one"), chunk(" two")):
+            trip.send(piece)
+        begun = len(trip.threads)
+        wait_until(lambda: trip.send(chunk(" more")) or len(trip.threads) > begun)
+        trip.finish()
+        trip.received()
+
+    assert len(trip.threads) < len(trip.heard)
+
+
 def test_what_passed_by_is_told_of_when_the_stream_is_closed() -> None:
     with Trip(None, lane=True) as trip:
         for piece in (FIRST, chunk(" one"), chunk(" two")):
