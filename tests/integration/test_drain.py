@@ -77,6 +77,19 @@ def test_what_outlasts_the_grace_ends_with_an_error_event_and_is_charged_for_wha
     assert told == {("settled", "refused", "counted", 1)}
 
 
+@pytest.mark.parametrize("server", [*OWN, HOOKED])
+def test_an_answer_that_never_pauses_is_ended_all_the_same(
+    upstream: Upstream, tmp_path: Path, books: Books, server: str
+) -> None:
+    upstream.script = stream(tokens=3000, interval=0.01)
+    with running(settings(upstream.url, tmp_path, "500ms"), tmp_path, server) as process, begin(process.url) as client:
+        assert process.stop(25) == 0
+        *_, last = client.events()
+        assert last.json["error"]["code"] == "server_shutting_down"
+    charge = books.one_ended()
+    assert (charge["outcome"], charge["usage_source"]) == ("refused", "counted")
+
+
 def test_each_format_ends_in_its_own_words(upstream: Upstream, tmp_path: Path) -> None:
     steady(upstream)
     routes = {
