@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,3 +190,16 @@ def test_every_third_party_import_is_a_declared_dependency() -> None:
     foreign = used - set(sys.stdlib_module_names) - {"sseproxy", "_typeshed"}
 
     assert sorted(name for name in foreign if spelled.get(name, name) not in declared) == []
+
+
+def test_msgspec_meets_every_type_while_modules_are_imported() -> None:
+    """It puts together what it knows of a type at the first use, and two threads at that crash the process."""
+    late = re.compile(r"^[ \t]+.*(json\.decode\(.*type=(?!msgspec\.Raw\))|json\.Decoder\()", re.MULTILINE)
+
+    found = {
+        str(path.relative_to(PACKAGE)): each[0]
+        for path in PACKAGE.rglob("*.py")
+        for each in late.finditer(path.read_text())
+    }
+
+    assert not found

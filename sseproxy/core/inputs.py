@@ -37,6 +37,13 @@ class _Part(msgspec.Struct):
     type: str
 
 
+_STRING: Final = msgspec.json.Decoder(str)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_MESSAGE: Final = msgspec.json.Decoder(_Message)
+_ROLE: Final = msgspec.json.Decoder(str | None)
+_CONTENT: Final = msgspec.json.Decoder(str | list[_Part])
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Which fields are what.
@@ -87,7 +94,7 @@ def _text(fields: Mapping[str, Field], name: str, what: str) -> Field:
     if value is None or value == _NULL:
         message = f"The field '{name}' is missing: it {what}. Send it in a JSON body, a form or the query."
         raise BadRequest(message, name)
-    text = _decode(value, str, name, "a string") if isinstance(value, msgspec.Raw) else value
+    text = _decode(value, _STRING, name, "a string") if isinstance(value, msgspec.Raw) else value
     if not text.strip():
         raise BadRequest(f"The field '{name}' is empty: it {what}.", name)
     return value
@@ -101,7 +108,7 @@ def _history(fields: Mapping[str, Field], name: str, *, required: bool) -> list[
         message = f"The field '{name}' is missing: it holds the messages, as a list of {{role, content}}."
         raise BadRequest(message, name)
     in_text = ", written as JSON" if isinstance(value, str) else ""
-    items = _decode(value, list[msgspec.Raw], name, f"a list of messages{in_text}")
+    items = _decode(value, _LIST, name, f"a list of messages{in_text}")
     if required and not items:
         raise BadRequest(f"The field '{name}' is empty: it must have at least one message.", name)
     if len(items) > MOST_MESSAGES:
@@ -111,8 +118,8 @@ def _history(fields: Mapping[str, Field], name: str, *, required: bool) -> list[
 
 
 def _one(item: msgspec.Raw, where: str) -> dict[str, msgspec.Raw]:
-    message = _decode(item, _Message, where, "an object {role, content}")
-    role = _decode(message.role or _NULL, str | None, f"{where}.role", "a string")
+    message = _decode(item, _MESSAGE, where, "an object {role, content}")
+    role = _decode(message.role or _NULL, _ROLE, f"{where}.role", "a string")
     if role not in ROLES:
         known = ", ".join(ROLES)
         raise BadRequest(f"The field '{where}.role' must be one of {known}.", f"{where}.role")
@@ -120,21 +127,21 @@ def _one(item: msgspec.Raw, where: str) -> dict[str, msgspec.Raw]:
         raise BadRequest(f"The field '{where}.content' is missing.", f"{where}.content")
     taken = {"role": message.role, "content": _content(message.content, f"{where}.content")}
     if message.name:
-        _decode(message.name, str, f"{where}.name", "a string")
+        _decode(message.name, _STRING, f"{where}.name", "a string")
         taken["name"] = message.name
     return taken
 
 
 def _content(raw: msgspec.Raw, where: str) -> msgspec.Raw:
     """A string or a list of content parts, as it is."""
-    parts = _decode(raw, str | list[_Part], where, "a string or a list of content parts")
+    parts = _decode(raw, _CONTENT, where, "a string or a list of content parts")
     if parts == []:
         raise BadRequest(f"The field '{where}' is empty.", where)
     return raw
 
 
-def _decode(value: Field, type: Any, where: str, expected: str) -> Any:
+def _decode(value: Field, decoder: msgspec.json.Decoder[Any], where: str, expected: str) -> Any:
     try:
-        return msgspec.json.decode(value, type=type)
+        return decoder.decode(value)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         raise BadRequest(f"The field '{where}' must be {expected}.", where) from None

@@ -49,6 +49,10 @@ class _Plain(msgspec.Struct):
     completion_tokens_details: _Output = _Output()
 
 
+# What msgspec knows of a type it puts together at the first use, and two threads at that crash the process.
+msgspec.convert({"prompt_tokens": 1, "completion_tokens": 0, "total_tokens": 1}, _Plain)
+
+
 def plain_usage(raw: Mapping[str, Any]) -> Usage | None:
     """Return what a mapping says if tidying would change nothing of it, not even its order; None if it might."""
     if (*raw,) not in _ORDERS:

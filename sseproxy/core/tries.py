@@ -70,6 +70,9 @@ def in_few_words(code: str) -> str:
     return code if code in KNOWN else "error"
 
 
+_decode: Final = msgspec.json.Decoder(list[Try]).decode
+
+
 def as_text(tries: Sequence[Try]) -> str | None:
     """The tries as JSON; None for the plain case, one that answered, which the charge itself describes."""
     if len(tries) == 1 and tries[0].error is None:
@@ -83,5 +86,5 @@ def as_rows(text: str | None, only: Try) -> list[dict[str, Any]]:
     :param only: the plain case in the charge's own words; without a status there was none.
     """
     plain = [only] if only.status is not None else []
-    tries = plain if text is None else msgspec.json.decode(text, type=list[Try])
+    tries = plain if text is None else _decode(text)
     return [{**msgspec.structs.asdict(each), "may_be_billed": each.may_be_billed} for each in tries]

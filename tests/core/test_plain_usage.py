@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -76,3 +78,22 @@ def test_plain_usage_is_what_tidying_leaves_as_it_is(
         assert tidy is not None
         assert write_json(tidy) == write_json(raw)
         assert usage_of(tidy) == usage
+
+
+AT_ONCE = """
+import sys, threading
+from sseproxy.core.plain_usage import plain_usage
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(16)
+def first():
+    together.wait()
+    assert plain_usage({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}) is not None
+threads = [threading.Thread(target=first) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+def test_many_threads_may_be_the_first_to_look() -> None:
+    for _ in range(8):  # what msgspec puts together at a type's first use is no matter for two threads: they crash
+        assert subprocess.run([sys.executable, "-c", AT_ONCE], check=False).returncode == 0

@@ -57,7 +57,7 @@ class Chunk(msgspec.Struct):
     def cost(self) -> str:
         """USD of the whole answer, as it is written there and never by way of a float; empty: not told."""
         try:
-            usage = msgspec.json.decode(self.usage, type=_Usage | None)
+            usage = _decode_usage(self.usage)
         except msgspec.DecodeError:
             return ""
         cost = bytes(usage.cost) if usage is not None else b"null"
@@ -65,6 +65,7 @@ class Chunk(msgspec.Struct):
 
 
 _decode: Final = msgspec.json.Decoder(Chunk).decode
+_decode_usage: Final = msgspec.json.Decoder(_Usage | None).decode
 _NOTHING: Final = Chunk()
 
 
