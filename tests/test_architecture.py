@@ -194,7 +194,7 @@ def test_every_third_party_import_is_a_declared_dependency() -> None:
 
 def test_msgspec_meets_every_type_while_modules_are_imported() -> None:
     """It puts together what it knows of a type at the first use, and two threads at that crash the process."""
-    late = re.compile(r"^[ \t]+.*(json\.decode\(.*type=(?!msgspec\.Raw\))|json\.Decoder\()", re.MULTILINE)
+    late = re.compile(r"^[ \t]+.*(json\.decode\(.*type=(?!msgspec\.Raw\))|json\.Decoder\(|decoder_of\(_)", re.MULTILINE)
 
     found = {
         str(path.relative_to(PACKAGE)): each[0]

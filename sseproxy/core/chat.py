@@ -43,7 +43,9 @@ Fields = dict[str, msgspec.Raw]
 MaybeFields: Final[Any] = Fields | None
 Items = list[msgspec.Raw]
 decoder_of: Final[Callable[[Any], msgspec.json.Decoder[Any]]] = cache(msgspec.json.Decoder)
-"""The decoder of a type, made once: that takes longer than most of what is decoded here."""
+"""The decoder of a type, made once: that takes longer than most of what is decoded here. For a struct it is to be made
+when its module is imported: msgspec puts together what it knows of one without a lock, and two threads at that crash.
+"""
 
 
 class _Function(msgspec.Struct):
@@ -52,6 +54,9 @@ class _Function(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     function: _Function | None = None
+
+
+decoder_of(list[_Tool])
 
 
 class BadRequest(Failure):

@@ -23,6 +23,9 @@ class _Message(msgspec.Struct):
     role: Any = None
 
 
+_decode_message: Final = decoder_of(_Message).decode
+
+
 @dataclass(frozen=True, slots=True)
 class Prefix:
     """What is put before a prompt.
@@ -126,7 +129,7 @@ def _split(messages: list[msgspec.Raw]) -> tuple[list[msgspec.Raw], list[msgspec
 
 def _is_system(raw: msgspec.Raw) -> bool:
     try:
-        return decoder_of(_Message).decode(raw).role in SYSTEM_ROLES
+        return _decode_message(raw).role in SYSTEM_ROLES
     except (msgspec.DecodeError, TypeError):
         return False
 

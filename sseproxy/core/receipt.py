@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,7 +19,7 @@ def with_cost(answer: bytes, nano: int) -> bytes:
     """
     cost = nano_to_usd(nano).encode()
     try:
-        told = bytes(decoder_of(_Answer).decode(answer).usage)
+        told = bytes(_decode_answer(answer).usage)
         if told.startswith(b'{"') and b'"cost"' not in told and b"\\" not in told and answer.count(told) == 1:
             return answer.replace(told, b'%b,"cost":%b}' % (told[:-1], cost))
         fields = decoder_of(Fields).decode(answer)
@@ -50,7 +50,7 @@ def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
 
 def is_usage_chunk(chunk: bytes) -> bool:
     """Whether a chunk carries usage and nothing else (``choices: []``)."""
-    choices: _Choices = decoder_of(_Choices).decode(chunk)
+    choices: _Choices = _decode_choices(chunk)
     return choices.choices == []
 
 
@@ -60,3 +60,7 @@ class _Answer(msgspec.Struct):
 
 class _Choices(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
+
+
+_decode_answer: Final = decoder_of(_Answer).decode
+_decode_choices: Final = decoder_of(_Choices).decode

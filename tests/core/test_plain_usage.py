@@ -81,12 +81,17 @@ def test_plain_usage_is_what_tidying_leaves_as_it_is(
 
 
 AT_ONCE = """
-import sys, threading
+import os, sys, threading
+threading.excepthook = lambda _: os._exit(1)
+import msgspec
+from sseproxy.core.chat import Request
 from sseproxy.core.plain_usage import plain_usage
+TOOLS = {"tools": msgspec.Raw(b'[{"type":"function","function":{"name":"f"}}]')}
 sys.setswitchinterval(1e-6)
 together = threading.Barrier(16)
 def first():
     together.wait()
+    assert Request("chat", TOOLS, "m", False, False, 1).tools() == {"f"}
     assert plain_usage({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}) is not None
 threads = [threading.Thread(target=first) for _ in range(16)]
 for thread in threads: thread.start()
