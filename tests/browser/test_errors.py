@@ -28,7 +28,7 @@ KEYS = {"wrong key": "sk-wrong", "no budget left": "sk-poor", "too many requests
 """The key that a client has who is not admitted."""
 TEXTS = tale(40)
 LONG_ENOUGH = 2.4
-"""Seconds in which a client that comes back by itself, or every second, would be seen."""
+"""Seconds after its end in which a client that comes back by itself, or every second, would be seen."""
 NATIVE = {"EventSource", "EventSource of chunks", "undici's EventSource"}
 POLYFILL_IN_NODE = ("node", "polyfill")
 """Takes a 204 for a lost connection (its own fault: it reads a body that is null), so there it has to close itself."""
@@ -95,7 +95,7 @@ def meet(site: Site, kind: str, place: str, reader: str) -> str:
         more["path"] = "/" + READERS[reader]["path"].rpartition("/")[2]
     asked = options(site, reader, kind, **more)
     return (
-        f"const one = read({asked});"
+        f"const one = read({asked}); await one.whole;"
         f"await new Promise((done) => setTimeout(done, {LONG_ENOUGH * 1000})); one.hangUp(); return one"
     )
 
