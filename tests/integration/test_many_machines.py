@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sseproxy.ledger.ledger import open_ledger
 from sseproxy.tokenizer import Tokenizer
 from tests.harness import Exchange, RedisServer, Server, Upstream, free_port, run_nginx, wait_until
@@ -26,6 +28,7 @@ STREAMS = 300
 EVENTS, BEFORE = 20, 8
 """Events of an answer, and how many of them have come when the machine dies."""
 PATIENCE = 60.0
+"""Seconds for each step."""
 INPUT = 3
 
 NGINX = """
@@ -144,7 +147,7 @@ class Teller:
         exchange.start(200, SSE)
         for place, text in enumerate(texts(number)):
             if place == BEFORE:
-                assert self.go_on.wait(PATIENCE)
+                assert self.go_on.wait(3 * PATIENCE)
             exchange.write(chunk({"choices": [{"index": 0, "delta": {"content": text}}]}))
         exchange.write(chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
         exchange.write(chunk({"choices": [], "usage": {"prompt_tokens": INPUT, "completion_tokens": EVENTS}}))
@@ -166,7 +169,8 @@ def two_machines(upstream: Upstream, ledger: str, redis: RedisServer, directory:
     """One with threads and one with greenlets, each of two workers; the first one is ready before the second begins."""
     settings = {
         "server": {"threads": STREAMS + 50, "shutdown_grace": "1s"},
-        "upstreams": {"main": {"url": upstream.url}},
+        # Silent while the test takes its steps, on a slow machine for long.
+        "upstreams": {"main": {"url": upstream.url, "timeout": {"idle": "5m"}}},
         "models": {"m*": {"price": PRICE}},
         "users": {"alice": {"keys": [KEY], "limits": {"streams": 2 * STREAMS}}},
         "limits": {"store": redis.url},
@@ -225,6 +229,7 @@ async def _read_all(readers: list[Reader], kill: Any) -> None:
     await asyncio.wait_for(reading, PATIENCE)
 
 
+@pytest.mark.timeout(6 * PATIENCE)
 def test_300_streams_on_two_machines_of_which_one_is_killed(
     upstream: Upstream,
     redis: RedisServer,
