@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .parts import CLIENTS, require_browser, require_node_clients
+from .waiting import PATIENCE
 
 ANSWERED = 30.0
 """Seconds within which the browser must have done what is no test's own code, e.g. open a page."""
@@ -35,7 +36,7 @@ class Page:
         self._driver = driver
         self._number = number
 
-    def run(self, body: str, timeout: float = 20) -> Any:
+    def run(self, body: str, timeout: float = PATIENCE) -> Any:
         """Run `body`, the inside of an async function; the JSON value that it returns.
 
         :param timeout: seconds until AssertionError. :raises PageError: with what `body` threw.

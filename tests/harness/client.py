@@ -19,6 +19,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from .waiting import PATIENCE
+
 
 @dataclass(frozen=True)
 class RawEvent:
@@ -42,7 +44,7 @@ class RawClient:
     ``chunks``: the chunks of a chunked body, else what each read brought: to see what was written as one.
     """
 
-    def __init__(self, url: str, timeout: float = 10) -> None:
+    def __init__(self, url: str, timeout: float = PATIENCE) -> None:
         address = urlsplit(url)
         self.timeout = timeout
         self.status = 0

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .waiting import PATIENCE
+
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 POLL_SECONDS = 0.005
 
@@ -72,17 +74,17 @@ class Exchange:
             self._allowed += steps
             self._changed.notify_all()
 
-    def wait_for_sent(self, count: int, timeout: float = 10) -> None:
+    def wait_for_sent(self, count: int, timeout: float = PATIENCE) -> None:
         """Until `count` pieces were handed to the kernel. :raises AssertionError: after `timeout` seconds."""
         self._wait_until(lambda: len(self.sent) >= count, timeout, f"{count} pieces sent")
 
-    def wait_for_peer_close(self, timeout: float = 10) -> float:
+    def wait_for_peer_close(self, timeout: float = PATIENCE) -> float:
         """Until the peer's hang-up was noticed; when that was (monotonic)."""
         self._wait_until(lambda: self.peer_closed_at is not None, timeout, "the peer to hang up")
         assert self.peer_closed_at is not None
         return self.peer_closed_at
 
-    def wait_for_end(self, timeout: float = 10) -> str:
+    def wait_for_end(self, timeout: float = PATIENCE) -> str:
         """Until the answer is over; its outcome."""
         self._wait_until(lambda: self.outcome != "running", timeout, "the end of the answer")
         return self.outcome

@@ -25,6 +25,8 @@ import yaml
 from waitress import wasyncore
 from waitress.server import create_server
 
+from .waiting import PATIENCE
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
@@ -151,7 +153,7 @@ def serve(
 
 @contextlib.contextmanager
 def start(
-    command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None, timeout: float = 20
+    command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None, timeout: float = PATIENCE
 ) -> Iterator[Server]:
     """Any command that then listens on `port`, within `timeout` seconds."""
     log = directory / f"server-{port}.log"
@@ -173,7 +175,7 @@ def start(
             print(f"---- log of {' '.join(command)}\n{running.log}")
 
 
-def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None, timeout: float = 20) -> None:
+def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None, timeout: float = PATIENCE) -> None:
     """Until someone accepts connections.
 
     :raises AssertionError: if `process` ends before, or after `timeout` seconds.
@@ -187,7 +189,7 @@ def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = No
     raise AssertionError(f"nobody listens on port {port} after {timeout} s")
 
 
-def _wait_until_answering(server: Server, timeout: float = 20) -> None:
+def _wait_until_answering(server: Server, timeout: float = PATIENCE) -> None:
     """gunicorn's master listens before a worker has loaded the app, and for a while after one has failed to."""
     until = time.monotonic() + timeout
     while time.monotonic() < until:

@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from .exchange import Exchange, PeerGone, Stopped
 from .scripts import stream
+from .waiting import PATIENCE
 
 Script = Callable[[Exchange], None]
 
@@ -55,14 +56,14 @@ class Upstream:
     def last(self) -> Exchange:
         return self.exchanges[-1]
 
-    def wait_for_request(self, number: int = 1, timeout: float = 10) -> Exchange:
+    def wait_for_request(self, number: int = 1, timeout: float = PATIENCE) -> Exchange:
         """The request with this number, from 1, as soon as it was received whole."""
         with self._changed:
             done = self._changed.wait_for(lambda: len(self.exchanges) >= number, timeout)
         assert done, f"waited {timeout} s for request {number}; there were {len(self.exchanges)}"
         return self.exchanges[number - 1]
 
-    def wait_until_idle(self, timeout: float = 10) -> None:
+    def wait_until_idle(self, timeout: float = PATIENCE) -> None:
         """Until every exchange so far has ended."""
         for exchange in list(self.exchanges):
             exchange.wait_for_end(timeout)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+PATIENCE: float = 60
+"""Seconds that anything may take, on a machine that is busy with something else too: only who fails waits so long."""
 
-def wait_until(condition: Callable[[], object], timeout: float = 20, state: Callable[[], object] | None = None) -> None:
+
+def wait_until(
+    condition: Callable[[], object], timeout: float = PATIENCE, state: Callable[[], object] | None = None
+) -> None:
     """Look again and again until it is so.
 
     :param state: tells how things are, if it never is.

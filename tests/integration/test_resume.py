@@ -346,14 +346,20 @@ def test_an_eventsource_that_lost_its_connection_before_its_first_event_does_not
 def test_a_waiting_client_is_kept_awake_before_the_upstream_says_anything(
     server: str, upstream: Upstream, tmp_path: Path
 ) -> None:
-    upstream.script = stream(tokens=2, delay=2.5)
+    def answer_when_told(exchange: Any) -> None:
+        exchange.step()
+        stream(tokens=2)(exchange)
+
+    upstream.script = answer_when_told
     settings = config(upstream.url, tmp_path, streams={"keepalive": "1s"})
     with serve(settings, server) as proxy, RawClient(proxy.url) as plain, RawClient(proxy.url) as named:
         plain.send("POST", PATH, STREAM, key=KEY)
         named.send("POST", PATH, STREAM, key=KEY, headers=EVENTS)
         for raw in (plain, named):
             assert raw.read_head().status == 200
-            assert upstream.last.text == ""
+        for exchange in upstream.exchanges:
+            assert exchange.text == ""
+            exchange.allow()
         texts = []
         for raw in (plain, named):
             events = list(raw.events())
