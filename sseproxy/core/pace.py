@@ -23,13 +23,16 @@ class Pace:
         self.total = 0.0
         self._last: float | None = None
 
-    def step(self, now: float) -> None:
-        """Events came.
+    def step(self, *times: float) -> None:
+        """Reads came that brought events.
 
-        :param now: monotonic seconds.
+        :param times: monotonic seconds of each.
         """
-        if self._last is not None:
-            gap = now - self._last
-            self.counts[bisect_left(BOUNDS, gap)] += 1
-            self.total += gap
-        self._last = now
+        last, counts = self._last, self.counts
+        for now in times:
+            if last is not None:
+                gap = now - last
+                counts[bisect_left(BOUNDS, gap)] += 1
+                self.total += gap
+            last = now
+        self._last = last

@@ -122,10 +122,9 @@ class Shape:
         "_after",
         "_before",
         "_between",
-        "_ending",
-        "_framed_ending",
+        "_chunk",
         "_head",
-        "_opening",
+        "_line",
         "_padded",
         "_tail",
         "changes",
@@ -148,38 +147,43 @@ class Shape:
         self._before = slice(len(self._head))
         self._between = slice(len(head), -len(tail))
         self._after = slice(-len(self._tail), None)
-        self._opening, self._ending = b"data: " + self._head, self._tail + b"\n\n"
-        self._framed_ending = self._ending + b"\r\n"
+        self._line = _around(b"data: " + head, tail)
+        self._chunk = _around(b"data: " + head, tail + b"\n\n\r\n")
+
+    def text(self, chunk: bytes) -> str:
+        """Return the text of the event of this shape that is all of an HTTP chunk (RFC 9112 section 7.1); else nothing.
+
+        The chunk may leave byte for byte as it came, if the shape :attr:`changes` nothing.
+        """
+        before, after, between, opening, ending = self._chunk
+        size, _, event = chunk.partition(b"\r\n")
+        if event[before] != opening or event[after] != ending or size != b"%x" % (len(event) - 2):
+            return ""
+        return _text_in(event[between])
 
     def texts(self, data: bytes, *, framed: bool) -> tuple[list[str], int]:
-        """Return the texts of the events of this shape that `data` begins with, and where these end.
+        """Return the texts of the events of this shape that `data` begins with, and where these end; as :meth:`text`.
 
-        They may leave byte for byte as they came, if the shape :attr:`changes` nothing.
-
-        :param framed: each stands in an HTTP chunk of its own (RFC 9112 section 7.1).
+        :param framed: each stands in an HTTP chunk of its own.
         """
-        opening, ending = self._opening, self._framed_ending if framed else self._ending
+        before, after, between, opening, ending = self._line
+        end_of_event = b"\n\n\r\n" if framed else b"\n\n"
+        size = line = b""
         texts: list[str] = []
-        begin = 0
-        while True:
-            at = data.find(b"\r\n", begin) + 2 if framed else begin
-            if not data.startswith(opening, at):
+        end = 0
+        for piece in data.split(end_of_event)[:-1]:
+            if framed:
+                size, _, line = piece.partition(b"\r\n")
+            else:
+                line = piece
+            if line[before] != opening or line[after] != ending or (framed and size != b"%x" % (len(line) + 2)):
                 break
-            quote = at + len(opening) - 1
-            end = data.find(ending, quote + 1)
-            after = end + len(ending)
-            if end < 0 or (framed and data[begin : at - 2] != b"%x" % (after - at - 2)):
-                break
-            quoted = data[quote : end + 1]
-            try:
-                text = _decode_text(quoted)
-            except msgspec.DecodeError:
-                break
-            if not text or ((_COLON in quoted or not quoted.isascii()) and guard(quoted) != quoted):
+            text = _text_in(line[between])
+            if not text:
                 break
             texts.append(text)
-            begin = after
-        return texts, begin
+            end += len(piece) + len(end_of_event)
+        return texts, end
 
     def middle(self, data: bytes) -> bytes | None:
         """Return the quoted text that stands where it should; None if the rest is not the same."""
@@ -192,6 +196,20 @@ class Shape:
             return None
         padding = data[at + len(self._padded) : -len(self._tail)]
         return None if padding.find(b'"') >= 0 or padding.find(b"\\") >= 0 else data[len(self._head) - 1 : at + 1]
+
+
+def _around(opening: bytes, ending: bytes) -> tuple[slice, slice, slice, bytes, bytes]:
+    """What stands before and after the text, and between them it; then what has to stand there."""
+    return slice(len(opening)), slice(-len(ending), None), slice(len(opening), -len(ending)), opening, ending
+
+
+def _text_in(quoted: bytes) -> str:
+    """Return the text in a JSON string; nothing if that is none, or has to be guarded."""
+    try:
+        text = _decode_text(quoted)
+    except msgspec.DecodeError:
+        return ""
+    return "" if (_COLON in quoted or not quoted.isascii()) and guard(quoted) != quoted else text
 
 
 def _cut(data: bytes, text: str) -> tuple[bytes, bytes] | None:

@@ -115,8 +115,7 @@ class Bill:
     def seen(self, content: str, hidden: str, times: Sequence[float]) -> None:
         """What :meth:`meter` does with plain events, while there is :meth:`room`."""
         self._count(content, hidden, times[0])
-        for moment in times:
-            self._pace.step(moment)
+        self._pace.step(*times)
 
     def _read(self, event: Event) -> None:
         if event.content or event.hidden:

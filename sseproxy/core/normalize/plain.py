@@ -31,6 +31,7 @@ class Plain:
         self.shapes: Shapes | None = None
         self._content: list[str] = []
         self._hidden: list[str] = []
+        self._counted = 0  # of the content's characters, in what is known of the shapes
 
     def is_ready(self) -> bool:
         """Whether what comes next may be plain. It stays so as long as nothing else comes."""
@@ -48,16 +49,15 @@ class Plain:
 
         :param framed: each event stands in an HTTP chunk of its own (RFC 9112 section 7.1), which may leave with it.
         """
-        assert self.shapes is not None
-        shape = self.shapes.last
+        shape = self.shapes.last if self.shapes is not None else None
         if shape is None or shape.changes:
             return 0
+        heard = self._hidden if shape.hidden else self._content
+        if framed and (text := shape.text(data)):  # as most reads are
+            heard.append(text)
+            return len(data)
         texts, end = shape.texts(data, framed=framed)
-        if shape.hidden:
-            self._hidden += texts
-        else:
-            self._content += texts
-            self.shapes.sent += sum(map(len, texts))
+        heard += texts
         return end
 
     def read(self, data: bytes) -> tuple[bytes, int]:
@@ -72,6 +72,7 @@ class Plain:
             if 10 in line or 13 in line or (event := self.shapes.match(line)) is None:
                 break
             self._content.append(event.content)
+            self._counted += len(event.content)
             self._hidden.append(event.hidden)
             pieces.append(encode(event))
             begin = end + len(_END)
@@ -80,6 +81,9 @@ class Plain:
     def said(self) -> tuple[str, str]:
         """Return the visible text, and the other billed output, that was read since this was asked last."""
         content, hidden = "".join(self._content), "".join(self._hidden)
+        if self.shapes is not None:
+            self.shapes.sent += len(content) - self._counted
         self._content.clear()
         self._hidden.clear()
+        self._counted = 0
         return content, hidden

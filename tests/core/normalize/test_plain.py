@@ -290,5 +290,6 @@ def test_what_is_not_plain_is_left_and_counts_for_nothing() -> None:
     before = stream.plain.shapes.sent
 
     assert stream.plain.read(chunk(" a") + b"data: {broken\n\n") == (chunk(" a"), len(chunk(" a")))
+    assert stream.plain.said() == (" a", "")
 
     assert stream.plain.shapes.sent == before + len(" a")
