@@ -20,7 +20,7 @@ from sseproxy.upstream.connection import READ_SIZE, TICK, Connection, Connection
 from sseproxy.upstream.head import ResponseHead
 
 BEGINNING: Final = 2048
-"""Bytes that are handed out first where more has come, if they end an event: from these it is known of most streams how
+"""Bytes of which the whole events are handed out first where more has come: from these it is known of most streams how
 the rest may pass."""
 _NOTHING_YET: Final = (TimeoutError, BlockingIOError, ssl.SSLWantReadError)
 
@@ -58,13 +58,14 @@ class UpstreamBody:
         self._ended = self._left == 0
         self._failure: UpstreamFailure | None = None
         self._silent = False
+        end = b"\n\n" if self._chunks is None else b"\n\n\r\n"
+        cut = rest.rfind(end, 0, BEGINNING) if len(rest) > BEGINNING else -1
+        beginning, self._come = (rest, b"") if cut < 0 else (rest[: cut + len(end)], rest[cut + len(end) :])
         try:
-            first = self._decode(rest)
+            self._first = self._decode(beginning)
         except UpstreamFailure:
             self.close()
             raise
-        cut = first.rfind(b"\n\n", 0, BEGINNING) + 2 if len(first) > BEGINNING else 1
-        self._beginning, self._first = (first[:cut], first[cut:]) if cut > 1 else (b"", first)
         if not self._ended:
             self.set_waiting(True)
 
@@ -72,11 +73,9 @@ class UpstreamBody:
         return self
 
     def __next__(self) -> bytes:
-        if self._beginning:
-            piece, self._beginning = self._beginning, b""
-            return piece
         if self._first:
-            return self.at_hand()
+            piece, self._first = self._first, b""
+            return piece
         try:
             if self._failure is not None:
                 raise self._failure
@@ -96,7 +95,7 @@ class UpstreamBody:
     def _read(self) -> bytes | None:
         """One read: its payload, nothing for a silent tick, None if it brought framing only."""
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._take_come() or self._socket.recv(READ_SIZE)
         except _NOTHING_YET:
             self._check_idle()
             return b""
@@ -115,7 +114,7 @@ class UpstreamBody:
         return self._socket.fileno()
 
     def is_drained(self) -> bool:
-        """Whether only the socket can tell how it goes on."""
+        """Whether only :meth:`receive` can tell how it goes on."""
         if self._connection is None or isinstance(self._socket, SSLTransport):  # that one tells nothing of itself
             return False
         return not (self._first or self._ended or self._silent or self._failure is not None)
@@ -130,6 +129,8 @@ class UpstreamBody:
         """What has arrived, as it came, maybe nothing, if reads do not wait; None: the end or a failure, which
         iterating tells.
         """
+        if self._come:
+            return self._take_come()
         try:
             data = self._socket.recv(READ_SIZE)
             while data and self._tls is not None and self._tls.pending():
@@ -146,11 +147,6 @@ class UpstreamBody:
             return data or None
         return None
 
-    def at_hand(self) -> bytes:
-        """What has been received already."""
-        piece, self._first = self._first, b""
-        return piece
-
     def read(self) -> bytes | None:
         """Wait a tick for what comes, without its transfer framing, maybe nothing; None as above."""
         if not self.is_drained() or (data := self.receive()) is None:
@@ -158,6 +154,11 @@ class UpstreamBody:
         if data:
             self.heard(monotonic())
         return self.unwrap(data)
+
+    def _take_come(self) -> bytes:
+        """What came with the beginning, as it came."""
+        come, self._come = self._come, b""
+        return come
 
     def is_framed(self) -> bool:
         """Whether what comes next is a chunk from its beginning."""

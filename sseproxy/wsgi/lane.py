@@ -79,15 +79,14 @@ class Lane:
             self._times.append(at)
         return piece, taken
 
-    def read(self, source: Source, fits: Callable[[int], bool], *, waits: bool) -> bytes:
-        """The next write, if it is plain; nothing if the iterator is to go on.
+    def read(self, source: Source, fits: Callable[[int], bool]) -> bytes:
+        """Wait for the next write, if it is plain; nothing if the iterator is to go on.
 
         :param fits: whether so many bytes may pass by.
-        :param waits: for what is not at hand.
         """
         if not self.is_ready():
             return b""
-        data = source.at_hand() or (source.read() if waits else None)
+        data = source.read()
         now = monotonic()
         is_turn = bool(self._times) and now - self._times[0] >= TURN
         piece, taken = self.take(data, now) if data and not is_turn and fits(len(data)) else (b"", 0)

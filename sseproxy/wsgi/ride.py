@@ -31,16 +31,13 @@ class Source(Protocol):
         """The socket's."""
 
     def is_drained(self) -> bool:
-        """Whether only the socket can tell how it goes on."""
+        """Whether only :meth:`receive` can tell how it goes on, and after that only the socket."""
 
     def set_waiting(self, waiting: bool) -> None:
         """Whether the iterator waits for bytes; :meth:`receive` wants it not to."""
 
     def receive(self) -> bytes | None:
         """What has arrived, as it came, maybe nothing; None: the end or a failure, which the iterator will tell."""
-
-    def at_hand(self) -> bytes:
-        """What has been received already, without its transfer framing."""
 
     def read(self) -> bytes | None:
         """Wait a while for what comes, without its transfer framing, maybe nothing; None as above."""

@@ -171,13 +171,14 @@ class EventStream:
 
     def __next__(self) -> bytes:
         if self._passed and not self.has_more:
-            if self.lane is not None and self.source is not None:
-                piece = self.lane.read(self.source, self.fits, waits=self.ride is None)
+            if self.ride is not None:
+                if self.ride.carry(self):
+                    self._wrote = True
+            elif self.lane is not None and self.source is not None:
+                piece = self.lane.read(self.source, self.fits)
                 if piece:
                     self._wrote = True
                     return piece
-            if self.ride is not None and self.ride.carry(self):
-                self._wrote = True
         pieces = self.take()
         if pieces is None:
             self.close()

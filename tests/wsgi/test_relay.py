@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from sseproxy.core.normalize import Plain, events_of, normalize
 from sseproxy.core.sse import Event
 from sseproxy.server.writers import SocketWriter
-from sseproxy.upstream.body import UpstreamBody
+from sseproxy.upstream.body import BEGINNING, UpstreamBody
 from sseproxy.upstream.chunked import ChunkedDecoder
 from sseproxy.upstream.connection import Connection, Connections
 from sseproxy.upstream.head import ResponseHead
@@ -71,6 +71,7 @@ class Trip:
         client_buffer: int | None = None,
         lane: bool = False,
         deadline: float = float("inf"),
+        come: Sequence[bytes] = (),
     ) -> None:
         self._relay = relay
         self.upstream, ours = socket.socketpair()
@@ -81,7 +82,8 @@ class Trip:
         self.response = SimpleNamespace(chunked=chunked, headers_sent=True, sent=0)
         head = ResponseHead(200, [], None, framed, False)
         connections = Connections(lambda: ours, 0)
-        body = UpstreamBody(Connection(ours), head, b"", connections, idle=20, deadline=deadline)
+        with_head = b"".join(map(in_chunk, come) if framed else come)
+        body = UpstreamBody(Connection(ours), head, with_head, connections, idle=20, deadline=deadline)
         plain = Plain()
         self.stream = EventStream(events_of(body, plain=plain)).pipe(self._watched).pipe(partial(normal, plain=plain))
         if lane:
@@ -190,15 +192,16 @@ def relay() -> Iterator[Relay]:
 
 
 def through(
-    relay: Relay | None, pieces: Sequence[bytes], *, riding: bool = False, **options: Any
+    relay: Relay | None, pieces: Sequence[bytes], *, riding: bool = False, at_once: int = 0, **options: Any
 ) -> tuple[bytes, Trip]:
     """What a client gets of these pieces, sent one after the other, and then the end of the connection.
 
     :param riding: the second piece is for the relay.
+    :param at_once: how many of them come with the head.
     """
-    with Trip(relay, **options) as trip:
+    with Trip(relay, come=pieces[:at_once], **options) as trip:
         trip.read()
-        for number, piece in enumerate(pieces):
+        for number, piece in enumerate(pieces[at_once:]):
             if number == 1 and riding:
                 trip.wait_for_ride()
             trip.send(piece)
@@ -248,16 +251,19 @@ _EVENTS = st.one_of(
     st.lists(st.integers(1, 400), max_size=12),
     st.fixed_dictionaries({"lane": st.booleans(), "framed": st.booleans(), "chunked": st.booleans()}),
     st.booleans(),
+    st.sampled_from([0, 1, 20, 25]),
 )
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 def test_what_rides_is_what_iteration_makes_of_any_bytes(
-    relay: Relay, data: bytes, cuts: list[int], ways: dict[str, bool], rides: bool
+    relay: Relay, data: bytes, cuts: list[int], ways: dict[str, bool], rides: bool, at_once: int
 ) -> None:
-    pieces = [FIRST, chunk(" world"), *pieces_of(data, cuts)]
+    # More of them than are handed out first of what has come with the head.
+    words = [chunk(f" w{number}") for number in range(max(1, at_once))]
+    pieces = [FIRST, *words, *pieces_of(data, cuts)]
 
-    got, trip = through(relay if rides else None, pieces, **ways)
+    got, trip = through(relay if rides else None, pieces, at_once=at_once, **ways)
 
     assert (ChunkedDecoder().feed(got) if ways["chunked"] else got) == plain(pieces)
     assert "".join(trip.heard) == text(normal(events_of(iter(pieces))))
@@ -274,6 +280,22 @@ def test_plain_reads_go_around_the_iterator_and_transforms_hear_of_them(relay: R
     assert "".join(trip.heard) == "Hello" + "".join(f" w{number}" for number in range(20))
     assert len(trip.threads) == len([FIRST, words[0], *LAST])
     assert len(trip.times) == len([*words[1:10], words[10:]])
+
+
+@pytest.mark.parametrize("rides", [True, False])
+def test_what_has_come_with_the_head_goes_around_the_iterator_once_it_is_known_to_be_plain(
+    relay: Relay, rides: bool
+) -> None:
+    words = [chunk(f" w{number}") for number in range(100)]
+    pieces = [FIRST, *words, *LAST]
+
+    got, trip = through(
+        relay if rides else None, pieces, lane=True, framed=True, chunked=True, at_once=len([FIRST, *words])
+    )
+
+    assert ChunkedDecoder().feed(got) == plain(pieces)
+    assert "".join(trip.heard) == "Hello" + "".join(f" w{number}" for number in range(100))
+    assert len(trip.threads) <= BEGINNING // len(FIRST) + len(LAST)
 
 
 def test_plain_reads_go_around_the_iterator_without_a_relay_too() -> None:
