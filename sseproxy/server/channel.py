@@ -12,6 +12,7 @@ from sseproxy.server.parser import Parser
 from sseproxy.server.served import Served
 from sseproxy.server.task import RefusalTask, Task
 from sseproxy.server.writers import ChannelWriter
+from sseproxy.wsgi.client import connection_closed
 from sseproxy.wsgi.relay import Relay
 from sseproxy.wsgi.ride import Ride, Source
 
@@ -53,16 +54,31 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def write_soon(self, data: Any) -> int:
         rest = data
-        if isinstance(data, bytes):
+        if isinstance(data, bytes) and not self.total_outbufs_len:
             # What fails here fails again below, where it is seen to.
-            with self.outbuf_lock, suppress(OSError):
-                if self.connected and not self.total_outbufs_len:
-                    rest = data[self.send(data, do_close=False) :]
+            with suppress(OSError):
+                rest = data[self.send_past(data) :]
         if rest or not self.connected:
             super().write_soon(rest)
         if self.total_outbufs_len:
             self.ask(self._fileno)
         return len(data)
+
+    def send_past(self, data: bytes) -> int:
+        """Write past what waits here, without waiting; how many bytes were taken.
+
+        :raises OSError: the client has left.
+        """
+        self.outbuf_lock.acquire()  # not by `with`, which a condition enters in Python
+        try:
+            if not self.connected:
+                raise connection_closed()
+            sent: int = self.socket.send(data)
+            return sent
+        except BlockingIOError:
+            return 0
+        finally:
+            self.outbuf_lock.release()
 
     def handle_close(self) -> None:
         # Under the lock that writers hold, or one could write to another client's socket with the same number.

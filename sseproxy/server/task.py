@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, WSGITask
+from waitress.task import ErrorTask, WSGITask, hop_by_hop
 from waitress.utilities import build_http_date
 
 from sseproxy.core.failure import Failure
 from sseproxy.server.dispatcher import Busy
 from sseproxy.wsgi.ride import RELAY_KEY
 
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+
+log = logging.getLogger("sseproxy.server")
+
 _OF_WAITRESS: Final = frozenset({"Connection", "Date", "Server"})
 """Fields of which waitress makes more than a line of the head."""
+_HOP_BY_HOP: Final = frozenset(name.title() for name in hop_by_hop)
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc]
@@ -41,6 +49,54 @@ class Task(WSGITask):  # type: ignore[misc]
     """Keeps the connection, except while the server goes down; an application may not say so itself (PEP 3333)."""
 
     wrote_header: bool
+    complete: bool
+
+    def execute(self) -> None:
+        body = self.channel.server.application(self.get_environment(), self.start_response)
+        try:
+            for piece in body:
+                if piece:  # before the first that is not empty no head is sent (PEP 3333)
+                    self.write(piece)
+            if self.content_length not in (None, self.content_bytes_written) and self.request.command != "HEAD":
+                # A client that still waits for the rest is told like this.
+                self.set_close_on_finish()
+                log.warning(
+                    "the application returned %d bytes where its Content-Length says %d",
+                    self.content_bytes_written,
+                    self.content_length,
+                )
+        finally:
+            body.close()
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
+    ) -> Callable[[bytes], object]:
+        """As the application is called with it (PEP 3333).
+
+        :raises AssertionError: it was called before, or is given a hop-by-hop field.
+        :raises ValueError: a line end in the status or in a field.
+        :raises TypeError: one of them is no string.
+        """
+        if exc_info:
+            if self.wrote_header and exc_info[1] is not None:
+                raise exc_info[1].with_traceback(exc_info[2])
+            self.response_headers = []
+            self.content_length = None
+        elif self.complete:
+            raise AssertionError("start_response was called a second time without exc_info")
+        text = status + "".join(["".join(field) for field in headers])
+        if "\r" in text or "\n" in text:
+            raise ValueError("a line end in the status or in a header field")
+        self.complete = True
+        self.status = status
+        for name, value in headers:
+            known = _spelt(name)
+            if known == "Content-Length":
+                self.content_length = int(value)
+            elif known in _HOP_BY_HOP:
+                raise AssertionError(f"{name} is hop-by-hop, and the server's own matter (PEP 3333)")
+        self.response_headers += headers
+        return self.write
 
     def build_response_header(self) -> bytes:
         if self.channel.served.is_draining:

@@ -6,14 +6,16 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from sseproxy.wsgi.client import connection_closed
-
 
 class ChannelWriter:
-    """A channel of waitress, while nothing waits in it."""
+    """A channel of waitress, while nothing waits in it.
+
+    :ivar send: writes past the channel, see :meth:`~sseproxy.server.channel.Channel.send_past`.
+    """
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
+        self.send: Callable[[bytes], int] = channel.send_past
 
     @property
     def chunked(self) -> bool:
@@ -28,22 +30,6 @@ class ChannelWriter:
         """The socket's."""
         connection = self._channel.socket
         return -1 if connection is None else int(connection.fileno())
-
-    def send(self, data: bytes) -> int:
-        """Write without waiting.
-
-        :raises OSError: the client has left.
-        """
-        channel = self._channel
-        channel.outbuf_lock.acquire()  # not by `with`, which a condition enters in Python
-        try:
-            if not channel.connected:
-                raise connection_closed()
-            return int(channel.socket.send(data))
-        except BlockingIOError:
-            return 0
-        finally:
-            channel.outbuf_lock.release()
 
     def send_all(self, data: bytes) -> None:
         """Write as waitress does."""

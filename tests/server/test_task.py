@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -166,3 +167,42 @@ def test_a_header_that_an_application_may_not_send_is_an_error(header: tuple[str
 
     with sseproxys(app) as port:
         assert ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n\r\n").startswith(b"HTTP/1.1 500 ")
+
+
+def test_an_application_may_replace_a_head_that_was_not_sent_if_it_says_why() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Length", "2"), ("X-A", "b")])
+        if environ["PATH_INFO"] == "/unsaid":
+            start_response("500 No", [])
+        try:
+            raise OSError("no")
+        except OSError:
+            start_response("503 Later", [("Content-Length", "5")], sys.exc_info())
+        return [b"later"]
+
+    with sseproxys(app) as port:
+        replaced = ask(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"later")
+        unsaid = ask(port, b"GET /unsaid HTTP/1.1\r\nHost: x\r\n\r\n", b"\r\n\r\n")
+
+    assert replaced.startswith(b"HTTP/1.1 503 Later\r\n")
+    assert b"X-A" not in replaced
+    assert unsaid.startswith(b"HTTP/1.1 500 Internal")
+
+
+def test_a_client_is_told_of_an_application_that_breaks_off_amid_its_answer() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        write = start_response("200 OK", [])
+        write(b"some")
+        try:
+            raise OSError("no")
+        except OSError:
+            start_response("503 Later", [], sys.exc_info())
+        yield b"never"
+
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+
+    assert received.endswith(b"4\r\nsome\r\n")
