@@ -41,6 +41,7 @@ class Lasting:
         self.telemetry = Telemetry(config, self.streams)
         self.books = self.telemetry.timed(self.ledger)
         self.bookkeeper = Bookkeeper(self.books)
+        self.telemetry.watch(self.bookkeeper)
         self.tokenizer = Tokenizer()
         self.prices = PriceTable({})
         self.draining = Draining()

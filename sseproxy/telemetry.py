@@ -20,6 +20,7 @@ from sseproxy.metrics import (
     TimedLedger,
     instruments,
 )
+from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.joining import PATH as STREAMS
 from sseproxy.middleware.metrics import MetricsMiddleware
 from sseproxy.streams.protocol import Streams
@@ -66,6 +67,15 @@ class Telemetry:
             self._tracing = Tracing()
             self._ends.append(self._tracing.close)
 
+    def watch(self, bookkeeper: Bookkeeper) -> None:
+        """Tell how many answers run."""
+        if self._instruments is not None:
+            gauge = self._instruments.running
+            self._ends += [
+                self._instruments.watch(gauge.labels("stream"), lambda: bookkeeper.running(streamed=True)),
+                self._instruments.watch(gauge.labels("whole"), lambda: bookkeeper.running(streamed=False)),
+            ]
+
     def timed(self, ledger: Ledger) -> Ledger:
         """The ledger, with its times written down."""
         return ledger if self._instruments is None else TimedLedger(ledger, self._instruments)
@@ -111,9 +121,11 @@ class Telemetry:
         return TracingMiddleware(app, self._tracing.tracer, peers)
 
     def close(self) -> None:
-        """Send what was not sent yet; the numbers stay."""
+        """Send what was not sent yet, and count what was not counted yet; the numbers stay."""
         for end in self._ends:
             end()
+        if self._instruments is not None:
+            self._instruments.look()
 
 
 def _peer(section: Upstream) -> Peer:

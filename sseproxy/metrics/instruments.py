@@ -7,9 +7,12 @@ the sum. There a value can only be written, never asked for at a scrape; hence :
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import threading
 from bisect import bisect_left
+from collections import Counter as Counted
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from typing import Any, Final
@@ -21,6 +24,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from sseproxy.core.pace import BOUNDS
+from sseproxy.metrics.tally import MOST, Tally
+
+log = logging.getLogger("sseproxy.metrics")
 
 PREFIX: Final = "sseproxy_"
 DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
@@ -41,29 +47,8 @@ class LabelledCounter(Counter):
         self._value.inc(amount)
 
 
-class LabelledGauge(Gauge):
-    """The same of a gauge."""
-
-    def inc(self, amount: float = 1) -> None:
-        """Add so many."""
-        self._value.inc(amount)
-
-    def dec(self, amount: float = 1) -> None:
-        """Take so many away."""
-        self._value.inc(-amount)
-
-
-class LabelledHistogram(Histogram):
-    """The same of a histogram."""
-
-    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:
-        """Count an observation."""
-        self._sum.inc(amount)
-        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
-
-
 class SummedHistogram(Histogram):
-    """A histogram that takes observations by the bucket: many for the price of one."""
+    """A histogram that takes many observations for the price of one."""
 
     def add(self, counts: Sequence[int], total: float) -> None:
         """Observe what falls into each bucket.
@@ -76,6 +61,12 @@ class SummedHistogram(Histogram):
             if count:
                 bucket.inc(count)
 
+    def observe_all(self, amounts: Sequence[float]) -> None:
+        """Count observations."""
+        self._sum.inc(sum(amounts))
+        for bucket, count in Counted(map(partial(bisect_left, self._upper_bounds), amounts)).items():
+            self._buckets[bucket].inc(count)
+
 
 class Instruments:
     """Every metric there is. In code they are without :data:`PREFIX` and without Prometheus' own endings.
@@ -87,13 +78,14 @@ class Instruments:
         self._registry = registry
         self._watched: dict[Gauge, list[Watched]] = {}
         self._lock = threading.Lock()
-        self._looking = 0
+        self._is_looking = False
         # As the library itself, which looks once.
         self._is_shared = DIRECTORY in os.environ
+        self.tally = Tally(self._most_at_first)
 
         counter = partial(LabelledCounter, registry=registry)
-        gauge = partial(LabelledGauge, registry=registry, multiprocess_mode="livesum")
-        histogram = partial(LabelledHistogram, registry=registry)
+        gauge = partial(Gauge, registry=registry, multiprocess_mode="livesum")
+        histogram = partial(SummedHistogram, registry=registry)
         call = ("model", "upstream")
         self.requests = counter(
             "sseproxy_requests", "Requests answered.", ("route", "model", "status", "outcome")
@@ -109,9 +101,9 @@ class Instruments:
             "sseproxy_time_to_first_token_seconds", "From a request to the first token of a streamed answer.", call,
             buckets=FIRST_TOKEN,
         )  # fmt: skip
-        self.gap = SummedHistogram(
+        self.gap = histogram(
             "sseproxy_event_gap_seconds", "Between two reads of a streamed answer that brought events.", call,
-            registry=registry, buckets=BOUNDS,
+            buckets=BOUNDS,
         )  # fmt: skip
         self.tries = counter("sseproxy_upstream_tries", "Requests sent to an upstream.", ("upstream", "result"))
         self.retries = counter(
@@ -148,27 +140,46 @@ class Instruments:
 
         return unwatch
 
+    @property
+    def _most_at_first(self) -> int:
+        """The first note in a process has it look on, where the others are to be told."""
+        return 0 if self._is_shared else MOST
+
     def look(self) -> None:
-        """Read what is watched."""
+        """Count what was noted, and read what is watched."""
+        self.tally.count()
         with self._lock:
             watched = {gauge: list(values) for gauge, values in self._watched.items()}
         for gauge, values in watched.items():
             gauge.set(sum(value() for value in values))
 
-    def keep_looking(self) -> None:
-        """Read what is watched from now on, in each process that calls this; needed only where they share a file."""
-        if not self._is_shared or self._looking == os.getpid():
-            return
+    def ease(self) -> None:
+        """Count what was noted, as often as there is much; from the first time on, others are told every so often."""
+        if self._is_shared and not self._is_looking:
+            self._keep_looking()
+        self.tally.ease()
+
+    def _keep_looking(self) -> None:
         with self._lock:
-            if self._looking == os.getpid():
+            if self._is_looking:
                 return
-            self._looking = os.getpid()
+            self._is_looking = True
+        self.tally.most = MOST
         threading.Thread(target=self._look_on, name="sseproxy-metrics", daemon=True).start()
 
     def _look_on(self) -> None:
         waiting = threading.Event()
         while not waiting.wait(LOOK):
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                log.exception("this process could not tell its metrics; it tries again")
+
+    def begin_process(self) -> None:
+        """In the child of a fork: what its parent noted is its parent's to count, whose threads are not here."""
+        self._lock = threading.Lock()
+        self._is_looking = False
+        self.tally.begin_process(self._most_at_first)
 
     def exposition(self, accept: str) -> tuple[str, bytes]:
         """Content type and text of all metrics, of all processes that share a directory.
@@ -198,6 +209,11 @@ class _Shared:
 @lru_cache(maxsize=1)
 def instruments() -> Instruments:
     """Those of this process, made now if nobody has: two with the same names would write over each other's files."""
-    if directory := os.environ.get(DIRECTORY):
+    directory = os.environ.get(DIRECTORY)
+    if directory:
         os.makedirs(directory, exist_ok=True)
-    return Instruments(CollectorRegistry(auto_describe=True))
+    made = Instruments(CollectorRegistry(auto_describe=True))
+    os.register_at_fork(after_in_child=made.begin_process)
+    if directory:
+        atexit.register(made.look)  # the other processes tell on what this one has counted
+    return made

@@ -30,18 +30,22 @@ class TimedLedger(Ledger):
 
     def __init__(self, ledger: Ledger, instruments: Instruments) -> None:
         self._ledger = ledger
-        self._errors = instruments.ledger_errors
-        self._durations = instruments.ledger
+        self._instruments = instruments
+        self._note = instruments.tally.note
+        self._count_durations = self._count  # the same object each time: what is noted of it is found together
+
+    def _count(self, operation: str, seconds: Sequence[float]) -> None:
+        self._instruments.ledger.labels(operation).observe_all(seconds)
 
     def _timed(self, operation: str, do: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         begun = perf_counter()
         try:
             return do(*given, **named)
         except LedgerUnavailable:
-            self._errors.labels(operation).inc()
+            self._instruments.ledger_errors.labels(operation).inc()
             raise
         finally:
-            self._durations.labels(operation).observe(perf_counter() - begun)
+            self._note(((self._count_durations, operation), perf_counter() - begun))
 
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
         self._timed("reserve", self._ledger.reserve, charge, budget)
@@ -66,6 +70,8 @@ class TimedLedger(Ledger):
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         self._timed("checkpoint", self._ledger.checkpoint, running)
+        # Every few seconds in each process that charges anybody, also while no answer ends.
+        self._instruments.ease()
 
     def recover(self) -> int:
         return self._timed("recover", self._ledger.recover)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
+from sseproxy.core.pace import Pace
 from sseproxy.core.pricing import NANO_PER_USD
 from sseproxy.core.tries import in_few_words
+from sseproxy.core.usage import Usage
 from sseproxy.metrics.instruments import Instruments
 from sseproxy.metrics.labels import NONE
 from sseproxy.wsgi.exchange import Exchange
 
 KINDS: Final = ("input", "cached_input", "cache_write", "output", "reasoning")
-FIELDS: Final = tuple((kind, f"{kind}_tokens") for kind in KINDS)
+TOKENS: Final = tuple((kind, attrgetter(f"{kind}_tokens")) for kind in KINDS)
 """Of :class:`~sseproxy.core.usage.Usage`, by what they are called here."""
+
+Tries = tuple[tuple[str, str], ...]
+"""The upstream of each, as it is called in the configuration, and how it ended."""
 
 
 class ExchangeRecorder:
@@ -32,55 +38,85 @@ class ExchangeRecorder:
         upstream: Callable[[str | None], str],
     ) -> None:
         self._instruments = instruments
+        self._tally = instruments.tally
         self._route = route
         self._model = model
         self._upstream = upstream
-
-    def reserved(self, exchange: Exchange) -> None:
-        """One more answer is under way."""
-        self._instruments.keep_looking()
-        self._instruments.running.labels(_kind(exchange)).inc()
-
-    def booked(self, exchange: Exchange) -> None:
-        """One answer less is."""
-        self._instruments.running.labels(_kind(exchange)).dec()
+        self._count_ended = self._count  # the same object each time: what is noted of it is found together
 
     def ended(self, exchange: Exchange, status: int) -> None:
-        """Everything else."""
-        metrics = self._instruments
-        route = exchange.route or self._route(exchange.path)
-        model = self._model(exchange.asked_model) if exchange.target is not None else NONE
-        metrics.requests.labels(route, model, f"{status // 100}xx", exchange.outcome or NONE).inc()
-        metrics.duration.labels(route, model).observe(exchange.elapsed_ms() / 1000)
-        if exchange.outcome:
-            self._charged(exchange, model)
-        self._tried(exchange)
+        """Note it. Nothing is kept that a client can make long."""
+        target, request, tally = exchange.target, exchange.request or exchange.billed, self._tally
+        series = (
+            self._count_ended,
+            exchange.route or self._route(exchange.path),
+            NONE if target is None else self._model(exchange.asked_model),
+            None if target is None else target.upstream,
+            status // 100,
+            exchange.outcome,
+            request is not None and request.stream,
+            _tries_of(exchange),
+        )
+        tally.note(
+            (series, exchange.elapsed_ms(), exchange.cost, exchange.usage, exchange.first_token_ms, exchange.pace)
+        )
+        if len(tally.notes) > tally.most:
+            self._instruments.ease()
 
-    def _charged(self, exchange: Exchange, model: str) -> None:
+    def _count(
+        self,
+        route: str,
+        model: str,
+        upstream: str | None,
+        status: int,
+        outcome: str,
+        streamed: bool,
+        tries: Tries,
+        durations: Sequence[int],
+        costs: Sequence[int],
+        usages: Sequence[Usage | None],
+        first_tokens: Sequence[int | None],
+        paces: Sequence[Pace | None],
+    ) -> None:
         metrics = self._instruments
-        upstream = self._upstream(exchange.target.upstream if exchange.target is not None else None)
-        if exchange.usage is not None:
-            for kind, field in FIELDS:
-                if tokens := getattr(exchange.usage, field):
-                    metrics.tokens.labels(model, upstream, kind).inc(tokens)
-        metrics.cost.labels(model, upstream).inc(exchange.cost / NANO_PER_USD)
-        if exchange.first_token_ms is not None and _kind(exchange) == "stream":
-            metrics.first_token.labels(model, upstream).observe(exchange.first_token_ms / 1000)
-        if exchange.pace is not None and any(exchange.pace.counts):
-            metrics.gap.labels(model, upstream).add(exchange.pace.counts, exchange.pace.total)
+        metrics.requests.labels(route, model, f"{status}xx", outcome or NONE).inc(len(durations))
+        metrics.duration.labels(route, model).observe_all([each / 1000 for each in durations])
+        self._count_tries(tries, len(durations))
+        if not outcome:
+            return
+        call = model, self._upstream(upstream)
+        self._count_usage(call, [each for each in usages if each is not None])
+        metrics.cost.labels(*call).inc(sum(costs) / NANO_PER_USD)
+        if streamed and (seen := [each / 1000 for each in first_tokens if each is not None]):
+            metrics.first_token.labels(*call).observe_all(seen)
+        self._count_gaps(call, [each for each in paces if each is not None])
 
-    def _tried(self, exchange: Exchange) -> None:
+    def _count_usage(self, call: tuple[str, str], usages: Sequence[Usage]) -> None:
+        for kind, tokens in TOKENS:
+            if total := sum(map(tokens, usages)):
+                self._instruments.tokens.labels(*call, kind).inc(total)
+
+    def _count_gaps(self, call: tuple[str, str], paces: Sequence[Pace]) -> None:
+        counts = [*map(sum, zip(*(pace.counts for pace in paces), strict=True))]
+        if any(counts):
+            self._instruments.gap.labels(*call).add(counts, sum(pace.total for pace in paces))
+
+    def _count_tries(self, tries: Tries, exchanges: int) -> None:
         metrics, before = self._instruments, None
-        for each in exchange.tries:
-            upstream, result = self._upstream(each.upstream), each.result
-            if each.error is None and each is exchange.tries[-1] and exchange.outcome == "upstream_failed":
-                result = in_few_words(exchange.failure)  # it answered, and broke off
-            metrics.tries.labels(upstream, result).inc()
+        for name, result in tries:
+            upstream = self._upstream(name)
+            metrics.tries.labels(upstream, result).inc(exchanges)
             if before is not None and result != "cooling_down":
-                metrics.retries.labels(upstream, "again" if each.upstream == before.upstream else "elsewhere").inc()
-            before = each
+                metrics.retries.labels(upstream, "again" if name == before else "elsewhere").inc(exchanges)
+            before = name
 
 
-def _kind(exchange: Exchange) -> str:
-    request = exchange.billed
-    return "stream" if request is not None and request.stream else "whole"
+def _tries_of(exchange: Exchange) -> Tries:
+    tries = exchange.tries
+    if not tries:
+        return ()
+    *before, last = tries
+    result = last.result
+    if last.error is None and exchange.outcome == "upstream_failed":
+        result = in_few_words(exchange.failure)  # it answered, and broke off
+    return (*[(each.upstream, each.result) for each in before], (last.upstream, result))

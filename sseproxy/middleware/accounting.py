@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import annotate
 from sseproxy.ledger.protocol import Ledger
-from sseproxy.middleware.bill import Bill
+from sseproxy.middleware.bill import Bill, call_once
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.meter import Counter
 from sseproxy.middleware.shown_usage import show_usage
@@ -74,6 +74,7 @@ class AccountingMiddleware:
         except Failure as failure:
             return refuse(failure, environ)(environ, start_response)
         self._bookkeeper.add(bill)
+        call_once(exchange.when_reserved)
         return self._answer(environ, exchange, bill)(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:

@@ -40,7 +40,7 @@ def _new_id(at: datetime) -> str:
     return f"chg_{int(at.timestamp() * 1000):012x}{urandom(10).hex()}"
 
 
-def _call_once(callbacks: list[Callable[[], object]]) -> None:
+def call_once(callbacks: list[Callable[[], object]]) -> None:
     """Call them in their order, and forget them: they know the exchange they hang on, which would be a circle."""
     while callbacks:
         callbacks.pop(0)()
@@ -74,7 +74,6 @@ class Bill:
             ledger, budget, billed, dearest(self._target.prices), self._meter, self._started
         )
         self._reservation.make(self._charge())
-        _call_once(exchange.when_reserved)
 
     def answered(self, status: int) -> None:
         """The upstream has sent its response head; it need not be the one that was reserved for."""
@@ -222,6 +221,11 @@ class Bill:
                 if event is not FLUSH:
                     self._read(event)
 
+    def runs(self, streamed: bool) -> bool:
+        """Whether it has not ended, and is that of such an answer. Safe from another thread."""
+        request = self._exchange.billed
+        return self._open and streamed == (request is not None and request.stream)
+
     def so_far(self) -> Checkpoint | None:
         """What the running charge has come to; None when it has ended. Safe from another thread."""
         if not self._open:
@@ -279,7 +283,7 @@ class Bill:
             tries=tuple(exchange.tries),
             unpriced=self._target.price is None,
         )
-        _call_once(exchange.when_booked)
+        call_once(exchange.when_booked)
         try:
             (self._ledger.release if released else self._ledger.settle)(self.id, settlement)
         except Failure as failure:

@@ -41,6 +41,12 @@ class Bookkeeper:
             self._start()
         self._running[bill.id] = bill
 
+    def running(self, *, streamed: bool) -> int:
+        """How many answers run, of those that are streamed or of the others."""
+        if self._process != os.getpid():
+            return 0
+        return sum(bill.runs(streamed) for bill in list(self._running.values()))
+
     def note(self) -> None:
         """Write down what every running bill has come to, and forget those that ended."""
         notes: dict[str, Checkpoint] = {}

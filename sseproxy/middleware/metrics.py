@@ -1,4 +1,4 @@
-"""Tells a recorder of each exchange: when an answer begins to be charged, when it is booked, when all is over.
+"""Tells a recorder of each exchange when it is over.
 
 What is counted under which name may not go in here.
 """
@@ -23,12 +23,6 @@ log = logging.getLogger("sseproxy.metrics")
 class Recorder(Protocol):
     """Counts exchanges. Called from many threads; must return at once."""
 
-    def reserved(self, exchange: Exchange) -> None:
-        """A charge was reserved: an answer is under way."""
-
-    def booked(self, exchange: Exchange) -> None:
-        """The charge was settled or released: the answer is over."""
-
     def ended(self, exchange: Exchange, status: int) -> None:
         """The exchange is over, whether it was charged or not."""
 
@@ -42,8 +36,6 @@ class MetricsMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
-        exchange.when_reserved.append(partial(_safely, self._recorder.reserved, exchange))
-        exchange.when_booked.append(partial(_safely, self._recorder.booked, exchange))
         try:
             answer = call_app(self.app, environ)
         except BaseException:

@@ -97,14 +97,33 @@ def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path) -> No
     with gunicorn(tmp_path) as server:
         for _ in range(6):
             ask(server)
-        told = requests.get(f"{server.url}/-/metrics", timeout=10).text
+        wait_until(lambda: answers_told(server) == 6)  # a worker tells the other one every so often
         directory = counting_in(server.workers()[0])
         assert directory.is_dir()
         server.stop()
 
-    counts = [line for line in told.splitlines() if line.startswith("sseproxy_request_duration_seconds_count")]
-    assert sum(float(line.rpartition(" ")[2]) for line in counts if "/v1/chat/completions" in line) >= 6
     assert not directory.exists()
+
+
+@pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
+def test_what_a_worker_has_counted_stays_when_it_goes(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with gunicorn(tmp_path, *options) as server:
+        before = server.workers()
+        for _ in range(6):
+            ask(server)
+        for worker in before:
+            os.kill(worker, signal.SIGTERM)
+        wait_until(lambda: len(server.workers()) == 2 and not set(before) & set(server.workers()))
+        wait_until(lambda: all(map(is_ready, server.workers())))
+
+        assert answers_told(server) == 6
+
+
+def answers_told(server: Server) -> float:
+    """How many answers a scrape tells of."""
+    told = requests.get(f"{server.url}/-/metrics", timeout=10).text
+    counts = [line for line in told.splitlines() if line.startswith("sseproxy_request_duration_seconds_count")]
+    return sum(float(line.rpartition(" ")[2]) for line in counts if "/v1/chat/completions" in line)
 
 
 def counting_in(pid: int) -> Path:

@@ -19,7 +19,7 @@ from .apps import CHAT, post
 from .test_accounting import PRICE
 
 
-def running_bill(ledger: Any) -> Bill:
+def running_bill(ledger: Any, *, streamed: bool = True) -> Bill:
     bills: list[Bill] = []
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -30,7 +30,7 @@ def running_bill(ledger: Any) -> Bill:
         start_response("200 OK", [])
         return []
 
-    post(app, body={**CHAT, "stream": True})
+    post(app, body={**CHAT, "stream": streamed})
     return bills[0]
 
 
@@ -63,6 +63,23 @@ def test_a_note_books_what_has_passed_so_far() -> None:
     ledger.close()
 
 
+def test_it_knows_how_many_answers_run() -> None:
+    ledger = open_ledger("sqlite://")
+    keeper = Bookkeeper(ledger, interval=3600)
+    bills = [running_bill(ledger), running_bill(ledger), running_bill(ledger, streamed=False)]
+    assert keeper.running(streamed=True) == keeper.running(streamed=False) == 0
+    for bill in bills:
+        keeper.add(bill)
+    assert (keeper.running(streamed=True), keeper.running(streamed=False)) == (2, 1)
+
+    bills[0].settle("completed")
+    bills[2].release("refused")
+    assert (keeper.running(streamed=True), keeper.running(streamed=False)) == (1, 0)
+    bills[1].settle("completed")
+    keeper.close()
+    ledger.close()
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 on: there are other threads
 def test_a_forked_child_starts_with_no_bills_of_its_parent_s() -> None:
     ledger = open_ledger("sqlite://")
@@ -71,6 +88,8 @@ def test_a_forked_child_starts_with_no_bills_of_its_parent_s() -> None:
     keeper.add(bill)
     child = os.fork()
     if child == 0:
+        if keeper.running(streamed=True):
+            os._exit(9)
         keeper.add(running_bill(ledger))
         os._exit(len(keeper._running))
     _, status = os.waitpid(child, 0)
