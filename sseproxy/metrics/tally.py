@@ -13,7 +13,7 @@ from typing import Any, Final
 
 log = logging.getLogger("sseproxy.metrics")
 
-MOST: Final = 256
+MOST: Final = 1024
 """Notes that are kept before they are counted."""
 
 Series = tuple[Any, ...]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
-from sseproxy.core.tries import Try, in_few_words
+from sseproxy.core.tries import in_few_words
 from sseproxy.wsgi.call import Headers, call_app
 from sseproxy.wsgi.ending import when_ended
 from sseproxy.wsgi.errors import refuse
@@ -61,7 +61,7 @@ class LogMiddleware:
 
     def _write(self, exchange: Exchange, method: str, code: int, client: str) -> None:
         shown = self._shown(exchange.path)
-        if shown == exchange.path:  # as WSGI has it: UTF-8 in Latin-1's clothes
+        if not shown.isascii() and shown == exchange.path:  # as WSGI has it: UTF-8 in Latin-1's clothes
             shown = shown.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
         line = _describe(exchange, shown, method, code, client)
         text = json.dumps(line) if self._json else as_text(line)
@@ -99,31 +99,40 @@ def _word(value: str) -> str:
 
 
 def _describe(exchange: Exchange, path: str, method: str, code: int, client: str) -> dict[str, Any]:
-    line: dict[str, Any] = {
-        "id": exchange.request_id,
-        "client": client or None,
-        "method": method,
-        "path": path,
-        "status": code,
-        "user": exchange.user.name if exchange.user else None,
-        "duration_ms": exchange.elapsed_ms(),
-    }
+    line: dict[str, Any] = {"id": exchange.request_id}
+    if client:
+        line["client"] = client
+    line["method"] = method
+    line["path"] = path
+    line["status"] = code
+    if exchange.user is not None:
+        line["user"] = exchange.user.name
+    line["duration_ms"] = exchange.elapsed_ms()
     if exchange.outcome:
-        line["model"] = exchange.asked_model
-        line["outcome"] = exchange.outcome
-        line["cost_usd"] = nano_to_usd(exchange.cost)
-        line["first_token_ms"] = exchange.first_token_ms
-    if exchange.usage is not None:
-        line["input_tokens"] = exchange.usage.input_tokens
-        line["cached_input_tokens"] = exchange.usage.cached_input_tokens or None
-        line["output_tokens"] = exchange.usage.output_tokens
-        line["reasoning_tokens"] = exchange.usage.reasoning_tokens or None
+        _describe_charge(line, exchange)
     if exchange.tries:
-        line["upstream"] = exchange.tries[-1].upstream or None
+        last = exchange.tries[-1]
+        if last.upstream:
+            line["upstream"] = last.upstream
         line["tries"] = len(exchange.tries)
-        line["error"] = in_few_words(exchange.failure) if exchange.failure else _error_of(exchange.tries[-1])
-    return {key: value for key, value in line.items() if value is not None}
+        if exchange.failure:
+            line["error"] = in_few_words(exchange.failure)
+        elif last.error is not None:
+            line["error"] = last.result
+    return line
 
 
-def _error_of(last: Try) -> str | None:
-    return None if last.error is None else last.result
+def _describe_charge(line: dict[str, Any], exchange: Exchange) -> None:
+    line["model"] = exchange.asked_model
+    line["outcome"] = exchange.outcome
+    line["cost_usd"] = nano_to_usd(exchange.cost)
+    if exchange.first_token_ms is not None:
+        line["first_token_ms"] = exchange.first_token_ms
+    usage = exchange.usage
+    if usage is not None:
+        line["input_tokens"] = usage.input_tokens
+        if usage.cached_input_tokens:
+            line["cached_input_tokens"] = usage.cached_input_tokens
+        line["output_tokens"] = usage.output_tokens
+        if usage.reasoning_tokens:
+            line["reasoning_tokens"] = usage.reasoning_tokens

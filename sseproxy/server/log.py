@@ -28,7 +28,11 @@ class TextFormatter(logging.Formatter):
         return f"{text},{int(record.msecs):03d}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return in_one_line(super().formatMessage(record))
+        return in_one_line(f"{self.formatTime(record)} {record.levelname:<7} {record.name}: {record.getMessage()}")
+
+    def format(self, record: logging.LogRecord) -> str:
+        is_plain = not (record.exc_info or record.exc_text or record.stack_info)
+        return self.formatMessage(record) if is_plain else super().format(record)
 
     def formatException(self, ei: Any) -> str:
         return "  " + super().formatException(ei).replace("\n", "\n  ")
@@ -59,11 +63,19 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no generic class at runtime, in Python 3.10
+    """Which writes each line at once, unasked."""
+
+    def flush(self) -> None:
+        pass
+
+
 def set_up_logging(format: str, level: str) -> None:
     """Send every record of at least ``level`` to standard error, as ``text`` or ``json``."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = TextFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    handler.setFormatter(JSONFormatter() if format == "json" else text)
+    handler = _StandardError(sys.stderr)
+    handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
+    # Nobody is told of them, and each record would look them up: https://docs.python.org/3/howto/logging.html#optimization
+    logging.logThreads = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # At "info" waitress tells of each client that left, which the access log does with the bill; Alembic of itself.
     # At "debug" urllib3 tells addresses with their query.
