@@ -127,8 +127,8 @@ class Stack:
         checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
         own = lasting.telemetry.told(HealthEndpoints(own, *checks))
         app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, exempt=exempt), own)
-        app = lasting.telemetry.counted(app, self.config, self.routes.pattern, self._paths)
-        app = LogMiddleware(app, self.config.log.format, shown=self._shown)
+        count = lasting.telemetry.counting(self.config, self.routes.pattern, self._paths)
+        app = LogMiddleware(app, self.config.log.format, shown=self._shown, count=count)
         if not theirs:
             app = CorsMiddleware(app, origins, credentials=cors.credentials)
         proxy = self.config.server.trusted_proxy

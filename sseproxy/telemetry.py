@@ -22,9 +22,9 @@ from sseproxy.metrics import (
 )
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.joining import PATH as STREAMS
-from sseproxy.middleware.metrics import MetricsMiddleware
 from sseproxy.streams.protocol import Streams
 from sseproxy.upstreams import passthrough_paths
+from sseproxy.wsgi.exchange import Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -85,16 +85,16 @@ class Telemetry:
         if self._instruments is not None:
             self._instruments.cool_down(upstream, cooling)
 
-    def counted(
-        self, app: WSGIApplication, config: Config, pattern: Callable[[str], str], paths: Collection[str]
-    ) -> WSGIApplication:
-        """The application, with every exchange counted.
+    def counting(
+        self, config: Config, pattern: Callable[[str], str], paths: Collection[str]
+    ) -> Callable[[Exchange, int], object]:
+        """What counts each exchange when it is over; it is called with its status too.
 
         :param pattern: the pattern of a path that is a route, else the path.
         :param paths: of the proxy's own.
         """
         if self._instruments is None:
-            return app
+            return _count_nothing
         known = [*paths, *API_PATHS, "/v1/models", *passthrough_paths(config), *config.routes]
         routes = RouteLabels(known, [STREAMS], pattern, config.wrap.paths)
         models, upstreams = Named(config.models), Named([*config.upstreams, "app"])
@@ -104,8 +104,7 @@ class Telemetry:
             found = find_model(config.models, name)
             return models(found[0] if found is not None else None)
 
-        recorder = ExchangeRecorder(self._instruments, routes.of, model, upstreams)
-        return MetricsMiddleware(app, recorder)
+        return ExchangeRecorder(self._instruments, routes.of, model, upstreams).ended
 
     def told(self, app: WSGIApplication) -> WSGIApplication:
         """The application, and the numbers for who asks."""
@@ -126,6 +125,10 @@ class Telemetry:
             end()
         if self._instruments is not None:
             self._instruments.look()
+
+
+def _count_nothing(exchange: Exchange, status: int) -> None:
+    pass
 
 
 def _peer(section: Upstream) -> Peer:

@@ -23,7 +23,7 @@ Tries = tuple[tuple[str, str], ...]
 
 
 class ExchangeRecorder:
-    """Counts the exchanges of one stack. See :class:`~sseproxy.middleware.metrics.Recorder`.
+    """Counts the exchanges of one stack.
 
     :param route: label of a path.
     :param model: label of a model that was asked for.
@@ -45,7 +45,7 @@ class ExchangeRecorder:
         self._count_ended = self._count  # the same object each time: what is noted of it is found together
 
     def ended(self, exchange: Exchange, status: int) -> None:
-        """Note it. Nothing is kept that a client can make long."""
+        """An exchange is over. It is noted; nothing is kept of it that a client can make long."""
         target, request, tally = exchange.target, exchange.request or exchange.billed, self._tally
         series = (
             self._count_ended,

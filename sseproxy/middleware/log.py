@@ -1,4 +1,7 @@
-"""One line for each exchange, and its ``X-Request-Id``. No content, no secret."""
+"""What is known of each exchange when it is over: one line, no content, no secret; and whoever counts is told.
+
+Stands outside of all that may fail; so it gives an exchange its ``X-Request-Id`` too, and an answer in any case.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,21 @@ class LogMiddleware:
 
     :param format: ``text`` or ``json``.
     :param shown: what is written of a path; never written is its query.
+    :param count: told of each exchange that is over, and its status. Called from many threads; must return at once.
     """
 
     def __init__(
-        self, app: WSGIApplication, format: str = "text", *, shown: Callable[[str], str] = lambda path: path
+        self,
+        app: WSGIApplication,
+        format: str = "text",
+        *,
+        shown: Callable[[str], str] = lambda path: path,
+        count: Callable[[Exchange, int], object] = lambda exchange, status: None,
     ) -> None:
         self.app = app
         self._json = format == "json"
         self._shown = shown
+        self._count = count
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
@@ -49,15 +59,28 @@ class LogMiddleware:
             log.exception("%s failed", exchange.request_id)
             failure = Failure("The proxy failed; its log tells why.", code="internal_error")
             answer = refuse(failure, environ)
+        except BaseException:
+            self._told(exchange, 500)
+            raise
         answer.set_header("X-Request-Id", exchange.request_id)
-        if environ["REQUEST_METHOD"] == "HEAD":
+        method = environ["REQUEST_METHOD"]
+        if method == "HEAD":
             answer.close()
             answer.body = []
-        if log.isEnabledFor(logging.INFO):
-            client = environ.get("REMOTE_ADDR", "")
-            write = partial(self._write, exchange, environ["REQUEST_METHOD"], answer.code, client)
-            answer.body = when_ended(exchange, answer.body, write)
+        ended = partial(self._ended, exchange, method, answer.code, environ.get("REMOTE_ADDR", ""))
+        answer.body = when_ended(exchange, answer.body, ended)
         return answer.body if early.has_begun else answer(environ, start_response)
+
+    def _ended(self, exchange: Exchange, method: str, code: int, client: str) -> None:
+        self._told(exchange, code)
+        if log.isEnabledFor(logging.INFO):
+            self._write(exchange, method, code, client)
+
+    def _told(self, exchange: Exchange, code: int) -> None:
+        try:
+            self._count(exchange, code)
+        except Exception:  # a number that cannot be written down harms no answer
+            log.exception("%s was not counted", exchange.request_id)
 
     def _write(self, exchange: Exchange, method: str, code: int, client: str) -> None:
         shown = self._shown(exchange.path)

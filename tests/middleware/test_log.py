@@ -6,19 +6,24 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from werkzeug.test import Client
+from werkzeug.test import Client, EnvironBuilder
 
 from sseproxy import create_app
-from sseproxy.middleware.log import as_text
+from sseproxy.middleware.log import LogMiddleware, as_text
 from sseproxy.server.log import set_up_logging
+from sseproxy.wsgi.call import call_app
+from sseproxy.wsgi.exchange import Exchange
 from tests.harness import Upstream, refuse, stream
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|[^ "]*)(?: |\Z)')
 ASK = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "SECRET PROMPT"}]}
@@ -197,3 +202,71 @@ def test_the_time_of_a_line_is_that_of_its_record(out: io.StringIO) -> None:
         logging.getLogger().handle(logging.makeLogRecord(values))
 
     assert re.findall(r":(\d\d,\d+) INFO", out.getvalue()) == ["00,250", "00,750", "59,500"]
+
+
+class Told(list[int]):
+    """The statuses that it was told of."""
+
+    def __call__(self, exchange: Exchange, status: int) -> None:
+        self.append(status)
+
+
+def answering(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [])
+    return [b"answer"]
+
+
+def refusing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("429 Too Many Requests", [])
+    return []
+
+
+def failing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    raise RuntimeError("failed")
+
+
+def leaving(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    raise SystemExit
+
+
+@pytest.mark.parametrize(("app", "status"), [(answering, 200), (refusing, 429), (failing, 500)])
+def test_who_counts_is_told_of_an_exchange_once_when_its_body_is_closed(app: WSGIApplication, status: int) -> None:
+    told = Told()
+    answer = call_app(LogMiddleware(app, count=told), EnvironBuilder().get_environ())
+    assert told == []
+
+    answer.close()
+    answer.close()
+    assert told == [status]
+
+
+def test_an_application_that_ends_its_thread_counts_as_500() -> None:
+    told = Told()
+
+    with pytest.raises(SystemExit):
+        Client(LogMiddleware(leaving, count=told)).get("/")
+    assert told == [500]
+
+
+def test_an_answer_whose_generation_goes_on_counts_when_that_is_over() -> None:
+    told = Told()
+    environ = EnvironBuilder().get_environ()
+    exchange = Exchange.of(environ)
+    exchange.in_background = True
+    call_app(LogMiddleware(answering, count=told), environ).close()
+    assert told == []
+
+    for notify in exchange.when_generated:
+        notify()
+    assert told == [200]
+
+
+def test_an_exchange_that_cannot_be_counted_is_answered_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def count(exchange: Exchange, status: int) -> None:
+        raise OSError("no space left on device")
+
+    with caplog.at_level("INFO", "sseproxy.access"):
+        answer = Client(LogMiddleware(answering, count=count)).get("/", headers={"X-Request-Id": "x"}, buffered=True)
+
+    assert (answer.status_code, answer.data) == (200, b"answer")
+    assert [message.partition(" ")[0] for message in caplog.messages] == ["x", "id=x"]
