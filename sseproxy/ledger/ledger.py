@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache, partial
 from typing import Any
 
 from sseproxy.core.pricing import nano_to_usd
@@ -80,14 +81,20 @@ class SQLLedger:
             started_at, self._lease.owner,
         )  # fmt: skip
 
-        def book(cursor: Any) -> None:
-            self._hold(cursor, budget, user, started_at, reserved)
-            self.database.statements.add_charge.run(cursor, row)
-
+        book = partial(self.database.statements.add_charge.run, values=row)
+        is_alone = budget is None and not reserved
+        if not is_alone:
+            book = partial(self._hold_and, book, budget, user, started_at, reserved)
         try:
-            self.database.run(book, one_statement=budget is None and not reserved)
+            self.database.run(book, one_statement=is_alone)
         except self.database.integrity_error:
             raise DuplicateCharge(charge.id) from None
+
+    def _hold_and(
+        self, book: Callable[[Any], Any], budget: Budget | None, user: str, started_at: int, amount: int, cursor: Any
+    ) -> None:
+        self._hold(cursor, budget, user, started_at, amount)
+        book(cursor)
 
     def _hold(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
         """Add to what a user's running requests hold back, and refuse what is too much for the budget."""
@@ -242,7 +249,9 @@ def _result(known: Settlement | Checkpoint) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+@lru_cache(256)
 def _known(name: str | None) -> str | None:
+    """Asked for the same few again and again: upstreams, their models, keys."""
     return None if name is None else bounded_name(name)
 
 

@@ -111,7 +111,8 @@ class Writer:
         if self._connection is None:
             connection = self._connect()
             self._connection, self._cursor = connection, connection.cursor()
-        self._undo(self._cursor)  # what a signal's exception, at the wrong moment, may have left open
+        if self._connection.dbapi_connection.in_transaction:
+            self._undo(self._cursor)  # what a signal's exception, at the wrong moment, has left open
         return self._cursor
 
     def _undo(self, cursor: Any) -> None:
