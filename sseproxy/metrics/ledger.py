@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 from sseproxy.ledger.protocol import (
     Balance,
@@ -21,7 +22,6 @@ from sseproxy.ledger.protocol import (
 )
 from sseproxy.metrics.instruments import Instruments
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -37,10 +37,10 @@ class TimedLedger(Ledger):
     def _count(self, operation: str, seconds: Sequence[float]) -> None:
         self._instruments.ledger.labels(operation).observe_all(seconds)
 
-    def _timed(self, operation: str, do: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+    def _timed(self, operation: str, do: Callable[..., T], *given: object) -> T:
         begun = perf_counter()
         try:
-            return do(*given, **named)
+            return do(*given)
         except LedgerUnavailable:
             self._instruments.ledger_errors.labels(operation).inc()
             raise
@@ -90,4 +90,4 @@ class TimedLedger(Ledger):
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> Sequence[Mapping[str, Any]]:
-        return self._timed("usage", self._ledger.usage, by, user=user, since=since, until=until)
+        return self._timed("usage", partial(self._ledger.usage, by, user=user, since=since, until=until))

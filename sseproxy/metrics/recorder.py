@@ -112,11 +112,7 @@ class ExchangeRecorder:
 
 
 def _tries_of(exchange: Exchange) -> Tries:
-    tries = exchange.tries
-    if not tries:
-        return ()
-    *before, last = tries
-    result = last.result
-    if last.error is None and exchange.outcome == "upstream_failed":
-        result = in_few_words(exchange.failure)  # it answered, and broke off
-    return (*[(each.upstream, each.result) for each in before], (last.upstream, result))
+    tries = [(each.upstream, each.result) for each in exchange.tries]
+    if exchange.outcome == "upstream_failed" and tries and exchange.tries[-1].error is None:
+        tries[-1] = (tries[-1][0], in_few_words(exchange.failure))  # it answered, and broke off
+    return (*tries,)
