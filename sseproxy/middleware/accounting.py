@@ -74,6 +74,7 @@ class AccountingMiddleware:
         except Failure as failure:
             return refuse(failure, environ)(environ, start_response)
         self._bookkeeper.add(bill)
+        exchange.when_booked.append(partial(self._bookkeeper.forget, bill.id))
         call_once(exchange.when_reserved)
         return self._answer(environ, exchange, bill)(environ, start_response)
 

@@ -36,10 +36,14 @@ class Bookkeeper:
         self._process = 0
 
     def add(self, bill: Bill) -> None:
-        """Watch a bill until it has ended."""
+        """Watch a bill until it has ended, or is to be forgotten."""
         if self._process != os.getpid():
             self._start()
         self._running[bill.id] = bill
+
+    def forget(self, bill_id: str) -> None:
+        """A bill has ended. All that it knows of its request need not wait for the next note to be let go."""
+        self._running.pop(bill_id, None)
 
     def running(self, *, streamed: bool) -> int:
         """How many answers run, of those that are streamed or of the others."""

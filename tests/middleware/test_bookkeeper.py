@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from sseproxy.core.sse import Event
 from sseproxy.ledger.ledger import open_ledger
+from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.tokenizer import Tokenizer
@@ -59,6 +61,33 @@ def test_a_note_books_what_has_passed_so_far() -> None:
     keeper.note()
     (charge,) = ledger.charges()
     assert charge["state"] == "settled"
+    keeper.close()
+    ledger.close()
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_nothing_is_kept_of_an_exchange_that_is_over(streamed: bool) -> None:
+    kept: list[weakref.ref[Bill]] = []
+
+    class Watching(Bookkeeper):
+        def add(self, bill: Bill) -> None:
+            super().add(bill)
+            kept.append(weakref.ref(bill))
+
+    def answering(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream" if streamed else "application/json")])
+        return [b'data: {"choices":[]}\n\ndata: [DONE]\n\n' if streamed else b'{"choices":[]}']
+
+    ledger = open_ledger("sqlite://")
+    keeper = Watching(ledger, interval=3600)
+    answer = post(
+        AccountingMiddleware(answering, ledger, Tokenizer(), bookkeeper=keeper), body={**CHAT, "stream": streamed}
+    )
+    b"".join(answer.body)
+    answer.close()
+    del answer
+
+    assert [bill() for bill in kept] == [None]
     keeper.close()
     ledger.close()
 
