@@ -11,6 +11,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter as Counted
 from collections.abc import Callable, Iterator, Sequence
@@ -168,12 +169,12 @@ class Instruments:
         threading.Thread(target=self._look_on, name="sseproxy-metrics", daemon=True).start()
 
     def _look_on(self) -> None:
-        waiting = threading.Event()
-        while not waiting.wait(LOOK):
+        while True:
             try:
                 self.look()
             except Exception:
                 log.exception("this process could not tell its metrics; it tries again")
+            time.sleep(LOOK)
 
     def begin_process(self) -> None:
         """In the child of a fork: what its parent noted is its parent's to count, whose threads are not here."""
@@ -213,7 +214,8 @@ def instruments() -> Instruments:
     if directory:
         os.makedirs(directory, exist_ok=True)
     made = Instruments(CollectorRegistry(auto_describe=True))
-    os.register_at_fork(after_in_child=made.begin_process)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=made.begin_process)
     if directory:
         atexit.register(made.look)  # the other processes tell on what this one has counted
     return made

@@ -69,9 +69,9 @@ class TimedLedger(Ledger):
         self._ledger.close()
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
-        self._timed("checkpoint", self._ledger.checkpoint, running)
         # Every few seconds in each process that charges anybody, also while no answer ends.
         self._instruments.ease()
+        self._timed("checkpoint", self._ledger.checkpoint, running)
 
     def recover(self) -> int:
         return self._timed("recover", self._ledger.recover)

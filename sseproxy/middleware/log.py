@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import in_few_words
@@ -92,18 +94,17 @@ class LogMiddleware:
         log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None))
 
 
-class _Early:
+class _Early(msgspec.Struct):
     """A response head that is sent before the answer is known."""
 
-    def __init__(self, request_id: str, start_response: StartResponse) -> None:
-        self.has_begun = False
-        self._request_id = request_id
-        self._start_response = start_response
+    request_id: str
+    start_response: StartResponse
+    has_begun: bool = False
 
     def begin(self, status: str, headers: Headers) -> Callable[[bytes], object]:
         """Send it; what follows is written, then returned, without another head."""
         self.has_begun = True
-        return self._start_response(status, [*headers, ("X-Request-Id", self._request_id)])
+        return self.start_response(status, [*headers, ("X-Request-Id", self.request_id)])
 
 
 def as_text(line: Mapping[str, Any]) -> str:
