@@ -73,6 +73,7 @@ class Instruments:
     """Every metric there is. In code they are without :data:`PREFIX` and without Prometheus' own endings.
 
     :param registry: holds them; never the library's global one, which belongs to the application around.
+    :ivar tally: what happened and is not counted yet. Whoever notes it there calls :meth:`ease` now and then.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

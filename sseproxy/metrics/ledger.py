@@ -32,7 +32,7 @@ class TimedLedger(Ledger):
         self._ledger = ledger
         self._instruments = instruments
         self._note = instruments.tally.note
-        self._count_durations = self._count  # the same object each time: what is noted of it is found together
+        self._count_durations = self._count  # bound once, not for each note
 
     def _count(self, operation: str, seconds: Sequence[float]) -> None:
         self._instruments.ledger.labels(operation).observe_all(seconds)

@@ -42,7 +42,7 @@ class ExchangeRecorder:
         self._route = route
         self._model = model
         self._upstream = upstream
-        self._count_ended = self._count  # the same object each time: what is noted of it is found together
+        self._count_ended = self._count  # bound once, not for each note
 
     def ended(self, exchange: Exchange, status: int) -> None:
         """An exchange is over. It is noted; nothing is kept of it that a client can make long."""
