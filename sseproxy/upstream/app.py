@@ -6,14 +6,12 @@ Passes bytes on as they arrive; what they mean is for the middlewares around it.
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Final, Literal
 
 from werkzeug.wsgi import get_input_stream
 
@@ -28,6 +26,7 @@ from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
 from sseproxy.upstream.head import ResponseHead, length_to_state, write_fields, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
+from sseproxy.upstream.target import Targets
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.wsgi.call import Answer, Headers, close_body
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
@@ -50,10 +49,6 @@ _WITHOUT_BODY: Final = frozenset(("GET", "HEAD", "DELETE", "TRACE", "OPTIONS"))
 """Methods for which no length says that there is no body (RFC 9110 section 8.6)."""
 _FRAMING: Final = ("content-length", "transfer-encoding")
 """Stated anew for each request, whatever is configured."""
-_PATH: Final = "/:@!$&'()*+,;=~"
-_QUERY: Final = _PATH + "?%"
-_PLAIN: Final = re.compile(r"[/A-Za-z0-9_-]*")
-"""A path of which nothing needs to be quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +59,12 @@ class Timeout:
     first_byte: float = 60.0
     idle: float = 60.0
     total: float = 900.0
+
+
+Response = tuple[Connection, ResponseHead, bytes]
+"""An answer of which no more than the head is certain to have been read; what has come after it is often all of a short
+body.
+"""
 
 
 class UpstreamApp:
@@ -104,11 +105,13 @@ class UpstreamApp:
             **{name.lower(): value for name, value in own.items() if name.lower() not in _FRAMING},
             **self._dialer.fields,
         }
-        self._own = headers.keys()
+        self._own = frozenset(headers)
         self._for_events = write_fields({"accept": "text/event-stream", **headers})
         self._for_documents = write_fields({"accept": "application/json", **headers})
         self._include_usage = include_usage
         self._refuses_usage: set[str] = set()
+        self._targets = Targets(self._flavor, self._dialer.path, self._dialer.prefix)
+        self._last: tuple[ResponseHead | None, str, Headers] = (None, "", [])
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
@@ -125,20 +128,23 @@ class UpstreamApp:
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         exchange = Exchange.of(environ)
         deadline = monotonic() + self._timeout.total
-        request = self._with_usage_option(exchange.request)
-        look_up = _client_watch(environ, exchange.linger)
-        response = self._send(environ, exchange, request, look_up)
-        if response.head.status >= 400:
-            text = _error_text(self._body(response, deadline))
-            if not self._refuses_option(response.head.status, text, request):
-                return self._refusal(response.head, text)
-            response = self._send(environ, exchange, request and request.asking_usage(False), look_up)
-            if response.head.status >= 400:
-                return self._refusal(response.head, _error_text(self._body(response, deadline)))
-        return self._relay(response, deadline)
+        request = exchange.request
+        if request is not None and request.stream:
+            request = self._with_usage_option(request)
+        look_up = _looking_up(environ, exchange.linger).__next__
+        connection, head, rest = self._send(environ, exchange, request, look_up)
+        if head.status >= 400:
+            text = _error_text(self._body(connection, head, rest, deadline))
+            if not self._refuses_option(head.status, text, request):
+                return self._refusal(head, text)
+            request = request and request.asking_usage(False)
+            connection, head, rest = self._send(environ, exchange, request, look_up)
+            if head.status >= 400:
+                return self._refusal(head, _error_text(self._body(connection, head, rest, deadline)))
+        return self._relay(head, self._body(connection, head, rest, deadline))
 
-    def _with_usage_option(self, request: Request | None) -> Request | None:
-        if request is None or self._include_usage == "always":
+    def _with_usage_option(self, request: Request) -> Request:
+        if self._include_usage == "always":
             return request
         if self._include_usage == "never" or request.model in self._refuses_usage:
             return request.asking_usage(False)
@@ -157,7 +163,7 @@ class UpstreamApp:
 
     def _send(
         self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None, look_up: Callable[[], None]
-    ) -> _Response:
+    ) -> Response:
         outgoing = self._prepare(environ, exchange, request)
         try:
             return self._ask(self._connections.take, outgoing, exchange, look_up)
@@ -173,7 +179,7 @@ class UpstreamApp:
 
     def _ask(
         self, connect: Callable[[], Connection], outgoing: Outgoing, exchange: Exchange, look_up: Callable[[], None]
-    ) -> _Response:
+    ) -> Response:
         this_try = exchange.this_try()
         this_try.reached = False
         try:
@@ -185,7 +191,7 @@ class UpstreamApp:
         except UNREACHABLE as error:
             raise failure_to_reach(error, self._timeout) from error
         this_try.status = head.status
-        return _Response(connection, head, rest)
+        return connection, head, rest
 
     def _prepare(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Outgoing:
         each = {} if "x-request-id" in self._own else {"x-request-id": exchange.request_id}
@@ -194,59 +200,53 @@ class UpstreamApp:
             fields.setdefault("user-agent", USER_AGENT)
         method: str = environ["REQUEST_METHOD"]
         upload, body = None, b""
-        if request is None and isinstance(environ["wsgi.input"], Upload):
+        if request is not None:
+            body = exchange.body if request is exchange.request else request.encode()
+        elif isinstance(environ["wsgi.input"], Upload):
             upload = environ["wsgi.input"]
-            if upload.length is not None:
-                fields["content-length"] = str(upload.length)
-            else:
-                fields["transfer-encoding"] = "chunked"
         else:
-            body = request.encode() if request is not None else get_input_stream(environ).read()
+            body = get_input_stream(environ).read()
+        if upload is None:
             if body or method not in _WITHOUT_BODY:
                 fields["content-length"] = str(len(body))
+        elif upload.length is not None:
+            fields["content-length"] = str(upload.length)
+        else:
+            fields["transfer-encoding"] = "chunked"
+        model = exchange.target.model if exchange.target is not None else request.model if request else ""
+        target = self._targets.write(environ.get("PATH_INFO", ""), environ.get("QUERY_STRING", ""), model)
         own = self._for_events if request is not None and request.stream else self._for_documents
         try:
-            head = write_head(method, self._target(environ, exchange, request), fields, own)
+            head = write_head(method, target, fields, own)
         except ValueError as error:
             message = "A header field of the request cannot be passed on: its name or its value is malformed."
             raise BadRequest(message, code="invalid_header") from error
         return Outgoing(method, head, body, upload, "transfer-encoding" in fields)
 
-    def _target(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> str:
-        """What stands in the request line, in characters that may stand there."""
-        path: str = environ.get("PATH_INFO", "")
-        if not _PLAIN.fullmatch(path):
-            path = quote(path.encode("latin-1"), _PATH)
-        query: str = environ.get("QUERY_STRING", "")
-        if query:
-            query = quote(query.encode("latin-1"), _QUERY)
-        model = exchange.target.model if exchange.target is not None else request.model if request else ""
-        target = self._flavor.url(self._dialer.path, path.removeprefix("/v1"), query, model)
-        return self._dialer.prefix + (target if target.startswith("/") else f"/{target}")
-
-    def _body(self, response: _Response, deadline: float) -> Iterable[bytes]:
-        connection, head, rest = response
+    def _body(self, connection: Connection, head: ResponseHead, rest: bytes, deadline: float) -> Iterable[bytes]:
         if head.length != len(rest):
-            return UpstreamBody(*response, self._connections, idle=self._timeout.idle, deadline=deadline)
+            idle = self._timeout.idle
+            return UpstreamBody(connection, head, rest, self._connections, idle=idle, deadline=deadline)
         if head.keeps:
             self._connections.keep(connection)
         else:
             connection.close()
         return [rest] if rest else []
 
-    def _relay(self, response: _Response, deadline: float) -> Answer:
-        body = self._body(response, deadline)
-        status = response.head.status
-        if 300 <= status < 400 and status != HTTPStatus.NOT_MODIFIED:
+    def _relay(self, head: ResponseHead, body: Iterable[bytes]) -> Answer:
+        if 300 <= head.status < 400 and head.status != HTTPStatus.NOT_MODIFIED:
             close_body(body)
             raise UpstreamFailure(
-                f"The upstream redirects (status {status}); its URL in the configuration must be final.",
+                f"The upstream redirects (status {head.status}); its URL in the configuration must be final.",
                 code="upstream_redirect",
             )
-        headers = self._headers_of(response.head)
-        if (length := length_to_state(response.head)) is not None:
-            headers.append(("Content-Length", length))
-        return Answer(status_line(status), headers, body)
+        known, status, headers = self._last
+        if head is not known:  # one and the same for all that are alike, see read_head()
+            status, headers = status_line(head.status), self._headers_of(head)
+            if (length := length_to_state(head)) is not None:
+                headers.append(("Content-Length", length))
+            self._last = head, status, headers
+        return Answer(status, headers.copy(), body)
 
     def _refusal(self, head: ResponseHead, text: str) -> Answer:
         """The upstream's error, without anything in it that looks like a key (OpenAI quotes parts of it)."""
@@ -263,26 +263,12 @@ class UpstreamApp:
         return fields
 
 
-class _Response(NamedTuple):
-    """An answer of which no more than the head is certain to have been read.
-
-    :ivar rest: what has come after it; often all of a short body.
-    """
-
-    connection: Connection
-    head: ResponseHead
-    rest: bytes
-
-
-def _client_watch(environ: WSGIEnvironment, linger: float) -> Callable[[], None]:
-    """What looks out, while the upstream's head is waited for, for a client that leaves."""
+def _looking_up(environ: WSGIEnvironment, linger: float) -> Iterator[None]:
+    """Looks out, while the upstream's head is waited for, for a client that leaves. Most need no look at all."""
     gone = lingering(watch_client(environ), linger)
-
-    def look_up() -> None:
-        if gone():
-            raise ClientGone
-
-    return look_up
+    while not gone():
+        yield
+    raise ClientGone
 
 
 def _error_text(body: Iterable[bytes]) -> str:

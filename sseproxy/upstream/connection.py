@@ -10,8 +10,9 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from urllib3.util import wait_for_read
 from urllib3.util.ssltransport import SSLTransport
 
@@ -38,7 +39,7 @@ class StaleConnection(ConnectionError):
     """A kept connection was closed by the upstream before it sent a byte of this answer."""
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True):
     """A request as it is sent.
 
     :ivar upload: the body, where it is passed on while it comes in.

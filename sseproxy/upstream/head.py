@@ -65,12 +65,17 @@ def write_fields(fields: Mapping[str, str]) -> bytes:
 
     :raises ValueError: as :func:`write_head`.
     """
-    if fields and not (all(fields) and TOKEN.fullmatch("".join(fields))):
+    if not _are_tokens(tuple(fields)):
         raise ValueError("a header field's name is not a token")
     lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
     if lines.count("\r") != len(fields) or lines.count("\n") != len(fields) or "\0" in lines:
         raise ValueError("a header field's value holds a line end or a NUL")
     return lines.encode("latin-1")
+
+
+@lru_cache(REMEMBERED)
+def _are_tokens(names: tuple[str, ...]) -> bool:
+    return all(map(TOKEN.fullmatch, names))
 
 
 def end_of_head(data: bytes, begin: int = 0) -> int | None:

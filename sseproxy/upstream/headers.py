@@ -6,7 +6,7 @@ End-to-end fields pass; hop-by-hop fields, credentials, cookies and what the pro
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -73,34 +73,36 @@ ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
 """What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
 
 NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
-_KEYS_NOT_SENT: Final = frozenset(f"HTTP_{name.upper().replace('-', '_')}" for name in NOT_SENT) | {
-    *("REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "CONTENT_TYPE", "CONTENT_LENGTH", "SERVER_NAME"),
-    *("SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE", "REMOTE_ADDR", "REMOTE_HOST", "REMOTE_PORT", "REQUEST_URI"),
-    *("wsgi.version", "wsgi.url_scheme", "wsgi.input", "wsgi.input_terminated", "wsgi.errors", "wsgi.file_wrapper"),
-    *("wsgi.multithread", "wsgi.multiprocess", "wsgi.run_once", "sseproxy.exchange"),
-}
-"""As servers spell them, and what else stands in an environ (PEP 3333): found here, most of it is not looked into."""
 _NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+MOST_KEYS: Final = 100
+"""Of an environ of which it is remembered which go on."""
 
 
-def request_headers(environ: WSGIEnvironment, own: Mapping[str, str], elsewhere: Container[str] = ()) -> dict[str, str]:
-    """The header fields to send on: the proxy's own, which win, then the client's end-to-end fields.
+def request_headers(environ: WSGIEnvironment, own: Mapping[str, str], elsewhere: Iterable[str] = ()) -> dict[str, str]:
+    """The header fields to send on: the client's end-to-end fields, and the proxy's own, which win.
 
     :param own: with names in lower case.
     :param elsewhere: names of further ones of the proxy's own, which are written elsewhere.
     """
-    listed = _listed(environ.get("HTTP_CONNECTION", ""))
-    headers = dict(own)
-    for key, value in environ.items():
-        if key not in _KEYS_NOT_SENT and key.startswith("HTTP_"):
-            name = key[5:].replace("_", "-").lower()
-            if not (name in NOT_SENT or name in own or name in elsewhere or name in listed):
-                headers[name] = value
-    name = "content-type"
-    if environ.get("CONTENT_TYPE") and not (name in own or name in elsewhere or name in listed):
-        headers[name] = environ["CONTENT_TYPE"]
+    passing = _passing if len(environ) <= MOST_KEYS else _passing.__wrapped__
+    fields = passing(tuple(environ), environ.get("HTTP_CONNECTION", ""), frozenset(elsewhere))
+    headers = {name: environ[key] for key, name in fields}
+    if not environ.get("CONTENT_TYPE"):  # which servers may set where there is none
+        headers.pop("content-type", None)
+    headers.update(own)
     return headers
+
+
+@lru_cache(maxsize=64)
+def _passing(keys: tuple[str, ...], connection: str, elsewhere: frozenset[str]) -> list[tuple[str, str]]:
+    """Of the keys of an environ those whose values go on, and under which names. The requests of one client have the
+    same keys, and no value is looked at here but that of ``Connection``.
+    """
+    kept_back = NOT_SENT | elsewhere | _listed(connection)
+    named = [(key, key[5:].replace("_", "-").lower()) for key in keys if key.startswith("HTTP_")]
+    named += [("CONTENT_TYPE", "content-type")] if "CONTENT_TYPE" in keys else []
+    return [(key, name) for key, name in named if name not in kept_back]
 
 
 def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -92,6 +92,7 @@ class Exchange(msgspec.Struct):
     """What is known of one exchange; each middleware fills in its own part.
 
     :ivar method: as the client said it; a route calls the application with another.
+    :ivar body: the request as it is sent, encoded.
     :ivar route: the pattern of the app-facing route that the request came by; empty: one of OpenAI's paths.
     :ivar mapped: set where the application answers in its own shape; then there is no :attr:`request`.
     :ivar prefix: the route's own prompt prefix, which beats every other.
@@ -118,6 +119,7 @@ class Exchange(msgspec.Struct):
     started: float = field(default_factory=monotonic)
     api: Api | None = None
     request: Request | None = None
+    body: bytes = b""
     user: User | None = None
     key: str | None = None
     target: Target | None = None
@@ -207,7 +209,7 @@ class Exchange(msgspec.Struct):
     def put_body(self, environ: WSGIEnvironment) -> None:
         """Put the request's body back, which an application that failed has read."""
         if self.request is not None:
-            _put_body(environ, self.request.encode())
+            _put_body(environ, self.body)
 
     def this_try(self) -> Try:
         """The running try, begun now if nobody has."""
@@ -224,8 +226,8 @@ class Exchange(msgspec.Struct):
         """Make this the request, for the next middleware and for the application that reads ``wsgi.input``."""
         if request is self.request:
             return
-        self.request = request
-        _put_body(environ, request.encode())
+        self.request, self.body = request, request.encode()
+        _put_body(environ, self.body)
 
 
 def stand_alone(environ: WSGIEnvironment) -> WSGIEnvironment:

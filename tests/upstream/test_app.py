@@ -216,6 +216,17 @@ def test_what_goes_up_is_the_proxy_s_own_word(upstream: Upstream) -> None:
     assert str(uuid.UUID(headers["x-request-id"])) == headers["x-request-id"]  # llama-cpp-python refuses all else
 
 
+def test_what_becomes_of_the_head_of_one_answer_is_nothing_to_the_next_with_the_same(upstream: Upstream) -> None:
+    upstream.script = raw(b"{}", headers={"Content-Type": "x/y"})
+    app = UpstreamApp(upstream.url)
+    answers = [ask(app, CHAT) for _ in range(2)]
+    answers[0].headers.clear()
+
+    answers.append(ask(app, CHAT))
+
+    assert [answer.header("Content-Type") for answer in answers] == ["", "x/y", "x/y"]
+
+
 def test_a_configured_field_beats_the_client_s_and_the_proxy_s_own() -> None:
     configured = {"Accept": "x/a", "User-Agent": "x/u", "X-Request-Id": "x", "Content-Type": "x/t", "Host": "x.test"}
     client = {"HTTP_USER_AGENT": "me", "HTTP_ACCEPT": "me", "HTTP_X_REQUEST_ID": "me", "HTTP_HOST": "me"}

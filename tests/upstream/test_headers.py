@@ -52,6 +52,23 @@ def test_fields_named_by_connection_are_hop_by_hop() -> None:
     assert fields["x-end"] == "2"
 
 
+def test_what_goes_on_of_one_request_says_nothing_of_the_next_with_the_same_names() -> None:
+    fields = {"Connection": "x-hop", "X-Hop": "1", "X-End": "2", "Content-Type": "text/plain"}
+    first = create_environ(headers=fields)
+    second = create_environ(headers={**fields, "Connection": "x-end", "X-Hop": "3", "Content-Type": ""})
+
+    assert request_headers(first, {}) == {"x-end": "2", "content-type": "text/plain"}
+    assert request_headers(second, {}) == {"x-hop": "3"}
+    assert request_headers(first, {}, ["x-end"]) == {"content-type": "text/plain"}
+    assert request_headers(first, {"x-end": "own"})["x-end"] == "own"
+
+
+def test_a_request_with_very_many_fields_is_treated_as_any_other() -> None:
+    environ = create_environ(headers={"Cookie": "a=b", **{f"X-{number}": str(number) for number in range(200)}})
+
+    assert request_headers(environ, {}) == {f"x-{number}": str(number) for number in range(200)}
+
+
 def test_an_answer_loses_cookies_and_hop_by_hop_fields() -> None:
     fields = [
         ("Content-Type", "application/json"), ("Set-Cookie", "a=b"), ("Connection", "keep-alive, X-Hop"),
