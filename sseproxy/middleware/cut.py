@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sseproxy.core.chat import Api
 from sseproxy.core.normalize import failure_event
 from sseproxy.core.sse import FLUSH, Event
@@ -52,17 +54,16 @@ class CutMiddleware:
                 return
 
 
-class _Patience:
+class _Patience(msgspec.Struct):
     """Asked in silences whether the client has left; where there is no stream yet, the place to end the waiting."""
 
-    def __init__(self, gone: Callable[[], bool], draining: Draining, exchange: Exchange) -> None:
-        self.has_stream = False
-        self._exchange = exchange
-        self._gone = gone
-        self._draining = draining
+    gone: Callable[[], bool]
+    draining: Draining
+    exchange: Exchange
+    has_stream: bool = False
 
     def __call__(self) -> bool:
-        if not self.has_stream and self._draining.is_over():
-            self._exchange.cut_short = True
+        if not self.has_stream and self.draining.is_over():
+            self.exchange.cut_short = True
             raise CutShort
-        return self._gone()
+        return self.gone()

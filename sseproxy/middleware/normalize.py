@@ -12,7 +12,7 @@ from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_of, normalize
 from sseproxy.core.redact import Redactor
 from sseproxy.core.sse import DONE, Event
-from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.call import Answer, Headers, call_app
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
@@ -84,7 +84,7 @@ class NormalizeMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
         try:
-            request = exchange.read_request(environ)
+            request = exchange.request or exchange.read_request(environ)
             if request is None:
                 return self.app(environ, start_response)
             answer = self._answer(environ, exchange, request)
@@ -97,6 +97,10 @@ class NormalizeMiddleware:
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
         answer = call_app(self.app, environ)
         headers = [item for item in answer.headers if item[0].lower() not in _NOT_PASSED]
+        if not request.stream and answer.code < 400:
+            body = CompletionBody.at_once(answer.body, request.api)
+            if body is not None:
+                return _whole(answer, headers, body)
         gone = watch_client(environ)
         if answer.code >= 400:
             failure = failure_of(answer.code, collect(answer.body, gone), answer.header("Content-Type"))
@@ -120,8 +124,7 @@ class NormalizeMiddleware:
             choices=request.choices,
             dialect=self._dialect(exchange),
         )
-        length = ("Content-Length", str(len(body.completion.body)))
-        return Answer(answer.status, [_JSON, length, *headers], body)
+        return _whole(answer, headers, body)
 
     def _stream(self, answer: Answer, exchange: Exchange, request: Request, gone: Callable[[], bool]) -> EventStream:
         """The canonical stream, begun; its first event decides whether there is one.
@@ -162,6 +165,12 @@ class NormalizeMiddleware:
     def _dialect(self, exchange: Exchange) -> Dialect:
         upstream = exchange.target.upstream if exchange.target is not None else ""
         return self._dialects.get(upstream, STANDARD)
+
+
+def _whole(answer: Answer, headers: Headers, body: CompletionBody) -> Answer:
+    answer.headers = [_JSON, ("Content-Length", str(len(body.completion.body))), *headers]
+    answer.body = body
+    return answer
 
 
 def _is_any(event: Event) -> bool:

@@ -47,7 +47,7 @@ class PromptMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
         try:
-            request = exchange.read_request(environ)
+            request = exchange.request or exchange.read_request(environ)
             if request is not None:
                 user = exchange.user.name if exchange.user is not None else None
                 prefix = exchange.prefix or self._prefixes.choose(user, exchange.asked_model)

@@ -64,8 +64,7 @@ class UpstreamPool:
     ) -> None:
         self.app = app
         self._retries = retries or {}
-        self._cooling = cooling
-        self._health = {name: self._healthy(name, seconds) for name, seconds in (cooldowns or {}).items()}
+        self._health = _Health(cooldowns or {}, cooling)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
@@ -85,7 +84,7 @@ class UpstreamPool:
             if answer is not None:
                 self._wait(environ, 0)
             place = places.pop(0)
-            health = self._health_of(place)
+            health = self._health[place.upstream]
             if not health.enter():
                 skipped.append(place)
                 continue
@@ -94,7 +93,7 @@ class UpstreamPool:
                 return answer
         # Where one request may have been at fault, another need not be refused for it.
         for place in [] if answer is not None else skipped:
-            health = self._health_of(place)
+            health = self._health[place.upstream]
             if not health.is_certain:
                 return self._ask(environ, exchange, place, health, None, False)[0]
         return answer or self._refusal(environ, exchange, skipped)
@@ -124,7 +123,9 @@ class UpstreamPool:
         except BaseException:
             health.failed(down=False)
             raise
-        if answer.code == ClientGone.STATUS:
+        if answer.code < 400:
+            health.succeeded()
+        elif answer.code == ClientGone.STATUS:
             health.left()
         elif is_failing(answer.code):
             health.failed(down=is_down(exchange.tries[-1]))
@@ -140,6 +141,8 @@ class UpstreamPool:
         """The answer of one place, after as many retries as it needs and has."""
         for number in range(retries + 1):
             answer = self._try(environ, exchange, place, has_spare)
+            if answer.code < 400:
+                return answer, "final"
             verdict = judge(answer.code, exchange.tries[-1].error)
             if verdict != "again" or number == retries or not _can_repeat(environ, exchange):
                 break
@@ -156,8 +159,10 @@ class UpstreamPool:
         exchange.has_spare = has_spare
         again = bool(exchange.tries)
         exchange.tries.append(Try(place.upstream, place.model))
-        if exchange.request is not None:
-            exchange.put_request(environ, exchange.request.with_model(place.model))
+        request = exchange.request
+        if request is not None:
+            if request.model != place.model:
+                exchange.put_request(environ, request.with_model(place.model))
             if again:
                 exchange.put_body(environ)
         elif again and isinstance(environ.get("wsgi.input"), BytesIO):
@@ -201,15 +206,20 @@ class UpstreamPool:
             code="upstream_cooling_down",
         )
         exchange.tries += [Try(place.upstream, place.model, error="cooling_down", reached=False) for place in skipped]
-        failure.retry_after = max(1.0, min(self._health_of(place).wait for place in skipped))
+        failure.retry_after = max(1.0, min(self._health[place.upstream].wait for place in skipped))
         return refuse(failure, environ)
 
-    def _health_of(self, place: Target) -> Cooldown:
-        health = self._health.get(place.upstream)
-        return health or self._health.setdefault(place.upstream, self._healthy(place.upstream, COOLDOWN))
 
-    def _healthy(self, upstream: str, seconds: float) -> Cooldown:
-        return Cooldown(seconds, monotonic, partial(self._cooling, upstream))
+class _Health(dict[str, Cooldown]):
+    """What is known of each upstream, by its name."""
+
+    def __init__(self, cooldowns: Mapping[str, float], cooling: Callable[[str, bool], object]) -> None:
+        self._cooldowns = cooldowns
+        self._cooling = cooling
+
+    def __missing__(self, upstream: str) -> Cooldown:
+        seconds = self._cooldowns.get(upstream, COOLDOWN)
+        return self.setdefault(upstream, Cooldown(seconds, monotonic, partial(self._cooling, upstream)))
 
 
 def in_order(target: Target, random: Callable[[], float]) -> list[Target]:

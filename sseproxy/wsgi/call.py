@@ -85,12 +85,20 @@ def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
     """
     start = _Start()
     body = app(environ, start)
+    answer = start.answer
+    if answer is None or start.written or answer.body is not body:
+        answer = _assembled(body, start)
+    start.sent = True
+    return answer
+
+
+def _assembled(body: Iterable[bytes], start: _Start) -> Answer:
+    """The answer of an application that is not handed over whole."""
     if start.answer is None:
         body = _pull_until_started(body, start)
     elif start.written:
         body = _Joined(start.written, body)
-    start.is_open = isinstance(body, _Joined)
-    start.sent = True
+    start.is_joined = isinstance(body, _Joined)
     answer = start.answer
     assert answer is not None
     answer.body = body
@@ -103,7 +111,7 @@ class _Start(msgspec.Struct):
     answer: Answer | None = None
     written: list[bytes] = field(default_factory=list)
     sent: bool = False
-    is_open: bool = True
+    is_joined: bool = False
 
     def __call__(self, status: str, headers: Headers, exc_info: OptExcInfo | None = None) -> Callable[[bytes], object]:
         if exc_info is None and self.answer is not None:
@@ -114,7 +122,7 @@ class _Start(msgspec.Struct):
         return self._write
 
     def _write(self, data: bytes) -> None:
-        if not self.is_open:
+        if self.sent and not self.is_joined:
             raise AssertionError("write() called after the body was returned (PEP 3333)")
         self.written.append(data)
 

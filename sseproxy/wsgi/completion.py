@@ -33,6 +33,15 @@ class CompletionBody:
         self.completion = completion
 
     @classmethod
+    def at_once(cls, body: Iterable[bytes], api: Api) -> CompletionBody | None:
+        """The answer, if it is in the canonical form and all there, as a short one comes: no client is kept waiting."""
+        if type(body) is list and len(body) == 1 and len(body[0]) <= MAX_DOCUMENT:
+            canonical = read_canonical(api, body[0])
+            if canonical is not None:
+                return cls(canonical)
+        return None
+
+    @classmethod
     def of(
         cls,
         body: Iterable[bytes],
@@ -54,10 +63,8 @@ class CompletionBody:
         """
         if isinstance(body, cls):
             return body
-        if type(body) is list and len(body) == 1 and len(body[0]) <= MAX_DOCUMENT:  # as a short answer comes
-            canonical = read_canonical(api, body[0])
-            if canonical is not None:
-                return cls(canonical)
+        if (at_once := cls.at_once(body, api)) is not None:
+            return at_once
         try:
             return cls(_read(_unpacked(body, gone), api, model, choices, dialect))
         finally:

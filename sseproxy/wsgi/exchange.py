@@ -147,15 +147,15 @@ class Exchange(msgspec.Struct):
     when_generated: list[Callable[[], object]] = field(default_factory=list)
     when_booked: list[Callable[[], object]] = field(default_factory=list)
 
-    @classmethod
-    def of(cls, environ: WSGIEnvironment) -> Exchange:
+    @staticmethod
+    def of(environ: WSGIEnvironment) -> Exchange:
         """The exchange of this environ, begun now if this is the first middleware to ask."""
         try:
             exchange: Exchange = environ[KEY]
         except KeyError:
             path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
             api = API_PATHS.get(path) if method == "POST" else None
-            exchange = environ[KEY] = cls(
+            exchange = environ[KEY] = Exchange(
                 _request_id(environ), path, method, api=api, last_event_id=_last_event_id(environ)
             )
         return exchange
