@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.failure import Failure
@@ -31,6 +32,7 @@ EXPOSED: Final = ", ".join(
 PREFLIGHT_VARY: Final = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
 _TOKENS: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MOST_NAMES: Final = 100
+_name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
 
 class CorsMiddleware:
@@ -51,17 +53,24 @@ class CorsMiddleware:
         origin = environ.get("HTTP_ORIGIN", "")
         if origin and is_preflight(environ):
             return self._preflight(environ, origin)(environ, start_response)
+        return self.app(environ, partial(self._start, start_response, origin))
 
-        def start(status: str, headers: Headers, exc_info: OptExcInfo | None = None) -> Callable[[bytes], object]:
-            return start_response(status, self._with_fields(headers, origin), *([exc_info] if exc_info else []))
-
-        return self.app(environ, start)
+    def _start(
+        self,
+        start_response: StartResponse,
+        origin: str,
+        status: str,
+        headers: Headers,
+        exc_info: OptExcInfo | None = None,
+    ) -> Callable[[bytes], object]:
+        if any(map(_is_of_cors, map(_name_of, headers))):
+            headers = [item for item in headers if not _is_of_cors(item[0])]
+        if self._origins:
+            headers = self._with_fields(headers, origin)
+        return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
     def _with_fields(self, headers: Headers, origin: str) -> Headers:
-        kept = [item for item in headers if not _is_of_cors(item[0])]
-        if not self._origins:
-            return kept
-        fields = vary(kept, "Origin")
+        fields = vary(headers, "Origin")
         if self._origins.allows(origin):
             fields += [*self._permission(origin), ("Access-Control-Expose-Headers", EXPOSED)]
         return fields
