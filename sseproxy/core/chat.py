@@ -99,8 +99,8 @@ class Request(msgspec.Struct, frozen=True):
             raise BadRequest(f"The field '{required}' is missing.", required)
         if required == "messages" and not is_list(fields["messages"]):
             raise BadRequest("The field 'messages' must be a list of messages.", "messages")
-        stream = bool(read_field(fields, "stream", bool, "true or false"))
-        options = read_field(fields, "stream_options", Fields, "an object")
+        stream = "stream" in fields and bool(read_field(fields, "stream", bool, "true or false"))
+        options = read_field(fields, "stream_options", Fields, "an object") if "stream_options" in fields else None
         return cls(
             api=api,
             fields=fields,
@@ -108,7 +108,7 @@ class Request(msgspec.Struct, frozen=True):
             stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
             wants_usage=options is not None
             and bool(read_field(options, "include_usage", bool, "true or false", "stream_options.")),
-            choices=_choices(fields),
+            choices=_choices(fields) if "n" in fields else 1,
         )
 
     def encode(self) -> bytes:

@@ -32,8 +32,7 @@ class ClientTimeoutMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         for key in SOCKET_KEYS:
-            connection = environ.get(key)
-            if isinstance(connection, socket.socket):
+            if key in environ and isinstance(connection := environ[key], socket.socket):
                 self._stuck.watch(connection)
                 self._start()
         return self.app(environ, start_response)

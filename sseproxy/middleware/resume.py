@@ -59,6 +59,8 @@ class ResumeMiddleware:
             return None
         if last is not None:
             return self._joining.answer(environ, self._joining.find(last[0], environ), last[1])
+        if not request.stream and "HTTP_IDEMPOTENCY_KEY" not in environ:
+            return None
         asynchronous = request.stream and _prefers_later(environ)
         claim = _claim(environ, exchange, request)
         if not (claim or asynchronous or (request.stream and wants_events(environ))):
@@ -97,7 +99,9 @@ class ResumeMiddleware:
 
 def _prefers_later(environ: WSGIEnvironment) -> bool:
     preferences: str = environ.get("HTTP_PREFER", "")
-    return any(each.partition(";")[0].strip().lower() == "respond-async" for each in preferences.split(","))
+    return preferences != "" and any(
+        each.partition(";")[0].strip().lower() == "respond-async" for each in preferences.split(",")
+    )
 
 
 def _claim(environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Claim | None:

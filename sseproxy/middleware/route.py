@@ -61,7 +61,8 @@ class RouteMiddleware:
         request = exchange.read_request(environ, self._max_body)
         if request is not None:
             exchange.target = self._target(request.model, exchange.user)
-            exchange.put_request(environ, request.with_model(exchange.target.model))
+            if request.model != exchange.target.model:
+                exchange.put_request(environ, request.with_model(exchange.target.model))
         elif exchange.rejoin:
             return
         elif exchange.path in self._passthrough:

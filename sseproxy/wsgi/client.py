@@ -42,7 +42,7 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     if told is not None:
         return told
     for key in SOCKET_KEYS:
-        if isinstance(environ.get(key), socket.socket):
+        if key in environ and isinstance(environ[key], socket.socket):
             return _Peek(environ[key])
     return never_gone
 
