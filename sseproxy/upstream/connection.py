@@ -4,7 +4,9 @@ socket, in ticks, so that a client that leaves while the upstream is silent is n
 
 from __future__ import annotations
 
+import _socket
 import contextlib
+import select
 import socket
 import ssl
 from collections import deque
@@ -59,11 +61,12 @@ class Connection:
     :ivar socket: also to be read from, by whoever reads the answer's body.
     """
 
-    __slots__ = ("_is_used", "socket")
+    __slots__ = ("_is_used", "_poll", "socket")
 
     def __init__(self, socket: socket.socket) -> None:
         self.socket = socket
         self._is_used = False
+        self._poll = _poll_of(socket)
 
     def __del__(self) -> None:
         self.close()  # who drops an application or an answer may not have closed it
@@ -161,10 +164,15 @@ class Connection:
     def _receive(self, deadline: float, look_up: Callable[[], None]) -> bytes:
         """What comes next; nothing at the end of the connection."""
         while (left := deadline - monotonic()) > 0:
-            self.socket.settimeout(min(TICK, left))
+            wait = TICK if left > TICK else left
             try:
+                if self._poll is None:
+                    self.socket.settimeout(wait)
+                elif not self._poll(wait * 1000):
+                    look_up()
+                    continue
                 return self.socket.recv(READ_SIZE)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 look_up()
         raise TimeoutError("no response head in time")
 
@@ -174,6 +182,10 @@ class Connection:
         The socket does not wait any more then.
         """
         try:
+            if self._poll is not None:
+                if self.socket.gettimeout() != 0:  # a system call less
+                    self.socket.settimeout(0)
+                return not self._poll(0)
             self.socket.settimeout(0)
             if isinstance(self.socket, ssl.SSLSocket):  # which cannot peek
                 is_open = self.socket.fileno() >= 0
@@ -254,6 +266,18 @@ class Connections:
         """Keep none any more."""
         self._closed = True
         self.drop_waiting()
+
+
+def _poll_of(connection: socket.socket) -> Callable[[float], object] | None:
+    """What waits so many milliseconds for something to read, for a bare socket: a peek costs an exception where there
+    is nothing, and each other time-out a system call. gevent's sockets know better, and those for TLS are no bare ones.
+    """
+    is_bare = isinstance(connection, _socket.socket) and not isinstance(connection, ssl.SSLSocket)
+    if not is_bare or not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return poll.poll
 
 
 def _stale() -> StaleConnection:

@@ -84,7 +84,7 @@ def end_of_head(data: bytes, begin: int = 0) -> int | None:
     :param begin: from where on this has not been asked before.
     :raises BadHead: it is too long.
     """
-    found = _END.search(data, max(0, begin - 2))
+    found = _END.search(data, begin - 2 if begin > 2 else 0)
     if found is not None:
         return found.end()
     if data.count(b"\n") > MAX_FIELDS or len(data) - data.rfind(b"\n") > MAX_LINE:

@@ -82,7 +82,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     pieces: list[bytes] = []
     left = limit
     # One byte more than there should be, so that a body that comes whole is read at once.
-    step = STEP if length is None else min(length + 1, STEP)
+    step = STEP if length is None or length >= STEP else length + 1
     while piece := read_input(stream, step if step <= left else left + 1):
         if len(piece) == length and not pieces:
             return piece

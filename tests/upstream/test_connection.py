@@ -395,6 +395,28 @@ def test_a_connection_that_did_not_take_the_whole_request_is_not_used_again() ->
         assert (head.status, rest, head.keeps) == (200, b"{}", False)
 
 
+@pytest.mark.parametrize("timeout", [None, 0, 5])
+def test_a_connection_that_waits_is_silent_until_something_comes_and_then_sends_at_once(timeout: float | None) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(timeout)
+        connection = Connection(ours)
+
+        assert connection.is_silent()
+        assert ours.gettimeout() == 0
+        theirs.send(b"HTTP/1.1 200 OK")
+        assert not connection.is_silent()
+
+
+def test_a_connection_that_the_other_side_has_closed_is_not_silent() -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        connection = Connection(ours)
+        theirs.close()
+
+        assert not connection.is_silent()
+
+
 def test_a_connection_with_bytes_that_were_decrypted_and_not_read_is_not_silent(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
