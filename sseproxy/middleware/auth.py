@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sseproxy.core.failure import Failure
 from sseproxy.middleware.credentials import Caller, Reader, Unauthorized, secret_of
 from sseproxy.wsgi.errors import refuse
-from sseproxy.wsgi.exchange import Exchange, User
+from sseproxy.wsgi.exchange import KEY, Exchange, User
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -42,7 +42,7 @@ class AuthMiddleware:
         self._public = public
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         try:
             exchange.user, exchange.key = self._authenticate(environ)
         except Failure as failure:

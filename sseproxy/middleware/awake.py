@@ -16,7 +16,7 @@ from sseproxy.core.sse import PING
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.client import GONE_KEY, watch_client
 from sseproxy.wsgi.errors import STREAM_HEADERS, status_line, wants_events
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import KEY, Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -35,7 +35,7 @@ class AwakeMiddleware:
         self._keepalive = keepalive
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         begin = exchange.begin
         if begin is None or exchange.in_background or not exchange.streams_events:
             return self.app(environ, start_response)

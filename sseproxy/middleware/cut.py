@@ -12,7 +12,7 @@ from sseproxy.core.normalize import failure_event
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.wsgi.client import GONE_KEY, watch_client
 from sseproxy.wsgi.draining import CutShort, Draining
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import KEY, Exchange
 from sseproxy.wsgi.lane import unseen
 from sseproxy.wsgi.stream import EventStream
 
@@ -32,7 +32,7 @@ class CutMiddleware:
         self._draining = draining
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         request = exchange.request
         if request is None:
             return self.app(environ, start_response)

@@ -16,7 +16,7 @@ from sseproxy.wsgi.call import Answer, Headers, call_app
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import KEY, Exchange
 from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.ride import board
 from sseproxy.wsgi.stream import EventStream, Transform
@@ -82,7 +82,7 @@ class NormalizeMiddleware:
         self._redact = redact or Redactor()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         try:
             request = exchange.request or exchange.read_request(environ)
             if request is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sseproxy.core.failure import Failure
 from sseproxy.core.prompt import Prefix
 from sseproxy.wsgi.errors import refuse
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import KEY, Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -45,7 +45,7 @@ class PromptMiddleware:
         self._prefixes = prefixes
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         try:
             request = exchange.request or exchange.read_request(environ)
             if request is not None:

@@ -20,7 +20,7 @@ from sseproxy.middleware.joining import Joining, last_event, location_of
 from sseproxy.streams.protocol import Claim, Stream
 from sseproxy.wsgi.call import Answer
 from sseproxy.wsgi.errors import refuse, status_line, wants_events
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import KEY, Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,7 +41,7 @@ class ResumeMiddleware:
         self._by_get: WeakValueDictionary[str, Stream] = WeakValueDictionary()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         try:
             answer = self._answer(environ, exchange)
         except Failure as failure:

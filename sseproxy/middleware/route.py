@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sseproxy.core.chat import API_PATHS
 from sseproxy.core.failure import Failure
 from sseproxy.wsgi.errors import refuse
-from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, Exchange, Target, User
+from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, KEY, Exchange, Target, User
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,7 +47,7 @@ class RouteMiddleware:
         self._max_body = max_body
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         try:
             self._route(environ, exchange)
         except Failure as failure:

@@ -31,7 +31,7 @@ from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.wsgi.call import Answer, Headers, close_body
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.errors import refuse, status_line
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import KEY, Exchange
 from sseproxy.wsgi.upload import Upload
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class UpstreamApp:
         self._connections.close()
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         deadline = monotonic() + self._timeout.total
         request = exchange.request
         if request is not None and request.stream:

@@ -55,7 +55,7 @@ def write_head(method: str, target: str, fields: Mapping[str, str], written: byt
     :raises ValueError: a field cannot stand in a head: its name is none, or its value would be more than one line.
     """
     start_line = f"{method} {target} HTTP/1.1"
-    if not (TOKEN.fullmatch(method) and start_line.isprintable()):
+    if not (_are_tokens((method,)) and start_line.isprintable()):
         raise ValueError("a method is not a token, or a target is more than one line")
     return b"%b\r\n%b%b\r\n" % (start_line.encode("latin-1"), written, write_fields(fields))
 

@@ -33,7 +33,7 @@ from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.client import ClientGone, watch_client
 from sseproxy.wsgi.draining import ShuttingDown
 from sseproxy.wsgi.errors import refuse
-from sseproxy.wsgi.exchange import Exchange, Target
+from sseproxy.wsgi.exchange import KEY, Exchange, Target
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -67,7 +67,7 @@ class UpstreamPool:
         self._health = _Health(cooldowns or {}, cooling)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         if exchange.target is None:
             return self.app(environ, start_response)
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.wsgi.errors import refuse
-from sseproxy.wsgi.exchange import Exchange
+from sseproxy.wsgi.exchange import KEY, Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -23,8 +23,10 @@ class UpstreamSwitch:
         self._upstreams = upstreams
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        target = Exchange.of(environ).target
-        if target is None or target.upstream not in self._upstreams:
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
+        target = exchange.target
+        upstream = self._upstreams.get(target.upstream) if target is not None else None
+        if upstream is None:
             failure = UpstreamFailure("No upstream is configured for this request.", code="no_upstream")
             return refuse(failure, environ)(environ, start_response)
-        return self._upstreams[target.upstream](environ, start_response)
+        return upstream(environ, start_response)
