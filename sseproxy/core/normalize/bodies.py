@@ -66,8 +66,14 @@ def events_of(
     if plain is not None:
         plain.body = body
     if status >= 400:
-        yield from _refusal(unzip(pieces), status, content_type)
-        return
+        return _refusal(unzip(pieces), status, content_type)
+    return chain.from_iterable(_reads_of(pieces, body, failure_for))
+
+
+def _reads_of(
+    pieces: Iterable[bytes], body: _Body, failure_for: Callable[[Exception], Failure | None]
+) -> Iterator[list[Event]]:
+    """Return the events of a body, those of one piece together."""
     source = iter(pieces)
     failure: Failure | None = None
     begun = False
@@ -91,15 +97,17 @@ def events_of(
                 continue
             body.is_uncompressed()
         if piece:
-            yield from body.feed(piece)
+            events = body.feed(piece)
             if body.failed:
+                yield events
                 return
+            events.append(FLUSH)
+            yield events
         elif body.whole:
             break  # and the connection held open
         else:
-            yield IDLE
-        yield FLUSH
-    yield from body.finish(failure)
+            yield [IDLE, FLUSH]
+    yield body.finish(failure)
 
 
 def _refusal(source: Iterator[bytes], status: int, content_type: str) -> Iterator[Event]:
@@ -157,6 +165,9 @@ class _Body:
 
     def _recognise(self, piece: bytes) -> bytes:
         """Drop leading white space, which some send to keep idle connections open; look at what comes first."""
+        if not self._head and piece[:5] == b"data:":
+            self._known = True
+            return piece
         if self._head is not None:
             piece = self._head + piece
             if _BOM.startswith(piece) and piece != _BOM:
@@ -201,7 +212,8 @@ class _Body:
         if self._decoder.failure is not None:
             self.failed = True
             events.append(error_event(self._decoder.failure))
-        self._spoke = self._spoke or bool(events)
+        if events:
+            self._spoke = True
         return events
 
     def finish(self, failure: Failure | None) -> list[Event]:
