@@ -79,8 +79,7 @@ def guard(data: bytes) -> bytes:
 
     Valid JSON holds neither outside of strings, so its value stays the same.
     """
-    if data.find(b"data: ") >= 0:
-        data = data.replace(b"data: ", b"data:\\u0020")
+    data = data.replace(b"data: ", b"data:\\u0020")
     if not data.isascii():
         data = data.replace(b"\xc2\x85", b"\\u0085").replace(b"\xe2\x80\xa8", b"\\u2028")
         data = data.replace(b"\xe2\x80\xa9", b"\\u2029")

@@ -6,6 +6,7 @@ text, the next one needs neither parser nor transforms.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -65,7 +66,7 @@ class Shapes:
     def _find(self, data: bytes) -> Shape | None:
         if not self.paused:
             for shape in self._shapes:
-                if shape.middle(data) is not None:
+                if shape is not self.last and shape.middle(data) is not None:
                     self.last = shape
                     self._idle = 0
                     return shape
@@ -96,19 +97,36 @@ class Shapes:
     def learn(self, data: bytes, event: Event) -> None:
         """Take up matching after a steady chunk; remember that its bytes `data` became `event` around one text."""
         self.paused = False
+        text = event.content or event.hidden
+        if text and not ((event.content and event.hidden) or event.usage or event.finish):
+            self.remember(text, data, event.data, _texts_in, hidden=bool(event.hidden))
+
+    def remember(
+        self,
+        text: str,
+        data: bytes,
+        passed: bytes,
+        texts_in: Callable[[bytes], tuple[str, str]],
+        *,
+        hidden: bool = False,
+    ) -> None:
+        """Remember that bytes became others around this text.
+
+        :param texts_in: reads what a chunk says as it was read of this one.
+        """
         if self._idle > self._most * self._most:
             return
-        text = event.content or event.hidden
-        if not text or (event.content and event.hidden) or event.usage or event.finish:
-            return
         cut = _cut(data, text)
-        out = cut if event.data == data else _cut(event.data, text)
-        if cut is None or out is None or (found := _probe(*cut)) is None or (out != cut and found != _probe(*out)):
+        out = cut if passed == data else _cut(passed, text)
+        if cut is None or out is None:
+            return
+        found = _probe(*cut, texts_in)
+        if found is None or (out != cut and found != _probe(*out, texts_in)):
             return
         if len(self._shapes) >= self._most:
             self._shapes.pop(0)
         self._idle += 1
-        self.last = Shape(*cut, *out, hidden=bool(event.hidden))
+        self.last = Shape(*cut, *out, hidden=hidden)
         self._shapes.append(self.last)
 
 
@@ -221,10 +239,14 @@ def _cut(data: bytes, text: str) -> tuple[bytes, bytes] | None:
     return head, tail
 
 
-def _probe(head: bytes, tail: bytes) -> tuple[str, str] | None:
+def _probe(head: bytes, tail: bytes, texts_in: Callable[[bytes], tuple[str, str]]) -> tuple[str, str] | None:
     """Put a mark between `head` and `tail`: it must be found where the text of the answer stands."""
     try:
-        content, hidden = text_of(read_json(head + b'"\\u0001"' + tail))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        texts = texts_in(head + b'"\\u0001"' + tail)
+    except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return (content, hidden) if "\x01" in (content, hidden) else None
+    return texts if "\x01" in texts else None
+
+
+def _texts_in(data: bytes) -> tuple[str, str]:
+    return text_of(read_json(data))

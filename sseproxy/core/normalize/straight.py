@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -27,7 +27,6 @@ from sseproxy.core.usage import tidy_usage, usage_of
 __all__ = ["go_straight"]
 
 Transforms = Callable[[Iterator[Event]], Iterator[Event]]
-_B = TypeVar("_B", bound="_Body")
 
 _decode: Final = msgspec.json.Decoder().decode
 _Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]  # as in ``finish``
@@ -55,10 +54,6 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
     service_tier: Any = None
     obfuscation: Any = UNSET
 
-    def is_like(self, other: _Body) -> bool:
-        """Whether both are of one answer."""
-        return self.id == other.id and self.created == other.created and self.model == other.model
-
 
 class _TextBody(_Body, kw_only=True, forbid_unknown_fields=True):
     choices: tuple[_Choice]
@@ -70,8 +65,14 @@ class _UsageBody(_Body, kw_only=True, forbid_unknown_fields=True):
     usage: dict[str, Any]
 
 
+class _Choices(msgspec.Struct):
+    choices: tuple[dict[str, Any]]
+
+
 _read_text: Final = msgspec.json.Decoder(_TextBody).decode
 _read_usage: Final = msgspec.json.Decoder(_UsageBody).decode
+_read_choices: Final = msgspec.json.Decoder(_Choices).decode
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def go_straight(
@@ -85,23 +86,23 @@ def go_straight(
     """
     events = iter(events)
     answer = _Answer(shapes)
-    match = shapes.match
     for event in events:
         if event is FLUSH:
             yield event
             continue
-        passed = match(event.data)  # neither a failure nor an idle tick has the shape of a chunk
-        if passed is not None:
-            yield passed
-        elif event is not IDLE:
+        # Neither a failure nor an idle tick has the shape of a chunk, nor can be read as one.
+        if shapes.last is None or (passed := shapes.match(event.data)) is None:
             passed = answer.read(event)
             if passed is None:
+                if event is IDLE:
+                    continue
                 events = chain((event,), events)
                 break
-            yield passed
             if passed.finish is not None:
+                yield passed
                 yield from _conclude(events, answer, transforms, fold)
                 return
+        yield passed
     yield from answer.resume(events, transforms)
 
 
@@ -120,7 +121,7 @@ def _conclude(events: Iterator[Event], answer: _Answer, transforms: Transforms, 
             break
         elif event.data == DONE and not (event.type or done):
             done = True
-            answer.traces.append(DONE)
+            answer.held.append(DONE)
         elif usage is not None or done or (usage := answer.usage(event, fold)) is None:
             yield from answer.resume(chain((event,), events), transforms, reads)
             return
@@ -132,79 +133,84 @@ def _conclude(events: Iterator[Event], answer: _Answer, transforms: Transforms, 
 class _Answer:
     """An answer that has been canonical so far.
 
-    :ivar traces: what the transforms would remember of it.
+    :ivar held: what came after the finish.
     """
 
     def __init__(self, shapes: Shapes) -> None:
-        self.traces: list[bytes] = []
-        self._passed = 0  # of these
+        self.held: list[bytes] = []
+        self._traces: list[bytes] = []  # the chunks that have left traces in the transforms, all passed on
         self._shapes = shapes
-        self._begun: _Body | None = None  # the last chunk, whose identity is that of all
+        self._identity: tuple[str, int, str] | None = None  # of all chunks
         self._first = ""  # text
         self._texts = 0
 
     def read(self, event: Event) -> Event | None:
         """Return what becomes of a chunk that is canonical, None for any other."""
-        body, data = _read(_read_text, event), event.data
-        if body is None or not (self._begun is None or body.is_like(self._begun)):
+        data = event.data
+        try:
+            body = _read_text(data)
+        except _UNREADABLE:
             return None
         (choice,) = body.choices
-        delta = choice.delta
-        has_nulls = None in delta.values()
-        if has_nulls:
-            delta = {name: value for name, value in delta.items() if value is not None}
-        others = len(delta) - ("content" in delta)
-        if self._begun is not None:
-            if others:
+        delta, reason = choice.delta, choice.finish_reason
+        identity = (body.id, body.created, body.model)
+        if self._identity is None:
+            if reason is not None or not _takes_role(delta):
                 return None
-        elif others != 1 or next(iter(delta)) != "role" or not delta["role"]:
+        elif identity != self._identity:
             return None
-        text = delta.get("content") or ""
-        is_clean = not has_nulls and body.obfuscation is UNSET and body.usage is UNSET and _is_one_line(data)
-        if choice.finish_reason is None:
-            return self._say(data, body, text, is_clean)
-        if self._begun is None or text or choice.logprobs is not None:
+        text = delta.pop("content", "")
+        if event.type or (delta and {*delta.values()} != {None}):
             return None
-        return self._finish(data, choice.finish_reason, is_clean)
-
-    def _say(self, data: bytes, body: _TextBody, text: str, is_clean: bool) -> Event | None:
-        if self._texts == 1 and text != self._first and text.startswith(self._first):
-            return None  # perhaps every text will repeat those before
-        if self._begun is None or (text and self._texts < 2):
-            self._leave(data)
-        passed = Event(guard(data) if is_clean else _cleaned(data), "", None, None, True, text)
-        if text:
-            if self._texts > 0:
-                self._shapes.learn(data, passed)
-            self._first = self._first or text
-            self._texts += 1
-            self._shapes.sent += len(text)
-        self._begun = body
-        return passed
-
-    def _finish(self, data: bytes, reason: str, is_clean: bool) -> Event:
-        self._leave(data)
+        is_clean = (
+            not (delta or text is None)
+            and body.obfuscation is UNSET
+            and body.usage is UNSET
+            and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
+        )
+        if reason is None:
+            return self._say(data, text or "", identity, is_clean)
+        if text or choice.logprobs is not None:
+            return None
+        self._traces.append(data)
         self._shapes.forget()
         return Event(_ended(data, is_clean), "", None, None, True, "", "", None, reason)
 
+    def _say(self, data: bytes, text: str, identity: tuple[str, int, str], is_clean: bool) -> Event | None:
+        if self._texts == 1 and text != self._first and text.startswith(self._first):
+            return None  # perhaps every text will repeat those before
+        passed = Event(guard(data) if is_clean else _cleaned(data), "", None, None, True, text)
+        if self._identity is None:
+            self._identity = identity
+            self._traces.append(data)
+        elif text and self._texts < 2:
+            self._traces.append(data)
+        if text:
+            if self._texts:
+                self._shapes.remember(text, data, passed.data, _texts_in)
+            else:
+                self._first = text
+            self._texts += 1
+            self._shapes.sent += len(text)
+        return passed
+
     def usage(self, event: Event, fold: bool) -> Event | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other."""
-        read = _read(_read_usage, event)
-        if read is None or self._begun is None or not read.is_like(self._begun):
+        data = event.data
+        try:
+            body = _read_usage(data)
+        except _UNREADABLE:
             return None
-        usage, given = plain_usage(read.usage), read.usage
+        if event.type or (body.id, body.created, body.model) != self._identity:
+            return None
+        usage, given = plain_usage(body.usage), body.usage
         if usage is None:
-            tidy = tidy_usage(read.usage, fold=fold)
+            tidy = tidy_usage(body.usage, fold=fold)
             if tidy is None:
                 return None
             usage, given = usage_of(tidy), tidy
-        self.traces.append(event.data)
-        body = {**_without_padding(event.data), "usage": given}
-        return Event(write_json(body), "", None, None, True, "", "", usage)
-
-    def _leave(self, data: bytes) -> None:
-        self.traces.append(data)
-        self._passed += 1
+        self.held.append(data)
+        return Event(write_json({**_without_padding(data), "usage": given}), "", None, None, True, "", "", usage)
 
     def resume(self, events: Iterator[Event], transforms: Transforms, reads: int = 0) -> Iterator[Event]:
         """Return what becomes of the rest of the stream on the long way.
@@ -212,25 +218,26 @@ class _Answer:
         :param reads: how many have been since the end mark.
         """
         known = self._shapes.lay_by()
-        rest = shorten(chain(map(Event, self.traces), repeat(FLUSH, reads), events), self._shapes, transforms)
-        for _ in range(self._passed + reads):
+        before = map(Event, (*self._traces, *self.held))
+        rest = shorten(chain(before, repeat(FLUSH, reads), events), self._shapes, transforms)
+        for _ in range(len(self._traces) + reads):
             next(rest)
         self._shapes.take_up(known)
         return rest
 
 
-def _read(decode: Callable[[bytes], _B], event: Event) -> _B | None:
-    if event.type or event.error is not None:
-        return None
-    try:
-        return decode(event.data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+def _takes_role(delta: dict[str, str | None]) -> bool:
+    """Take the role out of the first delta; False if that is not as it should be."""
+    names = [name for name, value in delta.items() if value is not None]
+    return names in (["role"], ["role", "content"]) and bool(delta.pop("role"))
 
 
-def _is_one_line(data: bytes) -> bool:
-    """Whether the bytes that an object came in are nothing but the object, and no line end is among them."""
-    return data[:1] == b"{" and data[-1:] == b"}" and data.find(b"\n") < 0 and data.find(b"\r") < 0
+def _texts_in(data: bytes) -> tuple[str, str]:
+    """Return what a canonical chunk says, as :func:`~sseproxy.core.chunk.text_of` does.
+
+    :raises msgspec.DecodeError: there is none.
+    """
+    return _read_text(data).choices[0].delta.get("content") or "", ""
 
 
 def _cleaned(data: bytes) -> bytes:
@@ -246,13 +253,14 @@ def _ended(data: bytes, is_clean: bool) -> bytes:
 
     :param is_clean: the chunk needs no generosity, and :func:`_cleaned` would leave nothing out of it.
     """
-    body = _without_padding(data)
-    (choice,) = body["choices"]
-    begin = {"index": 0, "delta": {}, "logprobs": None} if "logprobs" in choice else {"index": 0, "delta": {}}
-    ended = {**begin, **choice, "delta": {}}
-    if is_clean and not choice["delta"] and [*ended] == [*choice]:
+    (choice,) = _read_choices(data).choices
+    first, second, third, *_ = choice
+    is_ordered = first == "index" and second == "delta" and (third == "logprobs" or "logprobs" not in choice)
+    if is_clean and is_ordered and not choice["delta"]:
         return guard(data)
-    body["choices"] = [ended]
+    body = _without_padding(data)
+    begin = {"index": 0, "delta": {}, "logprobs": None} if "logprobs" in choice else {"index": 0, "delta": {}}
+    body["choices"] = [{**begin, **choice, "delta": {}}]
     return write_json(body)
 
 
