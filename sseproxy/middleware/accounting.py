@@ -16,13 +16,12 @@ from sseproxy.ledger.protocol import Ledger
 from sseproxy.middleware.bill import Bill, call_once
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.meter import Counter
-from sseproxy.middleware.shown_usage import show_usage
+from sseproxy.middleware.shown_usage import ShownUsage
 from sseproxy.wsgi.call import Answer, call_app, close_body
 from sseproxy.wsgi.client import connection_closed, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange, Mapped
-from sseproxy.wsgi.lane import unseen
 from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.stream import EventStream
 
@@ -103,10 +102,9 @@ class AccountingMiddleware:
         stream = EventStream.of(body)
         if stream is not body:
             stream.pipe(lambda events: annotate(events, api=request.api))
-        stream.pipe(bill.meter, bill.seen)
-        if request.api in ("chat", "completions"):
-            # What it shows is made after the chunk with the finish, which is none of the plain ones.
-            stream.pipe(partial(show_usage, exchange=exchange), unseen)
+        # What is shown is made after the chunk with the finish, which is none of the plain ones.
+        shown = ShownUsage(exchange) if request.api in ("chat", "completions") else None
+        stream.pipe(partial(bill.meter, shown=shown), bill.seen)
         return _settling(stream, bill)
 
     def _mapped(

@@ -24,7 +24,8 @@ from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
 from sseproxy.middleware.meter import Counter, Meter
-from sseproxy.middleware.reservation import Reservation
+from sseproxy.middleware.reservation import Reservation, end_of_budget
+from sseproxy.middleware.shown_usage import ShownUsage
 from sseproxy.wsgi.client import ClientGone
 from sseproxy.wsgi.exchange import Exchange, Target
 
@@ -70,10 +71,13 @@ class Bill:
         self._lock = threading.Lock()
         self._overdrawn = False
         budget = exchange.user.budget if exchange.user else None
-        self._reservation = Reservation(
-            ledger, budget, billed, dearest(self._target.prices), self._meter, self._started
-        )
-        self._reservation.make(self._charge())
+        self._reservation: Reservation | None = None
+        if budget is None:
+            ledger.reserve(self._charge())
+        else:
+            price = dearest(self._target.prices)
+            self._reservation = Reservation(ledger, budget, billed, price, self._meter, self._started)
+            self._reservation.make(self._charge())
 
     def answered(self, status: int) -> None:
         """The upstream has sent its response head; it need not be the one that was reserved for."""
@@ -86,26 +90,40 @@ class Bill:
         self._exchange.target = self._target = target
         self._meter.model = target.model or self._meter.model
 
-    def meter(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The transform that reads what passes, and settles before the last event leaves."""
+    def meter(self, events: Iterator[Event], shown: ShownUsage | None = None) -> Iterator[Event]:
+        """The transform that reads what passes, and settles before the last event leaves.
+
+        :param shown: of a chat or completions stream, whose client may see what was settled.
+        """
         self._events = events
         self._pace = self._exchange.pace = Pace()
-        return self._metered(events)
+        return self._metered(events, shown)
 
-    def _metered(self, events: Iterator[Event]) -> Iterator[Event]:
+    def _metered(self, events: Iterator[Event], shown: ShownUsage | None) -> Iterator[Event]:
         fresh = False
+        last = b""
         try:
             for event in events:
-                if event is not FLUSH:
-                    fresh = True
-                    self._read(event)
-                elif fresh:
-                    fresh = False
-                    self._pace.step(monotonic())
+                if event is FLUSH:
+                    if fresh:
+                        fresh = False
+                        self._pace.step(monotonic())
+                    yield event
+                    continue
+                fresh = True
+                self._read(event)
+                if shown is not None:
+                    if event.data == DONE:
+                        if (receipt := shown.event(last)) is not None:
+                            yield receipt
+                    elif event.usage is not None and shown.takes(event.data):
+                        continue
+                    last = event.data
                 yield event
                 if self._overdrawn:
                     self.settle("refused")
-                    yield self._end_of_budget()
+                    assert self._exchange.request is not None
+                    yield failure_event(end_of_budget(), self._exchange.request.api)
                     return
         except Exception:
             self.settle("upstream_failed")
@@ -131,7 +149,8 @@ class Bill:
 
     def room(self) -> int:
         """Bytes of the answer that may pass before something is done that may have to wait."""
-        return min(self._meter.room(), self._reservation.room())
+        room = self._meter.room()
+        return room if self._reservation is None else min(room, self._reservation.room())
 
     def complete(self, events: Iterator[Event]) -> Iterator[Event]:
         """The transform, outside :meth:`meter`, for an answer that has no mark of its end but the end itself."""
@@ -142,18 +161,8 @@ class Bill:
         if self._exchange.first_token_ms is None:
             self._exchange.first_token_ms = self._exchange.elapsed_ms(at)
         self._meter.add(content, hidden)
-        self._overdrawn = self._reservation.is_passed(content, hidden)
-
-    def _end_of_budget(self) -> Event:
-        request = self._exchange.request
-        assert request is not None
-        failure = Failure(
-            "The answer ends here: the budget that pays for it is used up.",
-            status=429,
-            type="budget_exceeded",
-            code="budget_exceeded",
-        )
-        return failure_event(failure, request.api)
+        if self._reservation is not None:
+            self._overdrawn = self._reservation.is_passed(content, hidden)
 
     def read_completion(self, completion: Completion, client_left: bool) -> bytes:
         """Settle a JSON answer by what it says; the answer with its cost in it."""
@@ -208,7 +217,7 @@ class Bill:
         """The answer is closed and the upstream hung up on, which no longer produces while this counts."""
         if self._open:
             self._client_left = True
-        self.settle("client_gone")
+            self.settle("client_gone")
 
     def _read_for(self, seconds: float) -> None:
         """Read what the upstream still sends, for the exact figure; nobody but the meter sees it."""

@@ -51,8 +51,7 @@ class Meter:
         """Output that has passed."""
         self._produced = True
         self._covered = False
-        self._text.write(content)
-        self._text.write(hidden)
+        self._text.write(content + hidden)
         if self._text.tell() >= COUNT_AT:
             self._count_all_but_last_word()
 

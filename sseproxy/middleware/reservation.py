@@ -40,16 +40,15 @@ ATTEMPTS: Final = 4
 
 
 class Reservation:
-    """The money of one charge.
+    """The money of one charge of a user who has a budget.
 
-    :param budget: None: nothing is held back from anybody; the answer goes as far as it likes.
     :param at: the moment whose prices apply.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        budget: Budget | None,
+        budget: Budget,
         request: Request | None,
         price: Price | None,
         meter: Meter,
@@ -76,13 +75,10 @@ class Reservation:
         :raises LedgerUnavailable: nothing could be billed.
         """
         self._charge_id = charge.id
-        if self._budget is None:
-            self._ledger.reserve(charge)
-            return
         try:
-            self._make_within(charge, self._budget)
+            self._make_within(charge)
         except BudgetExceeded as failure:
-            failure.retry_after = self._retry_after(charge.user, self._budget, failure)
+            failure.retry_after = self._retry_after(charge.user, failure)
             raise
 
     def is_passed(self, content: str, hidden: str) -> bool:
@@ -99,11 +95,11 @@ class Reservation:
         """Bytes of output that may pass before the ledger is asked for more."""
         return max(0, self._look_at - self._seen) if self._bounded else maxsize
 
-    def _make_within(self, charge: Charge, budget: Budget) -> None:
+    def _make_within(self, charge: Charge) -> None:
         if self._request is None or self._price is None:
-            return self._ledger.reserve(charge, budget)
+            return self._ledger.reserve(charge, self._budget)
         self._bound = _most_output(self._request)
-        self._hold(charge, budget, self._request)
+        self._hold(charge, self._budget, self._request)
         self._bounded = self._request.stream and self._output_cost(self._bound) > 0
         self._look_at = self._bound
 
@@ -129,8 +125,9 @@ class Reservation:
             except BudgetExceeded:
                 self._bound = _most_output(request)
 
-    def _retry_after(self, user: str, budget: Budget, failure: BudgetExceeded) -> float | None:
+    def _retry_after(self, user: str, failure: BudgetExceeded) -> float | None:
         """When the same may succeed: soon, if only running answers hold the money, else when the budget renews."""
+        budget = self._budget
         with suppress(Failure):
             if self._least <= budget.limit - self._ledger.balance(user, budget.per, self._at).spent:
                 return BUSY_RETRY
@@ -157,7 +154,6 @@ class Reservation:
 
     def _extend(self) -> bool:
         """Hold as much again, else what is left; False if nothing is."""
-        assert self._budget is not None
         more = self._bound
         for _ in range(ATTEMPTS):
             cost = self._output_cost(more)
@@ -181,6 +177,16 @@ class Reservation:
     def _cost(self, input_tokens: int, output_tokens: int) -> int:
         assert self._price is not None
         return self._price.cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens), self._at)
+
+
+def end_of_budget() -> Failure:
+    """What the client of an answer is told that may cost no more."""
+    return Failure(
+        "The answer ends here: the budget that pays for it is used up.",
+        status=429,
+        type="budget_exceeded",
+        code="budget_exceeded",
+    )
 
 
 def rough_tokens(request: Request) -> tuple[int, int]:

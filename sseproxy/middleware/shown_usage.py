@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from sseproxy.core.receipt import is_usage_chunk, usage_chunk, with_cost
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage
 from sseproxy.wsgi.exchange import Exchange
 
 
-def show_usage(events: Iterator[Event], exchange: Exchange) -> Iterator[Event]:
-    """The transform, outside of what meters and settles, whose figures it shows.
+class ShownUsage:
+    """Of one stream.
 
-    :param exchange: of a chat or completions request.
+    :param exchange: of a chat or completions request; its figures are shown, once they are settled.
     """
-    wanted = exchange.request is not None and exchange.request.wants_usage
-    reported = last = b""
-    for event in events:
-        if event is FLUSH:
-            yield event
-            continue
-        if event.data == DONE:
-            if wanted and last:
-                yield Event(data=_usage_chunk(exchange, reported, last), read=True)
-        elif event.usage is not None and is_usage_chunk(event.data):
-            reported = event.data
-            continue
-        else:
-            last = event.data
-        yield event
 
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._reported = b""
 
-def _usage_chunk(exchange: Exchange, reported: bytes, last: bytes) -> bytes:
-    if reported:
-        return with_cost(reported, exchange.cost)
-    return usage_chunk(last, exchange.usage or Usage(), exchange.cost)
+    def takes(self, chunk: bytes) -> bool:
+        """Whether a chunk with usage says nothing else: then no client is to see it as it is."""
+        if not is_usage_chunk(chunk):
+            return False
+        self._reported = chunk
+        return True
+
+    def event(self, last: bytes) -> Event | None:
+        """What is to stand before the end mark.
+
+        :param last: the chunk before it.
+        """
+        exchange = self._exchange
+        if not last or exchange.request is None or not exchange.request.wants_usage:
+            return None
+        if self._reported:
+            return Event(with_cost(self._reported, exchange.cost), read=True)
+        return Event(usage_chunk(last, exchange.usage or Usage(), exchange.cost), read=True)
