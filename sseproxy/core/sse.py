@@ -79,13 +79,14 @@ class Decoder:
     :param lenient: also read what servers send instead of events: a bare line that opens with ``{`` or ``[`` is
         data, and a data line that is a whole JSON object (or ``[DONE]``) is an event at its own line end, so that
         streams with single newlines between events do flow.
+    :ivar between: no event is half read.
     """
 
     def __init__(self, limit: int = LIMIT, *, lenient: bool = False) -> None:
         self.limit = limit
         self.failure: EventTooLarge | None = None
         self._lenient = lenient
-        self._between = True
+        self.between = True
         self._head: bytes | None = b""  # the first bytes, until they are known to be a BOM or not
         self._skip_lf = False
         self._tail: list[bytes] = []  # fragments of the unfinished line
@@ -104,7 +105,7 @@ class Decoder:
         :raises EventTooLarge: at the call after the one that returned the last good event, if there was one.
         """
         if (
-            self._between
+            self.between
             and data[:6] == b"data: "
             and data[-2:] == b"\n\n"
             and 13 not in data  # a CR; asked for by bytes, `in` takes four times as long, and `find` no less
@@ -118,11 +119,7 @@ class Decoder:
         try:
             return self._feed(data)
         finally:
-            self._between = not (self._open or self._tail or self._skip_lf or self._head or self.failure is not None)
-
-    def is_between_events(self) -> bool:
-        """Whether no event is half read."""
-        return self._between
+            self.between = not (self._open or self._tail or self._skip_lf or self._head or self.failure is not None)
 
     def _feed(self, data: bytes) -> list[Event]:
         if self.failure is not None:
@@ -144,7 +141,7 @@ class Decoder:
 
         :raises EventTooLarge: if the last bytes were too many.
         """
-        if self._between:
+        if self.between:
             return None
         if self.failure is not None:
             raise self.failure

@@ -144,7 +144,7 @@ class _Body:
 
     def is_between_events(self) -> bool:
         """Whether this is an event stream, uncompressed, and no event of it half read."""
-        return self._uncompressed and self._known and self._document is None and self._decoder.is_between_events()
+        return self._uncompressed and self._known and self._document is None and self._decoder.between
 
     @property
     def whole(self) -> bool:
@@ -161,7 +161,17 @@ class _Body:
                 return [error_event(invalid_answer("a web page, not an answer; check the upstream's URL"))]
         if self._document is not None:
             return self._collect(piece)
-        return self._decode(piece)
+        try:
+            events = self._decoder.feed(piece)
+        except EventTooLarge as failure:
+            self.failed = True
+            return [error_event(failure)]
+        if self._decoder.failure is not None:
+            self.failed = True
+            events.append(error_event(self._decoder.failure))
+        if events:
+            self._spoke = True
+        return events
 
     def _recognise(self, piece: bytes) -> bytes:
         """Drop leading white space, which some send to keep idle connections open; look at what comes first."""
@@ -197,34 +207,19 @@ class _Body:
             document = b"".join(self._document)
             if _is_json(document.replace(b"\r", b"\n").partition(b"\n")[0]):
                 self._document = None
-                return self._decode(document)
+                return self.feed(document)
         if self._size > self._limit:
             self.failed = True
             return [error_event(invalid_answer(f"a document of more than {self._limit} bytes"))]
         return []
-
-    def _decode(self, piece: bytes) -> list[Event]:
-        try:
-            events = self._decoder.feed(piece)
-        except EventTooLarge as failure:
-            self.failed = True
-            return [error_event(failure)]
-        if self._decoder.failure is not None:
-            self.failed = True
-            events.append(error_event(self._decoder.failure))
-        if events:
-            self._spoke = True
-        return events
 
     def finish(self, failure: Failure | None) -> list[Event]:
         """Return the last events; the unfinished last block is one if it can be read (tests/wire: F15)."""
         events: list[Event] = []
         if self._document is not None:
             document = b"".join(self._document)
-            if _is_json(document):
-                events = [Event(_utf8(document))]
-            else:
-                events = self._decode(document)
+            self._document = None
+            events = [Event(_utf8(document))] if _is_json(document) else self.feed(document)
         if not self.failed:
             last = self._decoder.finish()
             if last is not None and (_is_readable(last.data) or b"\n" in last.data):
