@@ -20,12 +20,10 @@ def with_cost(answer: bytes, nano: int) -> bytes:
     cost = nano_to_usd(nano).encode()
     try:
         told = bytes(_decode_answer(answer).usage)
-        before, _, after = answer.partition(told)
-        # partition() and not `in`, which takes bytes for a number first: that costs many times the search.
-        if told[:2] == b'{"' and not (
-            told.partition(b'"cost"')[1] or told.partition(b"\\")[1] or after.partition(told)[1]
-        ):
-            return b'%b%b,"cost":%b}%b' % (before, told[:-1], cost, after)
+        if told[:2] == b'{"' and 92 not in told and told.find(b'"cost"') < 0:  # 92: a backslash
+            around = answer.split(told)
+            if len(around) == 2:
+                return (b'%b,"cost":%b}' % (told[:-1], cost)).join(around)
         fields = decoder_of(Fields).decode(answer)
     except msgspec.DecodeError:
         return _with_cost(read_json(answer), answer, nano)
