@@ -12,14 +12,15 @@ from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage
 
 
-def with_cost(answer: bytes, nano: int) -> bytes:
+def with_cost(answer: bytes, nano: int, told: bytes = b"") -> bytes:
     """A chunk or completion with ``usage.cost``, all else kept byte for byte.
 
     :param nano: nano-USD, written as a JSON number of USD.
+    :param told: the usage as it stands there, if that is known.
     """
     cost = nano_to_usd(nano).encode()
     try:
-        told = bytes(_decode_answer(answer).usage)
+        told = told or bytes(_decode_answer(answer).usage)
         if told[:2] == b'{"' and 92 not in told and told.find(b'"cost"') < 0:  # 92: a backslash
             around = answer.split(told)
             if len(around) == 2:
@@ -50,19 +51,19 @@ def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
     return with_cost(msgspec.json.encode({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
 
 
-def is_usage_chunk(chunk: bytes) -> bool:
-    """Whether a chunk carries usage and nothing else (``choices: []``)."""
-    choices: _Choices = _decode_choices(chunk)
-    return choices.choices == []
+def usage_in(chunk: bytes) -> bytes:
+    """The usage as it stands in a chunk that carries nothing else (``choices: []``); empty for any other."""
+    read: _Chunk = _decode_chunk(chunk)
+    return bytes(read.usage) if read.choices == [] else b""
 
 
 class _Answer(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class _Choices(msgspec.Struct):
+class _Chunk(_Answer):
     choices: list[msgspec.Raw] | None = None
 
 
 _decode_answer: Final = decoder_of(_Answer).decode
-_decode_choices: Final = decoder_of(_Choices).decode
+_decode_chunk: Final = decoder_of(_Chunk).decode

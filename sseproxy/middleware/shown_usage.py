@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sseproxy.core.receipt import is_usage_chunk, usage_chunk, with_cost
+from sseproxy.core.receipt import usage_chunk, usage_in, with_cost
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage
 from sseproxy.wsgi.exchange import Exchange
@@ -16,13 +16,14 @@ class ShownUsage:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._reported = b""
+        self._reported = self._told = b""
 
     def takes(self, chunk: bytes) -> bool:
         """Whether a chunk with usage says nothing else: then no client is to see it as it is."""
-        if not is_usage_chunk(chunk):
+        told = usage_in(chunk)
+        if not told:
             return False
-        self._reported = chunk
+        self._reported, self._told = chunk, told
         return True
 
     def event(self, last: bytes) -> Event | None:
@@ -34,5 +35,5 @@ class ShownUsage:
         if not last or exchange.request is None or not exchange.request.wants_usage:
             return None
         if self._reported:
-            return Event(with_cost(self._reported, exchange.cost), read=True)
+            return Event(with_cost(self._reported, exchange.cost, self._told), read=True)
         return Event(usage_chunk(last, exchange.usage or Usage(), exchange.cost), read=True)
