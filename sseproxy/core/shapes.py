@@ -44,24 +44,12 @@ class Shapes:
     def match(self, data: bytes) -> Event | None:
         """Return the finished event for `data` if its shape is known."""
         shape = self.last
-        if shape is None or (middle := shape.middle(data)) is None:
+        if shape is None or (event := shape.event(data)) is None:
             shape = self._find(data)
-            if shape is None or (middle := shape.middle(data)) is None:
+            if shape is None or (event := shape.event(data)) is None:
                 return None
-        try:
-            text = _decode_text(middle)
-        except msgspec.DecodeError:
-            return None
-        if not text:
-            return None
-        if not middle.isascii() or (_COLON in middle and middle.find(b"data: ") >= 0):
-            data = shape.out_head + guard(middle) + shape.out_tail
-        elif shape.changes:
-            data = shape.out_head + middle + shape.out_tail
-        if shape.hidden:
-            return Event(data, "", None, None, True, "", text)
-        self.sent += len(text)
-        return Event(data, "", None, None, True, text)
+        self.sent += len(event.content)
+        return event
 
     def _find(self, data: bytes) -> Shape | None:
         if not self.paused:
@@ -123,11 +111,15 @@ class Shapes:
         found = _probe(*cut, texts_in)
         if found is None or (out != cut and found != _probe(*out, texts_in)):
             return
+        self.add(Shape(*cut, *out, hidden=hidden))
+
+    def add(self, shape: Shape) -> None:
+        """Match what has this shape."""
         if len(self._shapes) >= self._most:
             self._shapes.pop(0)
         self._idle += 1
-        self.last = Shape(*cut, *out, hidden=hidden)
-        self._shapes.append(self.last)
+        self.last = shape
+        self._shapes.append(shape)
 
 
 class Shape:
@@ -178,6 +170,25 @@ class Shape:
         if event[before] != opening or event[after] != ending or size != b"%x" % (len(event) - 2):
             return ""
         return _text_in(event[between])
+
+    def event(self, data: bytes) -> Event | None:
+        """Return what becomes of a chunk; None if it is not of this shape."""
+        middle = self.middle(data)
+        if middle is None:
+            return None
+        try:
+            text = _decode_text(middle)
+        except msgspec.DecodeError:
+            return None
+        if not text:
+            return None
+        if not middle.isascii() or (_COLON in middle and middle.find(b"data: ") >= 0):
+            data = self.out_head + guard(middle) + self.out_tail
+        elif self.changes:
+            data = self.out_head + middle + self.out_tail
+        if self.hidden:
+            return Event(data, "", None, None, True, "", text)
+        return Event(data, "", None, None, True, text)
 
     def texts(self, data: bytes, *, framed: bool) -> tuple[list[str], int]:
         """Return the texts of the events of this shape that `data` begins with, and where these end; as :meth:`text`.

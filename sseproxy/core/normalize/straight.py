@@ -19,8 +19,9 @@ from sseproxy.core.chunk import guard, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
 from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.normalize.usual import Usual
 from sseproxy.core.plain_usage import plain_usage
-from sseproxy.core.shapes import Shapes
+from sseproxy.core.shapes import Shape, Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import tidy_usage, usage_of
 
@@ -141,11 +142,21 @@ class _Answer:
         self._traces: list[bytes] = []  # the chunks that have left traces in the transforms, all passed on
         self._shapes = shapes
         self._identity: tuple[str, int, str] | None = None  # of all chunks
+        self._usual: Usual | None = None
         self._first = ""  # text
         self._texts = 0
 
     def read(self, event: Event) -> Event | None:
         """Return what becomes of a chunk that is canonical, None for any other."""
+        data, usual = event.data, self._usual
+        if usual is None or event.type:
+            return self._read(event)
+        if self._texts < 2 and (passed := usual.shape.event(data)) is not None:
+            return self._say(data, passed, usual.shape)
+        reason = usual.finish_of(data)
+        return self._read(event) if reason is None else self._finish(data, data, reason)
+
+    def _read(self, event: Event) -> Event | None:
         data = event.data
         try:
             body = _read_text(data)
@@ -154,13 +165,11 @@ class _Answer:
         (choice,) = body.choices
         delta, reason = choice.delta, choice.finish_reason
         identity = (body.id, body.created, body.model)
-        if self._identity is None:
-            if reason is not None or not _takes_role(delta):
-                return None
-        elif identity != self._identity:
+        begins = self._identity is None
+        if event.type or (begins and (reason is not None or not _takes_role(delta))):
             return None
         text = delta.pop("content", "")
-        if event.type or (delta and {*delta.values()} != {None}):
+        if (delta and {*delta.values()} != {None}) or not (begins or identity == self._identity):
             return None
         is_clean = (
             not (delta or text is None)
@@ -168,31 +177,39 @@ class _Answer:
             and body.usage is UNSET
             and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
         )
-        if reason is None:
-            return self._say(data, text or "", identity, is_clean)
-        if text or choice.logprobs is not None:
-            return None
+        if reason is not None:
+            return None if text or choice.logprobs is not None else self._finish(data, _ended(data, is_clean), reason)
+        passed = Event(guard(data) if is_clean else _cleaned(data), "", None, None, True, text or "")
+        if begins:
+            self._identity = identity
+            if not text:
+                self._traces.append(data)
+            if is_clean and passed.data == data:
+                self._usual = Usual.of(data)
+        return self._say(data, passed)
+
+    def _say(self, data: bytes, passed: Event, shape: Shape | None = None) -> Event | None:
+        text = passed.content
+        if not text:
+            return passed
+        if self._texts == 0:
+            self._first = text
+        elif self._texts == 1 and text != self._first and text.startswith(self._first):
+            return None  # perhaps every text will repeat those before
+        elif shape is not None:
+            self._shapes.add(shape)
+        else:
+            self._shapes.remember(text, data, passed.data, _texts_in)
+        if self._texts < 2:
+            self._traces.append(data)
+        self._texts += 1
+        self._shapes.sent += len(text)
+        return passed
+
+    def _finish(self, data: bytes, ended: bytes, reason: str) -> Event:
         self._traces.append(data)
         self._shapes.forget()
-        return Event(_ended(data, is_clean), "", None, None, True, "", "", None, reason)
-
-    def _say(self, data: bytes, text: str, identity: tuple[str, int, str], is_clean: bool) -> Event | None:
-        if self._texts == 1 and text != self._first and text.startswith(self._first):
-            return None  # perhaps every text will repeat those before
-        passed = Event(guard(data) if is_clean else _cleaned(data), "", None, None, True, text)
-        if self._identity is None:
-            self._identity = identity
-            self._traces.append(data)
-        elif text and self._texts < 2:
-            self._traces.append(data)
-        if text:
-            if self._texts:
-                self._shapes.remember(text, data, passed.data, _texts_in)
-            else:
-                self._first = text
-            self._texts += 1
-            self._shapes.sent += len(text)
-        return passed
+        return Event(ended, "", None, None, True, "", "", None, reason)
 
     def usage(self, event: Event, fold: bool) -> Event | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -44,6 +44,13 @@ def answer(texts: list[str], **fields: Any) -> list[dict[str, Any]]:
         said({}, "stop", **fields),
         {**ENVELOPE, "choices": [], **fields, "usage": COUNTS},
     ]
+
+
+def usual(bodies: list[Any]) -> list[Any]:
+    """The same with a first chunk as most others than OpenAI send it, see core/normalize/usual."""
+    bodies = copy.deepcopy(bodies)
+    bodies[0]["choices"][0]["delta"].pop("refusal", None)
+    return bodies
 
 
 def event(body: Any, *, spaced: bool = False, ascii: bool = False) -> Event:
@@ -146,7 +153,8 @@ signals = st.sampled_from([
 @st.composite
 def streams(draw: st.DrawFn) -> list[Event]:
     """Events of a stream that is canonical, or nearly so."""
-    bodies = edit(answer(draw(texts), **draw(fields)), draw(st.lists(edits, max_size=3)))
+    bodies = answer(draw(texts), **draw(fields))
+    bodies = edit(draw(st.sampled_from([bodies, usual(bodies)])), draw(st.lists(edits, max_size=3)))
     spelling = draw(st.fixed_dictionaries({"spaced": st.booleans(), "ascii": st.booleans()}))
     events = [event(body, **spelling) for body in bodies]
     if draw(st.booleans()):
@@ -205,9 +213,37 @@ NEARLY: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     "last", [[], [Event(DONE)], [FLUSH, IDLE, IDLE], [Event(b"{")]], ids=["", "done", "idle", "cut"]
 )
+@pytest.mark.parametrize("writing", [list, usual], ids=["OpenAI's", "usual"])
 @pytest.mark.parametrize("bodies", NEARLY.values(), ids=list(NEARLY))
-def test_what_is_nearly_canonical_is_what_the_long_way_makes_of_it(bodies: list[Any], last: list[Event]) -> None:
+def test_what_is_nearly_canonical_is_what_the_long_way_makes_of_it(
+    bodies: list[Any], writing: Callable[[list[Any]], list[Any]], last: list[Event]
+) -> None:
+    bodies = writing(bodies) if bodies[0] != "[DONE]" else bodies
     events = [*(Event(DONE) if body == "[DONE]" else event(body) for body in bodies), *last]
+    assert run(events) == run([HEARTBEAT, *events])
+
+
+SCRAPS = [
+    b'"', b"\\", b"{", b"}", b"[", b"]", b",", b" ", b"\n", b"\r", b'"choices":[', b'\\"choices":[', b'"choices" :[],',
+    b',"id":"x"', b'"id":"x",', b'"x":{"choices":[', b']}', b',"usage":null', b'"delta":{"content":"y"},',
+    b'"content":"y",', b"data: ", b"\xc2\x85",
+]  # fmt: skip
+scraps = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(0, 300), st.integers(0, 9), st.sampled_from(SCRAPS)), max_size=3
+)
+
+
+@given(said=texts, fields=fields, scraps=scraps)
+def test_it_gives_what_the_long_way_would_whatever_bytes_are_amid(
+    said: list[str], fields: dict[str, Any], scraps: list[tuple[int, int, int, bytes]]
+) -> None:
+    events = [*map(event, usual(answer(said, **fields))), Event(DONE)]
+    for number, at, gone, scrap in scraps:
+        number %= len(events)
+        data = events[number].data
+        data = data[:at] + scrap + data[at + gone :]
+        # What comes in an event has been made text.
+        events[number] = Event(data.replace(b"\r", b"\n").decode("utf-8", "replace").encode())
     assert run(events) == run([HEARTBEAT, *events])
 
 
@@ -231,8 +267,11 @@ def straight(events: list[Event]) -> list[Event]:
     [{}, {"usage": None}, {"obfuscation": "xyz", "usage": None, "service_tier": "default", "system_fingerprint": "fp"}],
 )
 @pytest.mark.parametrize("spaced", [False, True])
-def test_a_canonical_stream_sets_up_no_transform(fields: dict[str, Any], spaced: bool) -> None:
-    bodies = answer(["Hello", " world", "!", "", "é"], **fields)
+@pytest.mark.parametrize("writing", [list, usual], ids=["OpenAI's", "usual"])
+def test_a_canonical_stream_sets_up_no_transform(
+    writing: Callable[[list[Any]], list[Any]], fields: dict[str, Any], spaced: bool
+) -> None:
+    bodies = writing(answer(["Hello", " world", "!", "", "é"], **fields))
     out = straight([FLUSH, *(event(body, spaced=spaced) for body in bodies), Event(DONE), FLUSH, IDLE])
     kept = {name: value for name, value in fields.items() if name in ("service_tier", "system_fingerprint")}
     expected = answer(["Hello", " world", "!", "", "é"], **kept)
