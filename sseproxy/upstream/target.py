@@ -10,6 +10,8 @@ from urllib.parse import quote
 from sseproxy.upstream.flavor import Flavor
 
 REMEMBERED: Final = 64
+LONGEST: Final = 256
+"""Bytes of a path that is remembered."""
 _PATH: Final = "/:@!$&'()*+,;=~"
 _QUERY: Final = _PATH + "?%"
 _PLAIN: Final = re.compile(r"[/A-Za-z0-9_-]*")
@@ -34,7 +36,7 @@ class Targets:
         :param model: as the upstream calls it.
         """
         # There may be a secret in a query.
-        return self._write(path, query, model) if query else self._remembered(path, query, model)
+        return (self._write if query or len(path) > LONGEST else self._remembered)(path, query, model)
 
 
 def _write(flavor: Flavor, base: str, prefix: str, path: str, query: str, model: str) -> str:
