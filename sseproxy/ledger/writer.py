@@ -111,13 +111,13 @@ class Writer:
         if self._connection is None:
             connection = self._connect()
             self._connection, self._cursor = connection, connection.cursor()
-        if self._connection.dbapi_connection.in_transaction:
+        if self._cursor.connection.in_transaction:
             self._undo(self._cursor)  # what a signal's exception, at the wrong moment, has left open
         return self._cursor
 
     def _undo(self, cursor: Any) -> None:
         # SQLite rolls back by itself on some errors (disk full); a second ROLLBACK is an error.
-        if self._connection.dbapi_connection.in_transaction:
+        if cursor.connection.in_transaction:
             cursor.execute("ROLLBACK")
 
     def close(self) -> None:

@@ -272,7 +272,7 @@ class Bill:
             upstream_model=self._target.model,
             reserved=0,
             started_at=self._started,
-            unpriced=None in self._target.prices and exchange.billed is not None,
+            unpriced=any(price is None for price in self._target.prices) and exchange.billed is not None,
         )
 
     def _book(self, outcome: Outcome, usage: Usage, source: str, cost: int, *, released: bool = False) -> None:

@@ -226,8 +226,9 @@ class EventStream:
         for event in self._events:
             if event is FLUSH:
                 return False
-            pieces.append(encode(event))
-            size += len(pieces[-1])
+            piece = encode(event)
+            pieces.append(piece)
+            size += len(piece)
             if size >= MAX_WRITE:
                 self.has_more = True
                 return False

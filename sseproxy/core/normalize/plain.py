@@ -37,7 +37,7 @@ class Plain:
         """Whether what comes next may be plain. It stays so as long as nothing else comes."""
         return (
             self.shapes is not None
-            and not self.shapes.paused
+            and self.shapes.last is not None
             and self.body is not None
             and self.body.is_between_events()
         )
