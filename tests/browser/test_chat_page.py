@@ -122,7 +122,7 @@ def test_tokens_and_cost_are_estimated_while_they_come(page: Page, upstream: Ups
     upstream.script = answering(["word "] * 40, told=20, end="hang")
 
     seen = page.run(
-        "await ask('Tell me a tale.'); await until(() => seen().meter.includes('20 tokens')); return seen()"
+        "await ask('Tell me a tale.'); await until(() => seen().meter.startsWith('≈ 20 tokens')); return seen()"
     )
     assert seen["meter"].startswith("≈ 20 tokens · ≈ $0.000044 · ")
     assert page.run("return [at('#stop').hidden, at('#send').hidden]") == [False, True]
