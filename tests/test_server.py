@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import logging
@@ -12,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -279,6 +280,20 @@ def test_what_is_no_http_is_refused_with_json() -> None:
 
         assert status.split()[1] == b"400"
         assert body["error"]["type"] == "invalid_request_error"
+
+
+def test_the_collector_is_as_it_was_when_serving_is_over() -> None:
+    seen: list[int] = []
+
+    def look(addresses: Sequence[str]) -> None:
+        seen.append(gc.get_freeze_count())
+        signal.raise_signal(signal.SIGTERM)
+
+    before = gc.get_threshold()
+    serve(lambda config: hello, Config.load({"server": {"listen": "127.0.0.1:0"}}), ready=look)
+
+    assert seen[0] > 0 == gc.get_freeze_count()
+    assert gc.get_threshold() == before
 
 
 def test_waitress_refuses_several_workers_in_words() -> None:
