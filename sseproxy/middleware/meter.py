@@ -14,8 +14,9 @@ from sseproxy.core.chat import Request
 from sseproxy.core.tokens import texts_of
 from sseproxy.core.usage import Usage
 
-COUNT_AT: Final = 64 * 1024
-"""Characters of an answer that are kept before they are counted; bounds what one stream holds in memory."""
+COUNT_AT: Final = 128 * 1024
+"""Characters of an answer that are kept before they are counted; bounds what one stream holds in memory. Twice what one
+read may bring: what is left of it is what may pass uncounted."""
 
 
 class Counter(Protocol):

@@ -153,7 +153,10 @@ class UpstreamBody:
             return None
         if data:
             self.heard(monotonic())
-        return self.unwrap(data)
+        payload = self.unwrap(data)
+        if payload is None and self._first:  # the end came with it
+            payload, self._first = self._first, b""
+        return payload
 
     def _take_come(self) -> bytes:
         """What came with the beginning, as it came."""

@@ -72,6 +72,7 @@ class Trip:
         lane: bool = False,
         deadline: float = float("inf"),
         come: Sequence[bytes] = (),
+        all_come: bool = False,
     ) -> None:
         self._relay = relay
         self.upstream, ours = socket.socketpair()
@@ -82,7 +83,7 @@ class Trip:
         self.response = SimpleNamespace(chunked=chunked, headers_sent=True, sent=0)
         head = ResponseHead(200, [], None, framed, False)
         connections = Connections(lambda: ours, 0)
-        with_head = b"".join(map(in_chunk, come) if framed else come)
+        with_head = b"".join(map(in_chunk, come) if framed else come) + (b"0\r\n\r\n" if framed and all_come else b"")
         body = UpstreamBody(Connection(ours), head, with_head, connections, idle=20, deadline=deadline)
         plain = Plain()
         self.stream = EventStream(events_of(body, plain=plain)).pipe(self._watched).pipe(partial(normal, plain=plain))
@@ -199,7 +200,7 @@ def through(
     :param riding: the second piece is for the relay.
     :param at_once: how many of them come with the head.
     """
-    with Trip(relay, come=pieces[:at_once], **options) as trip:
+    with Trip(relay, come=pieces[:at_once], all_come=at_once == len(pieces), **options) as trip:
         trip.read()
         for number, piece in enumerate(pieces[at_once:]):
             if number == 1 and riding:
@@ -251,7 +252,7 @@ _EVENTS = st.one_of(
     st.lists(st.integers(1, 400), max_size=12),
     st.fixed_dictionaries({"lane": st.booleans(), "framed": st.booleans(), "chunked": st.booleans()}),
     st.booleans(),
-    st.sampled_from([0, 1, 20, 25]),
+    st.sampled_from([0, 1, 20, 25, 1000]),
 )
 @settings(
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -259,11 +260,11 @@ _EVENTS = st.one_of(
 def test_what_rides_is_what_iteration_makes_of_any_bytes(
     relay: Relay, data: bytes, cuts: list[int], ways: dict[str, bool], rides: bool, at_once: int
 ) -> None:
-    # More of them than are handed out first of what has come with the head.
-    words = [chunk(f" w{number}") for number in range(max(1, at_once))]
+    # More of them than are handed out first of what has come with the head, and perhaps all there is.
+    words = [chunk(f" w{number}") for number in range(max(1, min(at_once, 25)))]
     pieces = [FIRST, *words, *pieces_of(data, cuts)]
 
-    got, trip = through(relay if rides else None, pieces, at_once=at_once, **ways)
+    got, trip = through(relay if rides else None, pieces, at_once=min(at_once, len(pieces)), **ways)
 
     assert (ChunkedDecoder().feed(got) if ways["chunked"] else got) == plain(pieces)
     assert "".join(trip.heard) == text(normal(events_of(iter(pieces))))
@@ -283,14 +284,15 @@ def test_plain_reads_go_around_the_iterator_and_transforms_hear_of_them(relay: R
 
 
 @pytest.mark.parametrize("rides", [True, False])
+@pytest.mark.parametrize("without", [0, len(LAST)], ids=["all", "not the end"])
 def test_what_has_come_with_the_head_goes_around_the_iterator_once_it_is_known_to_be_plain(
-    relay: Relay, rides: bool
+    relay: Relay, rides: bool, without: int
 ) -> None:
     words = [chunk(f" w{number}") for number in range(100)]
     pieces = [FIRST, *words, *LAST]
 
     got, trip = through(
-        relay if rides else None, pieces, lane=True, framed=True, chunked=True, at_once=len([FIRST, *words])
+        relay if rides else None, pieces, lane=True, framed=True, chunked=True, at_once=len(pieces) - without
     )
 
     assert ChunkedDecoder().feed(got) == plain(pieces)
