@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from sseproxy.core.chunk import write_json
+from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
 
@@ -20,7 +21,6 @@ OBJECTS: Final = {"chat": "chat.completion", "completions": "text_completion"}
 
 _Name = Annotated[str, Meta(min_length=1)]
 _Created = Annotated[int, Meta(gt=0, lt=2**53)]
-_Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]  # as in ``finish``
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class _Message(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     index: int
-    finish_reason: _Reason
+    finish_reason: Reason
     error: None = None
     usage: UnsetType = UNSET
 

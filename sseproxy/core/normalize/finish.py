@@ -7,14 +7,15 @@ Names: https://github.com/BerriAI/litellm core_helpers, Portkey providers/*/type
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.sse import Event
 
-__all__ = ["REASONS", "finish_of", "tidy_finish"]
+__all__ = ["REASONS", "Reason", "finish_of", "tidy_finish"]
 
-REASONS: Final = frozenset(("stop", "length", "tool_calls", "content_filter", "function_call"))
+Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+REASONS: Final = frozenset(get_args(Reason))
 _RENAMED: Final = {
     **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "end", "complete", "completed", "done"), "stop"),
     **dict.fromkeys(("max_tokens", "model_length", "max_length", "max_output_tokens", "token_limit",

@@ -18,6 +18,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sseproxy.core.chunk import guard, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
+from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.normalize.usual import Usual
 from sseproxy.core.plain_usage import plain_usage
@@ -30,7 +31,6 @@ __all__ = ["go_straight"]
 Transforms = Callable[[Iterator[Event]], Iterator[Event]]
 
 _decode: Final = msgspec.json.Decoder().decode
-_Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]  # as in ``finish``
 
 
 class _Choice(msgspec.Struct, forbid_unknown_fields=True):
@@ -38,7 +38,7 @@ class _Choice(msgspec.Struct, forbid_unknown_fields=True):
 
     index: Literal[0]
     delta: dict[str, str | None]
-    finish_reason: _Reason | None
+    finish_reason: Reason | None
     logprobs: Any = None
     stop_reason: Any = None
     matched_stop: Any = None

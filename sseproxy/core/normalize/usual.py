@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sseproxy.core.normalize.finish import REASONS
 from sseproxy.core.shapes import Shape
 
 __all__ = ["Usual"]
@@ -21,7 +22,7 @@ _TAILS: Final = (b'},"logprobs":null,"finish_reason":null}]}', b'},"finish_reaso
 _BEGINNINGS: Final = {first + tail: tail for first in _FIRST for tail in _TAILS}
 _ENDS: Final = {
     b'{"index":0,"delta":{' + tail.replace(b'"finish_reason":null', b'"finish_reason":"%b"' % reason.encode()): reason
-    for reason in ("stop", "length", "tool_calls", "content_filter", "function_call")
+    for reason in REASONS
     for tail in _TAILS
 }
 
