@@ -18,6 +18,10 @@ __all__ = ["Shape", "Shapes"]
 
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _COLON: Final = 58
+LOOKED_AT: Final = 2048
+"""Bytes of a read that are split in any case."""
+_END_OF_EVENT: Final = b"\n\n"
+_END_OF_CHUNK: Final = b"\n\n\r\n"
 _PADDING: Final = b',"obfuscation":"'
 
 
@@ -190,16 +194,21 @@ class Shape:
             return Event(data, "", None, None, True, "", text)
         return Event(data, "", None, None, True, text)
 
-    def texts(self, data: bytes, *, framed: bool) -> tuple[list[str], int]:
+    def texts(self, data: bytes, room: int, *, framed: bool) -> tuple[list[str], int]:
         """Return the texts of the events of this shape that `data` begins with, and where these end; as :meth:`text`.
 
+        :param room: for so many bytes of text, if events go on being about as long; more or fewer may be returned.
         :param framed: each stands in an HTTP chunk of its own.
         """
         before, after, between, opening, ending = self._line
-        end_of_event = b"\n\n\r\n" if framed else b"\n\n"
+        end_of_event = _END_OF_CHUNK if framed else _END_OF_EVENT
         size = line = b""
         texts: list[str] = []
         end = 0
+        if len(data) > room:  # most of it may be too much
+            first = data.find(end_of_event) + len(end_of_event)
+            said = first - len(opening) - len(ending) - len(b'""') - len(end_of_event)
+            data = data[: max(LOOKED_AT, first * (room // max(1, said) + 1))]
         for piece in data.split(end_of_event)[:-1]:
             if framed:
                 size, _, line = piece.partition(b"\r\n")

@@ -56,6 +56,11 @@ class Texts:
         self.pieces.extend(value for value in values if isinstance(value, str) and value)
 
 
+def most_tokens(text: str) -> int:
+    """Tokens that a text cannot have more of: no vocabulary has a token of less than a byte."""
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
 def texts_of(api: Api, fields: Mapping[str, Any]) -> Texts:
     """What of a request counts as input.
 

@@ -149,7 +149,7 @@ class AccountingMiddleware:
 
 def _settling(stream: EventStream, bill: Bill) -> EventStream:
     """The stream, whose charge is settled however it ends."""
-    stream.room = bill.room
+    stream.limit(bill.room)
     stream.on_interrupt(bill.is_abandoned)
     stream.on_close(bill.read_on)
     stream.on_closed(bill.hung_up)

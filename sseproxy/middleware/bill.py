@@ -148,7 +148,7 @@ class Bill:
             self.settle("completed")
 
     def room(self) -> int:
-        """Bytes of the answer that may pass before something is done that may have to wait."""
+        """The most tokens of output that may pass before something is done that may have to wait."""
         room = self._meter.room()
         return room if self._reservation is None else min(room, self._reservation.room())
 

@@ -95,14 +95,22 @@ class Meter:
         reported = self._reported
         if self._request is None or (reported is not None and self._covered):
             return reported or Usage(), "reported" if reported else "none"
+        output = self.output_so_far()
+        if reported is None:
+            return Usage(input_tokens=self._count_input(), output_tokens=output), "counted"
+        return msgspec.structs.replace(reported, output_tokens=output, cost=None), "mixed"
+
+    def output_so_far(self) -> int:
+        """The output tokens of :meth:`so_far`."""
+        reported = self._reported
+        stated = reported.output_tokens if reported is not None else 0
+        if self._request is None or (reported is not None and self._covered):
+            return stated
         with self._cutting:
             text = self._text.getvalue()
             seen, tokens = self._noted
             self._noted = len(text), tokens + self._counter.count(text[seen:], self.model)
-            output = self._counted + self._noted[1]
-        if reported is None:
-            return Usage(input_tokens=self._count_input(), output_tokens=output), "counted"
-        return msgspec.structs.replace(reported, output_tokens=max(output, reported.output_tokens), cost=None), "mixed"
+            return max(stated, self._counted + self._noted[1])
 
     def prefix_tokens(self) -> int:
         """Tokens of the proxy's own prefix in this request, which the user did not write."""

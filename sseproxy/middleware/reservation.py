@@ -19,7 +19,7 @@ from sseproxy.core.allowance import Budget
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import Price
-from sseproxy.core.tokens import texts_of
+from sseproxy.core.tokens import most_tokens, texts_of
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.protocol import BudgetExceeded, Charge, Ledger
 from sseproxy.middleware.meter import Meter
@@ -67,6 +67,7 @@ class Reservation:
         self._bound = 0
         self._seen = 0
         self._look_at = 0
+        self._looked = False  # so that what counts tokens is loaded
 
     def make(self, charge: Charge) -> None:
         """Book the charge with what it is to hold.
@@ -88,12 +89,23 @@ class Reservation:
         """
         if not self._bounded:
             return False
-        self._seen += _size(content) + _size(hidden)
+        self._seen += most_tokens(content) + most_tokens(hidden)
         return self._seen > self._look_at and self._is_passed_by_tokens()
 
     def room(self) -> int:
-        """Bytes of output that may pass before the ledger is asked for more."""
-        return max(0, self._look_at - self._seen) if self._bounded else maxsize
+        """The most tokens of output that may pass before the ledger is asked for more."""
+        if not self._bounded:
+            return maxsize
+        if self._look_at - self._seen < self._near and self._looked:
+            tokens = self._meter.output_so_far()
+            if tokens <= self._bound - self._near:
+                self._look_at = self._seen + self._bound - tokens
+        return max(0, self._look_at - self._seen)
+
+    @property
+    def _near(self) -> int:
+        """Tokens before the end of what is held, from which on more is asked for."""
+        return self._bound // NEAR
 
     def _make_within(self, charge: Charge) -> None:
         if self._request is None or self._price is None:
@@ -143,9 +155,10 @@ class Reservation:
         return rest > 0 and self._bound > 0
 
     def _is_passed_by_tokens(self) -> bool:
-        tokens = self._meter.so_far()[0].output_tokens
+        tokens = self._meter.output_so_far()
+        self._looked = True
         # Early, so that looking closer and closer is only for the end of the money.
-        if tokens > self._bound - self._bound // NEAR and not self._nothing_left:
+        if tokens > self._bound - self._near and not self._nothing_left:
             self._nothing_left = not self._extend()
         if tokens > self._bound and not self._extend():
             return True
@@ -205,13 +218,8 @@ def _most_output(request: Request | None) -> int:
 
 
 def _most_input(request: Request) -> int:
-    """Input tokens a request cannot have more of: no vocabulary has a token of less than a byte."""
-    return texts_of(request.api, request.fields).count(_size)
+    return texts_of(request.api, request.fields).count(most_tokens)
 
 
 def _size_of(request: Request) -> int:
     return sum(len(memoryview(raw)) for raw in request.fields.values())
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))

@@ -58,6 +58,7 @@ class UpstreamBody:
         self._ended = self._left == 0
         self._failure: UpstreamFailure | None = None
         self._silent = False
+        self._later = b""
         end = b"\n\n" if self._chunks is None else b"\n\n\r\n"
         cut = rest.rfind(end, 0, BEGINNING) if len(rest) > BEGINNING else -1
         beginning, self._come = (rest, b"") if cut < 0 else (rest[: cut + len(end)], rest[cut + len(end) :])
@@ -76,6 +77,8 @@ class UpstreamBody:
         if self._first:
             piece, self._first = self._first, b""
             return piece
+        if self._later:
+            return self.rest()
         try:
             if self._failure is not None:
                 raise self._failure
@@ -117,7 +120,7 @@ class UpstreamBody:
         """Whether only :meth:`receive` can tell how it goes on."""
         if self._connection is None or isinstance(self._socket, SSLTransport):  # that one tells nothing of itself
             return False
-        return not (self._first or self._ended or self._silent or self._failure is not None)
+        return not (self._first or self._later or self._ended or self._silent or self._failure is not None)
 
     def set_waiting(self, waiting: bool) -> None:
         """Whether a read waits a tick for bytes."""
@@ -154,9 +157,7 @@ class UpstreamBody:
         if data:
             self.heard(monotonic())
         payload = self.unwrap(data)
-        if payload is None and self._first:  # the end came with it
-            payload, self._first = self._first, b""
-        return payload
+        return payload if payload is not None else self.rest() or None
 
     def _take_come(self) -> bytes:
         """What came with the beginning, as it came."""
@@ -168,14 +169,16 @@ class UpstreamBody:
         return self._chunks is not None and self._chunks.between
 
     def unwrap(self, data: bytes) -> bytes | None:
-        """Take the transfer framing off what was received; None: the end or a failure, which iterating tells."""
+        """Take the transfer framing off what was received; None: the end or a failure, which iterating tells after the
+        :meth:`rest`.
+        """
         payload = b""
         try:
             payload = self._decode(data)
         except UpstreamFailure as failure:
             self._failure = failure
         if self._ended or self._failure is not None:
-            self._first = payload
+            self._later = payload
             return None
         return payload
 
@@ -185,9 +188,19 @@ class UpstreamBody:
         if at > self._deadline and not self._ended and self._failure is None:
             self._failure = _timeout("total", "the whole answer took too long")
 
-    def put(self, data: bytes) -> None:
-        """Let the next piece be this."""
-        self._first = data
+    def put(self, data: bytes, later: bytes = b"") -> None:
+        """Let the next piece be this.
+
+        :param later: let that be the piece after it, unless :meth:`rest` takes it.
+        """
+        self._first, self._later = data, later
+
+    def rest(self) -> bytes:
+        """Take what is at hand for later, if it is its turn."""
+        if self._first:
+            return b""
+        rest, self._later = self._later, b""
+        return rest
 
     def put_silence(self) -> None:
         """Let the next piece be an idle tick, if nothing else is at hand."""

@@ -2,12 +2,12 @@
 
 A stream is a row of generators. A read passes each of them twice, with what it brought and with the mark of its end,
 which is most of what a plain chunk costs. Transforms that hand on plain events unchanged say what else they do with
-them when they are piped; if all do, plain chunks at the beginning
-of a read are not iterated.
+them when they are piped; if all do, plain chunks at the beginning of a read are not iterated.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -22,8 +22,18 @@ Seen = Callable[[str, str, Sequence[float]], object]
 billed output, and with the moments (monotonic seconds) at which the reads came that brought them."""
 
 
+def unlimited() -> int:
+    """The room of who never waits."""
+    return sys.maxsize
+
+
 class Reader(Protocol):
-    """Reads plain events, as the transforms do that were piped before."""
+    """Reads plain events, as the transforms do that were piped before.
+
+    :ivar room: the most tokens of output that may still be read.
+    """
+
+    room: int
 
     def is_ready(self) -> bool:
         """Whether what comes next may be plain, which only the iterator's next step can change."""
@@ -45,11 +55,14 @@ def unseen(content: str, hidden: str, times: Sequence[float]) -> None:
 class Lane:
     """One stream's, which it does not know.
 
-    Between two steps of the iterator, and only while :meth:`is_ready`, it may be given what comes; before the next step
-    :meth:`tell` is to be called, if :meth:`read` has not done it.
+    Between two steps of the iterator, and only if it could :meth:`open`, it may be given what comes; before the next
+    step :meth:`tell` is to be called, if :meth:`read` has not done it.
+
+    :ivar room: the most tokens of output that may pass before something is done that may have to wait.
     """
 
     def __init__(self, reader: Reader) -> None:
+        self.room = unlimited
         self._reader = reader
         self._seen: list[Seen] = []
         self._times: list[float] = []
@@ -59,9 +72,12 @@ class Lane:
         if seen is not unseen:
             self._seen.append(seen)
 
-    def is_ready(self) -> bool:
+    def open(self) -> bool:
         """Whether what comes next may be plain."""
-        return self._reader.is_ready()
+        if not self._reader.is_ready():
+            return False
+        self._reader.room = self.room()
+        return True
 
     def passes(self, data: bytes, at: float) -> int:
         """How many bytes of the HTTP chunks (RFC 9112 section 7.1) that came at this moment may leave as they are."""
@@ -79,25 +95,30 @@ class Lane:
             self._times.append(at)
         return piece, taken
 
-    def read(self, source: Source, fits: Callable[[int], bool]) -> bytes:
-        """Wait for the next write, if it is plain; nothing if the iterator is to go on.
-
-        :param fits: whether so many bytes may pass by.
-        """
-        if not self.is_ready():
+    def read(self, source: Source) -> bytes:
+        """Wait for the next write, if it is plain; nothing if the iterator is to go on."""
+        if not (self._times or self.open()):
             return b""
         data = source.read()
         now = monotonic()
         is_turn = bool(self._times) and now - self._times[0] >= TURN
-        piece, taken = self.take(data, now) if data and not is_turn and fits(len(data)) else (b"", 0)
+        piece, taken = self.take(data, now) if data and not is_turn else (b"", 0)
         if data and taken == len(data):
             return piece
         self.tell()
         if data:
-            source.put(data[taken:])
+            self.put(data[taken:], source)
         elif data is not None:
             source.put_silence()
         return piece
+
+    def put(self, data: bytes, source: Source) -> None:
+        """Let the iterator go on with this; with its first event alone, if there may be no room but by waiting for it.
+
+        To be called after :meth:`tell`.
+        """
+        first, end, later = data.partition(b"\n\n") if self.room() < len(data) else (data, b"", b"")
+        source.put(first + end, later)
 
     def tell(self) -> None:
         """Let the transforms know of all that has passed them by: cheaper for several reads at a time."""

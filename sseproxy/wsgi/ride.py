@@ -46,13 +46,18 @@ class Source(Protocol):
         """Whether what comes next is an HTTP chunk from its beginning (RFC 9112 section 7.1)."""
 
     def unwrap(self, data: bytes) -> bytes | None:
-        """Take the transfer framing off what was received; None as above. Not needed of whole chunks."""
+        """Take the transfer framing off what was received; None as above, after the :meth:`rest`. Not needed of whole
+        chunks.
+        """
 
     def heard(self, at: float) -> None:
         """The last byte came at this moment (monotonic seconds)."""
 
-    def put(self, data: bytes) -> None:
-        """Let the iterator go on with this."""
+    def put(self, data: bytes, later: bytes = b"") -> None:
+        """Let the iterator go on with this, and then with what is for later, unless :meth:`rest` takes it first."""
+
+    def rest(self) -> bytes:
+        """Take what is at hand for later, if it is its turn: without its transfer framing, maybe nothing."""
 
     def put_silence(self) -> None:
         """Let the iterator go on with an idle tick."""
@@ -103,7 +108,7 @@ class Ride:
         self._source = source
         self._stream: EventStream | None = None
         self._lane: Lane | None = None
-        self._rest = b""
+        self._unsent = b""
         self._wrote = False
         self._error: Exception | None = None
         self._asleep = threading.Lock()
@@ -135,9 +140,9 @@ class Ride:
         self._stream = None
         if self._error is not None:
             raise self._error
-        if self._rest:
-            rest, self._rest = self._rest, b""
-            self._writer.send_all(rest)
+        if self._unsent:
+            unsent, self._unsent = self._unsent, b""
+            self._writer.send_all(unsent)
         return self._wrote
 
     def move(self, now: float) -> bool:
@@ -147,8 +152,8 @@ class Ride:
             if not data:
                 return data is not None
             self._heard = now
-            flows = self._stream is not None and self._stream.fits(len(data))
-            if flows and self._verbatim and self._lane is not None:
+            flows = True
+            if self._verbatim and self._lane is not None:
                 passed = self._lane.passes(data, now)
                 if passed == len(data):
                     return self._write(data)
@@ -157,15 +162,21 @@ class Ride:
                     data = data[passed:]
             payload = self._source.unwrap(data)
             self._verbatim = self._chunked and self._source.is_framed()
-            if flows and payload and self._lane is not None:
-                piece, taken = self._lane.take(payload, now)
-                if taken:
-                    flows = self._send(piece)
-                    payload = payload[taken:]
-            return self._iterate(payload, flows) if payload else payload is not None and flows
+            ended = payload is None
+            return self._pass(self._source.rest() if payload is None else payload, flows, ended)
         except Exception as error:
             self._error = error
             return False
+
+    def _pass(self, payload: bytes, flows: bool, ended: bool) -> bool:
+        """Go on with this, by the shortest way; what has ended is not for here after that."""
+        if flows and payload and self._lane is not None:
+            piece, taken = self._lane.take(payload, self._heard)
+            if taken:
+                flows = self._send(piece)
+                payload = payload[taken:]
+        flows = flows and not ended
+        return self._iterate(payload, flows) if payload else flows
 
     def goes_on(self, now: float) -> bool:
         """See to what can wait; False if the stream's own thread is to look up, for nothing has come for a while."""
@@ -199,8 +210,12 @@ class Ride:
         """Let the stream make of this what it likes, unless it may have to wait for that."""
         assert self._stream is not None
         self._tell()
-        self._source.put(data)
-        if not flows:
+        waits = self._stream.room() < len(data)
+        if waits and self._lane is not None:
+            self._lane.put(data, self._source)
+        else:
+            self._source.put(data)
+        if waits or not flows:
             return False
         if _may_end(data):
             self._grounded = True  # a format may have more to say of it than one write
@@ -219,7 +234,7 @@ class Ride:
     def _look_ahead(self) -> None:
         """Choose the shortest way that what comes next may take."""
         lane = self._stream.lane if self._stream is not None else None
-        self._lane = lane if lane is not None and lane.is_ready() else None
+        self._lane = lane if lane is not None and lane.open() else None
         self._verbatim = self._chunked and self._source.is_framed()
 
     def _send(self, piece: bytes) -> bool:
@@ -231,7 +246,7 @@ class Ride:
         self._wrote = True
         self._sent = self._heard
         if sent < len(data):
-            self._rest = data[sent:]
+            self._unsent = data[sent:]
             return False
         return True
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
 from sseproxy.wsgi.client import connection_closed
 from sseproxy.wsgi.closing import call_all
-from sseproxy.wsgi.lane import Lane, Reader, Seen
+from sseproxy.wsgi.lane import Lane, Reader, Seen, unlimited
 
 if TYPE_CHECKING:
     from sseproxy.wsgi.ride import Ride, Source
@@ -41,7 +41,7 @@ class EventStream:
     :ivar encoder: what an event is on the wire; event streams unless a format says otherwise.
     :ivar ping: the keep-alive; empty for a format that has none.
     :ivar ride: takes over from the second piece on where the relay can.
-    :ivar room: bytes of the upstream's that may pass before something is done that may have to wait.
+    :ivar room: the most tokens of output that may pass before something is done that may have to wait.
     :ivar has_more: what comes after the last write is at hand already.
     :ivar lane: the way around the iterator for plain chunks, if there is one.
     :ivar source: where what takes it is read.
@@ -55,12 +55,11 @@ class EventStream:
         self.encoder: Encoder = encode
         self.ping = PING
         self.ride: Ride | None = None
-        self.room: Callable[[], int] = _unlimited
+        self.room = unlimited
         self.has_more = False
         self.lane: Lane | None = None
         self.source: Source | None = None
         self._events = iter(events)
-        self._left = 0  # of the room
         self._started = False
         self._passed = False
         self._wrote = True
@@ -89,6 +88,13 @@ class EventStream:
     def open_lane(self, reader: Reader) -> None:
         """Offer a way around the transforms attached so far."""
         self.lane = Lane(reader)
+        self.lane.room = self.room
+
+    def limit(self, room: Callable[[], int]) -> None:
+        """Set :attr:`room`."""
+        self.room = room
+        if self.lane is not None:
+            self.lane.room = room
 
     def pipe(self, transform: Transform, seen: Seen | None = None) -> EventStream:
         """Attach a transform outside those attached before. Returns the stream itself.
@@ -175,7 +181,7 @@ class EventStream:
                 if self.ride.carry(self):
                     self._wrote = True
             elif self.lane is not None and self.source is not None:
-                piece = self.lane.read(self.source, self.fits)
+                piece = self.lane.read(self.source)
                 if piece:
                     self._wrote = True
                     return piece
@@ -188,28 +194,20 @@ class EventStream:
             return b"".join(pieces)
         return self._idle()
 
-    def fits(self, size: int) -> bool:
-        """Whether so many bytes may go around the iterator, and nothing has to be done there first."""
-        self._left -= size
-        if self._left < 0:
-            if self.lane is not None:
-                self.lane.tell()
-            self._left = self.room() - size
-        return self._left >= 0
-
     def take(self) -> list[bytes] | None:
         """The next write, event by event; empty for a silent tick, None at the end.
 
         For what hands events on singly; like a server's iteration, but it neither writes keep-alives nor closes.
         """
         self._started = True
-        self._left = 0
         if self._broken is not None or self._client_left:
             self._fail()
         pieces: list[bytes] = []
         ended = False
         try:
             ended = self._collect(pieces)
+            while not (ended or self.has_more) and self._pass_rest(pieces):
+                ended = self._collect(pieces)
         except Exception as error:
             if not pieces:
                 raise
@@ -233,6 +231,20 @@ class EventStream:
                 self.has_more = True
                 return False
         return True
+
+    def _pass_rest(self, pieces: list[bytes]) -> bool:
+        """Have what was put for later go around the iterator as far as it may; False if it is not to go on at once."""
+        if self.lane is None or self.source is None or not (rest := self.source.rest()):
+            return False
+        if self.lane.open():
+            piece, taken = self.lane.take(rest, monotonic())
+            if taken:
+                pieces.append(piece)
+            rest = rest[taken:]
+            self.lane.tell()
+        if rest:
+            self.lane.put(rest, self.source)
+        return bool(rest)
 
     def close(self) -> None:
         """End the stream: run what was collected for its end. Idempotent and safe from any thread."""
@@ -282,7 +294,3 @@ class EventStream:
         if self._broken is not None:
             raise self._broken
         raise connection_closed()
-
-
-def _unlimited() -> int:
-    return sys.maxsize

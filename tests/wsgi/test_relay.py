@@ -60,7 +60,10 @@ def text(events: Iterable[Event]) -> str:
 
 
 class Trip:
-    """A stream between two real connections, iterated by a thread as a server would."""
+    """A stream between two real connections, iterated by a thread as a server would.
+
+    :param room: tokens after which to wait; None: never.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Trip:
         deadline: float = float("inf"),
         come: Sequence[bytes] = (),
         all_come: bool = False,
+        room: int | None = None,
     ) -> None:
         self._relay = relay
         self.upstream, ours = socket.socketpair()
@@ -92,6 +96,11 @@ class Trip:
         self.heard: list[str] = []
         self.times: list[float] = []
         self.stream.pipe(self._listen, self._hear)
+        if room is not None:
+            self.stream.limit(lambda: max(0, self._look_at - self._tokens))
+        self._each = room
+        self._tokens, self._look_at = 0, room or 0
+        self.waited: list[str] = []  # names of the threads that had to
         self.stream.on_close(body.close)
         self.threads: list[str] = []
         writer = SocketWriter(theirs, self.response)
@@ -122,11 +131,19 @@ class Trip:
         for event in events:
             if event.content:
                 self.heard.append(event.content)
+                self._count(event.content)
             yield event
 
     def _hear(self, content: str, hidden: str, times: Sequence[float]) -> None:
         self.heard.append(content)
         self.times += times
+        self._count(content)
+
+    def _count(self, content: str) -> None:
+        self._tokens += len(content.encode())
+        if self._each is not None and self._tokens > self._look_at:
+            self._look_at = self._tokens + self._each
+            self.waited.append(threading.current_thread().name)
 
     def _serve(self) -> None:
         try:
@@ -250,7 +267,10 @@ _EVENTS = st.one_of(
 @given(
     st.lists(_EVENTS, max_size=12).map(b"".join),
     st.lists(st.integers(1, 400), max_size=12),
-    st.fixed_dictionaries({"lane": st.booleans(), "framed": st.booleans(), "chunked": st.booleans()}),
+    st.fixed_dictionaries(
+        {"lane": st.booleans(), "framed": st.booleans(), "chunked": st.booleans()},
+        optional={"room": st.integers(1, 100)},
+    ),
     st.booleans(),
     st.sampled_from([0, 1, 20, 25, 1000]),
 )
@@ -268,6 +288,7 @@ def test_what_rides_is_what_iteration_makes_of_any_bytes(
 
     assert (ChunkedDecoder().feed(got) if ways["chunked"] else got) == plain(pieces)
     assert "".join(trip.heard) == text(normal(events_of(iter(pieces))))
+    assert "sseproxy-relay" not in trip.waited
 
 
 @pytest.mark.parametrize("ways", [{}, {"framed": True}, {"chunked": True}, {"framed": True, "chunked": True}])
@@ -421,38 +442,31 @@ def test_a_client_that_reads_slowly_holds_up_its_own_upstream_and_gets_all(relay
 
 
 def test_work_that_may_have_to_wait_is_done_by_the_streams_own_thread(relay: Relay) -> None:
-    with Trip(relay) as trip:
-        rooms = iter([len(chunk(" one")), 0, 0])
-        trip.stream.room = lambda: next(rooms)
-        trip.read()
-        trip.send(FIRST)
-        trip.wait_for_ride()
-        for piece in (chunk(" one"), chunk(" two"), *LAST):
-            trip.send(piece)
-        trip.finish()
-        trip.received()
+    pieces = [FIRST, *[chunk(" word" * 10) for _ in range(20)], *LAST]
 
-        assert trip.threads[1] == "sseproxy-relay"
-        assert trip.threads[2] != "sseproxy-relay"
+    got, trip = through(relay, pieces, riding=True, room=400)
+
+    assert got == plain(pieces)
+    assert "".join(trip.heard) == text(normal(events_of(iter(pieces))))
+    assert "sseproxy-relay" in trip.threads
+    assert trip.waited
+    assert "sseproxy-relay" not in trip.waited
 
 
-def test_plain_reads_beyond_the_room_are_for_the_streams_own_thread(relay: Relay) -> None:
-    with Trip(relay, lane=True) as trip:
-        trip.read()
-        trip.send(FIRST)
-        trip.wait_for_ride()
-        trip.send(chunk(" one"))
-        wait_until(lambda: trip.heard == ["Hello", " one"])
-        rooms = iter([len(chunk(" two")), 0])
-        trip.stream._left, trip.stream.room = 0, lambda: next(rooms, 0)
-        for piece in (chunk(" two"), chunk(" six"), *LAST):
-            trip.send(piece)
-        trip.finish()
-        trip.received()
+@pytest.mark.parametrize("ways", [{}, {"framed": True}, {"framed": True, "chunked": True}])
+@pytest.mark.parametrize("rides", [True, False])
+def test_of_a_read_beyond_the_room_all_but_one_event_a_time_goes_around_the_iterator(
+    relay: Relay, rides: bool, ways: dict[str, bool]
+) -> None:
+    words = [chunk(f" w{number:02}") for number in range(60)]
+    pieces = [FIRST, words[0], b"".join(words[1:]), *LAST]
 
-    assert trip.threads[:3].count("sseproxy-relay") == 1
-    assert trip.heard == ["Hello", " one", " two", " six"]
-    assert len(trip.threads) == len([FIRST, chunk(" one"), chunk(" six"), *LAST])
+    got, trip = through(relay if rides else None, pieces, lane=True, room=40, **ways)
+
+    assert (ChunkedDecoder().feed(got) if "chunked" in ways else got) == plain(pieces)
+    assert "".join(trip.heard) == "Hello" + "".join(f" w{number:02}" for number in range(60))
+    assert len(trip.waited) == len("Hello" + " w00" * 60) // (40 + len(" w00"))
+    assert len(trip.threads) == len([FIRST, words[0], *LAST]) + len(trip.waited)
 
 
 def test_a_failure_in_a_transform_reaches_the_streams_own_thread(relay: Relay) -> None:

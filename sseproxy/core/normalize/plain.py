@@ -5,15 +5,18 @@ What `shortcut` does event by event inside the stream, for who has the bytes in 
 
 from __future__ import annotations
 
+import sys
 from typing import Final, Protocol
 
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import encode
+from sseproxy.core.tokens import most_tokens
 
 __all__ = ["Plain"]
 
 _FIELD: Final = b"data: "
 _END: Final = b"\n\n"
+_END_OF_CHUNK: Final = b"\n\n\r\n"
 
 
 class _Body(Protocol):
@@ -24,11 +27,15 @@ class _Body(Protocol):
 
 
 class Plain:
-    """Belongs to one stream, whose decoder and transforms introduce themselves; without them nothing is plain."""
+    """Belongs to one stream, whose decoder and transforms introduce themselves; without them nothing is plain.
+
+    :ivar room: the most tokens of output that may still be read here; an event that may have more is not plain.
+    """
 
     def __init__(self) -> None:
         self.body: _Body | None = None
         self.shapes: Shapes | None = None
+        self.room = sys.maxsize
         self._content: list[str] = []
         self._hidden: list[str] = []
         self._counted = 0  # of the content's characters, in what is known of the shapes
@@ -54,9 +61,21 @@ class Plain:
             return 0
         heard = self._hidden if shape.hidden else self._content
         if framed and (text := shape.text(data)):  # as most reads are
+            size = most_tokens(text)
+            if size > self.room:
+                return 0
+            self.room -= size
             heard.append(text)
             return len(data)
-        texts, end = shape.texts(data, framed=framed)
+        texts, end = shape.texts(data, self.room, framed=framed)
+        size = most_tokens("".join(texts))
+        if size > self.room:
+            while size > self.room:
+                del texts[len(texts) * self.room // size :]
+                size = most_tokens("".join(texts))
+            ending = _END_OF_CHUNK if framed else _END
+            end = sum(len(event) + len(ending) for event in data.split(ending, len(texts))[:-1])
+        self.room -= size
         heard += texts
         return end
 
@@ -71,6 +90,11 @@ class Plain:
             line = data[begin + len(_FIELD) : end]
             if 10 in line or 13 in line or (event := self.shapes.match(line)) is None:
                 break
+            size = most_tokens(event.content) + most_tokens(event.hidden)
+            if size > self.room:
+                self.shapes.sent -= len(event.content)
+                break
+            self.room -= size
             self._content.append(event.content)
             self._counted += len(event.content)
             self._hidden.append(event.hidden)
