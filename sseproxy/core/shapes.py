@@ -14,10 +14,10 @@ import msgspec
 from sseproxy.core.chunk import guard, read_json, text_of, write_json
 from sseproxy.core.sse import Event
 
-__all__ = ["Shape", "Shapes"]
+__all__ = ["COLON", "Shape", "Shapes", "read_text"]
 
-_decode_text: Final = msgspec.json.Decoder(str).decode
-_COLON: Final = 58
+read_text: Final = msgspec.json.Decoder(str).decode
+COLON: Final = 58
 LOOKED_AT: Final = 2048
 """Bytes of a read that are split in any case."""
 _END_OF_EVENT: Final = b"\n\n"
@@ -130,18 +130,22 @@ class Shape:
     """What stands around the text in one kind of chunk, and around it in what the chunk becomes.
 
     OpenAI pads every chunk with random ``obfuscation`` that is not passed on; it alone may differ.
+
+    :ivar changes: the chunk does not leave as it came.
+    :ivar hidden: the text is no visible one.
+    :ivar chunk: as :func:`_around`, of an event that is all of an HTTP chunk (RFC 9112 section 7.1), behind its size.
     """
 
     __slots__ = (
         "_after",
         "_before",
         "_between",
-        "_chunk",
         "_head",
         "_line",
         "_padded",
         "_tail",
         "changes",
+        "chunk",
         "hidden",
         "out_head",
         "out_tail",
@@ -162,18 +166,7 @@ class Shape:
         self._between = slice(len(head), -len(tail))
         self._after = slice(-len(self._tail), None)
         self._line = _around(b"data: " + head, tail)
-        self._chunk = _around(b"data: " + head, tail + b"\n\n\r\n")
-
-    def text(self, chunk: bytes) -> str:
-        """Return the text of the event of this shape that is all of an HTTP chunk (RFC 9112 section 7.1); else nothing.
-
-        The chunk may leave byte for byte as it came, if the shape :attr:`changes` nothing.
-        """
-        before, after, between, opening, ending = self._chunk
-        size, _, event = chunk.partition(b"\r\n")
-        if event[before] != opening or event[after] != ending or size != b"%x" % (len(event) - 2):
-            return ""
-        return _text_in(event[between])
+        self.chunk = _around(b"data: " + head, tail + _END_OF_CHUNK)
 
     def event(self, data: bytes) -> Event | None:
         """Return what becomes of a chunk; None if it is not of this shape."""
@@ -181,12 +174,12 @@ class Shape:
         if middle is None:
             return None
         try:
-            text = _decode_text(middle)
+            text = read_text(middle)
         except msgspec.DecodeError:
             return None
         if not text:
             return None
-        if not middle.isascii() or (_COLON in middle and middle.find(b"data: ") >= 0):
+        if not middle.isascii() or (COLON in middle and middle.find(b"data: ") >= 0):
             data = self.out_head + guard(middle) + self.out_tail
         elif self.changes:
             data = self.out_head + middle + self.out_tail
@@ -195,7 +188,9 @@ class Shape:
         return Event(data, "", None, None, True, text)
 
     def texts(self, data: bytes, room: int, *, framed: bool) -> tuple[list[str], int]:
-        """Return the texts of the events of this shape that `data` begins with, and where these end; as :meth:`text`.
+        """Return the texts of the events of this shape that `data` begins with, and where these end.
+
+        They may leave byte for byte as they came, if the shape :attr:`changes` nothing.
 
         :param room: for so many bytes of text, if events go on being about as long; more or fewer may be returned.
         :param framed: each stands in an HTTP chunk of its own.
@@ -216,8 +211,12 @@ class Shape:
                 line = piece
             if line[before] != opening or line[after] != ending or (framed and size != b"%x" % (len(line) + 2)):
                 break
-            text = _text_in(line[between])
-            if not text:
+            quoted = line[between]
+            try:
+                text = read_text(quoted)
+            except msgspec.DecodeError:
+                break
+            if not text or ((COLON in quoted or not quoted.isascii()) and guard(quoted) != quoted):
                 break
             texts.append(text)
             end += len(piece) + len(end_of_event)
@@ -239,15 +238,6 @@ class Shape:
 def _around(opening: bytes, ending: bytes) -> tuple[slice, slice, slice, bytes, bytes]:
     """What stands before and after the text, and between them it; then what has to stand there."""
     return slice(len(opening)), slice(-len(ending), None), slice(len(opening), -len(ending)), opening, ending
-
-
-def _text_in(quoted: bytes) -> str:
-    """Return the text in a JSON string; nothing if that is none, or has to be guarded."""
-    try:
-        text = _decode_text(quoted)
-    except msgspec.DecodeError:
-        return ""
-    return "" if (_COLON in quoted or not quoted.isascii()) and guard(quoted) != quoted else text
 
 
 def _cut(data: bytes, text: str) -> tuple[bytes, bytes] | None:

@@ -38,6 +38,9 @@ class Reader(Protocol):
     def is_ready(self) -> bool:
         """Whether what comes next may be plain, which only the iterator's next step can change."""
 
+    def listen(self) -> Callable[[bytes], bool] | None:
+        """What reads some bytes, if they are a plain event and all of an HTTP chunk and may leave as they came."""
+
     def passes(self, data: bytes, *, framed: bool) -> int:
         """How many bytes, from the first, may leave as they came; these have been read then."""
 
@@ -59,6 +62,7 @@ class Lane:
     step :meth:`tell` is to be called, if :meth:`read` has not done it.
 
     :ivar room: the most tokens of output that may pass before something is done that may have to wait.
+    :ivar passed_at: says when something has passed that a function read which :meth:`listen` has given.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -66,6 +70,7 @@ class Lane:
         self._reader = reader
         self._seen: list[Seen] = []
         self._times: list[float] = []
+        self.passed_at = self._times.append
 
     def add(self, seen: Seen) -> None:
         """Another transform."""
@@ -78,6 +83,12 @@ class Lane:
             return False
         self._reader.room = self.room()
         return True
+
+    def listen(self) -> Callable[[bytes], bool] | None:
+        """What reads one event that is all of an HTTP chunk (RFC 9112 section 7.1), if it is plain and may leave with
+        it; None if none may. Good until the next step of the iterator.
+        """
+        return self._reader.listen()
 
     def passes(self, data: bytes, at: float) -> int:
         """How many bytes of the HTTP chunks (RFC 9112 section 7.1) that came at this moment may leave as they are."""
@@ -123,7 +134,8 @@ class Lane:
     def tell(self) -> None:
         """Let the transforms know of all that has passed them by: cheaper for several reads at a time."""
         if self._times:
-            times, self._times = self._times, []
+            times = self._times.copy()
+            self._times.clear()
             content, hidden = self._reader.said()
             for seen in self._seen:
                 seen(content, hidden, times)

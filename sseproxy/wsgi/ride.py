@@ -102,7 +102,7 @@ class Ride:
         self._since = self._heard = self._sent = 0.0
         self._grounded = False
         self._chunked = False
-        self._verbatim = False
+        self._hears: Callable[[bytes], bool] | None = None
         self._relay = relay
         self._writer = writer
         self._source = source
@@ -152,24 +152,27 @@ class Ride:
             if not data:
                 return data is not None
             self._heard = now
-            flows = True
-            if self._verbatim and self._lane is not None:
-                passed = self._lane.passes(data, now)
-                if passed == len(data):
-                    return self._write(data)
-                if passed:
-                    flows = self._write(data[:passed])
-                    data = data[passed:]
-            payload = self._source.unwrap(data)
-            self._verbatim = self._chunked and self._source.is_framed()
-            ended = payload is None
-            return self._pass(self._source.rest() if payload is None else payload, flows, ended)
+            hears, lane = self._hears, self._lane
+            if hears is None or lane is None:
+                return self._unwrap(data, True)
+            if hears(data):
+                lane.passed_at(now)
+                return self._write(data)
+            passed = lane.passes(data, now)
+            if passed == len(data):
+                return self._write(data)
+            return self._unwrap(data[passed:], not passed or self._write(data[:passed]))
         except Exception as error:
             self._error = error
             return False
 
-    def _pass(self, payload: bytes, flows: bool, ended: bool) -> bool:
-        """Go on with this, by the shortest way; what has ended is not for here after that."""
+    def _unwrap(self, data: bytes, flows: bool) -> bool:
+        """Go on with this without its transfer framing; what has ended is not for here after that."""
+        payload = self._source.unwrap(data)
+        self._listen()
+        ended = payload is None
+        if payload is None:
+            payload = self._source.rest()
         if flows and payload and self._lane is not None:
             piece, taken = self._lane.take(payload, self._heard)
             if taken:
@@ -235,7 +238,12 @@ class Ride:
         """Choose the shortest way that what comes next may take."""
         lane = self._stream.lane if self._stream is not None else None
         self._lane = lane if lane is not None and lane.open() else None
-        self._verbatim = self._chunked and self._source.is_framed()
+        self._listen()
+
+    def _listen(self) -> None:
+        """Choose whether what comes next may pass with its transfer framing."""
+        lane = self._lane
+        self._hears = lane.listen() if lane is not None and self._chunked and self._source.is_framed() else None
 
     def _send(self, piece: bytes) -> bool:
         """Write past the server; False if the client has not taken it all."""

@@ -6,9 +6,13 @@ What `shortcut` does event by event inside the stream, for who has the bytes in 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from sseproxy.core.shapes import Shapes
+from msgspec import DecodeError
+
+from sseproxy.core.chunk import guard
+from sseproxy.core.shapes import COLON, Shapes, read_text
 from sseproxy.core.sse import encode
 from sseproxy.core.tokens import most_tokens
 
@@ -49,6 +53,44 @@ class Plain:
             and self.body.is_between_events()
         )
 
+    def listen(self) -> Callable[[bytes], bool] | None:
+        """Return a function that reads one plain event which is all of an HTTP chunk (RFC 9112 section 7.1), and tells
+        whether it has: both may leave byte for byte. None if there is no such event.
+
+        Most reads are of this kind. The function does what :meth:`passes` does, without a further call, and is good as
+        long as :meth:`is_ready` is.
+        """
+        shape = self.shapes.last if self.shapes is not None else None
+        if shape is None or shape.changes:
+            return None
+        before, after, between, opening, ending = shape.chunk
+        heard = (self._hidden if shape.hidden else self._content).append
+
+        def hears(chunk: bytes) -> bool:
+            size, _, event = chunk.partition(b"\r\n")
+            if event[before] != opening or event[after] != ending or size != b"%x" % (len(event) - 2):
+                return False
+            quoted = event[between]
+            try:
+                text = read_text(quoted)
+            except DecodeError:
+                return False
+            if quoted.isascii():
+                if COLON in quoted and guard(quoted) != quoted:
+                    return False
+                room = self.room - len(text)
+            else:
+                if guard(quoted) != quoted:
+                    return False
+                room = self.room - most_tokens(text)
+            if not text or room < 0:
+                return False
+            self.room = room
+            heard(text)
+            return True
+
+        return hears
+
     def passes(self, data: bytes, *, framed: bool) -> int:
         """Read the plain events that may leave byte for byte; how many bytes of `data`, from its beginning, these are.
 
@@ -60,13 +102,6 @@ class Plain:
         if shape is None or shape.changes:
             return 0
         heard = self._hidden if shape.hidden else self._content
-        if framed and (text := shape.text(data)):  # as most reads are
-            size = most_tokens(text)
-            if size > self.room:
-                return 0
-            self.room -= size
-            heard.append(text)
-            return len(data)
         texts, end = shape.texts(data, self.room, framed=framed)
         size = most_tokens("".join(texts))
         if size > self.room:
