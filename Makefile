@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-META   := setup.py pyproject.toml
+META   := setup.py pyproject.toml sseproxy/wsgi/express.c
 SERVERS := $(or $(SSEPROXY_SERVERS_VENV),.venv-servers)
 
 .PHONY: help run test lint format docs bench books fuzz servers clean
@@ -53,7 +53,7 @@ fuzz: $(VENV)/.installed-test
 servers: $(SERVERS)/.installed
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info sseproxy/wsgi/*.so .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

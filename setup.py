@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -74,10 +75,15 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
+    # Only faster: where it cannot be built, Python does the same.
+    ext_modules=[Extension("sseproxy.wsgi.express", ["sseproxy/wsgi/express.c"], optional=True)]
+    if sys.platform == "linux" and sys.implementation.name == "cpython"
+    else [],
     packages=find_packages(include=["sseproxy", "sseproxy.*"]),
     package_data={
         "sseproxy": ["py.typed"],
         "sseproxy.ledger": ["migrations/*", "migrations/**/*"],
+        "sseproxy.wsgi": ["express.pyi"],
         "sseproxy.web": ["static/*", "dashboard/static/*", "dashboard/templates/*", "vendor/*/*"],
     },
     exclude_package_data={"": ["__pycache__/*", "*.pyc"]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ SOURCES = ("setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     """A wheel built from a copy, so that nothing is left in the tree."""
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    shutil.copytree(ROOT / "sseproxy", copy / "sseproxy", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "sseproxy", copy / "sseproxy", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in SOURCES:
         shutil.copy(ROOT / name, copy)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(out), str(copy)]
@@ -40,7 +41,7 @@ def test_the_wheel_carries_every_module_and_data_file_of_the_package(wheel: zipf
     there = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "sseproxy").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.suffix not in {".pyc", ".c", ".so"}
     }
 
     assert there <= set(wheel.namelist())
@@ -51,6 +52,27 @@ def test_the_wheel_carries_nothing_but_the_package(wheel: zipfile.ZipFile) -> No
     tops = {name.split("/")[0] for name in wheel.namelist()}
 
     assert {top for top in tops if not top.endswith(".dist-info")} == {"sseproxy"}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="missing part: a C compiler")
+def test_the_wheel_carries_the_express_built(wheel: zipfile.ZipFile) -> None:
+    built = [name for name in wheel.namelist() if name.startswith("sseproxy/wsgi/express") and name.endswith(".so")]
+
+    assert len(built) == (sys.platform == "linux")
+
+
+def test_without_a_compiler_there_is_a_wheel_all_the_same(tmp_path: Path) -> None:
+    copy = tmp_path / "source"
+    copy.mkdir()
+    shutil.copytree(ROOT / "sseproxy", copy / "sseproxy", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for name in SOURCES:
+        shutil.copy(ROOT / name, copy)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(tmp_path), str(copy)]
+    subprocess.run(command, check=True, capture_output=True, timeout=110, env={**os.environ, "CC": "/nowhere/cc"})
+
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    assert "sseproxy/wsgi/relay.py" in names
+    assert not [name for name in names if name.endswith(".so")]
 
 
 def test_the_wheel_carries_the_migrations(wheel: zipfile.ZipFile) -> None:

@@ -14,9 +14,10 @@ import msgspec
 from sseproxy.core.chunk import guard, read_json, text_of, write_json
 from sseproxy.core.sse import Event
 
-__all__ = ["COLON", "Shape", "Shapes", "read_text"]
+__all__ = ["COLON", "UNREADABLE", "Shape", "Shapes", "read_text"]
 
 read_text: Final = msgspec.json.Decoder(str).decode
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 COLON: Final = 58
 LOOKED_AT: Final = 2048
 """Bytes of a read that are split in any case."""
@@ -175,7 +176,7 @@ class Shape:
             return None
         try:
             text = read_text(middle)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
         if not text:
             return None
@@ -214,7 +215,7 @@ class Shape:
             quoted = line[between]
             try:
                 text = read_text(quoted)
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 break
             if not text or ((COLON in quoted or not quoted.isascii()) and guard(quoted) != quoted):
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -13,8 +14,9 @@ from sseproxy.server.served import Served
 from sseproxy.server.task import RefusalTask, Task
 from sseproxy.server.writers import ChannelWriter
 from sseproxy.wsgi.client import connection_closed
+from sseproxy.wsgi.ends import Source
 from sseproxy.wsgi.relay import Relay
-from sseproxy.wsgi.ride import Ride, Source
+from sseproxy.wsgi.ride import Ride
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
@@ -79,6 +81,16 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return 0
         finally:
             self.outbuf_lock.release()
+
+    def duplicate(self) -> int:
+        """Another number for the socket, for the caller to close.
+
+        :raises OSError: the client has left, or there are no more files.
+        """
+        with self.outbuf_lock:
+            if not self.connected:
+                raise connection_closed()
+            return os.dup(self.socket.fileno())
 
     def handle_close(self) -> None:
         # Under the lock that writers hold, or one could write to another client's socket with the same number.

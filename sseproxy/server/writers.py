@@ -1,7 +1,8 @@
-"""Clients' connections that may be written past the server, for the relay; see :mod:`sseproxy.wsgi.ride`."""
+"""Clients' connections that may be written past the server, for the relay; see :mod:`sseproxy.wsgi.ends`."""
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,13 @@ class ChannelWriter:
         """The socket's."""
         connection = self._channel.socket
         return -1 if connection is None else int(connection.fileno())
+
+    def duplicate(self) -> int:
+        """The channel's socket; see :meth:`~sseproxy.server.channel.Channel.duplicate`."""
+        return int(self._channel.duplicate())
+
+    def note_sent(self, count: int) -> None:
+        """Nobody counts them."""
 
     def send_all(self, data: bytes) -> None:
         """Write as waitress does."""
@@ -74,6 +82,14 @@ class SocketWriter:
             return 0
         self._response.sent += sent
         return sent
+
+    def duplicate(self) -> int:
+        """The socket, which only the stream's own thread closes."""
+        return os.dup(self._socket.fileno())
+
+    def note_sent(self, count: int) -> None:
+        """For gunicorn's log."""
+        self._response.sent += count
 
     def send_all(self, data: bytes) -> None:
         """Write, and wait for the client."""

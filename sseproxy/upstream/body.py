@@ -143,7 +143,7 @@ class UpstreamBody:
         except _NOTHING_YET:
             return b""
         except OSError as error:
-            self._failure = _broken(error)
+            self.fail(error)
         except UpstreamFailure as failure:
             self._failure = failure
         else:
@@ -168,6 +168,10 @@ class UpstreamBody:
         """Whether what comes next is a chunk from its beginning."""
         return self._chunks is not None and self._chunks.between
 
+    def is_bare(self) -> bool:
+        """Whether what comes next stands on the socket as it is."""
+        return self._tls is None and not self._come
+
     def unwrap(self, data: bytes) -> bytes | None:
         """Take the transfer framing off what was received; None: the end or a failure, which iterating tells after the
         :meth:`rest`.
@@ -187,6 +191,10 @@ class UpstreamBody:
         self._last_read = at
         if at > self._deadline and not self._ended and self._failure is None:
             self._failure = _timeout("total", "the whole answer took too long")
+
+    def fail(self, error: OSError) -> None:
+        """Let the next piece, but for what is at hand, be this failure of a read."""
+        self._failure = _broken(error)
 
     def put(self, data: bytes, later: bytes = b"") -> None:
         """Let the next piece be this.

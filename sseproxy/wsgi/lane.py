@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from sseproxy.wsgi.ride import Source
+    from sseproxy.wsgi.ends import Source
 
 TURN = 0.25
 """Seconds after which the iterator has a turn where there is no relay, which ends: some transforms look at a clock."""
@@ -40,6 +40,12 @@ class Reader(Protocol):
 
     def listen(self) -> Callable[[bytes], bool] | None:
         """What reads some bytes, if they are a plain event and all of an HTTP chunk and may leave as they came."""
+
+    def surroundings(self) -> tuple[bytes, bytes] | None:
+        """What stands before and behind the text of such an event."""
+
+    def hear(self, texts: bytes) -> None:
+        """Read these texts of such events, in JSON, each with a comma behind it."""
 
     def passes(self, data: bytes, *, framed: bool) -> int:
         """How many bytes, from the first, may leave as they came; these have been read then."""
@@ -89,6 +95,18 @@ class Lane:
         it; None if none may. Good until the next step of the iterator.
         """
         return self._reader.listen()
+
+    def surroundings(self) -> tuple[bytes, bytes, int] | None:
+        """What stands before and behind the text of such an event in its chunk, for who finds them otherwise; and how
+        many bytes of text may pass until :meth:`pass_by`.
+        """
+        around = self._reader.surroundings()
+        return None if around is None else (*around, self._reader.room)
+
+    def pass_by(self, texts: bytes, times: Sequence[float]) -> None:
+        """These have passed, in JSON, each with a comma behind it, at these moments."""
+        self._reader.hear(texts)
+        self._times += times
 
     def passes(self, data: bytes, at: float) -> int:
         """How many bytes of the HTTP chunks (RFC 9112 section 7.1) that came at this moment may leave as they are."""

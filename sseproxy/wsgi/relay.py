@@ -4,7 +4,7 @@ A stream comes here when its first piece has left by the server, and goes back t
 plain: its end, a failure, silence, a client that reads slowly or has left, work that may have to wait for a database.
 What becomes of its bytes is the same either way, since the same iterator makes it; only who waits for the sockets
 differs. Needs epoll (Linux) and a server that offers a :class:`~sseproxy.wsgi.ride.Writer`; elsewhere streams are
-iterated as ever.
+iterated as ever. Where it is built, the express (``express.c``) moves plain events without the interpreter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+try:
+    from sseproxy.wsgi.express import Express
+except ImportError:  # not built: see setup.py
+    Express = None  # type: ignore[assignment, misc]
 if TYPE_CHECKING:
+    from sseproxy.wsgi.express import Rest
     from sseproxy.wsgi.ride import Ride
 
 log = logging.getLogger("sseproxy.wsgi")
@@ -27,9 +32,13 @@ SWEEP: Final = 0.25
 
 
 class Relay:
-    """The loop and its thread, which the first ride starts. To be made after a fork, and closed."""
+    """The loop and its thread, which the first ride starts. To be made after a fork, and closed.
 
-    def __init__(self) -> None:
+    :param express: have the express move plain events, where it is built.
+    """
+
+    def __init__(self, *, express: bool = True) -> None:
+        self._express = Express() if express and Express is not None else None
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
@@ -51,6 +60,8 @@ class Relay:
                 thread = threading.Thread(target=self._run, name="sseproxy-relay", daemon=True)
                 thread.start()
                 self._thread = thread
+                if Express is None:
+                    log.info("express.c was not built at installation: Python moves all events")
             self._rides.add(ride)
             self._by_source[ride.source] = self._by_client[ride.client] = ride
             try:
@@ -85,14 +96,18 @@ class Relay:
         try:
             sweep_at = monotonic() + SWEEP
             while not self._closed:
-                ready = self._epoll.poll(SWEEP)
+                rests, ready = self._wait(sweep_at)
                 now = monotonic()
+                # First: who gave a ride back now would lose what was read of it.
+                for source, data, passed, sent, error in rests:
+                    ride = self._by_source[source]
+                    self._see_off(ride, ride.resume(data, passed, sent, error, now))
                 for number, events in ready:
-                    ride = self._by_source.get(number)
-                    if ride is None:
+                    moving = self._by_source.get(number)
+                    if moving is None:
                         self._see_to(number)
-                    elif events != select.EPOLLIN or not ride.move(now):
-                        self._give_back(ride)
+                    else:
+                        self._see_off(moving, events == select.EPOLLIN and moving.move(now))
                 self._return_those_called_back()
                 if now >= sweep_at:
                     sweep_at = now + SWEEP
@@ -104,6 +119,18 @@ class Relay:
                 self._closed = True
             for ride in list(self._rides):
                 self._give_back(ride)
+
+    def _wait(self, until: float) -> tuple[list[Rest], list[tuple[int, int]]]:
+        """Wait for what there is to do here, but not beyond this moment."""
+        if self._express is not None:
+            return self._express.move(self._epoll.fileno(), until)
+        return [], self._epoll.poll(max(0.0, until - monotonic()))
+
+    def _see_off(self, ride: Ride, goes_on: bool) -> None:
+        if not goes_on:
+            self._give_back(ride)
+        elif self._express is not None:
+            ride.board(self._express)
 
     def _see_to(self, number: int) -> None:
         leaving = self._by_client.get(number)
@@ -131,6 +158,7 @@ class Relay:
         with self._lock:
             was_here = self._forget(ride)
         if was_here:
+            ride.leave()
             ride.wake()
 
     def _forget(self, ride: Ride) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.sse import DONE
 from sseproxy.wsgi.relay import Relay
@@ -14,6 +16,8 @@ from sseproxy.wsgi.relay import Relay
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from sseproxy.wsgi.ends import Source, Writer
+    from sseproxy.wsgi.express import Express
     from sseproxy.wsgi.lane import Lane
     from sseproxy.wsgi.stream import EventStream
 
@@ -22,74 +26,6 @@ RELAY_KEY: Final = "sseproxy.relay"
 PATIENCE: Final = 1.0
 """Seconds without a byte, after which a stream's own thread looks after it."""
 _FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
-
-
-class Source(Protocol):
-    """An upstream's body, read without waiting while a stream is here."""
-
-    def fileno(self) -> int:
-        """The socket's."""
-
-    def is_drained(self) -> bool:
-        """Whether only :meth:`receive` can tell how it goes on, and after that only the socket."""
-
-    def set_waiting(self, waiting: bool) -> None:
-        """Whether the iterator waits for bytes; :meth:`receive` wants it not to."""
-
-    def receive(self) -> bytes | None:
-        """What has arrived, as it came, maybe nothing; None: the end or a failure, which the iterator will tell."""
-
-    def read(self) -> bytes | None:
-        """Wait a while for what comes, without its transfer framing, maybe nothing; None as above."""
-
-    def is_framed(self) -> bool:
-        """Whether what comes next is an HTTP chunk from its beginning (RFC 9112 section 7.1)."""
-
-    def unwrap(self, data: bytes) -> bytes | None:
-        """Take the transfer framing off what was received; None as above, after the :meth:`rest`. Not needed of whole
-        chunks.
-        """
-
-    def heard(self, at: float) -> None:
-        """The last byte came at this moment (monotonic seconds)."""
-
-    def put(self, data: bytes, later: bytes = b"") -> None:
-        """Let the iterator go on with this, and then with what is for later, unless :meth:`rest` takes it first."""
-
-    def rest(self) -> bytes:
-        """Take what is at hand for later, if it is its turn: without its transfer framing, maybe nothing."""
-
-    def put_silence(self) -> None:
-        """Let the iterator go on with an idle tick."""
-
-
-class Writer(Protocol):
-    """A client's connection, past the server that it belongs to."""
-
-    @property
-    def chunked(self) -> bool:
-        """Whether pieces are framed (RFC 9112 section 7.1)."""
-
-    def is_ready(self) -> bool:
-        """Whether all that the server was given is sent, so that something may be written past it."""
-
-    def fileno(self) -> int:
-        """The socket's."""
-
-    def send(self, data: bytes) -> int:
-        """Write without waiting; how many bytes were taken.
-
-        :raises OSError: the client has left.
-        """
-
-    def send_all(self, data: bytes) -> None:
-        """Write by the server, and wait as it does.
-
-        :raises OSError: the client has left.
-        """
-
-    def when_closed(self, callback: Callable[[], object] | None) -> None:
-        """Call this when the server closes the connection by itself."""
 
 
 class Ride:
@@ -108,6 +44,7 @@ class Ride:
         self._source = source
         self._stream: EventStream | None = None
         self._lane: Lane | None = None
+        self._express: Express | None = None
         self._unsent = b""
         self._wrote = False
         self._error: Exception | None = None
@@ -152,19 +89,78 @@ class Ride:
             if not data:
                 return data is not None
             self._heard = now
-            hears, lane = self._hears, self._lane
-            if hears is None or lane is None:
-                return self._unwrap(data, True)
-            if hears(data):
-                lane.passed_at(now)
-                return self._write(data)
-            passed = lane.passes(data, now)
-            if passed == len(data):
-                return self._write(data)
-            return self._unwrap(data[passed:], not passed or self._write(data[:passed]))
+            return self._go_on(data, now)
         except Exception as error:
             self._error = error
             return False
+
+    def board(self, express: Express) -> None:
+        """Have plain events moved there, if what comes next may be one; until :meth:`leave` or :meth:`resume`."""
+        if self._express is not None or self._hears is None or self._lane is None or not self._source.is_bare():
+            return
+        around = self._lane.surroundings()
+        if around is not None:
+            with suppress(OSError):
+                express.board(self.source, self._writer.duplicate(), *around)
+                self._express = express
+
+    def resume(self, data: bytes, passed: int, sent: int, error: int, now: float) -> bool:
+        """As :meth:`move`, of what the express has read and could not move.
+
+        :param passed: how many bytes, from the first, were plain.
+        :param sent: how many of these were sent.
+        :param error: what kept from more, or 0.
+        """
+        self.leave()
+        if self._error is not None:
+            return False
+        try:
+            if error:
+                failure = OSError(error, os.strerror(error))
+                if passed:
+                    raise failure
+                self._source.fail(failure)
+                return False
+            if not data:
+                return self.move(now)
+            if sent < passed:
+                self._unsent = data[sent:passed]
+                return self._unwrap(data[passed:], False) if passed < len(data) else False
+            self._heard = now
+            return self._go_on(data[passed:], now)
+        except Exception as failure:
+            self._error = failure
+            return False
+
+    def leave(self) -> None:
+        """Have nothing moved by the express any more."""
+        express, self._express = self._express, None
+        if express is None:
+            return
+        try:
+            self._pass_by(*express.leave(self.source))
+        except Exception as error:
+            self._error = error
+
+    def _pass_by(self, texts: bytes, times: Sequence[float], sent: int) -> None:
+        """The express has moved this."""
+        if times and self._lane is not None:
+            self._lane.pass_by(texts, times)
+            self._writer.note_sent(sent)
+            self._wrote = True
+            self._heard = self._sent = times[-1]
+
+    def _go_on(self, data: bytes, now: float) -> bool:
+        hears, lane = self._hears, self._lane
+        if hears is None or lane is None:
+            return self._unwrap(data, True)
+        if hears(data):
+            lane.passed_at(now)
+            return self._write(data)
+        passed = lane.passes(data, now)
+        if passed == len(data):
+            return self._write(data)
+        return self._unwrap(data[passed:], not passed or self._write(data[:passed]))
 
     def _unwrap(self, data: bytes, flows: bool) -> bool:
         """Go on with this without its transfer framing; what has ended is not for here after that."""
@@ -182,16 +178,20 @@ class Ride:
         return self._iterate(payload, flows) if payload else flows
 
     def goes_on(self, now: float) -> bool:
-        """See to what can wait; False if the stream's own thread is to look up, for nothing has come for a while."""
-        if now - self._heard > PATIENCE:
-            self._source.put_silence()
-            return False
+        """See to what can wait; False if the stream's own thread is to look up: for nothing has come for a while, or
+        the answer has taken too long.
+        """
         try:
+            if self._express is not None:
+                self._pass_by(*self._express.tell(self.source))
+            if now - self._heard > PATIENCE:
+                self._source.put_silence()
+                return False
             self._tell()
         except Exception as error:
             self._error = error
             return False
-        return True
+        return self._source.is_drained()
 
     def ground(self) -> None:
         """Never ride again, and look up now: the client has closed, at least one way."""

@@ -21,7 +21,8 @@ from sseproxy.wsgi.closing import call_all
 from sseproxy.wsgi.lane import Lane, Reader, Seen, unlimited
 
 if TYPE_CHECKING:
-    from sseproxy.wsgi.ride import Ride, Source
+    from sseproxy.wsgi.ends import Source
+    from sseproxy.wsgi.ride import Ride
 
 log = logging.getLogger("sseproxy.wsgi")
 

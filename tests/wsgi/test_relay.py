@@ -26,12 +26,13 @@ from sseproxy.upstream.body import BEGINNING, UpstreamBody
 from sseproxy.upstream.chunked import ChunkedDecoder
 from sseproxy.upstream.connection import Connection, Connections
 from sseproxy.upstream.head import ResponseHead
-from sseproxy.wsgi.relay import Relay
+from sseproxy.wsgi.relay import Express, Relay
 from sseproxy.wsgi.ride import RELAY_KEY, Ride, board
 from sseproxy.wsgi.stream import EventStream
 from tests.harness import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="missing part: epoll (Linux)")
+built = pytest.mark.skipif(Express is None, reason="missing part: sseproxy/wsgi/express.c is not built (a C compiler)")
 
 
 def chunk(text: str, finish: str = "null") -> bytes:
@@ -202,9 +203,9 @@ def unread(connection: socket.socket) -> int:
         return 0
 
 
-@pytest.fixture
-def relay() -> Iterator[Relay]:
-    made = Relay()
+@pytest.fixture(params=[pytest.param(True, marks=built), False], ids=["express", "python"])
+def relay(request: pytest.FixtureRequest) -> Iterator[Relay]:
+    made = Relay(express=request.param)
     yield made
     made.close()
 
@@ -369,8 +370,9 @@ def test_silence_is_heard_of_without_a_relay_too() -> None:
         trip.received()
 
 
-def test_an_answer_that_flows_is_ended_when_it_has_taken_too_long(relay: Relay) -> None:
-    with Trip(relay, lane=True, deadline=monotonic() + 1) as trip:
+@pytest.mark.parametrize("ways", [{}, {"framed": True, "chunked": True}])
+def test_an_answer_that_flows_is_ended_when_it_has_taken_too_long(relay: Relay, ways: dict[str, bool]) -> None:
+    with Trip(relay, lane=True, deadline=monotonic() + 1, **ways) as trip:
         trip.read()
         trip.send(FIRST)
         wait_until(lambda: trip.send(chunk(" more")) or not trip._worker.is_alive())

@@ -9,15 +9,16 @@ import sys
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from msgspec import DecodeError
+import msgspec
 
 from sseproxy.core.chunk import guard
-from sseproxy.core.shapes import COLON, Shapes, read_text
+from sseproxy.core.shapes import COLON, UNREADABLE, Shapes, read_text
 from sseproxy.core.sse import encode
 from sseproxy.core.tokens import most_tokens
 
 __all__ = ["Plain"]
 
+_read_texts: Final = msgspec.json.Decoder(list[str]).decode
 _FIELD: Final = b"data: "
 _END: Final = b"\n\n"
 _END_OF_CHUNK: Final = b"\n\n\r\n"
@@ -73,7 +74,7 @@ class Plain:
             quoted = event[between]
             try:
                 text = read_text(quoted)
-            except DecodeError:
+            except UNREADABLE:
                 return False
             if quoted.isascii():
                 if COLON in quoted and guard(quoted) != quoted:
@@ -90,6 +91,23 @@ class Plain:
             return True
 
         return hears
+
+    def surroundings(self) -> tuple[bytes, bytes] | None:
+        """Return what stands before and behind the text of an event that :meth:`listen` listens for: before it the size
+        of its HTTP chunk stands alone, and behind it the chunk ends.
+        """
+        shape = self.shapes.last if self.shapes is not None else None
+        return None if shape is None or shape.changes else shape.chunk[3:]
+
+    def hear(self, texts: bytes) -> None:
+        """Take up the texts of events of this kind that have been read elsewhere.
+
+        :param texts: in JSON, each with a comma behind it.
+        """
+        assert self.shapes is not None and self.shapes.last is not None
+        heard = "".join(_read_texts(b"[%b]" % texts[:-1]))
+        self.room -= most_tokens(heard)
+        (self._hidden if self.shapes.last.hidden else self._content).append(heard)
 
     def passes(self, data: bytes, *, framed: bool) -> int:
         """Read the plain events that may leave byte for byte; how many bytes of `data`, from its beginning, these are.

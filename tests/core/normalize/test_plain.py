@@ -52,7 +52,9 @@ class Stream:
         :param chunks: the same in its transfer framing, to be tried first.
         """
         if self.plain.is_ready() and chunks is not None:
-            passed = dechunked(chunks[: self.plain.passes(chunks, framed=True)])
+            hears = self.plain.listen()
+            heard = hears is not None and hears(chunks)
+            passed = dechunked(chunks if heard else chunks[: self.plain.passes(chunks, framed=True)])
             self.wrote.append(passed)
             self.around += len(passed)
             data = data[len(passed) :]
@@ -209,6 +211,7 @@ def test_chunks_that_leave_as_they_came_are_whole_and_what_the_stream_would_have
         chunked(chunk(" a"))[:-1],
         chunked(chunk("data: x")),
         chunked(chunk("\u2028")),
+        chunked(chunk("ab")).replace(b"ab", b"\xe9b"),
         chunked(chunk("")),
         chunked(FINISH),
         chunk(" a"),
@@ -217,8 +220,11 @@ def test_chunks_that_leave_as_they_came_are_whole_and_what_the_stream_would_have
 )
 def test_nothing_else_leaves_as_it_came(data: bytes) -> None:
     stream = begun()
+    hears = stream.plain.listen()
 
     assert not stream.plain.passes(data, framed=True)
+    assert hears is not None
+    assert not hears(data)
 
 
 @pytest.mark.parametrize("rest", [b"5\r\ndata", b"0\r\n\r\n", chunked(FINISH)])
