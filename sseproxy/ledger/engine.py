@@ -81,8 +81,9 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     # take the last moments, and it never damages the file. FULL would cost an fsync a commit, twice a request.
     connection.execute("PRAGMA synchronous = NORMAL")
     # Pages after which whoever commits brings them into the file, and waits for the disk. Database.sync does that where
-    # nobody waits; by itself SQLite would do it every hundred requests.
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")
+    # nobody waits; by itself SQLite would do it every hundred requests. More would cost more than the disk: the log
+    # leaves the processor's cache, and each page is entered behind all its earlier versions, the same few pages always.
+    connection.execute("PRAGMA wal_autocheckpoint = 2000")
 
 
 def _begin_sqlite(connection: Connection) -> None:
