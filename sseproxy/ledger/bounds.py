@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from functools import reduce
+from operator import or_
 from typing import Final
 
 #: No bill is larger (9 million USD): sums of hostile figures stay within the 64 bits that databases add up in.
@@ -20,7 +22,7 @@ def bounded_amount(amount: int) -> int:
 
 def bounded_amounts(*amounts: int) -> tuple[int, ...]:
     """Each as :func:`bounded_amount` has it."""
-    if min(amounts) >= 0 and max(amounts) <= _LARGEST:
+    if 0 <= reduce(or_, amounts) <= _LARGEST:  # negative if one of them is, and at least as large as each
         return amounts
     return tuple(map(bounded_amount, amounts))
 

@@ -11,8 +11,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sseproxy.ledger.engine import is_in_memory, new_engine, sane_url
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
-from sseproxy.ledger.statements import Statements
+from sseproxy.ledger.statements import Statement, Statements
 from sseproxy.ledger.writer import Writer
 
 T = TypeVar("T")
@@ -69,18 +69,28 @@ class Database:
             raise
         return connection
 
-    def run(self, work: Callable[[Any], T], *, one_statement: bool = False) -> T:
+    def run(self, work: Callable[[Any], T]) -> T:
         """What some work with a DBAPI cursor gives, once it is committed; nothing of it is kept if it raises.
 
         :param work: on SQLite done together with what other threads have to write, maybe in one of them, maybe twice.
-        :param one_statement: the work is no more than that.
         :raises LedgerUnavailable: for every error of the database, except the driver's ``integrity_error``.
         """
         try:
             if self.is_sqlite:
-                return self._writer.run(work, one_statement=one_statement)
+                return self._writer.run(work)
             with self._pooled_transaction() as cursor:
                 return work(cursor)
+        except self.integrity_error:
+            raise
+        except (self._errors, SQLAlchemyError) as error:
+            raise LedgerUnavailable() from error
+
+    def execute(self, statement: Statement, values: Sequence[Any]) -> int:
+        """As :meth:`run`, for one statement: how many rows it changed."""
+        if not self.is_sqlite:
+            return self.run(lambda cursor: int(statement.run(cursor, values).rowcount))
+        try:
+            return self._writer.execute(statement.text, statement.parameters(values))
         except self.integrity_error:
             raise
         except (self._errors, SQLAlchemyError) as error:
@@ -149,12 +159,8 @@ class Database:
         :raises LedgerUnavailable: for every error of the database.
         """
         try:
-            with self._using():
-                connection = self.engine.raw_connection()
-                try:
-                    yield connection.cursor()
-                finally:
-                    connection.close()
+            with self._using(), closing(self.engine.raw_connection()) as connection:
+                yield connection.cursor()
         except (self._errors, SQLAlchemyError) as error:
             raise LedgerUnavailable() from error
 

@@ -80,21 +80,20 @@ class SQLLedger:
             charge.id, user, key, route, model, upstream, upstream_model, "pending", reserved, charge.unpriced,
             started_at, self._lease.owner,
         )  # fmt: skip
-
-        book = partial(self.database.statements.add_charge.run, values=row)
-        is_alone = budget is None and not reserved
-        if not is_alone:
-            book = partial(self._hold_and, book, budget, user, started_at, reserved)
+        database, add_charge = self.database, self.database.statements.add_charge
         try:
-            self.database.run(book, one_statement=is_alone)
-        except self.database.integrity_error:
+            if budget is None and not reserved:
+                database.execute(add_charge, row)
+            else:
+                database.run(partial(self._hold_and_add, add_charge, row, budget, user, started_at, reserved))
+        except database.integrity_error:
             raise DuplicateCharge(charge.id) from None
 
-    def _hold_and(
-        self, book: Callable[[Any], Any], budget: Budget | None, user: str, started_at: int, amount: int, cursor: Any
+    def _hold_and_add(
+        self, add: Statement, row: Sequence[Any], budget: Budget | None, user: str, at: int, amount: int, cursor: Any
     ) -> None:
-        self._hold(cursor, budget, user, started_at, amount)
-        book(cursor)
+        self._hold(cursor, budget, user, at, amount)
+        add.run(cursor, row)
 
     def _hold(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
         """Add to what a user's running requests hold back, and refuse what is too much for the budget."""
@@ -145,16 +144,10 @@ class SQLLedger:
 
     def _book(self, end: Statement, change: Sequence[Any]) -> bool:
         """End a charge and carry it into the balances and the sums of its day; False if it had ended before."""
-        statements = self.database.statements
-
-        def book(cursor: Any) -> bool:
-            if end.run(cursor, change).rowcount != 1:
-                return False
-            for carry in statements.carry:
-                carry.run(cursor, change[-1:])
-            return True
-
-        return self.database.run(book, one_statement=not statements.carry)
+        carry = self.database.statements.carry
+        if not carry:
+            return self.database.execute(end, change) == 1
+        return self.database.run(partial(_end_and_carry, end, change, carry))
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
@@ -247,6 +240,14 @@ def _result(known: Settlement | Checkpoint) -> tuple[Any, ...]:
         known.usage_source, *amounts, known.status, known.first_token_ms, known.duration_ms, _known(known.upstream),
         _known(known.upstream_model), as_text(known.tries),
     )  # fmt: skip
+
+
+def _end_and_carry(end: Statement, change: Sequence[Any], carry: Sequence[Statement], cursor: Any) -> bool:
+    if end.run(cursor, change).rowcount != 1:
+        return False
+    for each in carry:
+        each.run(cursor, change[-1:])
+    return True
 
 
 @lru_cache(256)

@@ -61,22 +61,23 @@ class Statement:
     """One statement in the driver's own words.
 
     :param names: of its parameters, in the order in which their values are given.
+    :ivar parameters: makes of such values what the driver takes.
     """
 
     def __init__(self, clause: ClauseElement, dialect: Dialect, *names: str) -> None:
         compiled = clause.compile(dialect=dialect)
         assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)
-        self._parameters = _for_driver(names, compiled.positiontup)
+        self.parameters = _for_driver(names, compiled.positiontup)
 
     def run(self, cursor: Any, values: Sequence[Any]) -> Any:
         """Execute on a DBAPI cursor, which is returned."""
-        cursor.execute(self.text, self._parameters(values))
+        cursor.execute(self.text, self.parameters(values))
         return cursor
 
     def run_many(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> Any:
         """Execute once for each row."""
-        cursor.executemany(self.text, list(map(self._parameters, rows)))
+        cursor.executemany(self.text, list(map(self.parameters, rows)))
         return cursor
 
 

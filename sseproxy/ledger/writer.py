@@ -29,23 +29,33 @@ class Writer:
         self._cursor: Any = None
         self._turns: deque[_Turn[Any]] = deque()
 
-    def run(self, work: Callable[[Any], T], *, one_statement: bool = False) -> T:
+    def run(self, work: Callable[[Any], T]) -> T:
         """What some work with a DBAPI cursor gives, once it is committed.
 
         Nothing is kept of work that raises, and no other suffers from it.
 
         :param work: may be done in another thread, and again if a transaction shared with others came to nothing.
-        :param one_statement: the work is but one statement, which is a transaction by itself.
         """
         # Nobody waits, and nobody need know that this one is there.
-        if not self._turns and self.lock.acquire(blocking=False):
+        if not self._turns and self.lock.acquire(False):
             try:
-                if one_statement:
-                    return work(self._ready())
                 with self.alone() as cursor:
                     return work(cursor)
             finally:
                 self.lock.release()
+        return self._run_in_turn(work)
+
+    def execute(self, statement: str, parameters: Sequence[Any]) -> int:
+        """As :meth:`run`, for one statement, which is a transaction by itself: how many rows it changed."""
+        if not self._turns and self.lock.acquire(False):
+            try:
+                rows: int = self._ready().execute(statement, parameters).rowcount
+                return rows
+            finally:
+                self.lock.release()
+        return self._run_in_turn(lambda cursor: int(cursor.execute(statement, parameters).rowcount))
+
+    def _run_in_turn(self, work: Callable[[Any], T]) -> T:
         turn = _Turn(work)
         self._turns.append(turn)
         try:

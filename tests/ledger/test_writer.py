@@ -76,7 +76,7 @@ def test_who_waits_for_nobody_has_a_transaction_of_its_own(writer: Writer, opene
 
 
 def test_one_statement_alone_is_a_transaction_by_itself(writer: Writer, opened: Opened) -> None:
-    assert writer.run(put(1), one_statement=True) == 1
+    assert writer.execute("INSERT INTO numbers VALUES (?)", (1,)) == 1
 
     assert not opened.dbapi_connection.in_transaction
     assert "BEGIN IMMEDIATE" not in opened.statements
