@@ -69,12 +69,12 @@ class AccountingMiddleware:
             if request is not None:
                 exchange.put_request(environ, request.asking_usage(True))
             exchange.linger = self._linger
-            bill = Bill(self._ledger, self._counter, exchange)
+            bill = Bill(self._ledger, self._counter, exchange, self._bookkeeper.forget)
         except Failure as failure:
             return refuse(failure, environ)(environ, start_response)
         self._bookkeeper.add(bill)
-        exchange.when_booked.append(partial(self._bookkeeper.forget, bill.id))
-        call_once(exchange.when_reserved)
+        if exchange.when_reserved:
+            call_once(exchange.when_reserved)
         return self._answer(environ, exchange, bill)(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:

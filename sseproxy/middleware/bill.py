@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime, timezone
 from os import urandom
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Final
 
+from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import Completion, failure_event
 from sseproxy.core.pace import Pace
@@ -36,9 +37,9 @@ USAGE_GRACE: Final = 1.0
 NOWHERE: Final = Target("app", "")
 
 
-def _new_id(at: datetime) -> str:
+def _new_id() -> str:
     """A charge's ID, which begins with its time: so the books' index of IDs grows at its end alone, however large."""
-    return f"chg_{int(at.timestamp() * 1000):012x}{urandom(10).hex()}"
+    return f"chg_{time_ns() // 1_000_000:012x}{urandom(10).hex()}"
 
 
 def call_once(callbacks: list[Callable[[], object]]) -> None:
@@ -52,32 +53,39 @@ class Bill:
 
     Making one reserves it.
 
+    :param forget: called with its ID when it has ended.
     :raises BudgetExceeded: nothing may be sent, since too little of the user's budget is left.
     :raises LedgerUnavailable: nothing may be sent, since nothing could be billed.
     """
 
-    def __init__(self, ledger: Ledger, counter: Counter, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        counter: Counter,
+        exchange: Exchange,
+        forget: Callable[[str], object] = lambda charge_id: None,
+    ) -> None:
         self._ledger = ledger
         self._exchange = exchange
         self._target = exchange.target or NOWHERE
         self._started = datetime.now(timezone.utc)
-        self.id = exchange.charge_id = _new_id(self._started)
+        self.id = exchange.charge_id = _new_id()
         billed = exchange.billed
         self._meter = Meter(billed, counter)
         self._status: int | None = None
         self._events: Iterator[Event] = iter(())
         self._client_left = False
-        self._open = True
-        self._lock = threading.Lock()
+        self._ended = threading.Lock()  # taken by whoever ends it, and never let go of
+        self._forget = forget
         self._overdrawn = False
         budget = exchange.user.budget if exchange.user else None
         self._reservation: Reservation | None = None
         if budget is None:
-            ledger.reserve(self._charge())
+            ledger.reserve(self._charge(billed))
         else:
             price = dearest(self._target.prices)
             self._reservation = Reservation(ledger, budget, billed, price, self._meter, self._started)
-            self._reservation.make(self._charge())
+            self._reservation.make(self._charge(billed))
 
     def answered(self, status: int) -> None:
         """The upstream has sent its response head; it need not be the one that was reserved for."""
@@ -182,7 +190,7 @@ class Bill:
 
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
-        if not self._take():
+        if not self._ended.acquire(False):
             return
         usage, source = self._meter.total(outcome == "completed")
         cost, _ = cost_of(usage, self._target.price, self._started)
@@ -190,7 +198,7 @@ class Bill:
 
     def release(self, outcome: Outcome) -> None:
         """Give the charge back: nothing was produced. Later calls change nothing."""
-        if self._take():
+        if self._ended.acquire(False):
             self._book(outcome, Usage(), "none", 0, released=True)
 
     def failed(self, status: int) -> None:
@@ -209,13 +217,13 @@ class Bill:
 
     def read_on(self) -> None:
         """The answer is being closed. If it has not ended, the client left: read on as far as the policy says."""
-        if self._open:
+        if not self._ended.locked():
             self._client_left = True
             self._read_for(self._exchange.linger or (USAGE_GRACE if self._meter.awaits_usage else 0.0))
 
     def hung_up(self) -> None:
         """The answer is closed and the upstream hung up on, which no longer produces while this counts."""
-        if self._open:
+        if not self._ended.locked():
             self._client_left = True
             self.settle("client_gone")
 
@@ -223,7 +231,7 @@ class Bill:
         """Read what the upstream still sends, for the exact figure; nobody but the meter sees it."""
         deadline = monotonic() + seconds
         with contextlib.suppress(Failure, ValueError):  # ValueError: another thread is in the middle of reading
-            while self._open and monotonic() < deadline:
+            while not self._ended.locked() and monotonic() < deadline:
                 event = next(self._events, None)
                 if event is None:
                     return
@@ -233,11 +241,11 @@ class Bill:
     def runs(self, streamed: bool) -> bool:
         """Whether it has not ended, and is that of such an answer. Safe from another thread."""
         request = self._exchange.billed
-        return self._open and streamed == (request is not None and request.stream)
+        return not self._ended.locked() and streamed == (request is not None and request.stream)
 
     def so_far(self) -> Checkpoint | None:
         """What the running charge has come to; None when it has ended. Safe from another thread."""
-        if not self._open:
+        if self._ended.locked():
             return None
         usage, source = self._meter.so_far()
         cost, _ = cost_of(usage, self._target.price, self._started)
@@ -255,12 +263,7 @@ class Bill:
             tries=tuple(map(copy, self._exchange.tries)),
         )
 
-    def _take(self) -> bool:
-        with self._lock:
-            was_open, self._open = self._open, False
-        return was_open
-
-    def _charge(self) -> Charge:
+    def _charge(self, billed: Request | None) -> Charge:
         exchange = self._exchange
         return Charge(
             id=self.id,
@@ -272,7 +275,7 @@ class Bill:
             upstream_model=self._target.model,
             reserved=0,
             started_at=self._started,
-            unpriced=any(price is None for price in self._target.prices) and exchange.billed is not None,
+            unpriced=billed is not None and not all(self._target.prices),
         )
 
     def _book(self, outcome: Outcome, usage: Usage, source: str, cost: int, *, released: bool = False) -> None:
@@ -292,7 +295,9 @@ class Bill:
             tries=tuple(exchange.tries),
             unpriced=self._target.price is None,
         )
-        call_once(exchange.when_booked)
+        self._forget(self.id)
+        if exchange.when_booked:
+            call_once(exchange.when_booked)
         try:
             (self._ledger.release if released else self._ledger.settle)(self.id, settlement)
         except Failure as failure:
