@@ -72,9 +72,9 @@ class FlatPrice:
     def cost(self, usage: Usage, at: datetime) -> int:
         """Nano-USD for these tokens; the same at any time."""
         plain, cached, written, output, parts = self._rates
-        plain_tokens = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens)
+        plain_tokens = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
         amount = (
-            plain_tokens * plain
+            (plain_tokens * plain if plain_tokens > 0 else 0)
             + usage.cached_input_tokens * cached
             + usage.cache_write_tokens * written
             + usage.output_tokens * output

@@ -141,7 +141,7 @@ class JournalingLedger:
         return self._end(charge_id, settlement, True)
 
     def _end(self, charge_id: str, settlement: Settlement, released: bool) -> bool:
-        if charge_id not in self._only_here and not self._is_away():
+        if charge_id not in self._only_here and not (self._away and self._is_away()):
             try:
                 return (self.ledger.release if released else self.ledger.settle)(charge_id, settlement)
             except LedgerUnavailable as error:

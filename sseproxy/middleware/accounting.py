@@ -63,10 +63,10 @@ class AccountingMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
         try:
-            request = exchange.read_request(environ)
+            request = exchange.request or exchange.read_request(environ)
             if request is None and exchange.target is None:
                 return self.app(environ, start_response)
-            if request is not None:
+            if request is not None and request.stream:
                 exchange.put_request(environ, request.asking_usage(True))
             exchange.linger = self._linger
             bill = Bill(self._ledger, self._counter, exchange, self._bookkeeper.forget)
@@ -133,14 +133,16 @@ class AccountingMiddleware:
     def _settled_completion(self, answer: Answer, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:
         assert exchange.request is not None
         gone = watch_client(environ)
-        try:
-            body = CompletionBody.of(answer.body, exchange.request.api, lingering(gone, exchange.linger))
-        except Failure as failure:
-            bill.failed(failure.status)
-            return refuse(failure, environ)
-        except BaseException:
-            bill.release("upstream_failed")
-            raise
+        body = answer.body
+        if not isinstance(body, CompletionBody):
+            try:
+                body = CompletionBody.of(body, exchange.request.api, lingering(gone, exchange.linger))
+            except Failure as failure:
+                bill.failed(failure.status)
+                return refuse(failure, environ)
+            except BaseException:
+                bill.release("upstream_failed")
+                raise
         content = bill.read_completion(body.completion, gone())
         answer.body = [content]
         answer.set_header("Content-Length", str(len(content)))
