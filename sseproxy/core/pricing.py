@@ -107,8 +107,8 @@ def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]
 def nano_to_usd(nano: int) -> str:
     """The decimal text of an amount: exact, no exponent, no trailing zeros (``150000000`` -> ``"0.15"``)."""
     whole, fraction = divmod(abs(nano), NANO_PER_USD)
-    digits = f"{fraction:09d}".rstrip("0")
-    return ("-" if nano < 0 else "") + str(whole) + (f".{digits}" if digits else "")
+    text = f"{whole}.{fraction:09d}".rstrip("0") if fraction else str(whole)
+    return f"-{text}" if nano < 0 else text
 
 
 def usd_to_nano(usd: str | int | Decimal) -> int:

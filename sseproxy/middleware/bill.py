@@ -59,11 +59,7 @@ class Bill:
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        counter: Counter,
-        exchange: Exchange,
-        forget: Callable[[str], object] = lambda charge_id: None,
+        self, ledger: Ledger, counter: Counter, exchange: Exchange, forget: Callable[[str], object] = lambda _: None
     ) -> None:
         self._ledger = ledger
         self._exchange = exchange
@@ -232,8 +228,7 @@ class Bill:
         deadline = monotonic() + seconds
         with contextlib.suppress(Failure, ValueError):  # ValueError: another thread is in the middle of reading
             while not self._ended.locked() and monotonic() < deadline:
-                event = next(self._events, None)
-                if event is None:
+                if (event := next(self._events, None)) is None:
                     return
                 if event is not FLUSH:
                     self._read(event)

@@ -106,6 +106,19 @@ def test_all_that_wait_are_written_in_one_transaction_and_each_hears_of_its_own(
     assert numbers(opened) == list(range(20))
 
 
+def test_statements_that_wait_are_written_together_and_each_hears_how_many_rows_it_changed(
+    writer: Writer, opened: Opened
+) -> None:
+    writer.run(put(1))
+    move = "UPDATE numbers SET number = number + 100 WHERE number = ?"
+
+    futures = all_waiting(writer, [lambda number=number: writer.execute(move, (number,)) for number in (1, 2)])
+
+    assert [future.result() for future in futures] == [1, 0]
+    assert opened.statements.count("COMMIT") == 2
+    assert numbers(opened) == [101]
+
+
 def test_one_that_fails_takes_nobody_along(writer: Writer, opened: Opened) -> None:
     writer.run(put(3))
 
