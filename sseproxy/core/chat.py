@@ -37,6 +37,10 @@ LONGEST_MODEL: Final = 256
 """Names are remembered, logged and stored."""
 
 NULL: Final = msgspec.Raw(b"null")
+_TRUE: Final = msgspec.Raw(b"true")
+_ASKING: Final = msgspec.Raw(b'{"include_usage":true}')
+_ALL_ASKING: Final = (_ASKING, msgspec.Raw(b'{"include_usage": true}'))
+"""``stream_options`` as nearly all write them: JavaScript and the newer Pythons, then Python's ``json``."""
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -99,15 +103,13 @@ class Request(msgspec.Struct, frozen=True):
             raise BadRequest(f"The field '{required}' is missing.", required)
         if required == "messages" and not is_list(fields["messages"]):
             raise BadRequest("The field 'messages' must be a list of messages.", "messages")
-        stream = "stream" in fields and bool(read_field(fields, "stream", bool, "true or false"))
-        options = read_field(fields, "stream_options", Fields, "an object") if "stream_options" in fields else None
+        stream = "stream" in fields and _is_true(fields, "stream")
         return cls(
             api=api,
             fields=fields,
             model=model,
             stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
-            wants_usage=options is not None
-            and bool(read_field(options, "include_usage", bool, "true or false", "stream_options.")),
+            wants_usage="stream_options" in fields and _wants_usage(fields),
             choices=_choices(fields) if "n" in fields else 1,
         )
 
@@ -130,16 +132,23 @@ class Request(msgspec.Struct, frozen=True):
         """
         if not self.stream or self.api not in ("chat", "completions"):
             return self
-        options = decoder_of(MaybeFields).decode(self.fields.get("stream_options") or b"null") or {}
+        given = self.fields.get("stream_options")
+        if ask and given in _ALL_ASKING:
+            return self
+        if given is None:
+            return self.with_field("stream_options", _ASKING) if ask else self
+        options = decoder_of(MaybeFields).decode(given) or {}
         options.pop("include_usage", None)
         if ask:
-            options["include_usage"] = msgspec.Raw(b"true")
+            options["include_usage"] = _TRUE
         if options:
             return self.with_field("stream_options", options)
         return replace(self, fields={name: raw for name, raw in self.fields.items() if name != "stream_options"})
 
     def tools(self) -> frozenset[str]:
         """The names of the functions that the model can call; none where they are not told as OpenAI does."""
+        if "tools" not in self.fields:
+            return frozenset()
         tools = peek_field(self.fields, "tools", list[_Tool]) or []
         return frozenset(tool.function.name for tool in tools if tool.function is not None)
 
@@ -200,6 +209,19 @@ def read_object(body: bytes) -> Fields:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The request body is not valid JSON: {error}.") from None
     return fields
+
+
+def _is_true(fields: Fields, name: str, where: str = "") -> bool:
+    """:raises BadRequest: the field is neither true nor false nor null."""
+    return fields.get(name) == _TRUE or bool(read_field(fields, name, bool, "true or false", where))
+
+
+def _wants_usage(fields: Fields) -> bool:
+    """:raises BadRequest: ``stream_options``, or the one that is read of them, have another type."""
+    if fields["stream_options"] in _ALL_ASKING:
+        return True
+    options = read_field(fields, "stream_options", Fields, "an object")
+    return options is not None and _is_true(options, "include_usage", "stream_options.")
 
 
 def _choices(fields: Fields) -> int:

@@ -74,6 +74,32 @@ def test_asking_for_usage_keeps_the_clients_other_stream_options() -> None:
     assert request.asking_usage(True).asking_usage(False).encode() == body
 
 
+@pytest.mark.parametrize("options", [b'{"include_usage":true}', b'{"include_usage": true}'])
+def test_a_client_that_asks_for_usage_and_nothing_else_has_its_request_sent_as_it_is(options: bytes) -> None:
+    body = b'{"model":"m","messages":[],"stream":true,"stream_options":' + options + b"}"
+    request = Request.parse("chat", body)
+
+    assert request.wants_usage
+    assert request.asking_usage(True) is request
+
+
+@pytest.mark.parametrize(
+    "options", [b'{"include_usage":true,"include_usage":false}', b'{"include_usage":false}', b"{}", b"null"]
+)
+def test_usage_is_asked_for_beside_whatever_stands_there_in_its_place(options: bytes) -> None:
+    body = b'{"model":"m","messages":[],"stream":true,"stream_options":' + options + b"}"
+    request = Request.parse("chat", body)
+
+    assert not request.wants_usage
+    assert b'"stream_options":{"include_usage":true}' in request.asking_usage(True).encode()
+
+
+def test_a_request_that_does_not_ask_for_usage_is_the_same_when_that_is_taken_out_of_it() -> None:
+    request = Request.parse("chat", b'{"model":"m","messages":[],"stream":true}')
+
+    assert request.asking_usage(False) is request
+
+
 def test_no_usage_is_asked_where_the_option_does_not_exist() -> None:
     whole = Request.parse("chat", CHAT)
     typed = Request.parse("responses", b'{"model":"m","input":"hi","stream":true}')
