@@ -47,16 +47,15 @@ class Prefix:
         """
         if request.api == "embeddings":
             return request
-        changed = _APPLY[request.api](self, request)
-        return replace(changed, prefix=self.text)
+        return replace(request, fields=_APPLY[request.api](self, request.fields), prefix=self.text)
 
 
-def _chat(prefix: Prefix, request: Request) -> Request:
+def _chat(prefix: Prefix, fields: Fields) -> Fields:
     if prefix.client_system == "keep":
         if not prefix.text:
-            return request
-        return request.with_field("messages", _before(_message(prefix.role, prefix.text), request.fields["messages"]))
-    messages = read_field(request.fields, "messages", Items, "a list of messages") or []
+            return fields
+        return {**fields, "messages": _before(_message(prefix.role, prefix.text), fields["messages"])}
+    messages = read_field(fields, "messages", Items, "a list of messages") or []
     content: Any = prefix.text
     system, others = _split(messages)
     _refuse_system(prefix, bool(system), "messages")
@@ -65,7 +64,7 @@ def _chat(prefix: Prefix, request: Request) -> Request:
     elif prefix.client_system == "drop":
         messages = others
     first = [as_raw({"role": prefix.role, "content": content})] if content else []
-    return request.with_field("messages", first + messages)
+    return {**fields, "messages": as_raw(first + messages)}
 
 
 @lru_cache(256)
@@ -77,42 +76,42 @@ def _message(role: str, content: str) -> bytes:
 def _before(first: bytes, items: msgspec.Raw) -> msgspec.Raw:
     """A list with one item before those that it has, which are not read."""
     rest = bytes(memoryview(items)[1:])
-    return msgspec.Raw(b"".join((b"[", first, b"" if rest.lstrip() == b"]" else b",", rest)))
+    return msgspec.Raw(b"[%b%b%b" % (first, b"" if rest.lstrip() == b"]" else b",", rest))
 
 
-def _completions(prefix: Prefix, request: Request) -> Request:
+def _completions(prefix: Prefix, fields: Fields) -> Fields:
     if not prefix.text:
-        return request
-    one = peek_field(request.fields, "prompt", str)
+        return fields
+    one = peek_field(fields, "prompt", str)
     if one is not None:
-        return request.with_field("prompt", prefix.text + SEPARATOR + one)
-    several = peek_field(request.fields, "prompt", list[str])
+        return {**fields, "prompt": as_raw(prefix.text + SEPARATOR + one)}
+    several = peek_field(fields, "prompt", list[str])
     if several is None:
         raise BadRequest(
             "The field 'prompt' must be a string or a list of strings: token arrays are not accepted here.", "prompt"
         )
-    return request.with_field("prompt", [prefix.text + SEPARATOR + prompt for prompt in several])
+    return {**fields, "prompt": as_raw([prefix.text + SEPARATOR + prompt for prompt in several])}
 
 
-def _responses(prefix: Prefix, request: Request) -> Request:
-    own = read_field(request.fields, "instructions", str, "a string") or ""
-    items = peek_field(request.fields, "input", Items) or []
+def _responses(prefix: Prefix, fields: Fields) -> Fields:
+    own = read_field(fields, "instructions", str, "a string") or ""
+    items = peek_field(fields, "input", Items) or []
     system, others = _split(items)
     _refuse_system(prefix, bool(own or system), "instructions" if own else "input")
     if prefix.client_system == "drop":
         own = ""
         if system:
-            request = request.with_field("input", others)
+            fields = {**fields, "input": as_raw(others)}
     instructions = SEPARATOR.join(text for text in (prefix.text, own) if text)
-    return _with_or_without(request, "instructions", instructions)
+    return _with_or_without(fields, "instructions", instructions)
 
 
-def _messages(prefix: Prefix, request: Request) -> Request:
-    own = peek_field(request.fields, "system", str | list[Fields])  # type: ignore[arg-type]
+def _messages(prefix: Prefix, fields: Fields) -> Fields:
+    own = peek_field(fields, "system", str | list[Fields])  # type: ignore[arg-type]
     _refuse_system(prefix, bool(own), "system")
     if prefix.client_system == "drop" or not own:
-        return _with_or_without(request, "system", prefix.text)
-    return request.with_field("system", _joined(prefix.text, [own])) if prefix.text else request
+        return _with_or_without(fields, "system", prefix.text)
+    return {**fields, "system": as_raw(_joined(prefix.text, [own]))} if prefix.text else fields
 
 
 _APPLY: Final = {"chat": _chat, "completions": _completions, "responses": _responses, "messages": _messages}
@@ -157,7 +156,7 @@ def _joined(text: str, contents: list[Any]) -> Any:
     return parts
 
 
-def _with_or_without(request: Request, name: str, text: str) -> Request:
+def _with_or_without(fields: Fields, name: str, text: str) -> Fields:
     if text:
-        return request.with_field(name, text)
-    return replace(request, fields={key: raw for key, raw in request.fields.items() if key != name})
+        return {**fields, name: as_raw(text)}
+    return {key: raw for key, raw in fields.items() if key != name}
