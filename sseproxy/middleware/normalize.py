@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
+from itertools import compress
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.chat import Request
@@ -58,6 +60,7 @@ HOP_BY_HOP: Final = frozenset(
 """What concerns one connection is the server's to say (PEP 3333); tutorials of SSE set ``Connection`` all the same."""
 _NOT_PASSED: Final = OF_THE_BODY | HOP_BY_HOP
 _JSON: Final = ("Content-Type", "application/json")
+_name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
 
 class NormalizeMiddleware:
@@ -96,7 +99,7 @@ class NormalizeMiddleware:
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
         answer = call_app(self.app, environ)
-        headers = [item for item in answer.headers if item[0].lower() not in _NOT_PASSED]
+        headers = [*compress(answer.headers, map(_is_passed, map(_name_of, answer.headers)))]
         if not request.stream and answer.code < 400:
             body = CompletionBody.at_once(answer.body, request.api)
             if body is not None:
@@ -165,6 +168,12 @@ class NormalizeMiddleware:
     def _dialect(self, exchange: Exchange) -> Dialect:
         upstream = exchange.target.upstream if exchange.target is not None else ""
         return self._dialects.get(upstream, STANDARD)
+
+
+@lru_cache(256)
+def _is_passed(name: str) -> bool:
+    """Of the few names that headers have, most are asked about in every answer."""
+    return name.lower() not in _NOT_PASSED
 
 
 def _whole(answer: Answer, headers: Headers, body: CompletionBody) -> Answer:

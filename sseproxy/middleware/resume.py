@@ -50,7 +50,7 @@ class ResumeMiddleware:
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange) -> Answer | None:
         """The answer from a live stream; None for a request that goes on directly."""
-        last = last_event(exchange)
+        last = last_event(exchange) if exchange.last_event_id else None
         if exchange.rejoin:
             stream = self._joining.find(exchange.rejoin, environ)
             return self._joining.answer(environ, stream, last[1] if last and last[0] == stream.id else 0)
@@ -61,8 +61,8 @@ class ResumeMiddleware:
             return self._joining.answer(environ, self._joining.find(last[0], environ), last[1])
         if not request.stream and "HTTP_IDEMPOTENCY_KEY" not in environ:
             return None
-        asynchronous = request.stream and _prefers_later(environ)
-        claim = _claim(environ, exchange, request)
+        asynchronous = request.stream and "HTTP_PREFER" in environ and _prefers_later(environ)
+        claim = _claim(environ, exchange, request) if "HTTP_IDEMPOTENCY_KEY" in environ else None
         if not (claim or asynchronous or (request.stream and wants_events(environ))):
             return None
         if exchange.method == "GET" and not claim:
@@ -98,14 +98,12 @@ class ResumeMiddleware:
 
 
 def _prefers_later(environ: WSGIEnvironment) -> bool:
-    preferences: str = environ.get("HTTP_PREFER", "")
-    return preferences != "" and any(
-        each.partition(";")[0].strip().lower() == "respond-async" for each in preferences.split(",")
-    )
+    preferences: str = environ["HTTP_PREFER"]
+    return any(each.partition(";")[0].strip().lower() == "respond-async" for each in preferences.split(","))
 
 
 def _claim(environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Claim | None:
-    key: str = environ.get("HTTP_IDEMPOTENCY_KEY", "")
+    key: str = environ["HTTP_IDEMPOTENCY_KEY"]
     if not key:
         return None
     if len(key) > LONGEST_KEY or not key.isprintable():
