@@ -105,10 +105,14 @@ class Decoder:
         # 13 is a CR; asked for by bytes, `in` takes ten times as long, and `find` no less.
         whole = data[:6] == b"data: " and data[-2:] == b"\n\n" and 13 not in data and len(data) <= self.limit
         if whole and self.between:  # nearly every read there is, if these are events of one line each
-            lines = (data if data.isascii() else _utf8(data))[6:-2].split(b"\n\ndata: ")
-            if 10 not in b"".join(lines):
+            lines = (data if data.isascii() else _utf8(data))[6:-2]
+            if 10 not in lines:
                 self._head = None
-                return [*map(Event, lines)]
+                return [Event(lines)]
+            several = lines.split(b"\n\ndata: ")
+            if 10 not in b"".join(several):
+                self._head = None
+                return [*map(Event, several)]
         try:
             return self._feed(data)
         finally:

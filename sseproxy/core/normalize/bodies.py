@@ -82,29 +82,30 @@ def _reads_of(
             piece = next(source, None)
         except BrokenCompression:
             failure = truncated()
+            break
         except Failure as raised:
             failure = raised
+            break
         except Exception as error:
             failure = failure_for(error)
             if failure is None:
                 raise
-        if failure is not None or piece is None:
             break
-        if piece and not begun:
-            begun = True
-            if piece[0] in ZIPPED:
-                source = unzip(chain((piece,), source), body.is_uncompressed)
-                continue
-            body.is_uncompressed()
         if piece:
+            if not begun:
+                begun = True
+                if piece[0] in ZIPPED:
+                    source = unzip(chain((piece,), source), body.is_uncompressed)
+                    continue
+                body.is_uncompressed()
             events = body.feed(piece)
             if body.failed:
                 yield events
                 return
             events.append(FLUSH)
             yield events
-        elif body.whole:
-            break  # and the connection held open
+        elif piece is None or body.whole:
+            break  # in the second case the connection is held open
         else:
             yield [IDLE, FLUSH]
     yield body.finish(failure)
