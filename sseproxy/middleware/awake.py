@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sseproxy.core.formats.failing import encode_failure
 from sseproxy.core.normalize import failure_of
 from sseproxy.core.sse import PING
-from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.call import Answer, Headers, call_app
 from sseproxy.wsgi.client import GONE_KEY, watch_client
 from sseproxy.wsgi.errors import STREAM_HEADERS, status_line, wants_events
 from sseproxy.wsgi.exchange import KEY, Exchange
@@ -39,44 +41,41 @@ class AwakeMiddleware:
         begin = exchange.begin
         if begin is None or exchange.in_background or not exchange.streams_events:
             return self.app(environ, start_response)
-        silence = _Silence(watch_client(environ), lambda: begin(status_line(200), STREAM_HEADERS), self._keepalive)
-        environ[GONE_KEY] = silence
+        silence = environ[GONE_KEY] = _Silence(watch_client(environ), begin, self._keepalive, monotonic())
         answer = call_app(self.app, environ)
         silence.is_over = True
-        if silence.has_begun and answer.code >= 400:
+        if silence.write is not None and answer.code >= 400:
             answer = _as_event(answer, exchange, named=wants_events(environ))
         return answer(environ, start_response)
 
 
-class _Silence:
-    """Asked in silences whether the client has left; the occasion to let it know that it is not forgotten."""
+class _Silence(msgspec.Struct):
+    """Asked in silences whether the client has left; the occasion to let it know that it is not forgotten.
 
-    def __init__(self, gone: Callable[[], bool], begin: Callable[[], Write], keepalive: float) -> None:
-        self.is_over = False
-        self._gone = gone
-        self._begin = begin
-        self._keepalive = keepalive
-        self._since = monotonic()
-        self._write: Write | None = None
+    :ivar since: monotonic seconds: when it began, or a keep-alive was written last.
+    :ivar write: writes to a client that has a response head already.
+    """
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the client has a response head already."""
-        return self._write is not None
+    gone: Callable[[], bool]
+    begin: Callable[[str, Headers], Write]
+    keepalive: float
+    since: float
+    is_over: bool = False
+    write: Write | None = None
 
     def __call__(self) -> bool:
-        if self._gone():
+        if self.gone():
             return True
-        if not self.is_over and monotonic() - self._since >= self._keepalive:
-            self._since = monotonic()
+        if not self.is_over and monotonic() - self.since >= self.keepalive:
+            self.since = monotonic()
             return not self._ping()
         return False
 
     def _ping(self) -> bool:
         """Write a keep-alive; whether somebody took it."""
         try:
-            self._write = self._write or self._begin()
-            self._write(PING)
+            self.write = self.write or self.begin(status_line(200), STREAM_HEADERS)
+            self.write(PING)
         except OSError:
             return False
         return True

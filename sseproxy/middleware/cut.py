@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,10 +42,10 @@ class CutMiddleware:
         if isinstance(body, EventStream):
             patience.has_stream = True
             # No answer is on the relay any more when the time is over, and elsewhere the lane is no way to stay on.
-            body.pipe(lambda events: self._in_time(events, request.api, exchange), unseen)
+            body.pipe(partial(self._in_time, exchange, request.api), unseen)
         return body
 
-    def _in_time(self, events: Iterator[Event], api: Api, exchange: Exchange) -> Iterator[Event]:
+    def _in_time(self, exchange: Exchange, api: Api, events: Iterator[Event]) -> Iterator[Event]:
         # Between two reads only: what is at hand may be the whole rest.
         for event in events:
             yield event
