@@ -137,14 +137,15 @@ class _Answer:
     :ivar held: what came after the finish.
     """
 
+    _identity: tuple[str, int, str] | None = None  # of all chunks
+    _usual: Usual | None = None
+    _first = ""  # text
+    _texts = 0
+
     def __init__(self, shapes: Shapes) -> None:
         self.held: list[bytes] = []
         self._traces: list[bytes] = []  # the chunks that have left traces in the transforms, all passed on
         self._shapes = shapes
-        self._identity: tuple[str, int, str] | None = None  # of all chunks
-        self._usual: Usual | None = None
-        self._first = ""  # text
-        self._texts = 0
 
     def read(self, event: Event) -> Event | None:
         """Return what becomes of a chunk that is canonical, None for any other."""
@@ -162,21 +163,27 @@ class _Answer:
             body = _read_text(data)
         except _UNREADABLE:
             return None
-        (choice,) = body.choices
-        delta, reason = choice.delta, choice.finish_reason
         identity = (body.id, body.created, body.model)
         begins = self._identity is None
-        if event.type or (begins and (reason is not None or not _takes_role(delta))):
-            return None
-        text = delta.pop("content", "")
-        if (delta and {*delta.values()} != {None}) or not (begins or identity == self._identity):
+        if event.type or not (begins or identity == self._identity):
             return None
         is_clean = (
-            not (delta or text is None)
-            and body.obfuscation is UNSET
+            body.obfuscation is UNSET
             and body.usage is UNSET
             and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
         )
+        if begins and is_clean and (usual := Usual.of(data)) is not None and guard(data) == data:
+            self._identity, self._usual = identity, usual
+            self._traces.append(data)
+            return Event(data, "", None, None, True)
+        (choice,) = body.choices
+        delta, reason = choice.delta, choice.finish_reason
+        if begins and (reason is not None or not _takes_role(delta)):
+            return None
+        text = delta.pop("content", "")
+        if delta and {*delta.values()} != {None}:
+            return None
+        is_clean = is_clean and not (delta or text is None)
         if reason is not None:
             return None if text or choice.logprobs is not None else self._finish(data, _ended(data, is_clean), reason)
         passed = Event(guard(data) if is_clean else _cleaned(data), "", None, None, True, text or "")
@@ -184,25 +191,23 @@ class _Answer:
             self._identity = identity
             if not text:
                 self._traces.append(data)
-            if is_clean and passed.data == data:
-                self._usual = Usual.of(data)
         return self._say(data, passed)
 
     def _say(self, data: bytes, passed: Event, shape: Shape | None = None) -> Event | None:
-        text = passed.content
+        text, before = passed.content, self._texts
         if not text:
             return passed
-        if self._texts == 0:
+        if before == 0:
             self._first = text
-        elif self._texts == 1 and text != self._first and text.startswith(self._first):
+        elif before == 1 and text != self._first and text.startswith(self._first):
             return None  # perhaps every text will repeat those before
         elif shape is not None:
             self._shapes.add(shape)
         else:
             self._shapes.remember(text, data, passed.data, _texts_in)
-        if self._texts < 2:
+        if before < 2:
             self._traces.append(data)
-        self._texts += 1
+        self._texts = before + 1
         self._shapes.sent += len(text)
         return passed
 
