@@ -82,20 +82,20 @@ class Decoder:
     :ivar between: no event is half read.
     """
 
+    failure: EventTooLarge | None = None  # this and what follows is how each begins; few streams set any of it
+    between = True
+    _head: bytes | None = b""  # the first bytes, until they are known to be a BOM or not
+    _tail_size = _data_size = 0
+    _skip_lf = _open = _bare = False  # the unfinished block has had a line; its data came without a field name
+    _type = ""
+    _id: str | None = None
+    _retry: int | None = None
+
     def __init__(self, limit: int = LIMIT, *, lenient: bool = False) -> None:
         self.limit = limit
-        self.failure: EventTooLarge | None = None
-        self.between = True
         self._lenient = lenient
-        self._head: bytes | None = b""  # the first bytes, until they are known to be a BOM or not
-        self._skip_lf = False
         self._tail: list[bytes] = []  # fragments of the unfinished line
-        self._tail_size = self._data_size = 0
-        self._open = self._bare = False  # the unfinished block has had a line; its data came without a field name
         self._data: list[bytes] = []
-        self._type = ""
-        self._id: str | None = None
-        self._retry: int | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that `data` completes.
@@ -105,13 +105,12 @@ class Decoder:
         # 13 is a CR; asked for by bytes, `in` takes ten times as long, and `find` no less.
         whole = data[:6] == b"data: " and data[-2:] == b"\n\n" and 13 not in data and len(data) <= self.limit
         if whole and self.between:  # nearly every read there is, if these are events of one line each
+            self._head = None
             lines = (data if data.isascii() else _utf8(data))[6:-2]
             if 10 not in lines:
-                self._head = None
                 return [Event(lines)]
             several = lines.split(b"\n\ndata: ")
             if 10 not in b"".join(several):
-                self._head = None
                 return [*map(Event, several)]
         try:
             return self._feed(data)
@@ -128,8 +127,7 @@ class Decoder:
         if self.failure is not None:
             raise self.failure
         events: list[Event] = []
-        tail = b"".join(self._tail) + (self._head or b"")
-        if tail:
+        if tail := b"".join(self._tail) + (self._head or b""):
             self._line(tail, events)
         self._end_block(events)
         return events[0] if events else None
@@ -277,9 +275,7 @@ def encode(event: Event) -> bytes:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
     if not event.type and event.id is None and event.retry is None:
         return b"data: " + data + b"\n\n"
-    head = ""
-    if event.type:
-        head += f"event: {_one_line(event.type)}\n"
+    head = f"event: {_one_line(event.type)}\n" if event.type else ""
     if event.id is not None:
         head += f"id: {_one_line(event.id)}\n"
     if event.retry is not None:

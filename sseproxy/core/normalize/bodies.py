@@ -127,17 +127,19 @@ def _refusal(source: Iterator[bytes], status: int, content_type: str) -> Iterato
 class _Body:
     """What kind of body this is, known from its first byte that is no white space; then its events."""
 
+    # How each begins; event streams set hardly any of these.
+    failed = False
+    _uncompressed = False
+    _known = False
+    _head: bytes | None = b""  # the first bytes, while they may be half a byte order mark
+    _strange = _spoke = False  # it does not begin like an event stream; it has had an event
+    _document: list[bytes] | None = None  # fragments of what may be one JSON document
+    _size = _looked = 0
+    _line_seen = False
+
     def __init__(self, limit: int, body_limit: int) -> None:
-        self.failed = False
         self._limit = body_limit
         self._decoder = Decoder(limit, lenient=True)
-        self._uncompressed = False
-        self._known = False
-        self._head: bytes | None = b""  # the first bytes, while they may be half a byte order mark
-        self._strange = self._spoke = False  # it does not begin like an event stream; it has had an event
-        self._document: list[bytes] | None = None  # fragments of what may be one JSON document
-        self._size = self._looked = 0
-        self._line_seen = False
 
     def is_uncompressed(self) -> None:
         """What comes is what was sent, from here to the end."""
