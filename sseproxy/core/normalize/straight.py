@@ -22,7 +22,7 @@ from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.normalize.usual import Usual
 from sseproxy.core.plain_usage import plain_usage
-from sseproxy.core.shapes import Shape, Shapes
+from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import tidy_usage, usage_of
 
@@ -152,8 +152,8 @@ class _Answer:
         data, usual = event.data, self._usual
         if usual is None or event.type:
             return self._read(event)
-        if self._texts < 2 and (passed := usual.shape.event(data)) is not None:
-            return self._say(data, passed, usual.shape)
+        if self._texts < 2 and (passed := usual.event(data)) is not None:
+            return self._say(data, passed, usual)
         reason = usual.finish_of(data)
         return self._read(event) if reason is None else self._finish(data, data, reason)
 
@@ -193,7 +193,7 @@ class _Answer:
                 self._traces.append(data)
         return self._say(data, passed)
 
-    def _say(self, data: bytes, passed: Event, shape: Shape | None = None) -> Event | None:
+    def _say(self, data: bytes, passed: Event, usual: Usual | None = None) -> Event | None:
         text, before = passed.content, self._texts
         if not text:
             return passed
@@ -201,8 +201,8 @@ class _Answer:
             self._first = text
         elif before == 1 and text != self._first and text.startswith(self._first):
             return None  # perhaps every text will repeat those before
-        elif shape is not None:
-            self._shapes.add(shape)
+        elif usual is not None:
+            self._shapes.add(usual.shape())
         else:
             self._shapes.remember(text, data, passed.data, _texts_in)
         if before < 2:

@@ -30,9 +30,9 @@ def usual(first: bytes) -> Usual:
 def test_text_and_end_are_known_by_the_first_chunk(delta: dict[str, Any], fields: dict[str, Any]) -> None:
     found = usual(chunk(delta, None, fields))
 
-    said = found.shape.event(chunk({"content": 'Grüß "Gott"'}, None, fields))
-    assert said is not None and said.content == 'Grüß "Gott"' and said.read
-    assert said.data == chunk({"content": 'Grüß "Gott"'}, None, fields)
+    for said in (each(chunk({"content": 'Grüß "Gott"'}, None, fields)) for each in (found.event, found.shape().event)):
+        assert said is not None and said.content == 'Grüß "Gott"' and said.read
+        assert said.data == chunk({"content": 'Grüß "Gott"'}, None, fields)
     for reason in ("stop", "length", "tool_calls", "content_filter", "function_call"):
         assert found.finish_of(chunk({}, reason, fields)) == reason
 
@@ -57,8 +57,39 @@ def test_after_a_first_chunk_in_another_writing_nothing_is_known(first: bytes) -
 def test_another_answer_s_chunks_are_not_known() -> None:
     found, other = usual(chunk(FIRST, None, {})), HEAD.replace(b"c-1", b"c-2")
 
-    assert found.shape.event(chunk({"content": "Hi"}, None, {}, other)) is None
+    assert found.event(chunk({"content": "Hi"}, None, {}, other)) is None
     assert found.finish_of(chunk({}, "stop", {}, other)) is None
+
+
+@pytest.mark.parametrize("text", ["data: {}", "a\u2028b", "a\u0085b", "data: Grüße"])
+def test_text_that_hand_written_readers_would_split_is_guarded(text: str) -> None:
+    found = usual(chunk(FIRST, None, {}))
+
+    said = found.event(chunk({"content": text}, None, {}))
+
+    assert said is not None and said.content == text
+    assert said == found.shape().event(chunk({"content": text}, None, {}))
+    assert b"data: " not in said.data and len(said.data.decode().splitlines()) == 1
+    assert json.loads(said.data)["choices"][0]["delta"]["content"] == text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunk({"content": ""}, None, {}),
+        chunk({"content": None}, None, {}),
+        chunk({"content": 7}, None, {}),
+        chunk({"content": "Hi"}, "stop", {}),
+        chunk({"content": "Hi"}, None, {"stop_reason": None}),
+        chunk({"content": "Hi", "role": "assistant"}, None, {}),
+        chunk({"content": "Hi", "refusal": "no"}, None, {}),
+        chunk({"content": "Hi"}, None, {}) + b" ",
+        chunk({}, None, {}),
+        chunk({}, None, {}).replace(b'"delta":{', b'"delta":{"content":'),
+    ],
+)
+def test_a_chunk_that_says_anything_but_text_is_not_known(data: bytes) -> None:
+    assert usual(chunk(FIRST, None, {})).event(data) is None
 
 
 @pytest.mark.parametrize(
