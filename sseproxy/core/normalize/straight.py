@@ -92,18 +92,18 @@ def go_straight(
             yield event
             continue
         # Neither a failure nor an idle tick has the shape of a chunk, nor can be read as one.
-        if shapes.last is None or (passed := shapes.match(event.data)) is None:
+        # Most plain chunks go around this: the end is asked for first.
+        if shapes.last is None or (passed := answer.end(event) or shapes.match(event.data)) is None:
             passed = answer.read(event)
             if passed is None:
                 if event is IDLE:
                     continue
                 events = chain((event,), events)
                 break
-            if passed.finish is not None:
-                yield passed
-                yield from _conclude(events, answer, transforms, fold)
-                return
         yield passed
+        if passed.finish is not None:
+            yield from _conclude(events, answer, transforms, fold)
+            return
     yield from answer.resume(events, transforms)
 
 
@@ -154,8 +154,14 @@ class _Answer:
             return self._read(event)
         if self._texts < 2 and (passed := usual.event(data)) is not None:
             return self._say(data, passed, usual)
-        reason = usual.finish_of(data)
-        return self._read(event) if reason is None else self._finish(data, data, reason)
+        return self.end(event) or self._read(event)
+
+    def end(self, event: Event) -> Event | None:
+        """Return what becomes of a chunk with the finish in the usual writing, None for any other."""
+        data, usual = event.data, self._usual
+        if usual is None or event.type or (reason := usual.finish_of(data)) is None:
+            return None
+        return self._finish(data, data, reason)
 
     def _read(self, event: Event) -> Event | None:
         data = event.data
