@@ -94,7 +94,9 @@ class Stack:
         app = AccountingMiddleware(app, lasting.books, lasting.tokenizer, linger=linger, bookkeeper=lasting.bookkeeper)
         if section.store_content:
             app = ContentMiddleware(app, lasting.contents.keep)
-        app = PromptMiddleware(app, _prefixes(self.config.prompt))
+        prefixes = _prefixes(self.config.prompt)
+        if prefixes.change_prompts or self.config.routes:  # which may have a prefix of their own
+            app = PromptMiddleware(app, prefixes)
         if self.config.defaults.limits or any(user.limits for user in self.config.users.values()):
             app = LimitsMiddleware(app, lasting.limiter)
         app = lasting.telemetry.traced(app, self.config)

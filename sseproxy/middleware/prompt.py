@@ -24,6 +24,12 @@ class Prefixes:
     models: Mapping[str, Prefix] = field(default_factory=dict)
     users: Mapping[str, Prefix] = field(default_factory=dict)
 
+    @property
+    def change_prompts(self) -> bool:
+        """Whether there is anything to do for anybody."""
+        every = (self.default, *self.models.values(), *self.users.values())
+        return any(prefix.text or prefix.client_system != "keep" for prefix in every)
+
     def choose(self, user: str | None, model: str) -> Prefix:
         """User beats model beats default."""
         if user is not None and user in self.users:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sseproxy.core.prompt import Prefix
 from sseproxy.middleware.auth import AuthMiddleware
 from sseproxy.middleware.credentials import ConfiguredKeys
@@ -67,3 +69,18 @@ def test_requests_that_are_no_llm_calls_pass_untouched() -> None:
     request(PromptMiddleware(echo, PREFIXES), "POST", "/upload", b"\x00")
 
     assert echo.body == b"\x00"
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "change"),
+    [
+        (Prefixes(Prefix("")), False),
+        (Prefixes(Prefix(""), users={"alice": Prefix("")}, models={"m": Prefix("")}), False),
+        (PREFIXES, True),
+        (Prefixes(Prefix(""), users={"alice": Prefix("for alice")}), True),
+        (Prefixes(Prefix(""), models={"gpt-*": Prefix("for gpt")}), True),
+        (Prefixes(Prefix("", client_system="reject")), True),
+    ],
+)
+def test_prefixes_tell_whether_any_of_them_does_anything(prefixes: Prefixes, change: bool) -> None:
+    assert prefixes.change_prompts is change
