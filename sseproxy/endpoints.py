@@ -48,7 +48,7 @@ class OwnPaths:
         self._own = own
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        is_own = environ.get("PATH_INFO", "").startswith("/-/")
+        is_own = environ.get("PATH_INFO", "")[:3] == "/-/"
         return (self._own if is_own else self.app)(environ, start_response)
 
 

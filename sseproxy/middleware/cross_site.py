@@ -34,7 +34,8 @@ class CrossSiteMiddleware:
         self._exempt = exempt
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("HTTP_SEC_FETCH_SITE", "").lower() == "cross-site" and not self._allows(environ):
+        site = environ.get("HTTP_SEC_FETCH_SITE")  # which browsers alone send
+        if site is not None and site.lower() == "cross-site" and not self._allows(environ):
             return refuse(_foreign(), environ)(environ, start_response)
         return self.app(environ, start_response)
 
