@@ -99,9 +99,10 @@ class Request(msgspec.Struct, frozen=True):
             message = f"The field 'model' must be a name of at most {LONGEST_MODEL} printable characters."
             raise BadRequest(message, "model")
         required = CONTENT_FIELDS[api]
-        if api != "responses" and (required not in fields or fields[required] == NULL):
+        content = fields.get(required, NULL)
+        if content == NULL and api != "responses":
             raise BadRequest(f"The field '{required}' is missing.", required)
-        if required == "messages" and not is_list(fields["messages"]):
+        if required == "messages" and not is_list(content):
             raise BadRequest("The field 'messages' must be a list of messages.", "messages")
         stream = "stream" in fields and _is_true(fields, "stream")
         return cls(
