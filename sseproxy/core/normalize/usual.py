@@ -9,16 +9,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
 from sseproxy.core.chunk import guard
 from sseproxy.core.normalize.finish import REASONS
-from sseproxy.core.shapes import Shape
+from sseproxy.core.shapes import UNREADABLE, Shape, read_text
 from sseproxy.core.sse import Event
 
 __all__ = ["Usual"]
-
-_decode_text: Final = msgspec.json.Decoder(str).decode
 
 _CHOICES: Final = b'"choices":['
 _TEXT: Final = b'{"index":0,"delta":{"content":'
@@ -68,8 +64,8 @@ class Usual:
         if rest[_OPENING] != _TEXT or rest[ending] != tail or data[self._begin] != self._head:
             return None
         try:
-            text = _decode_text(rest[quoted])
-        except msgspec.DecodeError:
+            text = read_text(rest[quoted])
+        except UNREADABLE:
             return None
         return Event(guard(data), "", None, None, True, text) if text else None
 
