@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from waitress.channel import HTTPChannel
@@ -22,6 +21,8 @@ from sseproxy.wsgi.ride import Ride
 class Channel(HTTPChannel):  # type: ignore[misc]
     """Tells the server's loop when there is something to do for it, and lets the relay write past it.
 
+    :ivar asks: it does; the loop need not look here after each read.
+    :ivar environ: what stands in the environ of each request here.
     :ivar chunked: the running answer is.
     :ivar is_ahead: the client has sent a request before the answer to the one before.
     :ivar ask: tells the loop that something happened here.
@@ -33,6 +34,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     parser_class = Parser
     served: Served
     relay: Relay | None = None
+    asks = True
+    environ: dict[str, Any]
     chunked = False
     is_ahead = False
     ask: Callable[[int | None], object]
@@ -40,7 +43,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def received(self, data: bytes) -> bool:
         understood = bool(super().received(data))
-        self.is_ahead = self.is_ahead or len(self.requests) > 1
+        self.is_ahead = len(self.requests) > 1
+        if self.is_ahead or self.total_outbufs_len:
+            self.ask(self._fileno)
         return understood
 
     def service(self) -> None:
@@ -57,9 +62,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def write_soon(self, data: Any) -> int:
         rest = data
         if isinstance(data, bytes) and not self.total_outbufs_len:
-            # What fails here fails again below, where it is seen to.
-            with suppress(OSError):
+            try:
                 rest = data[self.send_past(data) :]
+            except OSError:
+                rest = data  # fails again below, where it is seen to
         if rest or not self.connected:
             super().write_soon(rest)
         if self.total_outbufs_len:

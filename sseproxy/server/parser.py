@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from io import BytesIO
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 from waitress.parser import HTTPRequestParser, ParsingError, crack_first_line, split_uri
 from waitress.rfc7230 import HEADER_FIELD_RE
@@ -19,31 +19,65 @@ LONGEST_BODY: Final = 256 * 1024
 """Bytes of a body that is kept as it came; waitress puts longer ones into a file sooner or later."""
 # Bytes by their numbers: looked for as bytes they take ten times as long.
 _LF, _CR, _QUERY, _UNDERSCORE = b"\n\r?_"
+_END: Final = b"\r\n"
+_BLANK: Final = b"\r\n\r\n"
 _UNUSUAL: Final = frozenset({"TRANSFER_ENCODING", "EXPECT"})
 _SECRET: Final = frozenset({"AUTHORIZATION", "PROXY_AUTHORIZATION", "COOKIE", "X_API_KEY", "API_KEY"})
 """Fields that are never remembered."""
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Knows the lines again that requests have in common."""
+    """Knows the lines again that requests have in common.
+
+    :ivar whole: the body, where it came in one piece with its head.
+    """
+
+    whole = b""
+    completed: bool
+    body_rcv: Any
+
+    def received(self, data: bytes) -> int:
+        head, blank, rest = data.partition(_BLANK)
+        if not blank or self.header_plus or self.body_rcv is not None or self.completed:
+            return int(super().received(data))
+        number = len(head) + len(blank)
+        if number >= self.adj.max_request_header_size or not self._take(head):
+            return int(super().received(data))
+        self.headers_finished = True
+        self.header_bytes_received = number
+        length = self.content_length
+        if len(rest) >= length:
+            self.whole = rest if len(rest) == length else rest[:length]
+            self.body_bytes_received = length
+            self.completed = True
+            return number + length
+        self.body_rcv = _Body(length)
+        return number
+
+    def get_body_stream(self) -> BinaryIO:
+        return BytesIO(self.whole) if self.body_rcv is None else super().get_body_stream()
 
     def parse_header(self, header_plus: bytes) -> None:
-        if not self._take(header_plus):
+        if not self._take(header_plus.removesuffix(_BLANK)):
             super().parse_header(header_plus)
+        elif self.content_length:
+            self.body_rcv = _Body(self.content_length)
 
     def _take(self, head: bytes) -> bool:
-        """Read a plain head; False if it is none, and nothing is done."""
-        first, *lines = head.split(b"\r\n")
+        """Read a plain head, given without the blank line; False if it is none, and nothing is done."""
+        first, *lines = head.split(_END)
         start = _start(first) if len(first) <= LONGEST and _QUERY not in first else _read_start(first)
-        fields = [_fields.get(line) or _read_field(line) for line in lines if line]
-        if start is None or None in fields:
+        if start is None:
             return False
-        headers: dict[str, str] = dict(fields)  # type: ignore[arg-type]
+        try:
+            headers = dict(map(_fields.__getitem__, lines))
+        except _UnusualField:
+            return False
         stated = headers.get("CONTENT_LENGTH", "0")
-        if len(headers) < len(fields) or not stated.isdecimal() or len(stated) > 9 or not _UNUSUAL.isdisjoint(headers):
+        if len(headers) < len(lines) or not stated.isdecimal() or len(stated) > 9 or not _UNUSUAL.isdisjoint(headers):
             return False
         length = int(stated)
-        if length > LONGEST_BODY:
+        if length > LONGEST_BODY or length >= self.adj.max_request_body_size:
             return False
         self.headers = headers
         self.first_line, self.command, self.request_uri, self.version, *parts = start
@@ -51,8 +85,6 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self.url_scheme = self.adj.url_scheme
         self.connection_close = headers.get("CONNECTION", "").lower() == "close"
         self.content_length = length
-        if length:
-            self.body_rcv = _Body(length)
         return True
 
 
@@ -96,20 +128,26 @@ def _read_start(line: bytes) -> tuple[bytes | str, ...] | None:
     return (line, method.decode("latin-1"), target.decode("latin-1"), "1.1", *parts) if version == b"1.1" else None
 
 
-def _read_field(line: bytes) -> tuple[str, str] | None:
-    """Name, as waitress spells it, and value; None where it takes more than this line to tell."""
-    if _CR in line or _LF in line or (found := HEADER_FIELD_RE.match(line)) is None:
-        return None
-    name, value = found.group("name", "value")
-    if _UNDERSCORE in name:
-        return None
-    field = name.upper().replace(b"-", b"_").decode("latin-1"), value.strip(b" \t").decode("latin-1")
-    if len(line) <= LONGEST and field[0] not in _SECRET:
-        if len(_fields) >= REMEMBERED:
-            _fields.clear()
-        _fields[line] = field
-    return field
+class _UnusualField(Exception):
+    """It takes more than one line to tell what this one says."""
+
+
+class _Fields(dict[bytes, tuple[str, str]]):
+    """Of lines, names as waitress spells them, and values."""
+
+    def __missing__(self, line: bytes) -> tuple[str, str]:
+        if _CR in line or _LF in line or (found := HEADER_FIELD_RE.match(line)) is None:
+            raise _UnusualField
+        name, value = found.group("name", "value")
+        if _UNDERSCORE in name:
+            raise _UnusualField
+        field = name.upper().replace(b"-", b"_").decode("latin-1"), value.strip(b" \t").decode("latin-1")
+        if len(line) <= LONGEST and field[0] not in _SECRET:
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[line] = field
+        return field
 
 
 _start = lru_cache(REMEMBERED)(_read_start)
-_fields: Final[dict[bytes, tuple[str, str]]] = {}
+_fields: Final = _Fields()

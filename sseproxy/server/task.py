@@ -7,10 +7,9 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
-from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask, WSGITask, hop_by_hop
 from waitress.utilities import build_http_date
 
@@ -23,8 +22,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseproxy.server")
 
+REMEMBERED: Final = 256
+"""Names, and rows of names, of fields that are known again."""
 _OF_WAITRESS: Final = frozenset({"Connection", "Date", "Server"})
 """Fields of which waitress makes more than a line of the head."""
+_BODYLESS: Final = ("204", "304")
 _HOP_BY_HOP: Final = frozenset(name.title() for name in hop_by_hop)
 
 
@@ -50,6 +52,7 @@ class Task(WSGITask):  # type: ignore[misc]
 
     wrote_header: bool
     complete: bool
+    has_body = True
 
     def execute(self) -> None:
         body = self.channel.server.application(self.get_environment(), self.start_response)
@@ -84,17 +87,17 @@ class Task(WSGITask):  # type: ignore[misc]
             self.content_length = None
         elif self.complete:
             raise AssertionError("start_response was called a second time without exc_info")
-        text = status + "".join(["".join(field) for field in headers])
+        names, values = zip(*headers, strict=True) if headers else ((), ())
+        form = _form(names)
+        text = status + "".join(values)
         if "\r" in text or "\n" in text:
             raise ValueError("a line end in the status or in a header field")
         self.complete = True
         self.status = status
-        for name, value in headers:
-            known = _spelt(name)
-            if known == "Content-Length":
-                self.content_length = int(value)
-            elif known in _HOP_BY_HOP:
-                raise AssertionError(f"{name} is hop-by-hop, and the server's own matter (PEP 3333)")
+        self.has_body = status[:1] != "1" and status[:3] not in _BODYLESS
+        if form.length_at is not None:
+            self.content_length = int(values[form.length_at])
+        self.form, self.values = form, values
         self.response_headers += headers
         return self.write
 
@@ -109,23 +112,22 @@ class Task(WSGITask):  # type: ignore[misc]
         """The head of an answer after which the connection goes on; None where waitress is to say how."""
         if self.version != "1.1" or self.close_on_finish or self.request.connection_close or not self.has_body:
             return None
-        fields = [(_spelt(name), value) for name, value in self.response_headers]
-        names = {name for name, _ in fields}
-        if not names.isdisjoint(_OF_WAITRESS):
+        form = self.form
+        if form.is_special:
             return None
-        if "Content-Length" not in names:
-            if self.content_length is not None:
-                fields.append(("Content-Length", str(self.content_length)))
-            elif self.request.command == "HEAD":
+        framing = ""
+        if form.length_at is None:
+            if self.request.command == "HEAD":
                 return None
-            else:
-                fields.append(("Transfer-Encoding", "chunked"))
-                self.chunked_response = True
-        fields += _own_fields(self.channel.adj.ident, int(self.start_time))
-        lines = "\r\n".join(map("%s: %s".__mod__, fields))
-        return f"HTTP/1.1 {self.status}\r\n{lines}\r\n\r\n".encode("latin-1")
+            framing = "Transfer-Encoding: chunked\r\n"
+            self.chunked_response = True
+        own = _own_lines(self.channel.adj.ident, int(self.start_time))
+        return f"HTTP/1.1 {self.status}\r\n{form.lines % self.values}{framing}{own}\r\n".encode("latin-1")
 
     def write(self, data: bytes) -> None:
+        if self.wrote_header and self.chunked_response and data:
+            self.channel.write_soon(b"%X\r\n%b\r\n" % (len(data), data))
+            return
         if self.wrote_header or not self.complete:
             super().write(data)
             return
@@ -152,13 +154,10 @@ class Task(WSGITask):  # type: ignore[misc]
         request, channel = self.request, self.channel
         path = request.path
         environ = {
-            **channel.server.environ,
-            "REMOTE_ADDR": channel.addr[0],
-            "REMOTE_HOST": channel.addr[0],
-            "REMOTE_PORT": str(channel.addr[1]),
+            **channel.environ,
             "REQUEST_METHOD": request.command,
             "SERVER_PROTOCOL": f"HTTP/{self.version}",
-            "PATH_INFO": "/" + path.lstrip("/") if path.startswith("//") else path,
+            "PATH_INFO": "/" + path.lstrip("/") if path[:2] == "//" else path,
             "REQUEST_URI": request.request_uri,
             "QUERY_STRING": request.query,
             "wsgi.url_scheme": request.url_scheme,
@@ -166,19 +165,24 @@ class Task(WSGITask):  # type: ignore[misc]
             "waitress.client_disconnected": channel.check_client_disconnected,
         }
         for name, value in request.headers.items():
-            environ[_key(name)] = value
+            environ[_keys[name]] = value
         if channel.relay is not None:
             environ[RELAY_KEY] = channel.open_ride
         return environ
 
 
-def environ_of(server: BaseWSGIServer) -> dict[str, Any]:
-    """What stands in the environ of each request to this server."""
+def environ_of(channel: Any) -> dict[str, Any]:
+    """What stands in the environ of each request of this connection."""
+    server = channel.server
+    address, port = channel.addr[:2]
     return {
         "SERVER_PORT": str(server.effective_port),
         "SERVER_NAME": server.server_name,
         "SERVER_SOFTWARE": server.adj.ident,
         "SCRIPT_NAME": "",
+        "REMOTE_ADDR": address,
+        "REMOTE_HOST": address,
+        "REMOTE_PORT": str(port),
         "wsgi.version": (1, 0),
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
@@ -189,19 +193,47 @@ def environ_of(server: BaseWSGIServer) -> dict[str, Any]:
     }
 
 
-@lru_cache(256)
-def _spelt(name: str) -> str:
-    """The name of a field as waitress writes it."""
-    return "-".join(map(str.capitalize, name.split("-")))
+class _Form(NamedTuple):
+    """The fields of an answer without their values.
+
+    :ivar lines: with a ``%s`` for each value.
+    :ivar length_at: the number of the one that says how long the body is.
+    :ivar is_special: waitress makes more than a line of one of them.
+    """
+
+    lines: str
+    length_at: int | None
+    is_special: bool
 
 
-@lru_cache(256)
-def _key(name: str) -> str:
-    """Where a field of a request stands in the environ (RFC 3875, 4.1.18)."""
-    return name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
+@lru_cache(REMEMBERED)
+def _form(names: tuple[str, ...]) -> _Form:
+    """Of fields of these names, in this order. Most answers have the same ones."""
+    text = "".join(names)
+    if "\r" in text or "\n" in text:
+        raise ValueError("a line end in the name of a header field")
+    spelt = ["-".join(map(str.capitalize, name.split("-"))) for name in names]
+    if forbidden := _HOP_BY_HOP.intersection(spelt):
+        raise AssertionError(f"{min(forbidden)} is hop-by-hop, and the server's own matter (PEP 3333)")
+    lines = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in spelt])
+    lengths = [number for number, name in enumerate(spelt) if name == "Content-Length"]
+    return _Form(lines, lengths[-1] if lengths else None, not _OF_WAITRESS.isdisjoint(spelt))
+
+
+class _Keys(dict[str, str]):
+    """Where fields of a request stand in the environ (RFC 3875, 4.1.18)."""
+
+    def __missing__(self, name: str) -> str:
+        key = name if name in ("CONTENT_LENGTH", "CONTENT_TYPE") else f"HTTP_{name}"
+        if len(self) < REMEMBERED:
+            self[name] = key
+        return key
+
+
+_keys: Final = _Keys()
 
 
 @lru_cache(2)
-def _own_fields(ident: str, second: int) -> tuple[tuple[str, str], ...]:
+def _own_lines(ident: str, second: int) -> str:
     """The fields that are the same in each answer of a second."""
-    return ("Server", ident), ("Date", build_http_date(second))
+    return f"Server: {ident}\r\nDate: {build_http_date(second)}\r\n"

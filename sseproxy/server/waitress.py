@@ -93,7 +93,6 @@ class WaitressServer:
         for server in self._servers:
             server.channel_class = self._open_channel
             server.pull_trigger = _unneeded
-            server.environ = environ_of(server)
 
     @property
     def addresses(self) -> list[str]:
@@ -107,12 +106,12 @@ class WaitressServer:
                 self._reloading = False
                 # Reading files and making connections would hold up every stream.
                 threading.Thread(target=self._served.reload, args=(self._load,), name="sseproxy-reload").start()
-            self._turn(self._stuck.interval)
+            self._turn()
         if self._relay is not None:
             self._relay.close()  # in its own thread each answer can be cut and settled by itself
         drain = Drain(self._served, self._grace, self._hang_up, self._is_idle)
         while not drain.is_over():
-            self._turn(LOOK)
+            self._turn(min(LOOK, self._stuck.interval))
         for server in self._servers:
             wasyncore.dispatcher.close(server)
         self._hang_up()
@@ -121,12 +120,12 @@ class WaitressServer:
             server.trigger.close()
         self._map.close()
 
-    def _turn(self, timeout: float) -> None:
+    def _turn(self, timeout: float | None = None) -> None:
         """One round of the event loop."""
-        self._map.turn(min(timeout, self._stuck.interval))
-        if monotonic() >= self._look_again:
+        self._map.turn(self._stuck.interval if timeout is None else timeout)
+        if (now := monotonic()) >= self._look_again:
             self._stuck.cut()
-            self._look_again = monotonic() + self._stuck.interval
+            self._look_again = now + self._stuck.interval
 
     def _is_idle(self) -> bool:
         """Whether no answer runs, waits for a thread or is still on its way to a client."""
@@ -142,6 +141,7 @@ class WaitressServer:
         channel.served = self._served
         channel.relay = self._relay
         channel.ask = self._map.ask
+        channel.environ = environ_of(channel)
         return channel
 
     def stop(self) -> None:

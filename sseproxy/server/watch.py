@@ -2,6 +2,7 @@
 
 Its own loop asks every connection before every wait what to watch it for, which at a thousand streams is most of all
 work. Here a connection is asked when something happened to it, and all of them once a second, in case that was missed.
+One that ``asks`` says itself when a read has changed what it is to be watched for, which most do not.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class Watch(dict[int, Any]):
                 self._rung = False
             elif (dispatcher := self.get(number)) is not None:
                 wasyncore.readwrite(dispatcher, flags)
-                self._due.append(number)
+                if flags != select.POLLIN or not getattr(dispatcher, "asks", False):
+                    self._due.append(number)
 
     def close(self) -> None:
         """Let go of what belongs to the system."""

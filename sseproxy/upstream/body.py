@@ -50,6 +50,7 @@ class UpstreamBody:
         self._socket = connection.socket
         self._tls = connection.socket if isinstance(connection.socket, ssl.SSLSocket) else None
         self._idle = idle
+        self._tick = idle if idle < TICK else TICK
         self._deadline = deadline
         self._last_read = monotonic()
         self._chunks = ChunkedDecoder() if head.chunked else None
@@ -124,7 +125,7 @@ class UpstreamBody:
 
     def set_waiting(self, waiting: bool) -> None:
         """Whether a read waits a tick for bytes."""
-        timeout = min(TICK, self._idle) if waiting else 0
+        timeout = self._tick if waiting else 0
         if self._socket.gettimeout() != timeout:  # a system call less
             self._socket.settimeout(timeout)
 

@@ -12,6 +12,8 @@ from sseproxy.core.failure import UpstreamFailure
 
 MAX_LINE: Final = 16 * 1024
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\Z", re.DOTALL)
+_LAST: Final = b"0\r\n\r\n"
+"""The end as most senders write it: the last chunk, no trailers."""
 _PLAIN_LINE: Final = re.compile(rb"(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")
 
 
@@ -38,17 +40,24 @@ class ChunkedDecoder:
 
         :raises UpstreamFailure: the framing is broken, and there is no payload before the fault.
         """
-        if self.between:  # and most reads bring one whole chunk
+        payload: list[bytes] = []
+        position = 0
+        if self.between:  # and most reads bring one whole chunk, or some
             line = _PLAIN_LINE.match(data)
             if line is not None and data[(end := line.end() + int(line[1], 16)) :] == b"\r\n":
                 return data[line.end() : end]
+            position = _take_whole(data, payload)
+            if (is_last := data[position:] == _LAST) or position == len(data):
+                self.done = self._in_trailers = is_last
+                self.between = not is_last
+                return payload[0] if len(payload) == 1 else b"".join(payload)
         if self.failure is not None:
             raise self.failure
         if self._rest:
             data = self._rest + data
             self._rest = b""
-        payload: list[bytes] = []
-        position = 0 if self._left or self._in_trailers else _take_whole(data, payload)
+            if not (self._left or self._in_trailers):
+                position = _take_whole(data, payload)
         while not self.done and position < len(data):
             if self._left > 2:
                 end = position + self._left - 2

@@ -242,19 +242,24 @@ class Connections:
 
     def keep(self, connection: Connection) -> None:
         """Let this one, whose answer has been read to its end, wait for the next request; or close it if enough do."""
-        # TLS within TLS cannot tell whether something came that is not read yet.
         now = self._clock()
-        if self._closed or isinstance(connection.socket, SSLTransport) or len(self._waiting) >= self._limit:
+        waiting = self._waiting
+        # TLS within TLS cannot tell whether something came that is not read yet.
+        if self._closed or isinstance(connection.socket, SSLTransport) or len(waiting) >= self._limit:
             connection.close()
         else:
-            self._waiting.append((now, connection))
+            waiting.append((now, connection))
         try:
-            for _ in range(CLOSED_AT_ONCE):
-                if self._waiting[0][0] >= now - KEPT_FOR:
-                    break
-                self._waiting.popleft()[1].close()
+            if waiting[0][0] < now - KEPT_FOR:
+                self._close_old(now)
         except IndexError:  # none is left
             pass
+
+    def _close_old(self, now: float) -> None:
+        for _ in range(CLOSED_AT_ONCE):
+            if self._waiting[0][0] >= now - KEPT_FOR:
+                break
+            self._waiting.popleft()[1].close()
 
     def drop_waiting(self) -> None:
         """Close those that wait: where one is stale, so are the others most likely."""

@@ -55,7 +55,7 @@ def write_head(method: str, target: str, fields: Mapping[str, str], written: byt
     :raises ValueError: a field cannot stand in a head: its name is none, or its value would be more than one line.
     """
     start_line = f"{method} {target} HTTP/1.1"
-    if not (_are_tokens((method,)) and start_line.isprintable()):
+    if not (_is_token(method) and start_line.isprintable()):
         raise ValueError("a method is not a token, or a target is more than one line")
     return b"%b\r\n%b%b\r\n" % (start_line.encode("latin-1"), written, write_fields(fields))
 
@@ -65,17 +65,23 @@ def write_fields(fields: Mapping[str, str]) -> bytes:
 
     :raises ValueError: as :func:`write_head`.
     """
-    if not _are_tokens(tuple(fields)):
-        raise ValueError("a header field's name is not a token")
-    lines = "".join([f"{name}: {value}\r\n" for name, value in fields.items()])
+    lines = _form(tuple(fields)) % tuple(fields.values())
     if lines.count("\r") != len(fields) or lines.count("\n") != len(fields) or "\0" in lines:
         raise ValueError("a header field's value holds a line end or a NUL")
     return lines.encode("latin-1")
 
 
 @lru_cache(REMEMBERED)
-def _are_tokens(names: tuple[str, ...]) -> bool:
-    return all(map(TOKEN.fullmatch, names))
+def _form(names: tuple[str, ...]) -> str:
+    """The lines of fields of these names, to be filled with their values."""
+    if not all(map(TOKEN.fullmatch, names)):
+        raise ValueError("a header field's name is not a token")
+    return "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in names])
+
+
+@lru_cache(REMEMBERED)
+def _is_token(text: str) -> bool:
+    return TOKEN.fullmatch(text) is not None
 
 
 def end_of_head(data: bytes, begin: int = 0) -> int | None:

@@ -153,9 +153,8 @@ class Exchange(msgspec.Struct):
 
         What every request passes looks under :data:`KEY` first, which costs a third of this.
         """
-        try:
-            exchange: Exchange = environ[KEY]
-        except KeyError:
+        exchange: Exchange | None = environ.get(KEY)
+        if exchange is None:
             path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
             api = API_PATHS.get(path) if method == "POST" else None
             exchange = environ[KEY] = Exchange(

@@ -78,7 +78,7 @@ def test_the_environ_is_waitresss(close: bytes) -> None:
 ANSWERS: dict[str, tuple[str, list[tuple[str, str]], list[bytes]]] = {
     "of known length": (
         "200 OK",
-        [("content-length", "2"), ("x-b-c", "1"), ("Set-Cookie", "a"), ("Set-Cookie", "b")],
+        [("content-length", "2"), ("x-b-c", "1"), ("x-%s", "%d"), ("Set-Cookie", "a"), ("Set-Cookie", "b")],
         [b"ok"],
     ),
     "that names itself": ("200 OK", [("Content-Length", "2"), ("Server", "me"), ("Date", "today")], [b"ok"]),
