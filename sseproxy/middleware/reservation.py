@@ -67,7 +67,7 @@ class Reservation:
         self._bound = 0
         self._seen = 0
         self._look_at = 0
-        self._looked = False  # so that what counts tokens is loaded
+        self._counted_at: int | None = None  # bytes; None: never, and what counts tokens may have to be loaded
 
     def make(self, charge: Charge) -> None:
         """Book the charge with what it is to hold.
@@ -96,8 +96,9 @@ class Reservation:
         """The most tokens of output that may pass before the ledger is asked for more."""
         if not self._bounded:
             return maxsize
-        if self._look_at - self._seen < self._near and self._looked:
-            tokens = self._meter.output_so_far()
+        room = self._look_at - self._seen
+        if self._counted_at is not None and self._seen - self._counted_at > room:  # more than half of it is used up
+            tokens = self._count()
             if tokens <= self._bound - self._near:
                 self._look_at = self._seen + self._bound - tokens
         return max(0, self._look_at - self._seen)
@@ -155,8 +156,7 @@ class Reservation:
         return rest > 0 and self._bound > 0
 
     def _is_passed_by_tokens(self) -> bool:
-        tokens = self._meter.output_so_far()
-        self._looked = True
+        tokens = self._count()
         # Early, so that looking closer and closer is only for the end of the money.
         if tokens > self._bound - self._near and not self._nothing_left:
             self._nothing_left = not self._extend()
@@ -164,6 +164,10 @@ class Reservation:
             return True
         self._look_at = self._seen + max(1, self._bound - tokens)
         return False
+
+    def _count(self) -> int:
+        self._counted_at = self._seen
+        return self._meter.output_so_far()
 
     def _extend(self) -> bool:
         """Hold as much again, else what is left; False if nothing is."""

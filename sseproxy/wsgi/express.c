@@ -377,6 +377,21 @@ static PyObject *express_tell(Express *self, PyObject *args)
     return seat != NULL ? told(seat) : PyErr_Format(PyExc_KeyError, "socket %d", source);
 }
 
+PyDoc_STRVAR(allow_doc, "Let so many bytes of a source's text pass from now on. Raises as tell().");
+
+static PyObject *express_allow(Express *self, PyObject *args)
+{
+    int source;
+    Py_ssize_t room;
+    if (!PyArg_ParseTuple(args, "in", &source, &room))
+        return NULL;
+    Seat *seat = seat_of(self, source);
+    if (seat == NULL)
+        return PyErr_Format(PyExc_KeyError, "socket %d", source);
+    seat->room = room;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(leave_doc, "Move no more of this source's; returns and raises as tell().");
 
 static PyObject *express_leave(Express *self, PyObject *args)
@@ -400,6 +415,7 @@ static void express_dealloc(Express *self)
 }
 
 static PyMethodDef express_methods[] = {
+    {"allow", (PyCFunction)express_allow, METH_VARARGS, allow_doc},
     {"board", (PyCFunction)express_board, METH_VARARGS, board_doc},
     {"leave", (PyCFunction)express_leave, METH_VARARGS, leave_doc},
     {"move", (PyCFunction)express_move, METH_VARARGS, move_doc},

@@ -87,8 +87,13 @@ class Lane:
         """Whether what comes next may be plain."""
         if not self._reader.is_ready():
             return False
-        self._reader.room = self.room()
+        self.renew()
         return True
+
+    def renew(self) -> int:
+        """How many tokens may pass from now on; to be called after :meth:`tell`."""
+        self._reader.room = self.room()
+        return self._reader.room
 
     def listen(self) -> Callable[[bytes], bool] | None:
         """What reads one event that is all of an HTTP chunk (RFC 9112 section 7.1), if it is plain and may leave with

@@ -188,6 +188,8 @@ class Ride:
                 self._source.put_silence()
                 return False
             self._tell()
+            if self._express is not None and self._lane is not None:
+                self._express.allow(self.source, self._lane.renew())
         except Exception as error:
             self._error = error
             return False

@@ -101,6 +101,18 @@ def test_an_answer_within_its_first_reservation_costs_next_to_nothing(ledger: SQ
     assert held(ledger) == 1024
 
 
+def test_room_is_found_by_counting_without_the_ledger_as_long_as_enough_is_held(ledger: SQLLedger) -> None:
+    answer = Answer(ledger, 10**9)
+    answer.run(250)  # more bytes than tokens are held
+    calls = answer.words.calls
+    for _ in range(160):
+        answer.run(4)
+        assert answer.held.room() >= 50
+
+    assert answer.words.calls - calls < 20
+    assert held(ledger) == 1024
+
+
 def test_two_streams_share_what_is_left(ledger: SQLLedger) -> None:
     one, two = Answer(ledger, 3000), Answer(ledger, 3000)
     said = [0, 0]

@@ -192,6 +192,15 @@ def test_no_more_text_passes_than_there_is_room_for() -> None:
         assert line.said() == "1234512345"
 
 
+def test_more_may_be_allowed() -> None:
+    with Line(room=5) as line:
+        assert line.move(chunk(b'"12345"')) == []
+        line.express.allow(line.source.fileno(), 6)
+
+        assert line.move(chunk(b'"123456"')) == []
+        assert line.said() == "12345123456"
+
+
 def test_what_a_slow_client_does_not_take_is_handed_back() -> None:
     data = chunk(b'"' + b"x" * 60_000 + b'"')
     with Line(client_buffer=4096) as line:
@@ -265,6 +274,8 @@ def test_a_stream_boards_once_and_leaves_once() -> None:
         with pytest.raises(ValueError, match="already"):
             line.express.board(number, os.dup(line.server_side.fileno()), b"", b"", 0)
         line.express.leave(number)
+        with pytest.raises(KeyError):
+            line.express.allow(number, 1)
         for ask in (line.express.leave, line.express.tell):
             with pytest.raises(KeyError):
                 ask(number)
