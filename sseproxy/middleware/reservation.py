@@ -35,6 +35,8 @@ NEAR: Final = 8
 """More is asked for when all but this part of what is held is used up."""
 BUSY_RETRY: Final = 1.0
 """Seconds after which to try again where running answers hold what is left: nobody knows when one ends."""
+IN_PASSING: Final = 16 * 1024
+"""Bytes of text that are counted where they pass; more are for the stream's own thread."""
 ATTEMPTS: Final = 4
 """How often to ask for what is left while others change what is left."""
 
@@ -97,7 +99,8 @@ class Reservation:
         if not self._bounded:
             return maxsize
         room = self._look_at - self._seen
-        if self._counted_at is not None and self._seen - self._counted_at > room:  # more than half of it is used up
+        # More than half of it is used up, and there is not so much to count that others would wait for it.
+        if self._counted_at is not None and room < self._seen - self._counted_at < IN_PASSING:
             tokens = self._count()
             if tokens <= self._bound - self._near:
                 self._look_at = self._seen + self._bound - tokens

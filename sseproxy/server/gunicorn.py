@@ -138,7 +138,7 @@ def run_gunicorn(
 def _settings(config: Config, workers: int, worker_class: str) -> dict[str, Any]:
     threads = config.server.threads
     connections = max(GREENLETS if worker_class == "gevent" else 1000, 4 * threads)
-    allow_files(2 * connections)
+    allow_files(3 * connections)
     patience = int(config.server.shutdown_grace + AFTER_GRACE + MARGIN)
     return {
         "bind": config.server.listen.replace("*:", "[::]:" if ipv6_works() else "0.0.0.0:"),

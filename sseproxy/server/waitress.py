@@ -75,7 +75,7 @@ class WaitressServer:
         self._stuck = StuckClients(client_timeout)
         self._look_again = monotonic()
         connections = 256 + 4 * threads
-        allow_files(connections + 2 * threads)
+        allow_files(connections + 3 * threads)
         self._dispatcher = Dispatcher(threads)
         try:
             create_server(

@@ -38,7 +38,7 @@ typedef struct {
 } Seat;
 
 /* What a read brought that is not, or not all, for here: how many bytes of it are plain, how many of these were sent,
- * and the error that kept from more. */
+ * and the error that kept from more: the client's if any are plain, else the source's. */
 typedef struct {
     int source;
     char *data;
@@ -397,11 +397,14 @@ PyDoc_STRVAR(leave_doc, "Move no more of this source's; returns and raises as te
 static PyObject *express_leave(Express *self, PyObject *args)
 {
     int source;
-    PyObject *result = express_tell(self, args);
-    if (result != NULL && PyArg_ParseTuple(args, "i", &source)) {
-        free_seat(self->seats[source]);
-        self->seats[source] = NULL;
-    }
+    if (!PyArg_ParseTuple(args, "i", &source))
+        return NULL;
+    Seat *seat = seat_of(self, source);
+    if (seat == NULL)
+        return PyErr_Format(PyExc_KeyError, "socket %d", source);
+    self->seats[source] = NULL; /* whatever happens: the next stream may get this number */
+    PyObject *result = told(seat);
+    free_seat(seat);
     return result;
 }
 

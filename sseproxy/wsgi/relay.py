@@ -54,7 +54,7 @@ class Relay:
     def take(self, ride: Ride) -> bool:
         """Move this ride from now on; False if it cannot be moved."""
         with self._lock:
-            if self._closed:
+            if self._closed or ride.source in self._by_source or ride.client in self._by_client:
                 return False
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="sseproxy-relay", daemon=True)
@@ -112,8 +112,10 @@ class Relay:
                 if now >= sweep_at:
                     sweep_at = now + SWEEP
                     self._sweep(now)
-        except Exception:
+        except Exception as error:
             log.exception("the relay failed; streams go on without it")
+            for ride in self._rides:
+                ride.lose(error)
         finally:
             with self._lock:
                 self._closed = True

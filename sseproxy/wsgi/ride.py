@@ -45,6 +45,7 @@ class Ride:
         self._stream: EventStream | None = None
         self._lane: Lane | None = None
         self._express: Express | None = None
+        self._boards = True
         self._unsent = b""
         self._wrote = False
         self._error: Exception | None = None
@@ -65,8 +66,8 @@ class Ride:
         self._since = self._heard = self._sent = monotonic()
         self._chunked = self._writer.chunked
         self._look_ahead()
-        self.client = self._writer.fileno()
         self._writer.when_closed(lambda: self._relay.call_back(self))
+        self.client = self._writer.fileno()
         self._source.set_waiting(False)
         # What has come already need not go the way to the relay; but it alone moves what goes on coming.
         if self.move(monotonic()) and self._relay.take(self):
@@ -96,11 +97,10 @@ class Ride:
 
     def board(self, express: Express) -> None:
         """Have plain events moved there, if what comes next may be one; until :meth:`leave` or :meth:`resume`."""
-        if self._express is not None or self._hears is None or self._lane is None or not self._source.is_bare():
+        if self._express is not None or self._hears is None or self._lane is None:
             return
-        around = self._lane.surroundings()
-        if around is not None:
-            with suppress(OSError):
+        if self._boards and self._source.is_bare() and (around := self._lane.surroundings()) is not None:
+            with suppress(Exception):  # no more files, or no memory: it goes on without
                 express.board(self.source, self._writer.duplicate(), *around)
                 self._express = express
 
@@ -138,8 +138,15 @@ class Ride:
         if express is None:
             return
         try:
-            self._pass_by(*express.leave(self.source))
+            texts, times, sent = express.leave(self.source)
+            self._boards = bool(times)  # else it does not pay, until the iterator has had a turn
+            self._pass_by(texts, times, sent)
         except Exception as error:
+            self._error = error
+
+    def lose(self, error: Exception) -> None:
+        """End with this if bytes may have been lost with the express."""
+        if self._express is not None:
             self._error = error
 
     def _pass_by(self, texts: bytes, times: Sequence[float], sent: int) -> None:
@@ -165,7 +172,6 @@ class Ride:
     def _unwrap(self, data: bytes, flows: bool) -> bool:
         """Go on with this without its transfer framing; what has ended is not for here after that."""
         payload = self._source.unwrap(data)
-        self._listen()
         ended = payload is None
         if payload is None:
             payload = self._source.rest()
@@ -174,6 +180,7 @@ class Ride:
             if taken:
                 flows = self._send(piece)
                 payload = payload[taken:]
+        self._listen()
         flows = flows and not ended
         return self._iterate(payload, flows) if payload else flows
 
@@ -240,6 +247,7 @@ class Ride:
         """Choose the shortest way that what comes next may take."""
         lane = self._stream.lane if self._stream is not None else None
         self._lane = lane if lane is not None and lane.open() else None
+        self._boards = True
         self._listen()
 
     def _listen(self) -> None:

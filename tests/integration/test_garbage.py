@@ -15,7 +15,7 @@ from tests.harness import RawClient, Upstream
 from .books import KEY, STREAM, config
 from .processes import served_here
 
-ANSWERS = 10
+ANSWERS = 40
 
 
 @pytest.fixture
