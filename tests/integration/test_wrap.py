@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
@@ -201,11 +202,11 @@ def test_an_app_that_raises_at_once_is_released(tmp_path: Path, books: Books) ->
 
 def test_the_proxy_can_be_mounted_under_a_prefix(upstream: Upstream, tmp_path: Path, books: Books) -> None:
     upstream.script = stream(tokens=3)
-    app = DispatcherMiddleware(flask_app(), {"/llm": create_app(config(upstream.url, tmp_path))})
+    with closing(create_app(config(upstream.url, tmp_path))) as proxy:
+        app = DispatcherMiddleware(flask_app(), {"/llm": proxy})
+        answer = Client(app).post(f"/llm{PATH}", json=STREAM, headers={"Authorization": f"Bearer {KEY}"})
+        assert answer.get_data().endswith(b"data: [DONE]\n\n")
 
-    answer = Client(app).post(f"/llm{PATH}", json=STREAM, headers={"Authorization": f"Bearer {KEY}"})
-
-    assert answer.get_data().endswith(b"data: [DONE]\n\n")
     assert upstream.last.path == PATH
     assert Client(app).get("/page").get_data() == b"a page"
     assert books.one_ended()["output_tokens"] == 3
@@ -215,17 +216,16 @@ def test_the_proxy_can_be_mounted_under_a_prefix(upstream: Upstream, tmp_path: P
 @pytest.mark.parametrize("body", [CHAT, STREAM, {"model": "none", "messages": []}], ids=["whole", "stream", "refused"])
 def test_all_of_it_keeps_to_pep_3333(body: dict[str, Any], upstream: Upstream, tmp_path: Path) -> None:
     upstream.script = stream(tokens=3)
-    proxy = create_app(config(upstream.url, tmp_path))
-    for checked in (
-        LintMiddleware(proxy),
-        validator(proxy),
-        validator(SSEProxyMiddleware(validator(flask_app()), wrapping(tmp_path))),
-    ):  # type: ignore[arg-type]
-        environ = create_environ(PATH, method="POST", json=body, headers={"Authorization": f"Bearer {KEY}"})
-        environ["wsgi.input"] = _Input(environ["wsgi.input"])
-        pieces = checked(environ, lambda status, headers, exc_info=None: lambda data: None)
-        list(pieces)
-        pieces.close()  # type: ignore[attr-defined]
+    with (
+        closing(create_app(config(upstream.url, tmp_path))) as proxy,
+        closing(SSEProxyMiddleware(validator(flask_app()), wrapping(tmp_path))) as around,
+    ):
+        for checked in (LintMiddleware(proxy), validator(proxy), validator(around)):  # type: ignore[arg-type]
+            environ = create_environ(PATH, method="POST", json=body, headers={"Authorization": f"Bearer {KEY}"})
+            environ["wsgi.input"] = _Input(environ["wsgi.input"])
+            pieces = checked(environ, lambda status, headers, exc_info=None: lambda data: None)
+            list(pieces)
+            pieces.close()  # type: ignore[attr-defined]
 
 
 class _Input:
