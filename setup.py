@@ -76,7 +76,7 @@ setup(
     ],
     python_requires=">=3.10",
     # Only faster: where it cannot be built, Python does the same.
-    ext_modules=[Extension("sseproxy.wsgi.express", ["sseproxy/wsgi/express.c"], optional=True)]
+    ext_modules=[Extension("sseproxy.wsgi.express", ["sseproxy/wsgi/express.c"], libraries=["pthread"], optional=True)]
     if sys.platform == "linux" and sys.implementation.name == "cpython"
     else [],
     packages=find_packages(include=["sseproxy", "sseproxy.*"]),

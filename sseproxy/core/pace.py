@@ -1,8 +1,10 @@
-"""How evenly the events of an answer came. Pure: the clock comes from outside; no lock, one addition for each read."""
+"""How evenly the events of an answer came. Pure: the clock comes from outside; no lock."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from operator import sub
 from typing import Final
 
 BOUNDS: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -23,16 +25,29 @@ class Pace:
         self.total = 0.0
         self._last: float | None = None
 
-    def step(self, *times: float) -> None:
-        """Reads came that brought events.
+    def step(self, now: float) -> None:
+        """A read came that brought events.
 
-        :param times: monotonic seconds of each.
+        :param now: monotonic seconds.
         """
-        last, counts = self._last, self.counts
-        for now in times:
-            if last is not None:
-                gap = now - last
-                counts[bisect_left(BOUNDS, gap)] += 1
-                self.total += gap
-            last = now
-        self._last = last
+        if self._last is not None:
+            gap = now - self._last
+            self.counts[bisect_left(BOUNDS, gap)] += 1
+            self.total += gap
+        self._last = now
+
+    def steps(self, times: Sequence[float]) -> None:
+        """As :meth:`step`, of several; at least one."""
+        first = times[0]
+        self.step(first)
+        self._last = last = times[-1]
+        self.total += last - first
+        gaps = sorted(map(sub, times[1:], times))
+        counted = 0
+        for number, bound in enumerate(BOUNDS):
+            if counted == len(gaps):
+                return
+            within = bisect_right(gaps, bound)
+            self.counts[number] += within - counted
+            counted = within
+        self.counts[-1] += len(gaps) - counted

@@ -14,15 +14,15 @@ import msgspec
 from sseproxy.core.chunk import guard, read_json, text_of, write_json
 from sseproxy.core.sse import Event
 
-__all__ = ["COLON", "UNREADABLE", "Shape", "Shapes", "read_text"]
+__all__ = ["COLON", "END_OF_CHUNK", "END_OF_EVENT", "UNREADABLE", "Shape", "Shapes", "read_text"]
 
 read_text: Final = msgspec.json.Decoder(str).decode
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 COLON: Final = 58
-LOOKED_AT: Final = 2048
+_LOOKED_AT: Final = 2048
 """Bytes of a read that are split in any case."""
-_END_OF_EVENT: Final = b"\n\n"
-_END_OF_CHUNK: Final = b"\n\n\r\n"
+END_OF_EVENT: Final = b"\n\n"
+END_OF_CHUNK: Final = b"\n\n\r\n"
 _PADDING: Final = b',"obfuscation":"'
 
 
@@ -167,7 +167,7 @@ class Shape:
         self._between = slice(len(head), -len(tail))
         self._after = slice(-len(self._tail), None)
         self._line = _around(b"data: " + head, tail)
-        self.chunk = _around(b"data: " + head, tail + _END_OF_CHUNK)
+        self.chunk = _around(b"data: " + head, tail + END_OF_CHUNK)
 
     def event(self, data: bytes) -> Event | None:
         """Return what becomes of a chunk; None if it is not of this shape."""
@@ -197,14 +197,14 @@ class Shape:
         :param framed: each stands in an HTTP chunk of its own.
         """
         before, after, between, opening, ending = self._line
-        end_of_event = _END_OF_CHUNK if framed else _END_OF_EVENT
+        end_of_event = END_OF_CHUNK if framed else END_OF_EVENT
         size = line = b""
         texts: list[str] = []
         end = 0
         if len(data) > room:  # most of it may be too much
             first = data.find(end_of_event) + len(end_of_event)
             said = first - len(opening) - len(ending) - len(b'""') - len(end_of_event)
-            data = data[: max(LOOKED_AT, first * (room // max(1, said) + 1))]
+            data = data[: max(_LOOKED_AT, first * (room // max(1, said) + 1))]
         for piece in data.split(end_of_event)[:-1]:
             if framed:
                 size, _, line = piece.partition(b"\r\n")

@@ -136,7 +136,7 @@ class Bill:
     def seen(self, content: str, hidden: str, times: Sequence[float]) -> None:
         """What :meth:`meter` does with plain events, while there is :meth:`room`."""
         self._count(content, hidden, times[0])
-        self._pace.step(*times)
+        self._pace.steps(times)
 
     def _read(self, event: Event) -> None:
         if event.content or event.hidden:

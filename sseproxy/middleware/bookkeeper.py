@@ -16,8 +16,10 @@ from sseproxy.middleware.bill import Bill
 
 log = logging.getLogger("sseproxy.accounting")
 
-INTERVAL: Final = 2.0
-"""Seconds between two notes; also the most of an answer that kill -9 can leave unbilled."""
+INTERVAL: Final = 1.0
+"""Seconds between two notes. What kill -9 can leave unbilled is what came since, and what is not told yet: the relay
+and the express tell of what they have moved a second later at most.
+"""
 ROUNDS_PER_RECOVERY: Final = 5
 
 

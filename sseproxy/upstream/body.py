@@ -170,8 +170,8 @@ class UpstreamBody:
         return self._chunks is not None and self._chunks.between
 
     def is_bare(self) -> bool:
-        """Whether what comes next stands on the socket as it is."""
-        return self._tls is None and not self._come
+        """Whether chunks come, and stand on the socket as they are."""
+        return self._chunks is not None and self._tls is None and not self._come
 
     def unwrap(self, data: bytes) -> bytes | None:
         """Take the transfer framing off what was received; None: the end or a failure, which iterating tells after the

@@ -28,7 +28,7 @@ class Source(Protocol):
         """Whether what comes next is an HTTP chunk from its beginning (RFC 9112 section 7.1)."""
 
     def is_bare(self) -> bool:
-        """Whether what comes next stands on the socket as it is: no TLS, and nothing was read ahead."""
+        """Whether HTTP chunks come, and stand on the socket as they are: no TLS, and nothing was read ahead."""
 
     def unwrap(self, data: bytes) -> bytes | None:
         """Take the transfer framing off what was received; None as above, after the :meth:`rest`. Not needed of whole

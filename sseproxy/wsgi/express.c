@@ -4,13 +4,19 @@
  * Plain.listen() reads, under the same conditions, and what may be anything else is handed back as it came. Where this
  * is not built, everything works as it does here, at about twice the CPU an event.
  *
- * One thread makes all calls, the relay's. The interpreter's lock is given up while bytes are moved.
+ * One thread of its own moves all streams, and never waits for the interpreter. A stream's own thread sleeps meanwhile.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,59 +24,65 @@
 #define READ_SIZE 65536
 #define MAX_READY 256
 #define MAX_DIGITS 6 /* of the size of an HTTP chunk */
+#define SWEEP 0.05   /* seconds between two looks at for whom it is time */
+#define PRIORITY -15 /* of the thread: streams that run go before those that begin */
+#define REST 0.001   /* seconds between two looks at the sockets: what comes meanwhile is moved at one go */
 
-/* One stream's place.
+/* What a read brought that is not, or not all, for here.
  *
- * opening, ending: what stands around the text of an event, to the end of its HTTP chunk
- * room:  bytes of text that may still pass
- * said:  the texts that have passed, in JSON, each with a comma behind it
- * times: when the reads came that brought them
- * sent:  bytes that the client has been sent */
+ * passed: how many bytes of it, from the first, are plain
+ * sent:   how many of these were sent
+ * error:  what kept from more, or 0: the client's if any are plain, else the source's */
 typedef struct {
-    int client;
-    Py_ssize_t sent;
-    PyObject *opening, *ending;
-    Py_ssize_t room;
-    char *said;
-    size_t said_length, said_size;
-    double *times;
-    size_t times_length, times_size;
-} Seat;
-
-/* What a read brought that is not, or not all, for here: how many bytes of it are plain, how many of these were sent,
- * and the error that kept from more: the client's if any are plain, else the source's. */
-typedef struct {
-    int source;
     char *data;
     Py_ssize_t length, passed, sent;
     int error;
 } Rest;
 
+typedef struct Seat Seat;
+
+/* lock:   held by whoever touches what follows it, or a seat
+ * seats:  by the number of the source's socket
+ * number: of the seat that was taken last */
 typedef struct {
     PyObject_HEAD
-    Seat **seats; /* by the number of the source's socket */
-    int size;
+    int epoll, bell;
     char buffer[READ_SIZE];
-    struct epoll_event ready[MAX_READY];
-    int ready_length;
-    Rest rests[MAX_READY];
-    int rests_length;
+    pthread_mutex_t lock;
+    pthread_t thread;
+    int is_running, is_closed;
+    Seat **seats;
+    int size;
+    uint32_t number;
 } Express;
 
-static Seat *seat_of(Express *self, int source)
-{
-    return source >= 0 && source < self->size ? self->seats[source] : NULL;
-}
-
-static void free_seat(Seat *seat)
-{
-    close(seat->client);
-    Py_DECREF(seat->opening);
-    Py_DECREF(seat->ending);
-    free(seat->said);
-    free(seat->times);
-    free(seat);
-}
+/* One stream's place. Its own thread waits here, and owns all of it once it is over.
+ *
+ * opening, ending: what stands around the text of an event, to the end of its HTTP chunk
+ * room:     bytes of text that may still pass
+ * until:    the moment at which its thread wants to look up (monotonic seconds)
+ * patience: seconds of silence after which it is over
+ * heard:    when something came last
+ * said:     the texts that have passed, in JSON, each with a comma behind it
+ * times:    when the reads came that brought them
+ * sent:     bytes that the client has been sent
+ * bell:     posted when the thread is to look up */
+struct Seat {
+    PyObject_HEAD
+    Express *express;
+    int source, client;
+    uint32_t number;
+    PyObject *opening, *ending;
+    Py_ssize_t room, sent;
+    double until, patience, heard;
+    char *said;
+    size_t said_length, said_size;
+    double *times;
+    size_t times_length, times_size;
+    Rest rest;
+    int is_over, has_left, has_rest;
+    sem_t bell;
+};
 
 /* How many bytes, from the first, are one UTF-8 character beyond ASCII that needs no escape (see core.chunk.guard). */
 static Py_ssize_t character(const unsigned char *text, Py_ssize_t length)
@@ -166,7 +178,7 @@ static int make_room(void **items, size_t *size, size_t length, size_t more, siz
 }
 
 /* Pass on what is plain at the beginning of a read; how much that is. Nothing, where there is no memory to note it. */
-static Py_ssize_t pass(Seat *seat, const char *data, Py_ssize_t length, double now)
+static Py_ssize_t pass(Seat *seat, const char *data, Py_ssize_t length)
 {
     Py_ssize_t passed = 0, said, chunk;
     const char *text;
@@ -182,21 +194,23 @@ static Py_ssize_t pass(Seat *seat, const char *data, Py_ssize_t length, double n
         passed += chunk;
     }
     if (passed > 0)
-        seat->times[seat->times_length++] = now;
+        seat->times[seat->times_length++] = seat->heard;
     return passed;
 }
 
 /* Move what has come; whether all of it is moved. */
-static int move_one(Express *self, Seat *seat, double now, Rest *rest)
+static int move(Seat *seat, char *buffer, double now)
 {
-    ssize_t length = recv(rest->source, self->buffer, READ_SIZE, MSG_DONTWAIT);
+    Rest *rest = &seat->rest;
+    ssize_t length = recv(seat->source, buffer, READ_SIZE, MSG_DONTWAIT);
     if (length < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
         return 1;
-    rest->error = length < 0 ? errno : 0;
-    rest->length = length > 0 ? length : 0;
-    rest->passed = pass(seat, self->buffer, rest->length, now);
+    *rest = (Rest){.error = length < 0 ? errno : 0, .length = length > 0 ? length : 0};
+    if (length > 0)
+        seat->heard = now;
+    rest->passed = pass(seat, buffer, rest->length);
     if (rest->passed > 0) {
-        rest->sent = send(seat->client, self->buffer, rest->passed, MSG_DONTWAIT | MSG_NOSIGNAL);
+        rest->sent = send(seat->client, buffer, rest->passed, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (rest->sent < 0) {
             rest->error = errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : errno;
             rest->sent = 0;
@@ -205,11 +219,12 @@ static int move_one(Express *self, Seat *seat, double now, Rest *rest)
         if (rest->sent == length)
             return 1;
     }
+    seat->has_rest = 1;
     rest->data = malloc(rest->length + 1);
     if (rest->data == NULL)
         rest->error = ENOMEM;
     else
-        memcpy(rest->data, self->buffer, rest->length);
+        memcpy(rest->data, buffer, rest->length);
     return 0;
 }
 
@@ -220,219 +235,346 @@ static double monotonic(void)
     return now.tv_sec + now.tv_nsec * 1e-9;
 }
 
-/* Wait for sockets, and move what comes, until there is something else to do or the moment has come; 0, or an error. */
-static int move_until(Express *self, int epoll, double until)
+/* Watch a socket for a seat. The seat's number tells what happens to it from what happened to another one before. */
+static int watch(Express *self, const Seat *seat, int socket, int is_client)
 {
-    double now = monotonic();
-    self->rests_length = self->ready_length = 0;
-    do {
-        int wait = until > now ? (int)((until - now) * 1000) + 1 : 0;
-        int count = epoll_wait(epoll, self->ready, MAX_READY, wait);
-        if (count < 0)
-            return errno == EINTR ? 0 : errno;
-        now = monotonic();
-        for (int i = 0; i < count; i++) {
-            struct epoll_event event = self->ready[i];
-            Rest rest = {.source = event.data.fd};
-            Seat *seat = event.events == EPOLLIN ? seat_of(self, rest.source) : NULL;
-            if (seat == NULL)
-                self->ready[self->ready_length++] = event;
-            else if (!move_one(self, seat, now, &rest))
-                self->rests[self->rests_length++] = rest;
+    struct epoll_event event = {.events = is_client ? EPOLLRDHUP : EPOLLIN};
+    event.data.u64 = (uint64_t)seat->number << 32 | (uint64_t)seat->source << 1 | is_client;
+    return epoll_ctl(self->epoll, EPOLL_CTL_ADD, socket, &event);
+}
+
+/* Move nothing for this seat any more. */
+static void finish(Express *self, Seat *seat)
+{
+    self->seats[seat->source] = NULL;
+    epoll_ctl(self->epoll, EPOLL_CTL_DEL, seat->source, NULL);
+    epoll_ctl(self->epoll, EPOLL_CTL_DEL, seat->client, NULL);
+    seat->is_over = 1;
+    sem_post(&seat->bell);
+}
+
+/* See to what happened to a socket. */
+static void see_to(Express *self, uint64_t data, double now)
+{
+    int source = (uint32_t)data >> 1;
+    Seat *seat = source < self->size ? self->seats[source] : NULL;
+    if (seat == NULL || seat->number != data >> 32)
+        return;
+    if (data & 1)
+        seat->has_left = 1;
+    if (seat->has_left || !move(seat, self->buffer, now))
+        finish(self, seat);
+}
+
+/* See to those for whom it is time. */
+static void sweep(Express *self, double now)
+{
+    for (int source = 0; source < self->size; source++) {
+        Seat *seat = self->seats[source];
+        if (seat == NULL)
+            continue;
+        if (self->is_closed || now - seat->heard > seat->patience) {
+            finish(self, seat);
+        } else if (now >= seat->until) {
+            seat->until = INFINITY;
+            sem_post(&seat->bell);
         }
-    } while (self->rests_length == 0 && self->ready_length == 0 && now < until);
-    return 0;
+    }
 }
 
-static PyObject *list_of_rests(Express *self)
+/* Rest until a moment. Each wake-up costs more than an event, and takes the core from whom it wakes up beside. */
+static void rest(double until)
 {
-    PyObject *list = PyList_New(self->rests_length);
-    for (int i = 0; i < self->rests_length; i++) {
-        Rest *rest = &self->rests[i];
-        PyObject *item = list == NULL ? NULL
-                                      : Py_BuildValue("iy#nni", rest->source, rest->data ? rest->data : "",
-                                                      rest->data ? rest->length : 0, rest->passed, rest->sent, rest->error);
-        free(rest->data);
-        if (item != NULL)
-            PyList_SET_ITEM(list, i, item);
-        else
-            Py_CLEAR(list);
-    }
-    return list;
+    double left = until - monotonic();
+    if (left > 0)
+        nanosleep(&(struct timespec){.tv_nsec = (long)(left * 1e9)}, NULL);
 }
 
-static PyObject *list_of_ready(Express *self)
+static void *run(void *express)
 {
-    PyObject *list = PyList_New(self->ready_length);
-    for (int i = 0; list != NULL && i < self->ready_length; i++) {
-        PyObject *item = Py_BuildValue("iI", self->ready[i].data.fd, self->ready[i].events);
-        if (item != NULL)
-            PyList_SET_ITEM(list, i, item);
-        else
-            Py_CLEAR(list);
+    Express *self = express;
+    struct epoll_event ready[MAX_READY];
+    setpriority(PRIO_PROCESS, 0, PRIORITY); /* of this thread alone, if that is allowed */
+    double now = monotonic(), sweep_at = now + SWEEP;
+    for (int is_closed = 0; !is_closed; rest(now + REST)) {
+        int count = epoll_wait(self->epoll, ready, MAX_READY, sweep_at > now ? (int)((sweep_at - now) * 1000) + 1 : 0);
+        now = monotonic();
+        pthread_mutex_lock(&self->lock);
+        for (int i = 0; i < count; i++)
+            see_to(self, ready[i].data.u64, now);
+        is_closed = self->is_closed;
+        if (now >= sweep_at || is_closed) {
+            sweep(self, now);
+            sweep_at = now + SWEEP;
+        }
+        pthread_mutex_unlock(&self->lock);
     }
-    return list;
-}
-
-PyDoc_STRVAR(move_doc,
-             "Wait for the sockets of an epoll, and move what comes, until there is something else to do or this moment\n"
-             "(monotonic seconds) has come.\n\n"
-             "Returns two lists. What was read and is not, or not all, for here: the source's socket, the bytes, how many\n"
-             "of them are plain, how many of these were sent, and the error that kept from more, or 0. And all other\n"
-             "sockets that something happened to, with their events, as epoll has them. Raises OSError.");
-
-static PyObject *express_move(Express *self, PyObject *args)
-{
-    int epoll, error;
-    double until;
-    if (!PyArg_ParseTuple(args, "id", &epoll, &until))
-        return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    error = move_until(self, epoll, until);
-    Py_END_ALLOW_THREADS
-    if (error != 0) {
-        errno = error;
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    PyObject *rests = list_of_rests(self), *ready = list_of_ready(self);
-    if (rests != NULL && ready != NULL)
-        return Py_BuildValue("NN", rests, ready);
-    Py_XDECREF(rests);
-    Py_XDECREF(ready);
     return NULL;
 }
 
-PyDoc_STRVAR(board_doc,
-             "Move what comes on a source's socket to a client's from now on, while it is plain.\n\n"
-             "Takes the two sockets, what stands around the text of an event that is all of an HTTP chunk, behind its\n"
-             "size, and how many bytes of text may pass. The client's socket is closed when its stream leaves: it is a\n"
-             "duplicate, so that no other client can get its number meanwhile.");
-
-/* A seat of this number; NULL, with an exception, if there can be none. */
-static Seat *new_seat(Express *self, int source)
+/* Start the thread; 0, or an error. No signal is for it: the interpreter would not hear of it. */
+static int start(Express *self)
 {
-    if (source < 0 || seat_of(self, source) != NULL)
-        return (Seat *)PyErr_Format(PyExc_ValueError, "socket %d cannot be moved, or is already", source);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&self->thread, NULL, run, self);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    self->is_running = error == 0;
+    return error;
+}
+
+/* A place in the table; 0, or an error. */
+static int reserve(Express *self, int source)
+{
+    if (source < 0)
+        return EBADF;
     if (source >= self->size) {
         int size = source * 2 + 64;
         Seat **seats = realloc(self->seats, size * sizeof *seats);
         if (seats == NULL)
-            return (Seat *)PyErr_NoMemory();
+            return ENOMEM;
         memset(seats + self->size, 0, (size - self->size) * sizeof *seats);
         self->seats = seats;
         self->size = size;
     }
-    Seat *seat = self->seats[source] = calloc(1, sizeof *seat);
-    return seat != NULL ? seat : (Seat *)PyErr_NoMemory();
+    return self->seats[source] == NULL ? 0 : EEXIST;
 }
+
+/* Move what comes for a seat from now on; 0, or an error. */
+static int begin(Express *self, Seat *seat)
+{
+    int error = self->is_closed ? ECANCELED : reserve(self, seat->source);
+    if (error == 0 && !self->is_running)
+        error = start(self);
+    if (error != 0)
+        return error;
+    seat->number = ++self->number;
+    if (watch(self, seat, seat->client, 1) != 0)
+        return errno;
+    if (watch(self, seat, seat->source, 0) != 0) {
+        error = errno;
+        epoll_ctl(self->epoll, EPOLL_CTL_DEL, seat->client, NULL);
+        return error;
+    }
+    self->seats[seat->source] = seat;
+    seat->is_over = 0;
+    return 0;
+}
+
+static PyObject *list_of_times(const double *times, size_t length)
+{
+    PyObject *list = PyList_New(length);
+    for (size_t i = 0; list != NULL && i < length; i++) {
+        PyObject *time = PyFloat_FromDouble(times[i]);
+        if (time != NULL)
+            PyList_SET_ITEM(list, i, time);
+        else
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *rest_of(const Seat *seat)
+{
+    const Rest *rest = &seat->rest;
+    if (!seat->has_rest)
+        Py_RETURN_NONE;
+    return Py_BuildValue("y#nni", rest->data ? rest->data : "", rest->data ? rest->length : 0, rest->passed, rest->sent,
+                         rest->error);
+}
+
+PyDoc_STRVAR(wait_doc,
+             "Wait until the stream's thread is to look up: at this moment (monotonic seconds), or when it is over.\n\n"
+             "Takes how many bytes of text may pass, from what was told last, too.\n\n"
+             "Returns what has passed since: the texts in JSON, each with a comma behind it, when the reads came that\n"
+             "brought them, and how many bytes were sent; whether it is over, and the client has closed its connection, at\n"
+             "least one way; and, when it is over, what was read and is not, or not all, for here, or None: the bytes, how\n"
+             "many of them are plain, how many of these were sent, and the error that kept from more, or 0.");
+
+static PyObject *seat_wait(Seat *self, PyObject *args)
+{
+    Py_ssize_t room;
+    double until;
+    if (!PyArg_ParseTuple(args, "nd", &room, &until))
+        return NULL;
+    char *said;
+    double *times;
+    size_t said_length, times_length;
+    Py_ssize_t sent;
+    int is_over;
+    Py_BEGIN_ALLOW_THREADS
+    pthread_mutex_lock(&self->express->lock);
+    self->room = room - (Py_ssize_t)self->said_length;
+    self->until = until;
+    pthread_mutex_unlock(&self->express->lock);
+    while (sem_wait(&self->bell) != 0)
+        ; /* interrupted by a signal */
+    pthread_mutex_lock(&self->express->lock);
+    said = self->said, said_length = self->said_length, sent = self->sent;
+    times = self->times, times_length = self->times_length;
+    is_over = self->is_over;
+    self->said = NULL, self->said_length = self->said_size = self->sent = 0;
+    self->times = NULL, self->times_length = self->times_size = 0;
+    pthread_mutex_unlock(&self->express->lock);
+    Py_END_ALLOW_THREADS
+    if (is_over)
+        sem_post(&self->bell); /* it stays so */
+    PyObject *list = list_of_times(times, times_length), *rest = is_over ? rest_of(self) : Py_NewRef(Py_None);
+    PyObject *result = list == NULL || rest == NULL
+                           ? NULL
+                           : Py_BuildValue("y#OnOOO", said ? said : "", (Py_ssize_t)said_length, list, sent,
+                                           is_over ? Py_True : Py_False, self->has_left ? Py_True : Py_False, rest);
+    Py_XDECREF(list);
+    Py_XDECREF(rest);
+    free(said);
+    free(times);
+    return result;
+}
+
+static void seat_dealloc(Seat *self)
+{
+    pthread_mutex_lock(&self->express->lock);
+    if (!self->is_over)
+        finish(self->express, self);
+    pthread_mutex_unlock(&self->express->lock);
+    Py_DECREF(self->express);
+    Py_DECREF(self->opening);
+    Py_DECREF(self->ending);
+    free(self->said);
+    free(self->times);
+    free(self->rest.data);
+    sem_destroy(&self->bell);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyMethodDef seat_methods[] = {
+    {"wait", (PyCFunction)seat_wait, METH_VARARGS, wait_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject SeatType = {
+    PyVarObject_HEAD_INIT(NULL, 0)
+    .tp_name = "sseproxy.wsgi.express.Seat",
+    .tp_doc = PyDoc_STR("One stream's place, which it leaves when it is over or nobody knows of it any more."),
+    .tp_basicsize = sizeof(Seat),
+    .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .tp_dealloc = (destructor)seat_dealloc,
+    .tp_methods = seat_methods,
+};
+
+PyDoc_STRVAR(board_doc,
+             "Move what comes on a source's socket to a client's while it is plain.\n\n"
+             "Takes the two sockets, which stay open until it is over; what stands around the text of an event that is all\n"
+             "of an HTTP chunk, behind its size; how many bytes of text may pass; and after how many seconds in which\n"
+             "nothing comes it is over. It is when something comes that is not plain, too, and by wake() and close().\n\n"
+             "Returns the seat. Raises OSError if it cannot begin.");
 
 static PyObject *express_board(Express *self, PyObject *args)
 {
     int source, client;
     PyObject *opening, *ending;
     Py_ssize_t room;
-    if (!PyArg_ParseTuple(args, "iiSSn", &source, &client, &opening, &ending, &room))
+    double patience;
+    if (!PyArg_ParseTuple(args, "iiSSnd", &source, &client, &opening, &ending, &room, &patience))
         return NULL;
-    Seat *seat = new_seat(self, source);
-    if (seat == NULL) {
-        close(client);
+    Seat *seat = PyObject_New(Seat, &SeatType);
+    if (seat == NULL)
         return NULL;
-    }
-    seat->client = client;
+    memset((char *)seat + sizeof(PyObject), 0, sizeof *seat - sizeof(PyObject));
+    seat->express = (Express *)Py_NewRef(self);
     seat->opening = Py_NewRef(opening);
     seat->ending = Py_NewRef(ending);
+    seat->source = source;
+    seat->client = client;
     seat->room = room;
+    seat->patience = patience;
+    seat->until = INFINITY;
+    seat->heard = monotonic();
+    seat->is_over = 1;
+    sem_init(&seat->bell, 0, 0);
+    pthread_mutex_lock(&self->lock);
+    int error = begin(self, seat);
+    pthread_mutex_unlock(&self->lock);
+    if (error == 0)
+        return (PyObject *)seat;
+    Py_DECREF(seat);
+    errno = error;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+PyDoc_STRVAR(wake_doc, "Have it be over with the stream of this source's socket, if it is here. From any thread.");
+
+static PyObject *express_wake(Express *self, PyObject *args)
+{
+    int source;
+    if (!PyArg_ParseTuple(args, "i", &source))
+        return NULL;
+    pthread_mutex_lock(&self->lock);
+    if (source >= 0 && source < self->size && self->seats[source] != NULL)
+        finish(self, self->seats[source]);
+    pthread_mutex_unlock(&self->lock);
     Py_RETURN_NONE;
 }
 
-static PyObject *told(Seat *seat)
+PyDoc_STRVAR(close_doc, "Have it be over with all streams, and take no more. Idempotent.");
+
+static PyObject *express_close(Express *self, PyObject *Py_UNUSED(args))
 {
-    PyObject *times = PyList_New(seat->times_length);
-    for (size_t i = 0; times != NULL && i < seat->times_length; i++) {
-        PyObject *time = PyFloat_FromDouble(seat->times[i]);
-        if (time != NULL)
-            PyList_SET_ITEM(times, i, time);
-        else
-            Py_CLEAR(times);
+    pthread_mutex_lock(&self->lock);
+    int was_running = self->is_running;
+    self->is_closed = 1;
+    self->is_running = 0;
+    pthread_mutex_unlock(&self->lock);
+    if (was_running) {
+        eventfd_write(self->bell, 1);
+        Py_BEGIN_ALLOW_THREADS
+        pthread_join(self->thread, NULL);
+        Py_END_ALLOW_THREADS
     }
-    if (times == NULL)
-        return NULL;
-    PyObject *result = Py_BuildValue("y#Nn", seat->said ? seat->said : "", (Py_ssize_t)seat->said_length, times,
-                                     seat->sent);
-    if (result != NULL)
-        seat->said_length = seat->times_length = seat->sent = 0;
-    return result;
-}
-
-PyDoc_STRVAR(tell_doc,
-             "What has passed since this was asked last: the texts in JSON, each with a comma behind it; when the reads\n"
-             "came that brought them; how many bytes were sent. Raises KeyError for a socket that was not boarded.");
-
-static PyObject *express_tell(Express *self, PyObject *args)
-{
-    int source;
-    if (!PyArg_ParseTuple(args, "i", &source))
-        return NULL;
-    Seat *seat = seat_of(self, source);
-    return seat != NULL ? told(seat) : PyErr_Format(PyExc_KeyError, "socket %d", source);
-}
-
-PyDoc_STRVAR(allow_doc, "Let so many bytes of a source's text pass from now on. Raises as tell().");
-
-static PyObject *express_allow(Express *self, PyObject *args)
-{
-    int source;
-    Py_ssize_t room;
-    if (!PyArg_ParseTuple(args, "in", &source, &room))
-        return NULL;
-    Seat *seat = seat_of(self, source);
-    if (seat == NULL)
-        return PyErr_Format(PyExc_KeyError, "socket %d", source);
-    seat->room = room;
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(leave_doc, "Move no more of this source's; returns and raises as tell().");
-
-static PyObject *express_leave(Express *self, PyObject *args)
+static PyObject *express_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    int source;
-    if (!PyArg_ParseTuple(args, "i", &source))
+    Express *self = (Express *)type->tp_alloc(type, 0);
+    if (self == NULL)
         return NULL;
-    Seat *seat = seat_of(self, source);
-    if (seat == NULL)
-        return PyErr_Format(PyExc_KeyError, "socket %d", source);
-    self->seats[source] = NULL; /* whatever happens: the next stream may get this number */
-    PyObject *result = told(seat);
-    free_seat(seat);
-    return result;
+    pthread_mutex_init(&self->lock, NULL);
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    self->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN};
+    if (epoll_ctl(self->epoll, EPOLL_CTL_ADD, self->bell, &event) != 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_CLEAR(self);
+    }
+    return (PyObject *)self;
 }
 
 static void express_dealloc(Express *self)
 {
-    for (int source = 0; source < self->size; source++)
-        if (self->seats[source] != NULL)
-            free_seat(self->seats[source]);
+    Py_XDECREF(express_close(self, NULL));
+    close(self->epoll);
+    close(self->bell);
+    pthread_mutex_destroy(&self->lock);
     free(self->seats);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
 static PyMethodDef express_methods[] = {
-    {"allow", (PyCFunction)express_allow, METH_VARARGS, allow_doc},
     {"board", (PyCFunction)express_board, METH_VARARGS, board_doc},
-    {"leave", (PyCFunction)express_leave, METH_VARARGS, leave_doc},
-    {"move", (PyCFunction)express_move, METH_VARARGS, move_doc},
-    {"tell", (PyCFunction)express_tell, METH_VARARGS, tell_doc},
+    {"close", (PyCFunction)express_close, METH_NOARGS, close_doc},
+    {"wake", (PyCFunction)express_wake, METH_VARARGS, wake_doc},
     {NULL, NULL, 0, NULL},
 };
 
 static PyTypeObject ExpressType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "sseproxy.wsgi.express.Express",
-    .tp_doc = PyDoc_STR("Moves plain events between sockets. For one thread."),
+    .tp_doc = PyDoc_STR("Moves plain events between sockets, in a thread that the first stream starts."),
     .tp_basicsize = sizeof(Express),
     .tp_flags = Py_TPFLAGS_DEFAULT,
-    .tp_new = PyType_GenericNew,
+    .tp_new = express_new,
     .tp_dealloc = (destructor)express_dealloc,
     .tp_methods = express_methods,
 };
@@ -446,7 +588,7 @@ static struct PyModuleDef express_module = {
 
 PyMODINIT_FUNC PyInit_express(void)
 {
-    PyObject *module = PyModule_Create(&express_module);
+    PyObject *module = PyType_Ready(&SeatType) < 0 ? NULL : PyModule_Create(&express_module);
     if (module != NULL && PyModule_AddType(module, &ExpressType) < 0)
         Py_CLEAR(module);
     return module;

@@ -41,8 +41,8 @@ class Reader(Protocol):
     def listen(self) -> Callable[[bytes], bool] | None:
         """What reads some bytes, if they are a plain event and all of an HTTP chunk and may leave as they came."""
 
-    def surroundings(self) -> tuple[bytes, bytes] | None:
-        """What stands before and behind the text of such an event."""
+    def surroundings(self) -> tuple[bytes, bytes]:
+        """What stands before and behind the text of such an event; only where there is one."""
 
     def hear(self, texts: bytes) -> None:
         """Read these texts of such events, in JSON, each with a comma behind it."""
@@ -101,12 +101,12 @@ class Lane:
         """
         return self._reader.listen()
 
-    def surroundings(self) -> tuple[bytes, bytes, int] | None:
+    def surroundings(self) -> tuple[bytes, bytes, int]:
         """What stands before and behind the text of such an event in its chunk, for who finds them otherwise; and how
-        many bytes of text may pass until :meth:`pass_by`.
+        many bytes of text, of which a token has one at least, may pass until :meth:`pass_by`. Only where
+        :meth:`listen` gives something.
         """
-        around = self._reader.surroundings()
-        return None if around is None else (*around, self._reader.room)
+        return (*self._reader.surroundings(), self._reader.room)
 
     def pass_by(self, texts: bytes, times: Sequence[float]) -> None:
         """These have passed, in JSON, each with a comma behind it, at these moments."""

@@ -3,8 +3,8 @@
 A stream comes here when its first piece has left by the server, and goes back to its own thread for all that is not
 plain: its end, a failure, silence, a client that reads slowly or has left, work that may have to wait for a database.
 What becomes of its bytes is the same either way, since the same iterator makes it; only who waits for the sockets
-differs. Needs epoll (Linux) and a server that offers a :class:`~sseproxy.wsgi.ride.Writer`; elsewhere streams are
-iterated as ever. Where it is built, the express (``express.c``) moves plain events without the interpreter.
+differs. Needs epoll (Linux) and a server that offers a :class:`~sseproxy.wsgi.ends.Writer`; elsewhere streams are
+iterated as ever. Where it is built, the express (``express.c``) moves plain events instead, without the interpreter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ try:
 except ImportError:  # not built: see setup.py
     Express = None  # type: ignore[assignment, misc]
 if TYPE_CHECKING:
-    from sseproxy.wsgi.express import Rest
     from sseproxy.wsgi.ride import Ride
 
 log = logging.getLogger("sseproxy.wsgi")
@@ -35,10 +34,11 @@ class Relay:
     """The loop and its thread, which the first ride starts. To be made after a fork, and closed.
 
     :param express: have the express move plain events, where it is built.
+    :ivar express: it, if it does.
     """
 
     def __init__(self, *, express: bool = True) -> None:
-        self._express = Express() if express and Express is not None else None
+        self.express = Express() if express and Express is not None else None
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
@@ -75,7 +75,7 @@ class Relay:
     def call_back(self, ride: Ride) -> None:
         """Give this ride back soon. From any thread."""
         with self._lock:
-            if not self._closed:
+            if ride in self._rides:
                 self._called_back.append(ride)
                 os.eventfd_write(self._bell, 1)
 
@@ -89,6 +89,8 @@ class Relay:
             thread = self._thread
         if thread is not None:
             thread.join()
+        if self.express is not None:
+            self.express.close()
         os.close(self._bell)
         self._epoll.close()
 
@@ -96,43 +98,25 @@ class Relay:
         try:
             sweep_at = monotonic() + SWEEP
             while not self._closed:
-                rests, ready = self._wait(sweep_at)
+                ready = self._epoll.poll(max(0.0, sweep_at - monotonic()))
                 now = monotonic()
-                # First: who gave a ride back now would lose what was read of it.
-                for source, data, passed, sent, error in rests:
-                    ride = self._by_source[source]
-                    self._see_off(ride, ride.resume(data, passed, sent, error, now))
                 for number, events in ready:
                     moving = self._by_source.get(number)
                     if moving is None:
                         self._see_to(number)
-                    else:
-                        self._see_off(moving, events == select.EPOLLIN and moving.move(now))
+                    elif events != select.EPOLLIN or not moving.move_here(now):
+                        self._give_back(moving)
                 self._return_those_called_back()
                 if now >= sweep_at:
                     sweep_at = now + SWEEP
                     self._sweep(now)
-        except Exception as error:
+        except Exception:
             log.exception("the relay failed; streams go on without it")
-            for ride in self._rides:
-                ride.lose(error)
         finally:
             with self._lock:
                 self._closed = True
             for ride in list(self._rides):
                 self._give_back(ride)
-
-    def _wait(self, until: float) -> tuple[list[Rest], list[tuple[int, int]]]:
-        """Wait for what there is to do here, but not beyond this moment."""
-        if self._express is not None:
-            return self._express.move(self._epoll.fileno(), until)
-        return [], self._epoll.poll(max(0.0, until - monotonic()))
-
-    def _see_off(self, ride: Ride, goes_on: bool) -> None:
-        if not goes_on:
-            self._give_back(ride)
-        elif self._express is not None:
-            ride.board(self._express)
 
     def _see_to(self, number: int) -> None:
         leaving = self._by_client.get(number)
@@ -144,10 +128,7 @@ class Relay:
 
     def _return_those_called_back(self) -> None:
         while self._called_back:
-            ride = self._called_back.popleft()
-            if ride in self._rides:
-                ride.ground()
-                self._give_back(ride)
+            self._give_back(self._called_back.popleft())
 
     def _sweep(self, now: float) -> None:
         with self._lock:
@@ -160,7 +141,6 @@ class Relay:
         with self._lock:
             was_here = self._forget(ride)
         if was_here:
-            ride.leave()
             ride.wake()
 
     def _forget(self, ride: Ride) -> bool:

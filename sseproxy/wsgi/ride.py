@@ -1,16 +1,14 @@
-"""One stream on the relay: between an upstream's socket and a client's, until something is for its own thread."""
+"""One stream that others move, the express or the relay, while its own thread sleeps; until something is for that."""
 
 from __future__ import annotations
 
 import os
-import re
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from sseproxy.core.sse import DONE
+from sseproxy.wsgi.passage import PATIENCE, Passage
 from sseproxy.wsgi.relay import Relay
 
 if TYPE_CHECKING:
@@ -23,31 +21,33 @@ if TYPE_CHECKING:
 
 RELAY_KEY: Final = "sseproxy.relay"
 """What a server offers whose application is a proxy and nothing around it: a function from a source to a ride."""
-PATIENCE: Final = 1.0
-"""Seconds without a byte, after which a stream's own thread looks after it."""
-_FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
+LOOK: Final = 1.0
+"""Seconds after which a stream's own thread sees to what the express has moved."""
+ALONE: Final = 4
+"""Pieces that a stream's own thread waits for before the relay does, if what follows may be for the express."""
 
 
 class Ride:
-    """A stream between its two sockets."""
+    """A stream between its two sockets.
+
+    :ivar source: the number of the upstream's.
+    :ivar client: that of the client's.
+    """
 
     def __init__(self, relay: Relay, writer: Writer, source: Source) -> None:
         self.source = source.fileno()
         self.client = -1
-        # Monotonic seconds: when the ride began, when the upstream last sent something, when the client was sent it.
-        self._since = self._heard = self._sent = 0.0
-        self._grounded = False
-        self._chunked = False
-        self._hears: Callable[[bytes], bool] | None = None
         self._relay = relay
+        self._express = relay.express
         self._writer = writer
         self._source = source
-        self._stream: EventStream | None = None
-        self._lane: Lane | None = None
-        self._express: Express | None = None
+        self._passage = Passage(source, writer)
+        self._grounded = False
+        self._is_closed = False
         self._boards = True
-        self._unsent = b""
-        self._wrote = False
+        self._changes = False
+        self._alone = 0
+        self._duplicate = -1
         self._error: Exception | None = None
         self._asleep = threading.Lock()
         self._asleep.acquire()
@@ -59,144 +59,129 @@ class Ride:
         :raises OSError: the client has left.
         :raises Exception: what the stream raised.
         """
-        if self._grounded or not (self._source.is_drained() and self._writer.is_ready()):
+        passage = self._passage
+        grounded = self._grounded or passage.may_have_ended  # a format may have more to say at an end than one write
+        if grounded or not (self._source.is_drained() and self._writer.is_ready()):
             return False
-        self._stream = stream
-        self._wrote = False
-        self._since = self._heard = self._sent = monotonic()
-        self._chunked = self._writer.chunked
-        self._look_ahead()
-        self._writer.when_closed(lambda: self._relay.call_back(self))
+        passage.begin(stream)
+        self._boards = self._express is not None
+        self._writer.when_closed(self._when_closed)
         self.client = self._writer.fileno()
         self._source.set_waiting(False)
-        # What has come already need not go the way to the relay; but it alone moves what goes on coming.
-        if self.move(monotonic()) and self._relay.take(self):
-            self._asleep.acquire()
-        self._source.set_waiting(True)
-        self._writer.when_closed(None)
-        self._tell()
-        self._stream = None
+        try:
+            self._be_moved()
+        finally:
+            if self._duplicate >= 0:
+                os.close(self._duplicate)
+                self._duplicate = -1
+            self._source.set_waiting(True)
+            self._writer.when_closed(None)
+            passage.end()
         if self._error is not None:
             raise self._error
-        if self._unsent:
-            unsent, self._unsent = self._unsent, b""
+        if passage.unsent:
+            unsent, passage.unsent = passage.unsent, b""
             self._writer.send_all(unsent)
-        return self._wrote
+        return passage.wrote
 
-    def move(self, now: float) -> bool:
-        """Move what has arrived; False if that is for the stream's own thread."""
+    def _be_moved(self) -> None:
+        # What has come already need not go the way to others; but they alone move what goes on coming.
+        goes_on = self._passage.move(monotonic())
+        while goes_on and not self._is_closed:
+            if self._is_for_express():
+                goes_on = self._go_by_express()
+            elif self._may_be_for_express() and self._alone < ALONE:
+                self._alone += 1
+                goes_on = False
+            else:
+                self._changes = False
+                if self._relay.take(self):
+                    self._asleep.acquire()
+                goes_on = self._changes
+        if self._is_closed:
+            self.ground()
+
+    def _is_for_express(self) -> bool:
+        return self._boards and self._passage.hears is not None and self._source.is_bare()
+
+    def _may_be_for_express(self) -> bool:
+        """Whether what follows the next may be."""
+        return self._express is not None and self._writer.chunked and self._source.is_bare()
+
+    def _go_by_express(self) -> bool:
+        """Have plain events moved by the express as long as they come; False if the next is for the own thread."""
+        express, lane = self._express, self._passage.lane
+        assert express is not None
+        assert lane is not None
+        self._boards = False  # if nothing passes it does not pay, until the iterator has had a turn
+        opening, ending, room = lane.surroundings()
         try:
-            data = self._source.receive()
-            if not data:
-                return data is not None
-            self._heard = now
-            return self._go_on(data, now)
-        except Exception as error:
-            self._error = error
+            if self._duplicate < 0:
+                self._duplicate = self._writer.duplicate()
+            seat = express.board(self.source, self._duplicate, opening, ending, room, PATIENCE)
+        except OSError:  # no more files, or it is closed: it goes on without
+            return True
+        flows, is_over = True, False
+        while not is_over:
+            texts, times, sent, is_over, has_left, rest = seat.wait(room, monotonic() + LOOK)
+            self._passage.note(texts, times, sent)
+            if times:
+                self._boards = True
+                self._alone = 0
+            if not is_over:
+                flows, room = self._look_up(express, lane)
+        if has_left:
+            self.ground()
             return False
+        return (self.goes_on(monotonic()) if rest is None else self._take_up(*rest)) and flows
 
-    def board(self, express: Express) -> None:
-        """Have plain events moved there, if what comes next may be one; until :meth:`leave` or :meth:`resume`."""
-        if self._express is not None or self._hears is None or self._lane is None:
-            return
-        if self._boards and self._source.is_bare() and (around := self._lane.surroundings()) is not None:
-            with suppress(Exception):  # no more files, or no memory: it goes on without
-                express.board(self.source, self._writer.duplicate(), *around)
-                self._express = express
+    def _look_up(self, express: Express, lane: Lane) -> tuple[bool, int]:
+        """Tell of what has passed on the express; whether it may go on there, and how many bytes of text may pass."""
+        self._passage.tell()
+        flows = self._source.is_drained()  # else the answer has taken too long
+        if not flows:
+            express.wake(self.source)
+        return flows, lane.renew()
 
-    def resume(self, data: bytes, passed: int, sent: int, error: int, now: float) -> bool:
-        """As :meth:`move`, of what the express has read and could not move.
+    def _take_up(self, data: bytes, passed: int, sent: int, error: int) -> bool:
+        """Go on with what the express has read and could not move.
 
         :param passed: how many bytes, from the first, were plain.
         :param sent: how many of these were sent.
         :param error: what kept from more, or 0.
         """
-        self.leave()
-        if self._error is not None:
+        if error:
+            failure = OSError(error, os.strerror(error))
+            if passed:
+                raise failure
+            self._source.fail(failure)
             return False
-        try:
-            if error:
-                failure = OSError(error, os.strerror(error))
-                if passed:
-                    raise failure
-                self._source.fail(failure)
-                return False
-            if not data:
-                return self.move(now)
-            if sent < passed:
-                self._unsent = data[sent:passed]
-                return self._unwrap(data[passed:], False) if passed < len(data) else False
-            self._heard = now
-            return self._go_on(data[passed:], now)
-        except Exception as failure:
-            self._error = failure
-            return False
+        if not data:
+            return self._passage.move(monotonic())
+        if sent < passed:
+            return self._passage.pass_on_after(data[sent:passed], data[passed:])
+        return self._passage.pass_on(data[passed:], monotonic())
 
-    def leave(self) -> None:
-        """Have nothing moved by the express any more."""
-        express, self._express = self._express, None
-        if express is None:
-            return
+    def move_here(self, now: float) -> bool:
+        """On the relay: move what has arrived; False if what comes next is not for there."""
         try:
-            texts, times, sent = express.leave(self.source)
-            self._boards = bool(times)  # else it does not pay, until the iterator has had a turn
-            self._pass_by(texts, times, sent)
+            if not self._passage.move(now):
+                return False
         except Exception as error:
             self._error = error
-
-    def lose(self, error: Exception) -> None:
-        """End with this if bytes may have been lost with the express."""
-        if self._express is not None:
-            self._error = error
-
-    def _pass_by(self, texts: bytes, times: Sequence[float], sent: int) -> None:
-        """The express has moved this."""
-        if times and self._lane is not None:
-            self._lane.pass_by(texts, times)
-            self._writer.note_sent(sent)
-            self._wrote = True
-            self._heard = self._sent = times[-1]
-
-    def _go_on(self, data: bytes, now: float) -> bool:
-        hears, lane = self._hears, self._lane
-        if hears is None or lane is None:
-            return self._unwrap(data, True)
-        if hears(data):
-            lane.passed_at(now)
-            return self._write(data)
-        passed = lane.passes(data, now)
-        if passed == len(data):
-            return self._write(data)
-        return self._unwrap(data[passed:], not passed or self._write(data[:passed]))
-
-    def _unwrap(self, data: bytes, flows: bool) -> bool:
-        """Go on with this without its transfer framing; what has ended is not for here after that."""
-        payload = self._source.unwrap(data)
-        ended = payload is None
-        if payload is None:
-            payload = self._source.rest()
-        if flows and payload and self._lane is not None:
-            piece, taken = self._lane.take(payload, self._heard)
-            if taken:
-                flows = self._send(piece)
-                payload = payload[taken:]
-        self._listen()
-        flows = flows and not ended
-        return self._iterate(payload, flows) if payload else flows
+            return False
+        self._changes = self._is_for_express()
+        return not self._changes
 
     def goes_on(self, now: float) -> bool:
         """See to what can wait; False if the stream's own thread is to look up: for nothing has come for a while, or
         the answer has taken too long.
         """
         try:
-            if self._express is not None:
-                self._pass_by(*self._express.tell(self.source))
-            if now - self._heard > PATIENCE:
+            if now - self._passage.heard > PATIENCE:
                 self._source.put_silence()
                 return False
-            self._tell()
-            if self._express is not None and self._lane is not None:
-                self._express.allow(self.source, self._lane.renew())
+            self._passage.tell()
         except Exception as error:
             self._error = error
             return False
@@ -211,74 +196,12 @@ class Ride:
         """Go on in the stream's own thread."""
         self._asleep.release()
 
-    def _tell(self) -> None:
-        """Let those know of what has passed who did not have to see it pass."""
-        if self._lane is not None:
-            self._lane.tell()
-        if self._heard > self._since:
-            self._source.heard(self._heard)
-
-    def _iterate(self, data: bytes, flows: bool) -> bool:
-        """Let the stream make of this what it likes, unless it may have to wait for that."""
-        assert self._stream is not None
-        self._tell()
-        waits = self._stream.room() < len(data)
-        if waits and self._lane is not None:
-            self._lane.put(data, self._source)
-        else:
-            self._source.put(data)
-        if waits or not flows:
-            return False
-        if _may_end(data):
-            self._grounded = True  # a format may have more to say of it than one write
-            return False
-        pieces = self._stream.take()
-        if not pieces:
-            # Bytes that make no piece are no reason to leave the client without a keep-alive.
-            goes_on = pieces is not None and self._heard - self._sent <= PATIENCE
-        else:
-            goes_on = self._send(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-            goes_on = goes_on and not self._stream.has_more and self._source.is_drained()
-        if goes_on:
-            self._look_ahead()
-        return goes_on
-
-    def _look_ahead(self) -> None:
-        """Choose the shortest way that what comes next may take."""
-        lane = self._stream.lane if self._stream is not None else None
-        self._lane = lane if lane is not None and lane.open() else None
-        self._boards = True
-        self._listen()
-
-    def _listen(self) -> None:
-        """Choose whether what comes next may pass with its transfer framing."""
-        lane = self._lane
-        self._hears = lane.listen() if lane is not None and self._chunked and self._source.is_framed() else None
-
-    def _send(self, piece: bytes) -> bool:
-        """Write past the server; False if the client has not taken it all."""
-        return self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
-
-    def _write(self, data: bytes) -> bool:
-        sent = self._writer.send(data)
-        self._wrote = True
-        self._sent = self._heard
-        if sent < len(data):
-            self._unsent = data[sent:]
-            return False
-        return True
-
-
-def _may_end(data: bytes) -> bool:
-    """Whether this may be the end of an answer, at which a charge is settled; that may have to wait for a database."""
-    return (
-        data.find(DONE) >= 0
-        or (data.find(b'"error"') >= 0 and _FAILURE.search(data) is not None)
-        or data.find(b'"message_stop"') >= 0
-        or data.find(b'"response.completed"') >= 0
-        or data.find(b'"response.incomplete"') >= 0
-        or data.find(b'"response.failed"') >= 0
-    )
+    def _when_closed(self) -> None:
+        """The server has closed the connection. From any thread."""
+        self._is_closed = True
+        self._relay.call_back(self)
+        if self._express is not None:
+            self._express.wake(self.source)
 
 
 def board(stream: EventStream, source: Any, environ: WSGIEnvironment) -> None:

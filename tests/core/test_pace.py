@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+from itertools import accumulate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sseproxy.core.pace import BOUNDS, Pace
 
 
@@ -26,3 +32,17 @@ def test_the_first_events_have_no_gap_before_them() -> None:
     pace.step(5.0)
 
     assert not any(pace.counts)
+
+
+@given(st.lists(st.one_of(st.sampled_from([0.0, *BOUNDS]), st.floats(0, 100)), min_size=1), st.integers(0, 100))
+def test_many_reads_count_as_each_of_them_does(gaps: list[float], cut: int) -> None:
+    times = list(accumulate(gaps))
+    one_by_one, together = Pace(), Pace()
+    for now in times:
+        one_by_one.step(now)
+    for some in (times[:cut], times[cut:]):
+        if some:
+            together.steps(some)
+
+    assert together.counts == one_by_one.counts
+    assert together.total == pytest.approx(one_by_one.total)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from math import inf
 from sys import maxsize
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pytest
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 
 from sseproxy.core.normalize import Plain, events_of, normalize
 from sseproxy.wsgi.relay import Express
+
+if TYPE_CHECKING:
+    from sseproxy.wsgi.express import Seat
 
 pytestmark = pytest.mark.skipif(
     Express is None, reason="missing part: sseproxy/wsgi/express.c is not built (a C compiler)"
@@ -52,46 +56,67 @@ class Reads:
         return end, self.plain.said()[0]
 
 
+class Ending(NamedTuple):
+    """What a stream has come to when it is over."""
+
+    texts: str
+    times: list[float]
+    sent: int
+    has_left: bool
+    rest: tuple[bytes, int, int, int] | None
+
+
 class Line:
     """An express with one stream on it."""
 
-    def __init__(self, room: int = maxsize, client_buffer: int | None = None) -> None:
+    def __init__(self, room: int = maxsize, *, client_buffer: int | None = None, patience: float = inf) -> None:
         assert Express is not None
         self.upstream, self.source = socket.socketpair()
         self.client, self.server_side = socket.socketpair()
         if client_buffer is not None:
             self.server_side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, client_buffer)
-        self.epoll = select.epoll()
-        self.epoll.register(self.source, select.EPOLLIN)
         self.express = Express()
-        around = Reads().plain.surroundings()
-        assert around is not None
-        self.express.board(self.source.fileno(), os.dup(self.server_side.fileno()), *around, room)
+        self.room = room
+        self.seat = self.board(self.source.fileno(), room, patience)
+
+    def board(self, source: int, room: int = maxsize, patience: float = inf) -> Seat:
+        return self.express.board(source, self.server_side.fileno(), *Reads().plain.surroundings(), room, patience)
 
     def __enter__(self) -> Line:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for each in (self.upstream, self.source, self.client, self.server_side, self.epoll):
+        self.express.close()
+        for each in (self.upstream, self.source, self.client, self.server_side):
             each.close()
 
-    def move(self, data: bytes) -> list[tuple[int, bytes, int, int, int]]:
-        """Send this, and have it moved; what is left of it."""
-        if data:
-            self.upstream.sendall(data)
-        rests, ready = self.express.move(self.epoll.fileno(), 0.0)
-        assert not ready
-        return rests
+    def look(self) -> str:
+        """What has been said since this was asked last, of a stream that is not over."""
+        texts, _, _, is_over, _, _ = self.seat.wait(self.room, 0.0)
+        assert not is_over
+        return said(texts)
 
-    def said(self) -> str:
-        texts, _, _ = self.express.tell(self.source.fileno())
-        return "".join(msgspec.json.decode(b"[" + texts[:-1] + b"]"))
+    def ending(self) -> Ending:
+        """Wait until it is over."""
+        texts, times, sent, is_over, has_left, rest = self.seat.wait(self.room, inf)
+        assert is_over
+        return Ending(said(texts), times, sent, has_left, rest)
+
+    def move(self, data: bytes) -> Ending:
+        """Send this and something that is not plain, have it moved, and wait until that is over."""
+        self.upstream.sendall(data)
+        self.upstream.shutdown(socket.SHUT_WR)
+        return self.ending()
 
     def received(self) -> bytes:
         try:
             return self.client.recv(1 << 20, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return b""
+
+
+def said(texts: bytes) -> str:
+    return "".join(msgspec.json.decode(b"[" + texts[:-1] + b"]"))
 
 
 USUAL = st.text(st.characters(exclude_characters='"\\:\x85\u2028\u2029', exclude_categories=["Cs", "Cc"]), min_size=1)
@@ -125,29 +150,34 @@ def reads(draw: st.DrawFn) -> bytes:
 @given(reads())
 def test_of_any_bytes_it_passes_on_no_more_than_is_plain_and_hands_back_the_rest(data: bytes) -> None:
     with Line() as line:
-        rests = line.move(data)
-        passed = rests[0][2] if rests else len(data)
+        ending = line.move(data)
+        assert ending.rest is not None
+        back, passed, sent, error = ending.rest
+        passed = passed if back else len(data)  # else all of it was moved, and what is handed back is the end
 
         assert passed <= Reads().passes(data)[0]
-        assert (passed, line.said()) == Reads().passes(data[:passed])
+        assert (passed, ending.texts) == Reads().passes(data[:passed])
         assert line.received() == data[:passed]
-        assert [rest[1:] for rest in rests] == ([(data, passed, passed, 0)] if passed < len(data) else [])
+        assert ending.sent == passed
+        assert (back, sent, error) == ((data, passed, 0) if passed < len(data) else (b"", 0, 0))
 
 
 @given(st.lists(USUAL, min_size=1, max_size=6))
 def test_usual_texts_pass_all_at_once(texts: list[str]) -> None:
     data = b"".join(chunk(msgspec.json.encode(text)) for text in texts)
     with Line() as line:
-        assert line.move(data) == []
+        ending = line.move(data)
+
+        assert ending.rest == (b"", 0, 0, 0)
         assert line.received() == data
-        assert line.said() == "".join(texts)
+        assert ending.texts == "".join(texts)
+        assert len(ending.times) == 1
 
 
 @pytest.mark.parametrize("text", ['a "b" \\ c\n\td\r\b\f', "caf\xe9", "日本語", "\U0001f600", "a: b", "data:x", "\x7f"])
 def test_escapes_and_other_scripts_pass(text: str) -> None:
     with Line() as line:
-        assert line.move(chunk(msgspec.json.encode(text))) == []
-        assert line.said() == text
+        assert line.move(chunk(msgspec.json.encode(text))).texts == text
 
 
 @pytest.mark.parametrize(
@@ -178,114 +208,163 @@ def test_escapes_and_other_scripts_pass(text: str) -> None:
 )
 def test_what_may_be_anything_else_is_handed_back_untouched(data: bytes) -> None:
     with Line() as line:
-        assert [rest[1:] for rest in line.move(data)] == [(data, 0, 0, 0)]
+        line.upstream.sendall(data)
+
+        assert line.ending() == ("", [], 0, False, (data, 0, 0, 0))
         assert line.received() == b""
-        assert line.said() == ""
 
 
 def test_no_more_text_passes_than_there_is_room_for() -> None:
     words = [chunk(b'"12345"') for _ in range(4)]
     with Line(room=12) as line:
-        ((_, data, passed, sent, _),) = line.move(b"".join(words))
+        ending = line.move(b"".join(words))
 
-        assert (data, passed, sent) == (b"".join(words), len(b"".join(words[:2])), passed)
-        assert line.said() == "1234512345"
+        assert ending.rest == (b"".join(words), len(b"".join(words[:2])), len(b"".join(words[:2])), 0)
+        assert ending.texts == "1234512345"
+
+
+def test_it_goes_on_while_the_streams_thread_looks_up() -> None:
+    words = [chunk(b'"one"'), chunk(b'" two"'), chunk(b'" three"')]
+    with Line() as line:
+        heard = []
+        for word in words:
+            line.upstream.sendall(word)
+            assert line.client.recv(1 << 20) == word
+            heard.append(line.look())
+
+        assert heard == ["one", " two", " three"]
 
 
 def test_more_may_be_allowed() -> None:
     with Line(room=5) as line:
-        assert line.move(chunk(b'"12345"')) == []
-        line.express.allow(line.source.fileno(), 6)
+        line.upstream.sendall(chunk(b'"12345"'))
+        line.client.recv(1 << 20)
+        line.look()
+        line.room = 6
+        line.look()
 
-        assert line.move(chunk(b'"123456"')) == []
-        assert line.said() == "12345123456"
+        assert line.move(chunk(b'"123456"')).texts == "123456"
+
+
+def test_what_has_passed_but_was_not_told_is_off_the_room() -> None:
+    with Line() as line:
+        line.room = 5
+        line.look()
+        line.upstream.sendall(chunk(b'"12345"'))
+        line.client.recv(1 << 20)
+
+        assert line.move(chunk(b'"1"')).rest == (chunk(b'"1"'), 0, 0, 0)
 
 
 def test_what_a_slow_client_does_not_take_is_handed_back() -> None:
     data = chunk(b'"' + b"x" * 60_000 + b'"')
     with Line(client_buffer=4096) as line:
-        ((_, back, passed, sent, error),) = line.move(data)
+        line.upstream.sendall(data)
+        ending = line.ending()
 
-        assert (back, passed, error) == (data, len(data), 0)
-        assert 0 <= sent < passed
-        assert len(line.received()) == sent
-        assert line.express.tell(line.source.fileno())[2] == sent
+        assert ending.rest == (data, len(data), ending.sent, 0)
+        assert 0 <= ending.sent < len(data)
+        assert len(line.received()) == ending.sent
 
 
-def test_a_client_that_has_left_is_told_of_as_an_error() -> None:
+def test_a_client_that_closes_is_told_of() -> None:
     with Line() as line:
-        line.client.close()
+        line.client.shutdown(socket.SHUT_WR)
 
-        ((_, _, passed, sent, error),) = line.move(chunk(b'"a"'))
+        assert line.ending() == ("", [], 0, True, None)
 
-        assert (passed > 0, sent, error) == (True, 0, errno.EPIPE)
+
+def test_a_client_that_cannot_be_written_to_is_told_of_as_an_error() -> None:
+    with Line() as line:
+        line.server_side.shutdown(socket.SHUT_WR)
+        line.upstream.sendall(chunk(b'"a"'))
+        ending = line.ending()
+
+        assert ending.has_left or ending.rest == (chunk(b'"a"'), len(chunk(b'"a"')), 0, errno.EPIPE)
+        assert line.received() == b""
 
 
 def test_the_end_of_the_source_is_handed_back_as_nothing() -> None:
     with Line() as line:
         line.upstream.shutdown(socket.SHUT_WR)
 
-        assert line.move(b"") == [(line.source.fileno(), b"", 0, 0, 0)]
+        assert line.ending() == ("", [], 0, False, (b"", 0, 0, 0))
 
 
 def test_a_source_that_cannot_be_read_is_told_of_as_an_error() -> None:
-    assert Express is not None
     reading, writing = os.pipe()  # which recv() refuses
-    with ExitStack() as stack:
-        stack.callback(os.close, reading)
-        stack.callback(os.close, writing)
-        epoll = stack.enter_context(select.epoll())
-        epoll.register(reading, select.EPOLLIN)
-        express = Express()
-        express.board(reading, os.dup(writing), b"data: ", b"\n\n\r\n", 1)
+    with Line() as line, ExitStack() as stack:
+        for number in (reading, writing):
+            stack.callback(os.close, number)
+        line.express.wake(line.source.fileno())
+        line.seat = line.board(reading)
         os.write(writing, b"x")
 
-        assert express.move(epoll.fileno(), 0.0) == ([(reading, b"", 0, 0, errno.ENOTSOCK)], [])
+        assert line.ending().rest == (b"", 0, 0, errno.ENOTSOCK)
 
 
-def test_other_sockets_and_other_events_are_for_who_asked() -> None:
+def test_after_so_long_a_silence_it_is_over() -> None:
+    with Line(patience=0.1) as line:
+        assert line.ending() == ("", [], 0, False, None)
+
+
+@pytest.mark.parametrize("how", ["wake", "close"])
+def test_it_may_be_ended_from_elsewhere_and_moves_nothing_after_that(how: str) -> None:
+    with Line() as line:
+        line.upstream.sendall(chunk(b'"a"'))
+        line.client.recv(1 << 20)
+        line.express.wake(line.source.fileno()) if how == "wake" else line.express.close()
+        line.upstream.sendall(chunk(b'"b"'))
+
+        assert [line.ending().texts, line.ending().texts] == ["a", ""]  # it stays so
+        assert line.ending().rest is None
+        assert line.received() == b""
+
+
+def test_a_stream_whose_seat_nobody_knows_any_more_has_left() -> None:
+    with Line() as line:
+        del line.seat
+        line.upstream.sendall(chunk(b'"a"'))
+        line.seat = line.board(line.source.fileno())
+
+        assert line.move(b"").texts == "a"
+
+
+def test_many_streams_are_moved_side_by_side() -> None:
     with Line() as line, ExitStack() as stack:
-        ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
-        line.epoll.register(ours, select.EPOLLIN)
-        line.epoll.modify(line.source, select.EPOLLIN | select.EPOLLRDHUP)
-        theirs.sendall(b"x")
-        line.upstream.close()
+        lines = []
+        for _ in range(300):
+            pairs = (*socket.socketpair(), *socket.socketpair())
+            for end in pairs:
+                stack.enter_context(end)
+            around = Reads().plain.surroundings() if not lines else lines[0][1]
+            seat = line.express.board(pairs[1].fileno(), pairs[2].fileno(), *around, maxsize, inf)
+            lines.append((pairs, around, seat))
+        for number, (pairs, _, _) in enumerate(lines):
+            pairs[0].sendall(chunk(b'"%d"' % number))
+            pairs[0].shutdown(socket.SHUT_WR)
+        for number, (pairs, _, seat) in enumerate(lines):
+            assert said(seat.wait(maxsize, inf)[0]) == str(number)
+            assert pairs[3].recv(1 << 20) == chunk(b'"%d"' % number)
 
-        rests, ready = line.express.move(line.epoll.fileno(), 0.0)
 
-        assert rests == []
-        assert sorted(number for number, _ in ready) == sorted([ours.fileno(), line.source.fileno()])
+def test_a_stream_boards_once() -> None:
+    with Line() as line, pytest.raises(FileExistsError):
+        line.board(line.source.fileno())
 
 
-def test_a_client_is_written_to_by_a_socket_that_is_closed_when_its_stream_leaves() -> None:
+def test_nobody_boards_where_it_is_closed_or_where_there_is_no_socket() -> None:
     with Line() as line:
-        line.server_side.close()  # whoever gets its number now gets nothing of this
-        line.move(chunk(b'"a"'))
-        assert line.received() == chunk(b'"a"')
-
-        line.express.leave(line.source.fileno())
-
-        assert line.client.recv(1) == b""
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            line.board(-1)
+        line.express.close()
+        with pytest.raises(OSError, match="canceled"):
+            line.board(line.upstream.fileno())
 
 
-def test_a_stream_boards_once_and_leaves_once() -> None:
-    with Line() as line:
-        number = line.source.fileno()
-        with pytest.raises(ValueError, match="already"):
-            line.express.board(number, os.dup(line.server_side.fileno()), b"", b"", 0)
-        line.express.leave(number)
-        with pytest.raises(KeyError):
-            line.express.allow(number, 1)
-        for ask in (line.express.leave, line.express.tell):
-            with pytest.raises(KeyError):
-                ask(number)
-            with pytest.raises(KeyError):
-                ask(1 << 20)
-
-
-def test_a_wait_for_no_epoll_raises() -> None:
-    with Line() as line, pytest.raises(OSError, match="Bad file descriptor"):
-        line.express.move(-1, 0.0)
+def test_a_seat_is_got_from_an_express_alone() -> None:
+    with Line() as line, pytest.raises(TypeError):
+        type(line.seat)()
 
 
 @pytest.fixture(autouse=True)

@@ -104,8 +104,8 @@ class Trip:
         self.waited: list[str] = []  # names of the threads that had to
         self.stream.on_close(body.close)
         self.threads: list[str] = []
-        writer = SocketWriter(theirs, self.response)
-        board(self.stream, body, {} if relay is None else {RELAY_KEY: partial(Ride, relay, writer)})
+        self.writer = SocketWriter(theirs, self.response)
+        board(self.stream, body, {} if relay is None else {RELAY_KEY: partial(Ride, relay, self.writer)})
         self.error: BaseException | None = None
         self._theirs = theirs
         self._frame: Callable[[bytes], bytes] = in_chunk if chunked else bytes
@@ -320,6 +320,40 @@ def test_what_has_come_with_the_head_goes_around_the_iterator_once_it_is_known_t
     assert ChunkedDecoder().feed(got) == plain(pieces)
     assert "".join(trip.heard) == "Hello" + "".join(f" w{number}" for number in range(100))
     assert len(trip.threads) <= BEGINNING // len(FIRST) + len(LAST)
+
+
+def test_transforms_hear_of_what_passes_while_it_goes_on(relay: Relay) -> None:
+    with Trip(relay, lane=True, framed=True, chunked=True) as trip:
+        trip.read()
+        for piece in (FIRST, chunk(" one"), chunk(" two"), chunk(" three")):
+            trip.send(piece)
+        wait_until(lambda: trip.send(chunk(" more")) or "".join(trip.heard).count(" more") > 1)
+
+        assert len(trip.threads) <= 3
+        for piece in LAST:
+            trip.send(piece)
+        trip.finish()
+        trip.received()
+
+
+@pytest.mark.parametrize("ways", [{}, {"lane": True, "framed": True, "chunked": True}])
+def test_a_server_that_closes_the_connection_is_heard_of_at_once(relay: Relay, ways: dict[str, bool]) -> None:
+    trip = Trip(relay, **ways)
+    closed: list[Callable[[], object] | None] = []
+    trip.writer.when_closed = closed.append  # type: ignore[method-assign]
+    left = threading.Event()
+    trip.stream.gone = left.is_set
+    with trip:
+        trip.read()
+        for piece in (FIRST, chunk(" one"), chunk(" two")):
+            trip.send(piece)
+        wait_until(lambda: b" two" in b"".join(trip._received))
+        left.set()
+        next(filter(None, closed))()
+        trip.received()
+
+        assert isinstance(trip.error, BrokenPipeError)
+        assert "".join(trip.heard) == "Hello one two"
 
 
 def test_plain_reads_go_around_the_iterator_without_a_relay_too() -> None:

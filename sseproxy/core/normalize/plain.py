@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import msgspec
 
 from sseproxy.core.chunk import guard
-from sseproxy.core.shapes import COLON, UNREADABLE, Shapes, read_text
+from sseproxy.core.shapes import COLON, END_OF_CHUNK, END_OF_EVENT, UNREADABLE, Shapes, read_text
 from sseproxy.core.sse import encode
 from sseproxy.core.tokens import most_tokens
 
@@ -20,8 +20,6 @@ __all__ = ["Plain"]
 
 _read_texts: Final = msgspec.json.Decoder(list[str]).decode
 _FIELD: Final = b"data: "
-_END: Final = b"\n\n"
-_END_OF_CHUNK: Final = b"\n\n\r\n"
 
 
 class _Body(Protocol):
@@ -92,12 +90,13 @@ class Plain:
 
         return hears
 
-    def surroundings(self) -> tuple[bytes, bytes] | None:
+    def surroundings(self) -> tuple[bytes, bytes]:
         """Return what stands before and behind the text of an event that :meth:`listen` listens for: before it the size
-        of its HTTP chunk stands alone, and behind it the chunk ends.
+        of its HTTP chunk stands alone, and behind it the chunk ends. Only where it gives a function.
         """
-        shape = self.shapes.last if self.shapes is not None else None
-        return None if shape is None or shape.changes else shape.chunk[3:]
+        assert self.shapes is not None and self.shapes.last is not None
+        _, _, _, opening, ending = self.shapes.last.chunk
+        return opening, ending
 
     def hear(self, texts: bytes) -> None:
         """Take up the texts of events of this kind that have been read elsewhere.
@@ -126,7 +125,7 @@ class Plain:
             while size > self.room:
                 del texts[len(texts) * self.room // size :]
                 size = most_tokens("".join(texts))
-            ending = _END_OF_CHUNK if framed else _END
+            ending = END_OF_CHUNK if framed else END_OF_EVENT
             end = sum(len(event) + len(ending) for event in data.split(ending, len(texts))[:-1])
         self.room -= size
         heard += texts
@@ -139,7 +138,7 @@ class Plain:
         assert self.shapes is not None
         pieces: list[bytes] = []
         begin = 0
-        while data.startswith(_FIELD, begin) and (end := data.find(_END, begin)) >= 0:
+        while data.startswith(_FIELD, begin) and (end := data.find(END_OF_EVENT, begin)) >= 0:
             line = data[begin + len(_FIELD) : end]
             if 10 in line or 13 in line or (event := self.shapes.match(line)) is None:
                 break
@@ -152,7 +151,7 @@ class Plain:
             self._counted += len(event.content)
             self._hidden.append(event.hidden)
             pieces.append(encode(event))
-            begin = end + len(_END)
+            begin = end + len(END_OF_EVENT)
         return b"".join(pieces), begin
 
     def said(self) -> tuple[str, str]:
