@@ -14,7 +14,7 @@ from benchmarks.load.build import compile_program
 from benchmarks.load.figures import Figures
 from benchmarks.load.plot import plot
 from benchmarks.load.table import figures_table, targets_table
-from tests.harness import free_port
+from tests.harness import PATIENCE, free_port
 from tests.harness.parts import require_tool
 from tests.harness.servers import start
 
@@ -44,7 +44,7 @@ def load(programs: Path, port: int, model: str, *options: str, stream: bool = Tr
     body = programs / f"{model}.json"
     body.write_text(json.dumps({"model": model, "stream": stream, "stream_options": {"include_usage": True}}), "utf-8")
     command = [str(programs / "client"), "-a", f"127.0.0.1:{port}", "-b", str(body), "-c", "2", "-r", "6", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

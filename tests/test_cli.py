@@ -26,6 +26,7 @@ from sseproxy.core.spreadsheet import safe_cell
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import Charge, Settlement
+from tests.harness import PATIENCE
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., Result]
@@ -300,7 +301,7 @@ def test_the_printed_line_makes_text_type_out_and_sigterm_settles_what_still_run
             assert response.readline().startswith(b"data: {")
             process.terminate()
         # The reader has left: else the rest would be typed out first.
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
     finally:
         process.kill()
@@ -314,7 +315,7 @@ def post_as_curl(line: str) -> Any:
     """What the curl line does: curl itself may not be there."""
     _, _, url, *options = shlex.split(line)
     headers = dict(value.split(": ") for flag, value in zip(options[::2], options[1::2], strict=True) if flag == "-H")
-    return urllib.request.urlopen(urllib.request.Request(url, options[-1].encode(), headers), timeout=20)
+    return urllib.request.urlopen(urllib.request.Request(url, options[-1].encode(), headers), timeout=PATIENCE)
 
 
 def test_the_demo_says_how_to_see_it_work() -> None:

@@ -14,7 +14,7 @@ from werkzeug.test import Client
 
 from sseproxy import create_app
 from sseproxy.app import Proxy
-from tests.harness import Upstream, stream
+from tests.harness import PATIENCE, Upstream, stream
 
 Start = Callable[[Callable[..., Any]], Client]
 ROWS = b'{"data":[{"id":"demo"},{"id":"demo-large"},{"id":7},"x",{"id":"other"}]}'
@@ -126,19 +126,19 @@ def test_while_one_request_waits_for_a_hung_upstream_the_others_are_answered(sta
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         asked.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE)
         start_response("200 OK", [])
         return [ROWS]
 
     client = start(app)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(names, client)
-        assert asked.wait(30)
+        assert asked.wait(PATIENCE)
         try:
             assert [names(client) for _ in range(3)] == [["fast", "m"]] * 3
         finally:
             go_on.set()
-        assert waiting.result(30) == ["fast", "m", "demo", "demo-large"]
+        assert waiting.result(PATIENCE) == ["fast", "m", "demo", "demo-large"]
     assert names(client) == ["fast", "m", "demo", "demo-large"]
 
 

@@ -25,13 +25,12 @@ from sseproxy.server import ServerError, serve
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.log import JSONFormatter, set_up_logging
 from sseproxy.server.waitress import WaitressServer
-from tests.harness import wait_until
+from tests.harness import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 ROOT = Path(__file__).parent.parent
-WAIT = 20
 
 PROGRAM = """
 import sys, time
@@ -81,7 +80,7 @@ def program(directory: Path, server: str, worker_class: str = "gthread") -> Iter
     finally:
         process.kill()
         process.stdout.close()
-        process.wait(WAIT)
+        process.wait(PATIENCE)
 
 
 @contextmanager
@@ -94,13 +93,13 @@ def running(app: WSGIApplication, listen: str = "127.0.0.1:0", max_body: int = 1
         yield server
     finally:
         server.stop()
-        thread.join(WAIT)
+        thread.join(PATIENCE)
         assert not thread.is_alive()
 
 
 def connect(server: WaitressServer) -> socket.socket:
     host, _, port = server.addresses[0].removeprefix("http://").rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), WAIT)
+    return socket.create_connection((host.strip("[]"), int(port)), PATIENCE)
 
 
 def exchange(server: WaitressServer, request: bytes) -> tuple[bytes, Any]:
@@ -129,7 +128,7 @@ def test_a_signal_closes_and_settles_running_streams_then_the_application_and_ex
         with stream(port), stream(port):
             process.send_signal(number)
 
-            assert process.wait(WAIT) == 0
+            assert process.wait(PATIENCE) == 0
         assert (tmp_path / "notes").read_text().split() == ["settled", "settled", "closed", "returned"]
 
 
@@ -141,13 +140,13 @@ def test_gunicorn_closes_and_settles_running_streams_at_sigterm(tmp_path: Path, 
         with stream(port), stream(port):
             process.terminate()
 
-            assert process.wait(WAIT) == 0
+            assert process.wait(PATIENCE) == 0
         assert (tmp_path / "notes").read_text().split() == ["settled", "settled", "closed", "returned"]
 
 
 def stream(port: int) -> socket.socket:
     """A client in the middle of an answer."""
-    connection = socket.create_connection(("127.0.0.1", port), WAIT)
+    connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
     connection.sendall(GET)
     received = b""
     while b"data: 1\n" not in received:
@@ -195,7 +194,7 @@ def test_each_piece_leaves_before_the_next_is_made() -> None:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         for number, event in enumerate(read):
             yield b"data: %d\n\n" % number
-            assert event.wait(WAIT)
+            assert event.wait(PATIENCE)
 
     with running(app) as server, connect(server) as connection:
         connection.sendall(GET)
@@ -222,8 +221,8 @@ def test_a_client_that_leaves_is_noticed_without_a_write() -> None:
     with running(app) as server:
         with connect(server) as connection:
             connection.sendall(GET)
-            assert begun.wait(WAIT)
-        assert noticed.wait(WAIT)
+            assert begun.wait(PATIENCE)
+        assert noticed.wait(PATIENCE)
 
 
 def test_a_body_far_over_the_limit_is_refused_unread_with_json() -> None:
@@ -243,7 +242,7 @@ def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_p
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         entered.append(environ["PATH_INFO"])
         if environ["PATH_INFO"] == "/slow":
-            assert release.wait(WAIT)
+            assert release.wait(PATIENCE)
         return hello(environ, start_response)
 
     slow = GET.replace(b"GET / ", b"GET /slow ")

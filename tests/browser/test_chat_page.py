@@ -14,7 +14,7 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.wrappers import Response
 
 from sseproxy import SSEProxyMiddleware, create_app
-from tests.harness import Browser, Cutter, Exchange, Page, Upstream, raw, refuse, silent, waitress_thread
+from tests.harness import PATIENCE, Browser, Cutter, Exchange, Page, Upstream, raw, refuse, silent, waitress_thread
 from tests.integration.books import KEY, Books, config
 
 from .site import Site, chunks, running, tale
@@ -173,7 +173,7 @@ def test_a_connection_that_breaks_again_and_again_loses_and_doubles_nothing(
             page.run(f"await has({json.dumps(TEXTS[number + 5])})")
             cutter.cut()
         request.allow(40)
-        seen = reading.result(20)
+        seen = reading.result(PATIENCE)
 
     assert seen["text"] == "".join(TEXTS)
     assert seen["notice"] == seen["status"] == ""
@@ -287,7 +287,7 @@ def test_who_has_scrolled_up_is_left_there(page: Page, upstream: Upstream) -> No
     request.allow(2)
     page.run("await has('amid'); scrollTo(0, 100)")
     request.allow(9)
-    reading.result(10)
+    reading.result(PATIENCE)
 
     assert page.run("return scrollY") == 100
 

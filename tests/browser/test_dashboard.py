@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from werkzeug.wrappers import Response
 
 from sseproxy import create_app
 from sseproxy.app import Proxy
-from tests.harness import Browser, Page, PageError, waitress_thread
+from tests.harness import Browser, Page, PageError, wait_until, waitress_thread
 from tests.web.dashboard import ADMIN, OTHER, PAGE, book, books_of, settings
 
 # What each test does to the page, as a person would, and what it reads there.
@@ -52,9 +51,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
 def follow(page: Page, deed: str) -> None:
     """Do something that leads to another page, and wait until that is there."""
     page.run(f"globalThis.isOld = true; setTimeout(() => {{ {deed} }})")
-    until = time.monotonic() + 20
-    while not is_new(page):
-        assert time.monotonic() < until, f"nothing came of: {deed}"
+    wait_until(lambda: is_new(page), state=lambda: f"nothing came of: {deed}")
     page.run(DEEDS)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import Exchange, Page, RawClient, Upstream, choose, raw, refuse
+from tests.harness import PATIENCE, Exchange, Page, RawClient, Upstream, choose, raw, refuse
 from tests.integration.books import KEY, STREAM, Books
 
 from .site import OWN_RECONNECT, PLACES, READERS, Site, chunks, options, routed, running, tale
@@ -82,7 +82,7 @@ def outcomes(chromium: Page, node: Page, origin: str, directory: Path) -> Iterat
         pages = {"chromium": chromium, "node": node}
         readings = {case: pages[case[1]].start(meet(site, *case)) for case in CASES}
         yield {
-            case: Outcome(reading.result(30), site.count(str(CASES.index(case)) + "-"))
+            case: Outcome(reading.result(PATIENCE), site.count(str(CASES.index(case)) + "-"))
             for case, reading in readings.items()
         }
 

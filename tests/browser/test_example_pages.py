@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.harness import Browser, Cutter, Upstream, raw, serve_files
+from tests.harness import PATIENCE, Browser, Cutter, Upstream, raw, serve_files
 from tests.harness.parts import CLIENTS
 from tests.integration.books import Books
 
@@ -60,7 +60,7 @@ def test_a_page_reads_an_answer_over_a_broken_connection_and_stops_the_next(
         if name not in DIRECT:
             cutter.cut()
         first.allow(40)
-        assert reading.result(20) == "".join(TEXTS)
+        assert reading.result(PATIENCE) == "".join(TEXTS)
         assert page.run(f"{AT} return at('status').textContent") == "Done"
 
         page.run(f"{AT} at('send').click()")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness import Page, Upstream, raw
+from tests.harness import PATIENCE, Page, Upstream, raw
 from tests.integration.books import Books
 
 from .site import OWN_RECONNECT, PLACES, Site, chunks, options, tale
@@ -35,7 +35,7 @@ def test_who_does_not_close_at_the_end_is_told_once_that_there_is_no_more(
     ]
     asked = [options(site, reader, close=False, who=f"{number}-") for number, reader in enumerate(readers)]
     running = [page.start(f"const one = read({each}); await one.hasGivenUp; return one") for each in asked]
-    readings = [each.result(15) for each in running]
+    readings = [each.result(PATIENCE) for each in running]
 
     for number, reading in enumerate(readings):
         assert (reading["text"], reading["end"]) == ("".join(TEXTS), "done")

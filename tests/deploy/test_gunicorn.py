@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.harness import RawClient, Server, free_port, start, wait_until, write_config
+from tests.harness import PATIENCE, RawClient, Server, free_port, start, wait_until, write_config
 
 CONF = Path(__file__).parent.parent.parent / "deploy" / "gunicorn.conf.py"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
@@ -43,7 +43,7 @@ def is_ready(worker: int) -> bool:
 def ask(server: Server, key: str = "sk-alice", tokens: int = 3) -> int:
     body = ASK | {"demo": {"tokens": tokens}}
     headers = {"Authorization": f"Bearer {key}"}
-    return requests.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=20).status_code
+    return requests.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE).status_code
 
 
 @pytest.mark.parametrize("options", [(), ("-k", "gevent"), ("--preload",)], ids=["gthread", "gevent", "preload"])
@@ -121,7 +121,7 @@ def test_what_a_worker_has_counted_stays_when_it_goes(tmp_path: Path, options: t
 
 def answers_told(server: Server) -> float:
     """How many answers a scrape tells of."""
-    told = requests.get(f"{server.url}/-/metrics", timeout=10).text
+    told = requests.get(f"{server.url}/-/metrics", timeout=PATIENCE).text
     counts = [line for line in told.splitlines() if line.startswith("sseproxy_request_duration_seconds_count")]
     return sum(float(line.rpartition(" ")[2]) for line in counts if "/v1/chat/completions" in line)
 

@@ -13,7 +13,7 @@ import requests
 
 from sseproxy.doctor import examine
 from sseproxy.doctor.target import Target
-from tests.harness import Server, free_port, require_tool, run_nginx, serve, start
+from tests.harness import PATIENCE, Server, free_port, require_tool, run_nginx, serve, start
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}], "demo": {"tokens": 5}}
@@ -67,7 +67,7 @@ def test_a_stream_comes_through_nginx_conf_and_the_doctor_finds_nothing(
 ) -> None:
     trust = str(certificate / "fullchain.pem")
     url = f"https://localhost:{secure}"
-    answer = requests.post(f"{url}/v1/chat/completions", json=ASK, headers=KEY, verify=trust, timeout=20)
+    answer = requests.post(f"{url}/v1/chat/completions", json=ASK, headers=KEY, verify=trust, timeout=PATIENCE)
     monkeypatch.setenv("SSL_CERT_FILE", trust)
     report = examine(Target.of(url), "sk-alice", idle=1)
 
@@ -79,7 +79,7 @@ def test_nginx_conf_offers_http_2(secure: int, certificate: Path) -> None:
     context = ssl.create_default_context(cafile=str(certificate / "fullchain.pem"))
     context.set_alpn_protocols(["h2", "http/1.1"])
     with (
-        socket.create_connection(("127.0.0.1", secure), 5) as plain,
+        socket.create_connection(("127.0.0.1", secure), PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname="localhost") as wrapped,
     ):
         assert wrapped.selected_alpn_protocol() == "h2"
@@ -90,7 +90,7 @@ def test_nginx_conf_keeps_what_is_for_the_machines_next_door(secure: int, certif
     session = requests.Session()
     request = requests.Request("GET", f"https://localhost:{secure}/").prepare()
     request.url = f"https://localhost:{secure}{path}"
-    answer = session.send(request, verify=str(certificate / "fullchain.pem"), timeout=10)
+    answer = session.send(request, verify=str(certificate / "fullchain.pem"), timeout=PATIENCE)
 
     assert answer.status_code == 404
     assert "X-Request-Id" not in answer.headers
@@ -99,7 +99,7 @@ def test_nginx_conf_keeps_what_is_for_the_machines_next_door(secure: int, certif
 def test_a_body_that_is_too_long_is_refused_in_the_apis_own_words(secure: int, certificate: Path) -> None:
     body = {"model": "demo", "messages": [{"role": "user", "content": "x" * (11 * 1024 * 1024)}]}
     url = f"https://localhost:{secure}/v1/chat/completions"
-    answer = requests.post(url, json=body, headers=KEY, verify=str(certificate / "fullchain.pem"), timeout=20)
+    answer = requests.post(url, json=body, headers=KEY, verify=str(certificate / "fullchain.pem"), timeout=PATIENCE)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
 
@@ -114,7 +114,7 @@ def test_the_nginx_of_compose_goes_on_where_one_of_two_instances_is_gone(proxy: 
     )
     with run_nginx(text, port):
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
-        answers = [requests.post(url, json=ASK, headers=KEY, timeout=20) for _ in range(3)]
+        answers = [requests.post(url, json=ASK, headers=KEY, timeout=PATIENCE) for _ in range(3)]
 
     assert [answer.text.endswith("data: [DONE]\n\n") for answer in answers] == [True] * 3
 
@@ -138,7 +138,7 @@ def test_a_stream_comes_through_the_caddyfile(proxy: Server, tmp_path: Path) -> 
     home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     with start(command, port, tmp_path, home) as caddy:
         report = examine(Target.of(caddy.url), "sk-alice", idle=1)
-        private = requests.get(f"{caddy.url}/-/metrics", timeout=10)
+        private = requests.get(f"{caddy.url}/-/metrics", timeout=PATIENCE)
 
     assert report.faults == []
     assert private.status_code == 404

@@ -12,10 +12,11 @@ from .scripts import choose, raw, refuse, refuse_stream_options, silent, stream
 from .sdks import NODE_CLIENTS, PYTHON_CLIENTS, Reading, read_with_node, read_with_python
 from .servers import SERVERS, Server, free_port, serve, start, waitress_thread, write_config
 from .upstream import Upstream
-from .waiting import wait_until
+from .waiting import PATIENCE, wait_until
 
 __all__ = [
     "NODE_CLIENTS",
+    "PATIENCE",
     "PYTHON_CLIENTS",
     "SERVERS",
     "Browser",

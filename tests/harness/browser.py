@@ -20,9 +20,6 @@ from typing import Any
 from .parts import CLIENTS, require_browser, require_node_clients
 from .waiting import PATIENCE
 
-ANSWERED = 30.0
-"""Seconds within which the browser must have done what is no test's own code, e.g. open a page."""
-
 
 class PageError(Exception):
     """What the page's own code threw, with its stack."""
@@ -52,11 +49,11 @@ class Page:
 
     def screenshot(self, path: Path, width: int = 1280, height: int = 800) -> None:
         """The page as it looks in a window of that size, in CSS pixels; the window keeps the size."""
-        self._ask("screenshot", path=str(path), width=width, height=height).result(ANSWERED)
+        self._ask("screenshot", path=str(path), width=width, height=height).result(PATIENCE)
 
     def close(self) -> None:
         """Close the tab: everything that it reads is hung up."""
-        self._ask("close").result(ANSWERED)
+        self._ask("close").result(PATIENCE)
 
     def __enter__(self) -> Page:
         return self
@@ -80,14 +77,14 @@ class _Driver:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CLIENTS)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.version: str = started.result(ANSWERED)
+        self.version: str = started.result(PATIENCE)
 
     def open(self, url: str = "") -> Page:
         """A new tab, loaded. :raises PageError: if nobody answers there"""
         with self._lock:
             page = Page(self, len(self._pages))
             self._pages.append(page)
-        page._ask("open", url=url).result(ANSWERED)
+        page._ask("open", url=url).result(PATIENCE)
         return page
 
     def ask(self, op: str, **fields: Any) -> futures.Future[Any]:
@@ -106,11 +103,11 @@ class _Driver:
         assert self._process.stdin and self._process.stdout
         self._process.stdin.close()
         try:
-            self._process.wait(ANSWERED)
+            self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(5)
+        self._reader.join(PATIENCE)
         self._process.stdout.close()
 
     def _read(self) -> None:

@@ -16,6 +16,8 @@ import struct
 import threading
 from collections.abc import Callable, Iterable
 
+from .waiting import PATIENCE
+
 PIECE = 4096
 """Bytes passed on at once."""
 
@@ -91,7 +93,7 @@ class Cutter:
     def _relay(self, client: socket.socket) -> None:
         with client, contextlib.suppress(OSError):
             with self._lock:
-                server = socket.create_connection(("127.0.0.1", self.target), 5)
+                server = socket.create_connection(("127.0.0.1", self.target), PATIENCE)
                 link = _Link(client, server)
                 self.connections += 1
                 self._links.add(link)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from .parts import require_tool
 from .servers import free_port, wait_until_listening
+from .waiting import PATIENCE
 
 
 class RedisServer:
@@ -27,7 +28,7 @@ class RedisServer:
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
             self._process = None
 
 

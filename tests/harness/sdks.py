@@ -13,6 +13,7 @@ from typing import Any
 import openai
 
 from .parts import CLIENTS, require_node_clients
+from .waiting import PATIENCE
 
 NODE_CLIENTS = ("openai-node", "openai-node-stream", "ai-sdk")
 PYTHON_CLIENTS = ("create", "stream", "async")
@@ -73,7 +74,7 @@ def read_with_node(cases: Iterable[tuple[str, str, Mapping[str, Any]]], key: str
 def connect(base_url: str, key: str) -> openai.OpenAI:
     """A client for one answer. Loading the certificates of the world would be most of its cost."""
     http_client = openai.DefaultHttpxClient(verify=_TLS)
-    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=30, http_client=http_client)
+    return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=PATIENCE, http_client=http_client)
 
 
 def _read_create(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:

@@ -85,9 +85,9 @@ class Server:
         for pid in [self.pid, *self.workers()]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
-    def stop(self, timeout: float = 15) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """SIGTERM, then wait; its exit code. After `timeout` seconds :meth:`kill`, and AssertionError."""
         assert self.process
         if self.process.poll() is None:
@@ -121,8 +121,8 @@ def waitress_thread(app: WSGIApplication, **options: Any) -> Iterator[Server]:
     finally:
         stopping.set()
         server.pull_trigger()
-        thread.join(5)
-        server.task_dispatcher.shutdown(timeout=5)
+        thread.join(PATIENCE)
+        server.task_dispatcher.shutdown(timeout=PATIENCE)
         wasyncore.close_all(sockets)
 
 

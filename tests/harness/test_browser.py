@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import Browser, PageError, free_port, serve_files
+from tests.harness import PATIENCE, Browser, PageError, free_port, serve_files
 
 STRICT = """<!doctype html><meta charset="utf-8"><title>strict</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'"><p>Ünder a policy</p>"""
@@ -51,7 +51,7 @@ def test_pages_run_at_the_same_time_and_share_no_storage(browser: Browser, site:
 
         assert two.run("return localStorage.x ?? 'nothing'") == "nothing"
         one.run("go()")
-        assert waiting.result(10) == 1
+        assert waiting.result(PATIENCE) == 1
 
 
 def test_a_screenshot_has_the_size_asked_for(browser: Browser, site: str, tmp_path: Path) -> None:

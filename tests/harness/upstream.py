@@ -85,7 +85,7 @@ class Upstream:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RD)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(PATIENCE)
 
     def __enter__(self) -> Upstream:
         self._start(self._accept)

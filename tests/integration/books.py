@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sseproxy.ledger.ledger import open_ledger
+from tests.harness import PATIENCE
 
 KEY = "sk-alice"
 PRICE = {"input": "1", "output": "2"}
@@ -39,11 +40,11 @@ class Books:
         with self._open() as ledger:
             return list(ledger.charges())
 
-    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool], timeout: float = 10) -> list[dict[str, Any]]:
+    def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """The charges as soon as they are as expected."""
-        until = time.monotonic() + timeout
+        until = time.monotonic() + PATIENCE
         while not condition(charges := self.charges()):
-            assert time.monotonic() < until, f"after {timeout} s: {charges}"
+            assert time.monotonic() < until, f"after {PATIENCE} s: {charges}"
             time.sleep(0.02)
         return charges
 

@@ -13,7 +13,7 @@ import pytest
 
 from sseproxy import create_app
 from sseproxy.server.waitress import WaitressServer
-from tests.harness import RawClient, Server, free_port, start, wait_until, write_config
+from tests.harness import PATIENCE, RawClient, Server, free_port, start, wait_until, write_config
 
 from .books import KEY, STREAM
 
@@ -88,5 +88,5 @@ def served_here(settings: dict[str, Any], threads: int = 16) -> Iterator[str]:
         yield server.addresses[0]
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(PATIENCE)
         app.close()

@@ -38,7 +38,7 @@ def spent(ledger: str) -> Decimal:
 
 def ask(proxy: Server, body: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
     """Status and, of a stream, the JSON of its events."""
-    with RawClient(proxy.url, timeout=60) as client:
+    with RawClient(proxy.url) as client:
         client.post(PATH, body, key=KEY)
         if client.status != 200 or not body.get("stream"):
             return client.status, [json.loads(client.read_body())]
@@ -87,7 +87,7 @@ def test_a_stream_that_passes_what_is_left_ends_with_an_error_event(
     body = {"model": "m", "stream": True, "input": "hi", **content, "messages": CHAT["messages"]}
     with (
         serve(budgeted(upstream, tmp_path, ledger, 700 * TOKEN)) as proxy,
-        RawClient(proxy.url, timeout=60) as client,
+        RawClient(proxy.url) as client,
     ):
         events = list(client.post(path, body, key=KEY).events())
         exchange = upstream.wait_for_request()

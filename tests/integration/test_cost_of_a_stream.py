@@ -47,7 +47,7 @@ def test_memory_does_not_grow_with_the_answer(upstream: Upstream, tmp_path: Path
 
     def read(pieces: int) -> None:
         upstream.script = raw([chunk * 16] * pieces + [end])
-        with RawClient(proxy.url, timeout=60) as client:
+        with RawClient(proxy.url) as client:
             client.post("/v1/chat/completions", STREAM, key=KEY)
             while event := client.read_event():
                 last = event

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness import RawClient, Upstream, silent, stream, wait_until
+from tests.harness import PATIENCE, RawClient, Upstream, silent, stream, wait_until
 
 from .books import CHAT, KEY, STREAM, Books, config
 from .processes import HOOKED, OWN, PATH, begin, running, status_of
@@ -18,7 +18,7 @@ from .processes import HOOKED, OWN, PATH, begin, running, status_of
 EVENTS = {"Accept": "text/event-stream"}
 
 
-def settings(url: str, directory: Path, grace: str = "60s", **sections: Any) -> dict[str, Any]:
+def settings(url: str, directory: Path, grace: str = "1h", **sections: Any) -> dict[str, Any]:
     return config(url, directory, server={"shutdown_grace": grace, "threads": 16}, **sections)
 
 
@@ -50,7 +50,7 @@ def test_sigterm_refuses_what_is_new_and_lets_running_answers_come_to_their_end(
         assert (late.headers["retry-after"], late.headers["connection"].lower()) == ("1", "close")
         upstream.last.allow(20)
         assert [event.data for event in client.events()][-1] == b"[DONE]"
-        assert process.process.wait(20) == 0
+        assert process.process.wait(PATIENCE) == 0
     charge = books.one_ended()
     assert (charge["state"], charge["outcome"], charge["output_tokens"]) == ("settled", "completed", 6)
 
@@ -67,7 +67,7 @@ def test_what_outlasts_the_grace_ends_with_an_error_event_and_is_charged_for_wha
     ):
         for exchange in upstream.exchanges:
             exchange.wait_for_sent(2)
-        assert process.stop(25) == 0
+        assert process.stop() == 0
         for reader in (client, live):
             *_, last = reader.events()
             assert last.json["error"]["code"] == "server_shutting_down"
@@ -83,7 +83,7 @@ def test_an_answer_that_never_pauses_is_ended_all_the_same(
 ) -> None:
     upstream.script = stream(tokens=3000, interval=0.01)
     with running(settings(upstream.url, tmp_path, "500ms"), tmp_path, server) as process, begin(process.url) as client:
-        assert process.stop(25) == 0
+        assert process.stop() == 0
         *_, last = client.events()
         assert last.json["error"]["code"] == "server_shutting_down"
     charge = books.one_ended()
@@ -100,7 +100,7 @@ def test_each_format_ends_in_its_own_words(upstream: Upstream, tmp_path: Path) -
         text = begin(process.url, {"message": "hi"}, "/text")
         message = begin(process.url, {**CHAT, "stream": True, "max_tokens": 50}, "/v1/messages")
         plain = RawClient(process.url).post("/plain", {"message": "hi"}, key=KEY)
-        process.stop(20)
+        process.stop()
         assert plain.read_body().endswith(b"<ERR>")
         assert [event.data for event in text.events()][-1] == b"<ERR>"
         *_, last = message.events()
@@ -125,7 +125,7 @@ def test_an_answer_that_has_not_begun_becomes_a_refusal_and_costs_nothing(
         streamed.send("POST", PATH, STREAM, key=KEY)
         whole.send("POST", PATH, CHAT, key=KEY)
         upstream.wait_for_request(2)
-        assert process.stop(20) == 0
+        assert process.stop() == 0
         for client in (streamed, whole):
             client.read_head()
             assert (client.status, client.headers["retry-after"]) == (503, "1")
@@ -149,13 +149,13 @@ def test_an_answer_that_nobody_reads_at_present_has_the_grace_too(
             again.get(client.headers["location"], headers=EVENTS)
             upstream.last.allow(20)
             assert [event.data for event in again.events()][-1] == b"[DONE]"
-        assert process.process.wait(20) == 0
+        assert process.process.wait(PATIENCE) == 0
     assert books.one_ended()["outcome"] == "completed"
 
 
 def test_with_nothing_running_sigterm_ends_it_at_once(upstream: Upstream, tmp_path: Path) -> None:
     with running(settings(upstream.url, tmp_path), tmp_path, "waitress") as process:
-        assert process.stop(20) == 0
+        assert process.stop() == 0
 
 
 @pytest.mark.parametrize("server", ["waitress", "gthread"])
@@ -166,7 +166,7 @@ def test_a_second_signal_does_not_wait(upstream: Upstream, tmp_path: Path, serve
         process.process.terminate()
         wait_until(lambda: status_of(process.url, "/-/ready") == 503)
         process.process.terminate()
-        process.process.wait(20)
+        process.process.wait(PATIENCE)
 
 
 FORGETFUL = """

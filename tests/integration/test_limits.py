@@ -29,7 +29,7 @@ def status(proxy: Server, body: dict[str, Any]) -> int:
 
 
 def wait_for_a_place(proxy: Server) -> None:
-    wait_until(lambda: status(proxy, STREAM) == 200, timeout=40)
+    wait_until(lambda: status(proxy, STREAM) == 200)
 
 
 def let_leases_run_out(redis: RedisServer) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from sseproxy.ledger.ledger import open_ledger
 from sseproxy.tokenizer import Tokenizer
-from tests.harness import Exchange, RedisServer, Server, Upstream, free_port, run_nginx, wait_until
+from tests.harness import PATIENCE, Exchange, RedisServer, Server, Upstream, free_port, run_nginx, wait_until
 from tests.harness.scripts import SSE
 from tests.ledger.conftest import new_database, postgresql  # noqa: F401
 
@@ -27,8 +27,6 @@ from .processes import PATH, running
 STREAMS = 300
 EVENTS, BEFORE = 20, 8
 """Events of an answer, and how many of them have come when the machine dies."""
-PATIENCE = 60.0
-"""Seconds for each step."""
 INPUT = 3
 
 NGINX = """

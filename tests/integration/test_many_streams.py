@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.harness import Exchange, Upstream, serve
+from tests.harness import PATIENCE, Exchange, Upstream, serve
 from tests.harness.scripts import SSE
 
 from .books import CHAT, KEY, Books, config
@@ -22,7 +22,6 @@ DROPPING = STREAMS // 5
 DROPS = 3
 EVENTS = 25
 SEED = 5
-PATIENCE = 60.0
 
 
 @dataclass

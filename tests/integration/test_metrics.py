@@ -21,9 +21,8 @@ from werkzeug.test import Client
 
 from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.demo import app as demo
-from tests.harness import Server, Upstream, free_port, refuse, serve, start, stream, wait_until, write_config
+from tests.harness import PATIENCE, Server, Upstream, free_port, refuse, serve, start, stream, wait_until, write_config
 
-WAIT = 15
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -37,7 +36,7 @@ def read(text: str) -> Numbers:
 
 
 def scrape(server: Server) -> Numbers:
-    with urlopen(f"{server.url}/-/metrics", timeout=WAIT) as answer:
+    with urlopen(f"{server.url}/-/metrics", timeout=PATIENCE) as answer:
         return read(answer.read().decode())
 
 
@@ -59,7 +58,7 @@ def body(model: str = "m", streamed: bool = True) -> bytes:
 def ask(server: Server, path: str = "/v1/chat/completions", key: str = "sk-secret", **asked: Any) -> None:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     request = Request(server.url + path, body(**asked), headers)
-    with contextlib.suppress(OSError, HTTPException), urlopen(request, timeout=WAIT) as answer:
+    with contextlib.suppress(OSError, HTTPException), urlopen(request, timeout=PATIENCE) as answer:
         answer.read()
 
 
@@ -108,13 +107,13 @@ def test_it_tells_what_was_answered_charged_and_how_fast(upstream: Upstream, pro
 def test_running_answers_are_seen_and_a_client_that_left_is_an_outcome(upstream: Upstream, proxy: Server) -> None:
     upstream.script = stream(tokens=1000, interval=0.02)
     headers = {"Authorization": "Bearer sk-secret", "Content-Type": "application/json", "Prefer": "respond-async"}
-    with urlopen(Request(f"{proxy.url}/v1/chat/completions", body(), headers), timeout=WAIT) as answer:
+    with urlopen(Request(f"{proxy.url}/v1/chat/completions", body(), headers), timeout=PATIENCE) as answer:
         location = answer.headers["Location"]
     numbers = scrape(proxy)
     assert total(numbers, "sseproxy_live_streams", state="running") == 1
     assert total(numbers, "sseproxy_answers_running", kind="stream") == 1
 
-    urlopen(Request(proxy.url + location, method="DELETE"), timeout=WAIT).close()
+    urlopen(Request(proxy.url + location, method="DELETE"), timeout=PATIENCE).close()
     wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", outcome="client_gone") == 1)
     numbers = scrape(proxy)
     assert total(numbers, "sseproxy_answers_running") == 0
@@ -172,7 +171,7 @@ def test_whatever_clients_make_up_there_are_few_labels_and_no_secret(upstream: U
         ask(proxy, path=f"/say/made-up-{number}")
         ask(proxy, key=f"sk-made-up-{number}")
     wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", status="4xx") == 150)
-    text = urlopen(f"{proxy.url}/-/metrics", timeout=WAIT).read().decode()
+    text = urlopen(f"{proxy.url}/-/metrics", timeout=PATIENCE).read().decode()
     numbers = read(text)
 
     assert values(numbers, "model") == {"m", "gpt-*", "none"}
@@ -193,7 +192,7 @@ def test_requests_that_wait_for_a_thread_are_seen(upstream: Upstream) -> None:
         for number in (1, 2):
             upstream.wait_for_request(number).allow(1000)
         for client in clients:
-            client.join(WAIT)
+            client.join(PATIENCE)
         assert total(scrape(proxy), "sseproxy_server_queue_length") == 0
 
 
@@ -220,7 +219,7 @@ def test_workers_of_gunicorn_count_together_and_one_that_died_runs_nothing(
         for worker in proxy.workers():
             os.kill(worker, signal.SIGKILL)
         for each in streams:
-            each.join(WAIT)
+            each.join(PATIENCE)
         wait_until(lambda: not refused(proxy) and total(scrape(proxy), "sseproxy_answers_running") == 0)
         assert total(scrape(proxy), "sseproxy_requests_total", model="m") == asked
     assert not list((tmp_path / "tmp").glob("sseproxy-metrics-*"))

@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness import (
     NODE_CLIENTS,
+    PATIENCE,
     PYTHON_CLIENTS,
     SERVERS,
     RawClient,
@@ -83,7 +84,7 @@ def test_curl_reads_the_stream(upstream: Upstream, tmp_path: Path) -> None:
     with serve(config(upstream.url, tmp_path)) as proxy:
         command = [curl, "-sSN", f"{proxy.url}/v1/chat/completions", "-H", f"Authorization: Bearer {KEY}",
                    "-H", "Content-Type: application/json", "-d", json.dumps(STREAM)]  # fmt: skip
-        shown = subprocess.run(command, capture_output=True, timeout=30, check=True).stdout
+        shown = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True).stdout
 
     assert shown.startswith(b"data: {")
     assert shown.endswith(b"data: [DONE]\n\n")

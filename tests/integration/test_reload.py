@@ -13,7 +13,7 @@ import yaml
 
 from sseproxy import Config, ConfigError, SSEProxyMiddleware, create_app
 from sseproxy.server.served import Served
-from tests.harness import RawClient, Server, Upstream, stream, wait_until, waitress_thread
+from tests.harness import PATIENCE, RawClient, Server, Upstream, stream, wait_until, waitress_thread
 
 from .books import CHAT, KEY, STREAM, Books, config
 from .processes import HOOKED, PATH, running
@@ -164,7 +164,7 @@ def test_of_two_signals_in_a_row_the_later_file_stays(tmp_path: Path) -> None:
 
     def load_earlier() -> Config:
         is_loading.set()
-        assert may_go_on.wait(10)
+        assert may_go_on.wait(PATIENCE)
         return Config.load({**settings, "users": {"earlier": {}}})
 
     def load_later() -> Config:
@@ -172,12 +172,12 @@ def test_of_two_signals_in_a_row_the_later_file_stays(tmp_path: Path) -> None:
 
     threads = [threading.Thread(target=served.reload, args=(load,)) for load in (load_earlier, load_later)]
     threads[0].start()
-    assert is_loading.wait(10)
+    assert is_loading.wait(PATIENCE)
     threads[1].start()
     threads[1].join(0.5)  # it waits; one that did not would have ended
     may_go_on.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(PATIENCE)
 
     assert "later" in app.config.users
     app.close()

@@ -15,7 +15,7 @@ from werkzeug.test import Client, create_environ
 
 from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.ledger.ledger import open_ledger
-from tests.harness import RawClient, Server, Upstream, stream, wait_until, waitress_thread
+from tests.harness import PATIENCE, RawClient, Server, Upstream, stream, wait_until, waitress_thread
 
 from .books import KEY, PRICE, Books, config
 from .test_wrap import flask_app, wrapping
@@ -76,7 +76,7 @@ def sent_messages(upstream: Upstream) -> list[tuple[str, Any]]:
 def test_a_page_s_message_is_answered_in_events_and_charged_once(
     form: dict[str, Any], proxy: Server, upstream: Upstream, books: Books
 ) -> None:
-    answer = requests.request(url=f"{proxy.url}/chat", headers=BEARER, timeout=10, **form)
+    answer = requests.request(url=f"{proxy.url}/chat", headers=BEARER, timeout=PATIENCE, **form)
 
     assert answer.status_code == 200
     assert answer.headers["Content-Type"].startswith("text/event-stream")
@@ -98,7 +98,7 @@ def test_history_prefix_and_model_of_a_route(proxy: Server, upstream: Upstream, 
     ]
     for form in ({"json": {"history": history, "content": "three", "model": "m-dear"}},
                  {"data": {"history": json.dumps(history), "content": "three"}}):  # fmt: skip
-        assert requests.post(f"{proxy.url}/gpt/summary", headers=BEARER, timeout=10, **form).status_code == 200
+        assert requests.post(f"{proxy.url}/gpt/summary", headers=BEARER, timeout=PATIENCE, **form).status_code == 200
 
         turns = [("user", "one"), ("assistant", "two"), ("user", "three")]
         assert sent_messages(upstream) == [("system", "Be kind."), *turns]
@@ -110,8 +110,8 @@ def test_history_prefix_and_model_of_a_route(proxy: Server, upstream: Upstream, 
 
 def test_usage_by_route_has_a_row_for_each_pattern(proxy: Server, tmp_path: Path, books: Books) -> None:
     for word in ("one", "two", "three"):
-        requests.get(f"{proxy.url}/say/{word}", headers=BEARER, timeout=10)
-    requests.get(f"{proxy.url}/chat?message=hi&model=m", headers=BEARER, timeout=10)
+        requests.get(f"{proxy.url}/say/{word}", headers=BEARER, timeout=PATIENCE)
+    requests.get(f"{proxy.url}/chat?message=hi&model=m", headers=BEARER, timeout=PATIENCE)
     books.wait_for(lambda rows: [row["state"] for row in rows] == ["settled"] * 4)
 
     ledger = open_ledger(f"sqlite:///{tmp_path}/usage.db")
@@ -125,9 +125,9 @@ def test_nothing_of_the_query_reaches_upstream_or_log(
     proxy: Server, upstream: Upstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
-        requests.get(f"{proxy.url}/chat?message=SECRETQUERY&model=m", headers=BEARER, timeout=10)
-        requests.get(f"{proxy.url}/say/SECRETPATH", headers=BEARER, timeout=10)
-        requests.get(f"{proxy.url}/say/SECRETPATH", timeout=10)
+        requests.get(f"{proxy.url}/chat?message=SECRETQUERY&model=m", headers=BEARER, timeout=PATIENCE)
+        requests.get(f"{proxy.url}/say/SECRETPATH", headers=BEARER, timeout=PATIENCE)
+        requests.get(f"{proxy.url}/say/SECRETPATH", timeout=PATIENCE)
         # A line is written when the answer has left.
         wait_until(lambda: len(access_lines(caplog)) == 3, state=lambda: caplog.text)
 
@@ -146,7 +146,7 @@ def test_a_route_without_auth_is_anonymous_s_and_every_other_asks_for_a_key(
     proxy: Server, upstream: Upstream, books: Books
 ) -> None:
     def status(path: str, **headers: str) -> int:
-        return requests.get(f"{proxy.url}{path}?message=hi&model=m", headers=headers, timeout=10).status_code
+        return requests.get(f"{proxy.url}{path}?message=hi&model=m", headers=headers, timeout=PATIENCE).status_code
 
     assert status("/chat") == 401
     assert status("/open", Authorization="Bearer sk-wrong") == 401
@@ -195,7 +195,7 @@ def test_a_refusal_names_the_field_and_leaves_no_trace(
 ) -> None:
     headers = {"Authorization": "Bearer sk-bob"} | ({"Content-Type": content_type} if content_type else {})
 
-    answer = requests.request(method, f"{proxy.url}{path}", data=body, headers=headers, timeout=10)
+    answer = requests.request(method, f"{proxy.url}{path}", data=body, headers=headers, timeout=PATIENCE)
 
     assert answer.status_code == status
     if method != "HEAD":
@@ -207,7 +207,7 @@ def test_a_refusal_names_the_field_and_leaves_no_trace(
 
 
 def test_a_route_answers_in_its_own_format(proxy: Server, upstream: Upstream, books: Books) -> None:
-    answer = requests.post(f"{proxy.url}/plain", json={"message": "hi"}, headers=BEARER, timeout=10)
+    answer = requests.post(f"{proxy.url}/plain", json={"message": "hi"}, headers=BEARER, timeout=PATIENCE)
 
     assert answer.headers["Content-Type"].startswith("text/plain")
     assert answer.text == upstream.last.text
@@ -242,12 +242,12 @@ def test_a_stream_is_read_again_by_the_path_that_names_it_and_by_its_own_without
     proxy: Server, upstream: Upstream, books: Books
 ) -> None:
     headers = {**BEARER, "Prefer": "respond-async"}
-    asked = requests.post(f"{proxy.url}/say/hello", headers=headers, timeout=10)
+    asked = requests.post(f"{proxy.url}/say/hello", headers=headers, timeout=PATIENCE)
     assert asked.status_code == 202
     location = asked.headers["Location"]
 
-    again = requests.get(f"{proxy.url}/again/{location.rpartition('/')[2]}", timeout=10)
-    own = requests.get(f"{proxy.url}{location}", timeout=10)
+    again = requests.get(f"{proxy.url}/again/{location.rpartition('/')[2]}", timeout=PATIENCE)
+    own = requests.get(f"{proxy.url}{location}", timeout=PATIENCE)
 
     assert (again.status_code, own.status_code) == (200, 200)
     assert again.text == own.text
@@ -257,9 +257,9 @@ def test_a_stream_is_read_again_by_the_path_that_names_it_and_by_its_own_without
 
 
 def test_the_list_of_models_and_the_usage_are_as_ever(proxy: Server) -> None:
-    assert requests.get(f"{proxy.url}/v1/models", headers=BEARER, timeout=10).status_code == 200
-    assert requests.get(f"{proxy.url}/-/usage?by=route", headers=BEARER, timeout=10).status_code == 200
-    assert requests.get(f"{proxy.url}/-/usage", timeout=10).status_code == 401
+    assert requests.get(f"{proxy.url}/v1/models", headers=BEARER, timeout=PATIENCE).status_code == 200
+    assert requests.get(f"{proxy.url}/-/usage?by=route", headers=BEARER, timeout=PATIENCE).status_code == 200
+    assert requests.get(f"{proxy.url}/-/usage", timeout=PATIENCE).status_code == 401
 
 
 def test_a_wrapped_app_answers_routes_by_its_chat_view(tmp_path: Path, books: Books) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import SERVERS, Exchange, RawClient, Server, Upstream, choose, serve, stream
+from tests.harness import PATIENCE, SERVERS, Exchange, RawClient, Server, Upstream, choose, serve, stream
 
 from .books import KEY, STREAM, Books, config
 
@@ -54,7 +54,7 @@ def asking(server: Server, what: str) -> Iterator[socket.socket]:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         if what == "slow":  # ordinary packets: one of the loopback's would not fit into that buffer
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
-        client.settimeout(20)
+        client.settimeout(PATIENCE)
         client.connect(("127.0.0.1", server.port))
         client.sendall(head.encode() + body)
         yield client
@@ -100,7 +100,7 @@ def test_a_client_that_never_reads_is_cut_off_and_nobody_else(
             with RawClient(proxy.url) as next_one:
                 assert next_one.get("/-/health").status == 200
             assert what_arrives_after(stuck) is None
-            reader.join(20)
+            reader.join(PATIENCE)
         running.allow(10)
         assert [event.data for event in other.events()][-1] == b"[DONE]"
         assert "Traceback" not in proxy.log

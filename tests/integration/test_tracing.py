@@ -21,7 +21,7 @@ from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.app import Proxy
 from sseproxy.demo import app as demo
 from sseproxy.wsgi.call import call_app
-from tests.harness import Upstream, raw, refuse, serve, stream, wait_until
+from tests.harness import PATIENCE, Upstream, raw, refuse, serve, stream, wait_until
 
 pytest.importorskip("opentelemetry.sdk")
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -31,7 +31,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 ROOT = Path(__file__).parent.parent.parent
-WAIT = 15
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"Once"}}]}\n\n'
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 Traced = Callable[..., Proxy]
@@ -305,7 +304,7 @@ def collector() -> Iterator[Collector]:
         thread.start()
         yield running
         running.shutdown()
-        thread.join(WAIT)
+        thread.join(PATIENCE)
 
 
 def test_spans_go_where_the_environment_says_at_the_latest_when_the_server_ends(
@@ -327,7 +326,7 @@ def ask_over_http(url: str) -> int:
 
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}]}).encode()
     headers = {"Authorization": "Bearer sk-secret", "Content-Type": "application/json"}
-    with urlopen(Request(f"{url}/v1/chat/completions", body, headers), timeout=WAIT) as answer:
+    with urlopen(Request(f"{url}/v1/chat/completions", body, headers), timeout=PATIENCE) as answer:
         answer.read()
         return int(answer.status)
 

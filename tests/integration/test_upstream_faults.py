@@ -28,7 +28,7 @@ from sseproxy.upstream.pool import UpstreamPool
 from sseproxy.upstream.switch import UpstreamSwitch
 from sseproxy.wsgi.call import call_app
 from sseproxy.wsgi.exchange import Exchange, Target
-from tests.harness import wait_until
+from tests.harness import PATIENCE, wait_until
 
 DOCUMENT = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text("utf-8")
 OPERATIONS = DOCUMENT.partition("\n## When an upstream fails\n")[2].partition("\n## ")[0]
@@ -139,7 +139,7 @@ class FaultServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         self._pool.shutdown()
 
     def _accept(self) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.ledger.protocol import Budget, BudgetExceeded, DuplicateCharge
 from sseproxy.ledger.writer import Writer
+from tests.harness import PATIENCE, wait_until
 
 from .conftest import NOON, Completed, NewCharge
 
@@ -63,9 +62,7 @@ def all_waiting(writer: Writer, calls: list[Callable[[], Any]]) -> list[Future[A
     with ThreadPoolExecutor(len(calls)) as pool:
         with writer.lock:
             futures = [pool.submit(call) for call in calls]
-            deadline = time.monotonic() + 10
-            while len(writer._turns) < len(calls) and time.monotonic() < deadline:
-                threading.Event().wait(0.001)
+            wait_until(lambda: len(writer._turns) == len(calls))
         return futures
 
 
@@ -92,7 +89,7 @@ def test_one_statement_waits_for_another_process_too(sqlite_books: SQLLedger, ne
         reserved = pool.submit(sqlite_books.reserve, new_charge("second", reserved=0))
         assert not wait([reserved], timeout=0.2).done
         other.execute("COMMIT")
-        reserved.result(10)
+        reserved.result(PATIENCE)
     other.close()
 
     assert {row["id"] for row in sqlite_books.charges()} == {"first", "second"}

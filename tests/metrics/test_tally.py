@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sseproxy.metrics.tally import Tally
+from tests.harness import PATIENCE
 
 
 class Counts:
@@ -53,13 +54,13 @@ def test_while_one_counts_another_asks_for_it_in_vain_or_waits() -> None:
 
     def slow(figures: tuple[int, ...]) -> None:
         counting.set()
-        assert go_on.wait(15)
+        assert go_on.wait(PATIENCE)
         counts.count(figures)
 
     tally.note(((slow,), 1))
     first = threading.Thread(target=tally.ease)
     first.start()
-    assert counting.wait(15)
+    assert counting.wait(PATIENCE)
     tally.note(((counts.count,), 2))
     tally.ease()
     assert counts.calls == []
@@ -67,9 +68,9 @@ def test_while_one_counts_another_asks_for_it_in_vain_or_waits() -> None:
     second = threading.Thread(target=tally.count)
     second.start()
     go_on.set()
-    second.join(15)
+    second.join(PATIENCE)
     assert counts.calls == [((1,),), ((2,),)]
-    first.join(15)
+    first.join(PATIENCE)
 
 
 def test_threads_that_note_at_once_lose_nothing() -> None:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from sseproxy.server.waitress import WaitressServer
-from tests.harness import waitress_thread
+from tests.harness import PATIENCE, waitress_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-WAIT = 20
 REQUEST = (
     b"POST //v1/a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-A: \xe4\r\nContent-Length: 2\r\n"
 )
@@ -32,7 +31,7 @@ def sseproxys(app: WSGIApplication) -> Iterator[int]:
         yield int(server.addresses[0].rpartition(":")[2])
     finally:
         server.stop()
-        thread.join(WAIT)
+        thread.join(PATIENCE)
 
 
 @contextmanager
@@ -45,7 +44,7 @@ SERVERS = (sseproxys, waitress)
 
 
 def ask(port: int, request: bytes, until: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+    with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(request)
         received = b""
         while until not in received:
@@ -117,7 +116,7 @@ def test_requests_sent_at_once_are_answered_in_order_and_the_connection_goes_on(
         return [environ["QUERY_STRING"].encode()]
 
     asked = b"".join(b"GET /?%02d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(20))
-    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         for _ in range(3):
             connection.sendall(asked)
             received = b""
@@ -132,7 +131,7 @@ def test_a_client_that_reads_late_gets_all_and_may_ask_again() -> None:
         start_response("200 OK", [("Content-Length", str(8 * 1024 * 1024))])
         return iter([b"x" * 1024 * 1024] * 8)
 
-    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         for _ in range(2):
             connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             received = connection.recv(65536).partition(b"\r\n\r\n")[2]
@@ -148,7 +147,7 @@ def test_an_answer_of_another_length_than_it_says_ends_the_connection_or_is_cut(
         start_response("200 OK", [("Content-Length", "2")])
         return [b"abc"] if environ["QUERY_STRING"] == "long" else [b"a"]
 
-    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(b"GET /?long HTTP/1.1\r\nHost: x\r\n\r\nGET /?short HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b""
         while piece := connection.recv(65536):
@@ -199,7 +198,7 @@ def test_a_client_is_told_of_an_application_that_breaks_off_amid_its_answer() ->
             start_response("503 Later", [], sys.exc_info())
         yield b"never"
 
-    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), WAIT) as connection:
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         received = b""
         while piece := connection.recv(65536):

@@ -57,14 +57,14 @@ class Desk:
 
     def ask(self, body: Any, path: str = CHAT) -> Answer:
         """The proxy's answer."""
-        with RawClient(self.url, timeout=30) as client:
+        with RawClient(self.url) as client:
             return _read(client.post(path, body, key=CLIENT_KEY))
 
     def ask_directly(self, body: Any, path: str = CHAT) -> Answer:
         """The server's own."""
         if isinstance(body, Mapping):
             body = {**body, "model": self.server.models.get(body["model"], body["model"])}
-        with RawClient(self.server.url, timeout=30) as client:
+        with RawClient(self.server.url) as client:
             return _read(client.post(path, body, key=KEY))
 
     def charged(self, body: Any, path: str = CHAT) -> tuple[Answer, Mapping[str, Any]]:

@@ -67,7 +67,7 @@ def llama_cpp_server(directory: Path) -> Iterator[RealServer]:
     config = directory / "llama.json"
     config.write_text(json.dumps(settings), "utf-8")
     command = [str(VENV / "bin" / "python"), "-m", "llama_cpp.server", "--config_file", str(config)]
-    with start(command, port, directory, timeout=60) as process:
+    with start(command, port, directory) as process:
         names = {"tale": "tale-chat", "tools": "tale-tools", "vectors": "tale-vectors"}
         yield RealServer(f"http://127.0.0.1:{port}/v1", names, process)
 

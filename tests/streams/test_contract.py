@@ -12,7 +12,7 @@ import pytest
 from sseproxy.core.failure import Failure
 from sseproxy.streams.live import MAX_READ
 from sseproxy.streams.protocol import Broken, Claim, Head, Lost, Reader, Stopped, Stream, Streams, Writer
-from tests.harness import wait_until
+from tests.harness import PATIENCE, wait_until
 
 Make = Callable[..., tuple[Streams, Streams]]
 HEAD = Head("200 OK", [("Content-Type", "text/event-stream")])
@@ -161,7 +161,7 @@ def test_stop_reaches_the_writer(make: Make) -> None:
     stopped = threading.Event()
     writer.on_stop(stopped.set)
     found(there, stream).stop()
-    assert stopped.wait(5)
+    assert stopped.wait(PATIENCE)
     assert writer.unwanted()
     with pytest.raises(Stopped):
         writer.write([b"more"])

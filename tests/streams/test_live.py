@@ -9,6 +9,7 @@ import pytest
 from sseproxy.streams.live import OVERHEAD, LiveStream
 from sseproxy.streams.memory import KEPT_BUFFERS, MemoryStreams
 from sseproxy.streams.protocol import Busy, Head, Lost, Stopped
+from tests.harness import PATIENCE
 
 
 def live(**settings: float) -> LiveStream:
@@ -66,7 +67,7 @@ def test_half_the_buffer_is_kept_for_a_reader_whose_connection_lost_what_it_was_
     thread.join(0.1)
     assert thread.is_alive()
     assert len(stream.join(10).read(0) or []) == 21
-    thread.join(5)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     with pytest.raises(Lost):
         stream.join(9)
@@ -85,7 +86,7 @@ def test_a_reader_that_lost_its_place_and_is_left_alone_does_not_break_the_strea
     with pytest.raises(Lost):
         slow.read(0)
     slow.close()
-    thread.join(5)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
 
 
@@ -118,7 +119,7 @@ def test_a_writer_that_waits_for_readers_ends_when_the_stream_is_stopped() -> No
     thread = threading.Thread(target=write)
     thread.start()
     stream.stop()
-    assert ended.wait(5)
+    assert ended.wait(PATIENCE)
     thread.join()
 
 

@@ -33,7 +33,7 @@ from sseproxy.upstream.connection import Connection, Connections
 from sseproxy.upstream.head import ResponseHead
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange
-from tests.harness import Upstream, raw, refuse, refuse_stream_options, silent, stream
+from tests.harness import PATIENCE, Upstream, raw, refuse, refuse_stream_options, silent, stream
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -379,7 +379,7 @@ def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_p
         answer = ask(app, **{"waitress.client_disconnected": lambda: True})
 
         assert answer.code == 499
-        assert closed.wait(5)
+        assert closed.wait(PATIENCE)
 
 
 def make_certificate(directory: Path) -> Path:

@@ -26,7 +26,7 @@ from sseproxy.upstream.flavor import Azure
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange, Target
 from sseproxy.wsgi.upload import Upload
-from tests.harness import Upstream, raw, stream, wait_until
+from tests.harness import PATIENCE, Upstream, raw, stream, wait_until
 from tests.upstream.test_app import CHAT, ask, make_certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -50,7 +50,7 @@ def server(serve: Callable[[socket.socket, int], None]) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(PATIENCE)
             for connection in accepted:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
@@ -110,7 +110,7 @@ def test_with_a_stale_connection_the_others_that_wait_are_closed() -> None:
         with connection:
             read_request(connection)
             if number < 2:
-                both.wait(5)
+                both.wait(PATIENCE)
             connection.sendall(OK)
             if not read_request(connection) and number < 2:
                 closed.set()
@@ -121,7 +121,7 @@ def test_with_a_stale_connection_the_others_that_wait_are_closed() -> None:
             assert list(pool.map(lambda _: body_of(ask(app, CHAT)), range(2))) == [b"{}", b"{}"]
         assert body_of(ask(app, CHAT)) == b"{}"
 
-        assert closed.wait(5)
+        assert closed.wait(PATIENCE)
         app.close()
 
 
@@ -211,7 +211,7 @@ def test_a_connection_that_was_opened_anew_is_a_first_one_again() -> None:
     with server(serve) as port:
         app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
         assert body_of(ask(app, CHAT)) == b"{}"
-        assert closed.wait(5)
+        assert closed.wait(PATIENCE)
         assert ask(app, CHAT).code == 502
         app.close()
 
@@ -282,7 +282,7 @@ def test_what_comes_between_two_requests_is_nobody_s_answer() -> None:
             while request := read_request(connection):
                 connection.sendall(OK)
                 if number == 0:
-                    answered.wait(5)
+                    answered.wait(PATIENCE)
                     connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"poison"')
                     said.set()
                 del request
@@ -292,7 +292,7 @@ def test_what_comes_between_two_requests_is_nobody_s_answer() -> None:
         app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
         assert body_of(ask(app, CHAT)) == b"{}"
         answered.set()
-        assert said.wait(5)
+        assert said.wait(PATIENCE)
         assert body_of(ask(app, CHAT)) == b"{}"
         app.close()
 
@@ -618,12 +618,12 @@ def test_a_proxy_may_be_reached_by_tls_and_lead_to_tls(tmp_path: Path, monkeypat
     with server(serve) as behind, server(tunnel) as port:
         app = UpstreamApp(f"https://localhost:{behind}/v1", proxy=f"https://localhost:{port}", ca_file=str(certificate))
         assert body_of(ask(app, CHAT)) == b"{}"
-        was_closed = hung_up[0].wait(5)
+        was_closed = hung_up[0].wait(PATIENCE)
         answer = ask(app, CHAT)
         first = next(iter(answer.body))
         answer.close()
         app.close()
-        assert was_closed and first == b"{}" and hung_up[1].wait(5)
+        assert was_closed and first == b"{}" and hung_up[1].wait(PATIENCE)
 
 
 def test_the_environment_s_proxy_is_not_used(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:

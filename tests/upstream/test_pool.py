@@ -22,7 +22,7 @@ from sseproxy.upstream.cooldown import FAILURES
 from sseproxy.upstream.pool import in_order
 from sseproxy.wsgi.client import GONE_KEY
 from sseproxy.wsgi.exchange import Target
-from tests.harness import Upstream, free_port, raw, refuse, silent, stream
+from tests.harness import PATIENCE, Upstream, free_port, raw, refuse, silent, stream
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -274,7 +274,7 @@ def test_an_upstream_that_fails_again_and_again_is_left_alone_and_then_tried_by_
         assert ask(app).status_code == 200
     assert len(upstream.exchanges) == FAILURES
 
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     upstream.script = stream(tokens=1, delay=0.3)
     while len(upstream.exchanges) == FAILURES:
         assert time.monotonic() < until
@@ -355,7 +355,7 @@ def test_a_reservation_holds_what_the_dearest_upstream_would_cost(
             with books(app) as ledger:
                 balance = ledger.balance("anonymous", "total", datetime.now(timezone.utc))
             exchange.allow(100)
-            asked.result(10)
+            asked.result(PATIENCE)
     finally:
         app.close()
 

@@ -29,7 +29,7 @@ from sseproxy.upstream.head import ResponseHead
 from sseproxy.wsgi.relay import Express, Relay
 from sseproxy.wsgi.ride import RELAY_KEY, Ride, board
 from sseproxy.wsgi.stream import EventStream
-from tests.harness import wait_until
+from tests.harness import PATIENCE, wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="missing part: epoll (Linux)")
 built = pytest.mark.skipif(Express is None, reason="missing part: sseproxy/wsgi/express.c is not built (a C compiler)")
@@ -184,8 +184,8 @@ class Trip:
 
     def received(self) -> bytes:
         """All that the client got, when the stream has ended."""
-        self._worker.join(20)
-        self._reader.join(20)
+        self._worker.join(PATIENCE)
+        self._reader.join(PATIENCE)
         assert not self._worker.is_alive()
         return b"".join(self._received)
 
@@ -457,7 +457,7 @@ def test_a_client_that_leaves_ends_the_ride_at_once(relay: Relay) -> None:
         trip.send(FIRST)
         assert trip.client.recv(65536)
         trip.client.close()
-        trip._worker.join(20)
+        trip._worker.join(PATIENCE)
 
         assert isinstance(trip.error, BrokenPipeError)
 
@@ -471,7 +471,7 @@ def test_a_client_that_reads_slowly_holds_up_its_own_upstream_and_gets_all(relay
         assert other == plain([FIRST, chunk(" other"), *LAST])
         assert sender.is_alive()
         slow.read()
-        sender.join(20)
+        sender.join(PATIENCE)
         slow.finish()
 
         assert slow.received() == plain(pieces)
@@ -561,7 +561,7 @@ def test_clients_that_close_at_any_moment_do_not_harm_the_relay(relay: Relay) ->
             trip.client.close()
             trip.send(chunk(" more"))
             trip.finish()
-            trip._worker.join(20)
+            trip._worker.join(PATIENCE)
             assert not trip._worker.is_alive()
 
     pieces = [FIRST, *[chunk(f" w{number}") for number in range(5)], *LAST]

@@ -9,6 +9,7 @@ import pytest
 
 from sseproxy.core.sse import FLUSH, PING, Event
 from sseproxy.wsgi.stream import EventStream
+from tests.harness import PATIENCE
 
 
 class Body:
@@ -200,4 +201,4 @@ def test_a_stream_that_is_dropped_unclosed_still_ends() -> None:
 
     del stream
 
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sseproxy.wsgi.stuck import StuckClients
+from tests.harness import PATIENCE
 
 TIMEOUT = 0.2
 
@@ -32,9 +33,9 @@ def fill(connection: socket.socket) -> None:
             pass
 
 
-def cut_until(stuck: StuckClients, condition: Callable[[], bool], timeout: float = 10) -> bool:
-    """Look again and again until it is so; False after `timeout` seconds."""
-    until = time.monotonic() + timeout
+def cut_until(stuck: StuckClients, condition: Callable[[], bool]) -> bool:
+    """Look again and again until it is so; False after :data:`PATIENCE` seconds."""
+    until = time.monotonic() + PATIENCE
     while not condition():
         if time.monotonic() > until:
             return False

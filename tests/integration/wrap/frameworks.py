@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from tests.harness import PATIENCE
+
 from . import model
 
 FILE = Path(__file__).parent / "frameworks.py"
@@ -34,7 +36,7 @@ class Traces:
             self._ends.append(end)
             self._changed.notify_all()
 
-    def wait_for(self, *ends: str, timeout: float = 10) -> None:
+    def wait_for(self, *ends: str, timeout: float = PATIENCE) -> None:
         """Until exactly these have been added, in this order."""
         with self._changed:
             assert self._changed.wait_for(lambda: tuple(self._ends) == ends, timeout), self._ends

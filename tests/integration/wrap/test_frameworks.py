@@ -15,7 +15,7 @@ from werkzeug.http import http_date
 from werkzeug.test import Client, EnvironBuilder, create_environ
 
 from sseproxy import SSEProxyMiddleware
-from tests.harness import RawClient, waitress_thread
+from tests.harness import PATIENCE, RawClient, waitress_thread
 from tests.integration.books import KEY, Books
 
 from .frameworks import APPS, FEED, FILE, PAGE, Traces
@@ -160,7 +160,7 @@ OTHERS: list[tuple[str, str, dict[str, str], bytes | None]] = [
 
 def exchange(url: str, method: str, path: str, headers: dict[str, str], body: bytes | None) -> tuple[int, Any, bytes]:
     """Status, headers but for the moment, and body."""
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
     if body is not None and "Transfer-Encoding" not in headers:
         headers = {**headers, "Content-Length": str(len(body))}
     connection.putrequest(method, path, skip_host=True)

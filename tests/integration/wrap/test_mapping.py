@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 
 from sseproxy import SSEProxyMiddleware
 from sseproxy.config import ConfigError
-from tests.harness import RawClient, waitress_thread
+from tests.harness import PATIENCE, RawClient, waitress_thread
 from tests.integration.books import KEY, PRICE, Books
 
 from .model import wrapping
@@ -67,7 +67,7 @@ def own_app(held: threading.Event | None = None) -> flask.Flask:
                 if kind == "broken":
                     raise ValueError("the model broke")
                 if held is not None:
-                    held.wait(10)
+                    held.wait(PATIENCE)
             more = {"endless": 100_000, "long": 60}.get(kind, 0)
             for _ in range(more):
                 time.sleep(0.005)
