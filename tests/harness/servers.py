@@ -25,12 +25,15 @@ import yaml
 from waitress import wasyncore
 from waitress.server import create_server
 
+from tests.forked import Forked
+
 from .waiting import PATIENCE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 ROOT = Path(__file__).parent.parent.parent
+Process = subprocess.Popen[bytes] | Forked
 SERVERS = ("waitress", "gthread", "gevent")
 """What :func:`serve` can start."""
 
@@ -58,7 +61,7 @@ class Server:
     """A running server. ``process`` is None for the one in a thread of this process."""
 
     port: int
-    process: subprocess.Popen[bytes] | None = None
+    process: Process | None = None
     log_file: Path | None = None
 
     @property
@@ -139,14 +142,19 @@ def serve(
     """The proxy with this configuration (a mapping is written to a file) as processes of its own.
 
     :param server: ``waitress`` is ``sseproxy serve``; ``gthread`` and ``gevent`` are gunicorn's workers.
+    :param env: more variables; a ``waitress`` that gets them is started as people do, any other one is a :class:`Forked`.
     :param threads: of a gthread worker; waitress takes its number from the configuration.
     :param directory: working directory, where relative paths of the configuration lie; a temporary one unless given.
     """
     with contextlib.ExitStack() as stack:
         where = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        port = free_port()
-        command = _command(server, write_config(config, where), port, workers, threads)
-        running = stack.enter_context(start(command, port, where, env))
+        port, file = free_port(), write_config(config, where)
+        if server == "waitress" and env is None:
+            arguments, log = _arguments(file, port), _log_file(where, port)
+            started = _watched(Forked(arguments, where, log), port, log)
+        else:
+            started = start(_command(server, file, port, workers, threads), port, where, env)
+        running = stack.enter_context(started)
         _wait_until_answering(running)
         yield running
 
@@ -156,13 +164,19 @@ def start(
     command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None, timeout: float = PATIENCE
 ) -> Iterator[Server]:
     """Any command that then listens on `port`, within `timeout` seconds."""
-    log = directory / f"server-{port}.log"
+    log = _log_file(directory, port)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **(env or {})}
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
         )
+    with _watched(process, port, log, timeout) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _watched(process: Process, port: int, log: Path, timeout: float = PATIENCE) -> Iterator[Server]:
     running = Server(port, process, log)
     try:
         wait_until_listening(port, process, timeout)
@@ -172,10 +186,14 @@ def start(
             if process.poll() is None:
                 running.stop()
         finally:
-            print(f"---- log of {' '.join(command)}\n{running.log}")
+            print(f"---- log of {' '.join(map(str, process.args))}\n{running.log}")
 
 
-def wait_until_listening(port: int, process: subprocess.Popen[bytes] | None = None, timeout: float = PATIENCE) -> None:
+def _log_file(directory: Path, port: int) -> Path:
+    return directory / f"server-{port}.log"
+
+
+def wait_until_listening(port: int, process: Process | None = None, timeout: float = PATIENCE) -> None:
     """Until someone accepts connections.
 
     :raises AssertionError: if `process` ends before, or after `timeout` seconds.
@@ -218,10 +236,14 @@ def write_config(config: Mapping[str, Any] | str | Path, directory: Path) -> Pat
     return path
 
 
+def _arguments(config: Path, port: int) -> list[str]:
+    return ["serve", "-c", str(config), "--listen", f"127.0.0.1:{port}"]
+
+
 def _command(server: str, config: Path, port: int, workers: int, threads: int) -> list[str]:
     listen = f"127.0.0.1:{port}"
     if server == "waitress":
-        return [sys.executable, "-m", "sseproxy", "serve", "-c", str(config), "--listen", listen]
+        return [sys.executable, "-m", "sseproxy", *_arguments(config, port)]
     assert server in SERVERS, f"unknown server {server}"
     command = [sys.executable, "-m", "gunicorn", "--worker-class", server, "--workers", str(workers), "--bind", listen]
     if server == "gthread":

@@ -1,0 +1,72 @@
+"""The command ``sseproxy`` in a process of its own, whose imports are those of a process that waits for this.
+
+They are nine tenths of a start, and some hundred tests have a proxy of their own. Only what tests/harness/servers.py
+says is started so; a start as people start it is what other tests are about. May import nothing of the harness: what
+is imported here is what every such proxy has imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+ROOT = Path(__file__).parent.parent
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload([__name__, "sseproxy.cli", "sseproxy.app", "sseproxy.server.waitress"])
+
+
+class Forked:
+    """What the tests use of :class:`subprocess.Popen`.
+
+    :param arguments: of the command.
+    :param log: gets what it writes, standard output and error together.
+    """
+
+    def __init__(self, arguments: list[str], directory: Path, log: Path) -> None:
+        log.touch()
+        self.args = ["sseproxy", *arguments]
+        made = _CONTEXT.Process(target=_run, args=(self.args, str(directory), str(log), dict(os.environ)))
+        # The process that waits is started with the first one, and begins with its imports.
+        with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
+            made.start()
+        self._process = made
+        self.pid: int = made.pid  # type: ignore[assignment]
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if (code := self._process.exitcode) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+
+def _run(args: list[str], directory: str, log: str, environment: dict[str, str]) -> None:
+    out = os.open(log, os.O_WRONLY)
+    for standard in (1, 2):
+        os.dup2(out, standard)
+    os.close(out)
+    sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(directory)
+    sys.argv = args
+    from sseproxy.cli import main
+
+    try:
+        main()
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing ends its processes without them
