@@ -28,6 +28,7 @@ STREAMS = 300
 EVENTS, BEFORE = 20, 8
 """Events of an answer, and how many of them have come when the machine dies."""
 INPUT = 3
+TOKENIZER = Tokenizer()
 
 NGINX = """
     upstream machines {{
@@ -218,7 +219,7 @@ def is_alive(pid: int) -> bool:
 
 
 def count(text: str) -> int:
-    return Tokenizer().count(text, "m")
+    return TOKENIZER.count(text, "m")
 
 
 async def _read_all(readers: list[Reader], kill: Any) -> None:
