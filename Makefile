@@ -22,6 +22,8 @@ help:
 run: $(VENV)/.installed
 	$(BIN)/sseproxy serve $(ARGS)
 
+# Compiled once, not by every worker and again by every server that a test starts.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: lint
 	$(BIN)/python -m pytest $(or $(ARGS),-n 4 --dist worksteal --ignore=tests/doctor)
 	@# The doctor's tests measure time: beside others they would find faults of the machine.

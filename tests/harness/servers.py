@@ -78,9 +78,11 @@ class Server:
         return self.log_file.read_text("utf-8", "replace") if self.log_file else ""
 
     def workers(self) -> list[int]:
-        """The processes it has started (gunicorn's workers)."""
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True)
-        return [int(pid) for pid in found.stdout.split()]
+        """The processes it has started (gunicorn's workers); none once it is gone."""
+        try:
+            return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            return []
 
     def kill(self) -> None:
         """kill -9 for it and its workers, at once."""
@@ -142,7 +144,7 @@ def serve(
     """The proxy with this configuration (a mapping is written to a file) as processes of its own.
 
     :param server: ``waitress`` is ``sseproxy serve``; ``gthread`` and ``gevent`` are gunicorn's workers.
-    :param env: more variables; a ``waitress`` that gets them is started as people do, any other one is a :class:`Forked`.
+    :param env: more variables; a ``waitress`` that gets them is started as people do, any other is a :class:`Forked`.
     :param threads: of a gthread worker; waitress takes its number from the configuration.
     :param directory: working directory, where relative paths of the configuration lie; a temporary one unless given.
     """
