@@ -1,8 +1,8 @@
-"""The command ``sseproxy`` in a process of its own, whose imports are those of a process that waits for this.
+"""A command of a package in a process of its own, which is forked from one that has done the proxy's imports.
 
-They are nine tenths of a start, and some hundred tests have a proxy of their own. Only what tests/harness/servers.py
-says is started so; a start as people start it is what other tests are about. May import nothing of the harness: what
-is imported here is what every such proxy has imported.
+They are nine tenths of a start, and some hundred tests have a proxy of their own. Only :func:`tests.harness.serve`
+starts it so: how people start it is what other tests are about. May import nothing of the harness: what is imported
+here is what every such proxy has imported.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,20 +18,29 @@ from unittest import mock
 
 ROOT = Path(__file__).parent.parent
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__, "sseproxy.cli", "sseproxy.app", "sseproxy.server.waitress"])
+_CONTEXT.set_forkserver_preload(
+    [
+        __name__,
+        "sseproxy.cli",
+        "sseproxy.app",
+        "sseproxy.server.waitress",
+        "gunicorn.app.wsgiapp",
+        "gunicorn.workers.gthread",
+    ]
+)
 
 
 class Forked:
     """What the tests use of :class:`subprocess.Popen`.
 
-    :param arguments: of the command.
+    :param args: the package, and what comes after ``python -m package``.
     :param log: gets what it writes, standard output and error together.
     """
 
-    def __init__(self, arguments: list[str], directory: Path, log: Path) -> None:
+    def __init__(self, args: list[str], directory: Path, log: Path) -> None:
         log.touch()
-        self.args = ["sseproxy", *arguments]
-        made = _CONTEXT.Process(target=_run, args=(self.args, str(directory), str(log), dict(os.environ)))
+        self.args = args
+        made = _CONTEXT.Process(target=_run, args=(args, str(directory), str(log), dict(os.environ)))
         # The process that waits is started with the first one, and begins with its imports.
         with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
             made.start()
@@ -64,9 +74,7 @@ def _run(args: list[str], directory: str, log: str, environment: dict[str, str])
     os.environ.update(environment)
     os.chdir(directory)
     sys.argv = args
-    from sseproxy.cli import main
-
     try:
-        main()
+        runpy.run_module(args[0], run_name="__main__")
     finally:
         atexit._run_exitfuncs()  # multiprocessing ends its processes without them

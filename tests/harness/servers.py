@@ -144,19 +144,20 @@ def serve(
     """The proxy with this configuration (a mapping is written to a file) as processes of its own.
 
     :param server: ``waitress`` is ``sseproxy serve``; ``gthread`` and ``gevent`` are gunicorn's workers.
-    :param env: more variables; a ``waitress`` that gets them is started as people do, any other is a :class:`Forked`.
+    :param env: more variables.
     :param threads: of a gthread worker; waitress takes its number from the configuration.
     :param directory: working directory, where relative paths of the configuration lie; a temporary one unless given.
     """
     with contextlib.ExitStack() as stack:
         where = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        port, file = free_port(), write_config(config, where)
-        if server == "waitress" and env is None:
-            arguments, log = _arguments(file, port), _log_file(where, port)
-            started = _watched(Forked(arguments, where, log), port, log)
+        port = free_port()
+        command = _command(server, write_config(config, where), port, workers, threads)
+        # gevent has to be there before what it replaces, and a variable before who reads it.
+        if server == "gevent" or env:
+            running = stack.enter_context(start([sys.executable, "-m", *command], port, where, env))
         else:
-            started = start(_command(server, file, port, workers, threads), port, where, env)
-        running = stack.enter_context(started)
+            log = _log_file(where, port)
+            running = stack.enter_context(_watched(Forked(command, where, log), port, log))
         _wait_until_answering(running)
         yield running
 
@@ -238,16 +239,12 @@ def write_config(config: Mapping[str, Any] | str | Path, directory: Path) -> Pat
     return path
 
 
-def _arguments(config: Path, port: int) -> list[str]:
-    return ["serve", "-c", str(config), "--listen", f"127.0.0.1:{port}"]
-
-
 def _command(server: str, config: Path, port: int, workers: int, threads: int) -> list[str]:
     listen = f"127.0.0.1:{port}"
     if server == "waitress":
-        return [sys.executable, "-m", "sseproxy", *_arguments(config, port)]
+        return ["sseproxy", "serve", "-c", str(config), "--listen", listen]
     assert server in SERVERS, f"unknown server {server}"
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", server, "--workers", str(workers), "--bind", listen]
+    command = ["gunicorn", "--worker-class", server, "--workers", str(workers), "--bind", listen]
     if server == "gthread":
         command += ["--threads", str(threads)]
     # A worker's heartbeat file on a slow disk is a known cause of spurious restarts.
