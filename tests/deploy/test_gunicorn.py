@@ -23,14 +23,14 @@ HURRIED = CONFIG | {"server": {"threads": 8, "shutdown_grace": "500ms"}}
 
 
 @contextlib.contextmanager
-def gunicorn(directory: Path, *options: str, config: dict[str, Any] = CONFIG) -> Iterator[Server]:
+def gunicorn(directory: Path, *options: str, config: dict[str, Any] = CONFIG, workers: int = 2) -> Iterator[Server]:
     port = free_port()
     file = write_config(config, directory)
     # As users call it: `gunicorn` on the command line.
-    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", "-w", "2", *options]
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", "-w", str(workers)]
     env = {"SSEPROXY_CONFIG": str(file)}
-    with start([*command, "sseproxy:create_app()"], port, directory, env) as server:
-        wait_until(lambda: len(server.workers()) == 2 and all(map(is_ready, server.workers())))
+    with start([*command, *options, "sseproxy:create_app()"], port, directory, env) as server:
+        wait_until(lambda: len(server.workers()) == workers and all(map(is_ready, server.workers())))
         yield server
 
 
@@ -50,7 +50,7 @@ def ask(server: Server, key: str = "sk-alice", tokens: int = 3) -> int:
 def test_a_running_stream_ends_whole_although_gunicorn_is_told_to_stop(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    with gunicorn(tmp_path, *options) as server, RawClient(server.url) as client:
+    with gunicorn(tmp_path, *options, workers=1) as server, RawClient(server.url) as client:
         client.post("/v1/chat/completions", ASK | {"demo": {"tokens": 20, "interval_ms": 60}}, key="sk-alice")
         assert client.status == 200 and client.read_event()
         assert server.process
@@ -66,7 +66,7 @@ def test_a_running_stream_ends_whole_although_gunicorn_is_told_to_stop(
 
 @pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
 def test_what_runs_on_beyond_the_grace_ends_with_an_error_event(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with gunicorn(tmp_path, *options, config=HURRIED) as server, RawClient(server.url) as client:
+    with gunicorn(tmp_path, *options, config=HURRIED, workers=1) as server, RawClient(server.url) as client:
         client.post("/v1/chat/completions", ASK | {"demo": {"tokens": 500, "interval_ms": 60}}, key="sk-alice")
         assert client.read_event()
         assert server.process

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import cycle
@@ -27,7 +26,7 @@ from waitress.server import create_server
 
 from tests.forked import Forked
 
-from .waiting import PATIENCE
+from .waiting import PATIENCE, wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -201,26 +200,27 @@ def wait_until_listening(port: int, process: Process | None = None, timeout: flo
 
     :raises AssertionError: if `process` ends before, or after `timeout` seconds.
     """
-    until = time.monotonic() + timeout
-    while time.monotonic() < until:
+
+    def listens() -> bool:
         assert process is None or process.poll() is None, f"ended with exit code {process and process.returncode}"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"nobody listens on port {port} after {timeout} s")
+            return True
+        return False
+
+    wait_until(listens, timeout, lambda: f"nobody listens on port {port}")
 
 
-def _wait_until_answering(server: Server, timeout: float = PATIENCE) -> None:
+def _wait_until_answering(server: Server) -> None:
     """gunicorn's master listens before a worker has loaded the app, and for a while after one has failed to."""
-    until = time.monotonic() + timeout
-    while time.monotonic() < until:
+
+    def answers() -> bool:
         assert server.process is None or server.process.poll() is None, "ended before it answered; see its log"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", server.port), 5) as sock:
             sock.sendall(b"GET /-/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            if sock.recv(1):
-                return
-        time.sleep(0.02)
-    raise AssertionError(f"no answer after {timeout} s; see its log")
+            return bool(sock.recv(1))
+        return False
+
+    wait_until(answers, state=lambda: "no answer; see its log")
 
 
 def write_config(config: Mapping[str, Any] | str | Path, directory: Path) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from time import monotonic, sleep
 
 PATIENCE: float = 60
 """Seconds that anything may take, on a machine that is busy with something else too: only who fails waits so long."""
@@ -17,7 +17,11 @@ def wait_until(
     :param state: tells how things are, if it never is.
     :raises AssertionError: it is not so after ``timeout`` seconds.
     """
-    until = time.monotonic() + timeout
+    left, before = timeout, monotonic()
     while not condition():
-        assert time.monotonic() < until, f"still not so after {timeout} s" + (f": {state()}" if state else "")
-        time.sleep(0.01)
+        assert left > 0, f"still not so after {timeout} s" + (f": {state()}" if state else "")
+        sleep(0.01)
+        now = monotonic()
+        # A machine that was paused meanwhile gave nobody more time.
+        left -= min(now - before, 1)
+        before = now

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sseproxy.ledger.ledger import open_ledger
-from tests.harness import PATIENCE
+from tests.harness import wait_until
 
 KEY = "sk-alice"
 PRICE = {"input": "1", "output": "2"}
@@ -42,11 +41,14 @@ class Books:
 
     def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """The charges as soon as they are as expected."""
-        until = time.monotonic() + PATIENCE
-        while not condition(charges := self.charges()):
-            assert time.monotonic() < until, f"after {PATIENCE} s: {charges}"
-            time.sleep(0.02)
-        return charges
+        seen: list[dict[str, Any]] = []
+
+        def is_expected() -> bool:
+            seen[:] = self.charges()
+            return condition(seen)
+
+        wait_until(is_expected, state=lambda: seen)
+        return seen
 
     def one_ended(self) -> Mapping[str, Any]:
         """The only charge there is, once it is no longer pending."""
