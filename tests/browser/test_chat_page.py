@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 
 from sseproxy import SSEProxyMiddleware, create_app
 from tests.harness import PATIENCE, Browser, Cutter, Exchange, Page, Upstream, raw, refuse, silent, waitress_thread
-from tests.integration.books import KEY, Books, config
+from tests.integration.books import AT_ONCE, KEY, Books, config
 
 from .site import Site, chunks, running, tale
 
@@ -143,7 +143,7 @@ def test_stop_hangs_up_on_the_upstream_and_keeps_the_text(page: Page, upstream: 
     seen = page.run("await ask('Tell me a tale.'); await has('3'); at('#stop').click(); await ended(); return seen()")
 
     assert (seen["text"], seen["notice"]) == ("".join(TEXTS[:4]), "Stopped.")
-    asked(upstream)[0].wait_for_peer_close(2)
+    asked(upstream)[0].wait_for_peer_close(AT_ONCE)
     assert books.one_ended()["outcome"] == "client_gone"
 
 
@@ -153,7 +153,7 @@ def test_stop_works_before_the_answer_has_begun(page: Page, upstream: Upstream, 
     _, request = begin(page, upstream, "await ask('Tell me a tale.')")
     page.run("at('#stop').click(); await ended()")
 
-    request.wait_for_peer_close(3)
+    request.wait_for_peer_close(AT_ONCE)
     assert books.one_ended()["outcome"] in ("client_gone", "refused")
     assert len(asked(upstream)) == 1
 
@@ -298,7 +298,7 @@ def test_the_page_works_below_a_mount_point(upstream: Upstream, tmp_path: Path, 
     with waitress_thread(DispatcherMiddleware(Response("site"), {"/deep/llm": app})) as server:
         page = open_page(f"{server.url}/deep/llm")
         page.run("await ask('Tell me a tale.'); await has('3'); at('#stop').click(); await ended()")
-        asked(upstream)[0].wait_for_peer_close(2)
+        asked(upstream)[0].wait_for_peer_close(AT_ONCE)
     app.close()
 
 

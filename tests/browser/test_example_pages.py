@@ -10,7 +10,7 @@ import yaml
 
 from tests.harness import PATIENCE, Browser, Cutter, Upstream, raw, serve_files
 from tests.harness.parts import CLIENTS
-from tests.integration.books import Books
+from tests.integration.books import AT_ONCE, Books
 
 from .site import Site, chunks, running, tale
 
@@ -67,7 +67,7 @@ def test_a_page_reads_an_answer_over_a_broken_connection_and_stops_the_next(
         second = upstream.wait_for_request(2)
         second.allow(6)
         page.run(f"{AT}{UNTIL} await until(() => at('answer').textContent.includes('5')); at('stop').click()")
-        second.wait_for_peer_close(3)
+        second.wait_for_peer_close(AT_ONCE)
         assert page.run(f"{AT} return [at('status').textContent, at('stop').disabled]") == ["Stopped", True]
 
     charges = books.wait_for(lambda rows: len(rows) == 2 and all(row["state"] != "pending" for row in rows))

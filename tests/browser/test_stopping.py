@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.harness import Page, Upstream, raw
-from tests.integration.books import Books
+from tests.integration.books import AT_ONCE, Books
 
 from .site import DIRECT, PLACES, Site, chunks, options, tale
 
@@ -21,7 +21,7 @@ def test_stop_hangs_up_on_the_upstream(page: Page, reader: str, site: Site, upst
     status = page.run(f"return await one.stop({asked})")
 
     assert status == (None if reader in DIRECT else 204)
-    upstream.last.wait_for_peer_close(2)
+    upstream.last.wait_for_peer_close(AT_ONCE)
     charge = books.one_ended()
     assert (charge["outcome"], charge["usage_source"]) == ("client_gone", "counted")
     assert len(upstream.exchanges) == 1

@@ -23,6 +23,7 @@ from sseproxy.cli import main
 from tests.documents.blocks import Block
 from tests.harness.parts import require_node_clients, require_tool
 from tests.harness.servers import ROOT, free_port, start
+from tests.harness.waiting import PATIENCE
 
 CLIENTS = ROOT / "tests" / "clients"
 BROWSER = ROOT / "tests" / "documents" / "browser.mjs"
@@ -30,7 +31,6 @@ VENDOR = "https://api.openai.com"
 DEPLOYED = "https://llm.example.com"
 #: Commands that go on until they are stopped, and how each is told where to listen.
 SERVERS = {"sseproxy serve": "--listen", "gunicorn": "--bind", "waitress-serve": None}
-SECONDS = 30
 
 
 class Session:
@@ -142,7 +142,7 @@ class Session:
     def _call(self, command: list[str]) -> str:
         environment = {**os.environ, **self._environment}
         done = subprocess.run(
-            command, cwd=self._directory, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+            command, cwd=self._directory, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
         print(done.stdout, done.stderr)
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
@@ -163,7 +163,7 @@ class Session:
             "gunicorn": f'"{sys.executable}" -m gunicorn',
             "waitress-serve": f'"{sys.executable}" -m waitress',
             "python": f'"{sys.executable}"',
-            "curl": f"{require_tool('curl')} --fail-with-body --silent --show-error --max-time 20",
+            "curl": f"{require_tool('curl')} --fail-with-body --silent --show-error --max-time {PATIENCE:.0f}",
         }
         for name, command in commands.items():
             (folder / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n', "utf-8")

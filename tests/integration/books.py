@@ -14,6 +14,8 @@ KEY = "sk-alice"
 PRICE = {"input": "1", "output": "2"}
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "Tell me a tale."}]}
 STREAM = {**CHAT, "stream": True}
+AT_ONCE = 20.0
+"""Seconds: less than ``streams.keep_alone``, after which an upstream that nobody stopped is hung up on too."""
 
 
 def config(url: str, directory: Path, **sections: Any) -> dict[str, Any]:

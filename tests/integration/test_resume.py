@@ -27,7 +27,7 @@ from tests.harness import (
     waitress_thread,
 )
 
-from .books import CHAT, KEY, STREAM, Books, config
+from .books import AT_ONCE, CHAT, KEY, STREAM, Books, config
 
 PATH = "/v1/chat/completions"
 EVENTS = {"Accept": "text/event-stream"}
@@ -268,7 +268,7 @@ def test_delete_hangs_up_on_the_upstream_and_tells_every_reader(
             pass
         with RawClient(url) as other:
             assert other.send("DELETE", raw.headers["content-location"], key=KEY).read_head().status == 204
-        exchange.wait_for_peer_close(2)
+        exchange.wait_for_peer_close(AT_ONCE)
         last = list(raw.events())[-1]
         assert json.loads(last.data)["error"]["code"] == "stream_stopped"
     assert books.one_ended()["outcome"] == "client_gone"
@@ -284,7 +284,7 @@ def test_an_answer_that_nobody_reads_is_cancelled_after_its_time(
         exchange = upstream.wait_for_request()
         exchange.allow(4)
         raw.read_head().read_event()
-    exchange.wait_for_peer_close(6)
+    exchange.wait_for_peer_close()
     charge = books.one_ended()
     assert (charge["outcome"], charge["usage_source"]) == ("client_gone", "counted")
 
@@ -483,6 +483,6 @@ def test_an_answer_that_is_stopped_before_the_upstream_said_anything_says_so(
     with RawClient(url) as raw, RawClient(url) as other:
         raw.send("GET", location, headers=EVENTS)
         other.send("DELETE", location).read_head()
-        exchange.wait_for_peer_close(5)
+        exchange.wait_for_peer_close(AT_ONCE)
         assert b'"stream_stopped"' in raw.read_head().read_body()
     assert books.one_ended()["outcome"] == "client_gone"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,11 +14,12 @@ import pytest
 import requests
 from werkzeug.test import Client, create_environ
 
-from sseproxy import SSEProxyMiddleware, create_app
+from sseproxy import create_app
 from sseproxy.ledger.ledger import open_ledger
 from tests.harness import PATIENCE, RawClient, Server, Upstream, stream, wait_until, waitress_thread
 
 from .books import KEY, PRICE, Books, config
+from .conftest import Enclose
 from .test_wrap import flask_app, wrapping
 
 ROUTES: dict[str, Any] = {
@@ -262,9 +264,9 @@ def test_the_list_of_models_and_the_usage_are_as_ever(proxy: Server) -> None:
     assert requests.get(f"{proxy.url}/-/usage", timeout=PATIENCE).status_code == 401
 
 
-def test_a_wrapped_app_answers_routes_by_its_chat_view(tmp_path: Path, books: Books) -> None:
+def test_a_wrapped_app_answers_routes_by_its_chat_view(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     routes = {"/ask/<q>": {"model": "m", "prompt": {"prefix": "Word by word"}, "input": {"message": "q"}}}
-    client = Client(SSEProxyMiddleware(flask_app(), wrapping(tmp_path, routes=routes)))
+    client = Client(enclose(flask_app(), wrapping(tmp_path, routes=routes)))
 
     answer = client.get("/ask/hi?x=1", headers=BEARER)
     text = answer.get_data(as_text=True)
@@ -288,13 +290,14 @@ def test_a_wrapped_app_answers_routes_by_its_chat_view(tmp_path: Path, books: Bo
         {"method": "POST", "data": {"message": "hi", "model": "m"}},
     ],
 )
-def test_a_route_keeps_to_pep_3333(options: dict[str, Any], upstream: Upstream, tmp_path: Path) -> None:
+def test_a_route_keeps_to_pep_3333(
+    options: dict[str, Any], upstream: Upstream, tmp_path: Path, enclose: Enclose
+) -> None:
     upstream.script = stream(tokens=3)
-    proxy = create_app(config(upstream.url, tmp_path, routes=ROUTES, models=MODELS))
-    wrapped = SSEProxyMiddleware(validator(flask_app()), wrapping(tmp_path, routes={"/chat": {}}))  # type: ignore[arg-type]
-    for app in (proxy, wrapped):
-        environ = create_environ("/chat", headers=BEARER, **options)
-        pieces = validator(app)(environ, lambda status, headers, exc_info=None: lambda data: None)  # type: ignore[arg-type]
-        list(pieces)
-        pieces.close()  # type: ignore[attr-defined]
-        app.close()
+    wrapped = enclose(validator(flask_app()), wrapping(tmp_path, routes={"/chat": {}}))  # type: ignore[arg-type]
+    with closing(create_app(config(upstream.url, tmp_path, routes=ROUTES, models=MODELS))) as proxy:
+        for app in (proxy, wrapped):
+            environ = create_environ("/chat", headers=BEARER, **options)
+            pieces = validator(app)(environ, lambda status, headers, exc_info=None: lambda data: None)  # type: ignore[arg-type]
+            list(pieces)
+            pieces.close()  # type: ignore[attr-defined]

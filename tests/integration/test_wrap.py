@@ -21,6 +21,7 @@ from sseproxy.wsgi.call import call_app
 from tests.harness import RawClient, Upstream, stream, waitress_thread
 
 from .books import CHAT, KEY, STREAM, Books, config
+from .conftest import Enclose
 
 CHUNK = 'data: {{"id":"1","choices":[{{"index":0,"delta":{{"content":"{}"}}}}]}}\n\n'
 PATH = "/v1/chat/completions"
@@ -61,9 +62,9 @@ def post(app: Any, body: dict[str, Any], **options: Any) -> Any:
     return Client(app).post(PATH, json=body, headers={"Authorization": f"Bearer {KEY}"}, **options)
 
 
-def test_a_flask_app_is_prefixed_metered_and_normalised(tmp_path: Path, books: Books) -> None:
+def test_a_flask_app_is_prefixed_metered_and_normalised(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     app = flask_app()
-    app.wsgi_app = SSEProxyMiddleware(app.wsgi_app, wrapping(tmp_path, prompt={"prefix": "House rules apply"}))  # type: ignore[method-assign]
+    app.wsgi_app = enclose(app.wsgi_app, wrapping(tmp_path, prompt={"prefix": "House rules apply"}))  # type: ignore[method-assign]
 
     text = post(app, STREAM).get_data(as_text=True)
 
@@ -77,8 +78,8 @@ def test_a_flask_app_is_prefixed_metered_and_normalised(tmp_path: Path, books: B
     assert charge["prefix_tokens"] == 3
 
 
-def test_a_wrapped_answer_in_json_is_metered_by_what_it_reports(tmp_path: Path, books: Books) -> None:
-    answer = post(SSEProxyMiddleware(flask_app(), wrapping(tmp_path)), CHAT).get_json()
+def test_a_wrapped_answer_in_json_is_metered_by_what_it_reports(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    answer = post(enclose(flask_app(), wrapping(tmp_path)), CHAT).get_json()
 
     assert answer["choices"][0]["message"]["content"] == "whole"
     assert answer["usage"]["cost"] == pytest.approx((3 + 2 * 4) / 1e6)
@@ -86,33 +87,33 @@ def test_a_wrapped_answer_in_json_is_metered_by_what_it_reports(tmp_path: Path, 
     assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (3, 4, "reported")
 
 
-def test_a_bare_generator_app_streams_through(tmp_path: Path, books: Books) -> None:
+def test_a_bare_generator_app_streams_through(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         yield CHUNK.format("hi").encode()
         yield b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
 
-    wrapped = SSEProxyMiddleware(app, wrapping(tmp_path))
+    wrapped = enclose(app, wrapping(tmp_path))
 
     assert post(wrapped, STREAM).get_data().endswith(b"data: [DONE]\n\n")
     assert books.one_ended()["outcome"] == "completed"
 
 
-def test_other_paths_are_untouched_and_keep_their_very_body(tmp_path: Path) -> None:
+def test_other_paths_are_untouched_and_keep_their_very_body(tmp_path: Path, enclose: Enclose) -> None:
     body: Iterable[bytes] = [b"a page"]
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("X-Own", "1")])
         return body
 
-    answer = call_app(SSEProxyMiddleware(app, wrapping(tmp_path)), create_environ("/page"))
+    answer = call_app(enclose(app, wrapping(tmp_path)), create_environ("/page"))
 
     assert answer.body is body
     assert answer.headers == [("X-Own", "1")]
 
 
-def test_a_wrapped_path_needs_a_key_and_others_do_not(tmp_path: Path) -> None:
-    wrapped = SSEProxyMiddleware(flask_app(), wrapping(tmp_path))
+def test_a_wrapped_path_needs_a_key_and_others_do_not(tmp_path: Path, enclose: Enclose) -> None:
+    wrapped = enclose(flask_app(), wrapping(tmp_path))
 
     assert Client(wrapped).post(PATH, json=CHAT).status_code == 401
     assert Client(wrapped).get("/page").get_data() == b"a page"
@@ -149,10 +150,10 @@ def lenient_app(reached: list[str]) -> flask.Flask:
     ],
 )
 def test_no_other_spelling_of_a_wrapped_path_reaches_the_view(
-    method: str, path: str, status: int, tmp_path: Path, books: Books
+    method: str, path: str, status: int, tmp_path: Path, books: Books, enclose: Enclose
 ) -> None:
     reached: list[str] = []
-    wrapped = SSEProxyMiddleware(lenient_app(reached), wrapping(tmp_path))
+    wrapped = enclose(lenient_app(reached), wrapping(tmp_path))
 
     def ask(**headers: str) -> int:
         environ = create_environ("/", method="POST", json=CHAT, headers=headers)
@@ -167,9 +168,9 @@ def test_no_other_spelling_of_a_wrapped_path_reaches_the_view(
     assert books.charges() == []
 
 
-def test_options_of_a_wrapped_path_is_the_apps_own_affair(tmp_path: Path) -> None:
+def test_options_of_a_wrapped_path_is_the_apps_own_affair(tmp_path: Path, enclose: Enclose) -> None:
     reached: list[str] = []
-    wrapped = SSEProxyMiddleware(lenient_app(reached), wrapping(tmp_path))
+    wrapped = enclose(lenient_app(reached), wrapping(tmp_path))
 
     answers = [Client(wrapped).options(path) for path in (PATH, f"{PATH}/")]
 
@@ -177,13 +178,15 @@ def test_options_of_a_wrapped_path_is_the_apps_own_affair(tmp_path: Path) -> Non
     assert reached == ["OPTIONS"] * 2
 
 
-def test_an_app_that_raises_mid_stream_is_an_error_event_and_a_charge(tmp_path: Path, books: Books) -> None:
+def test_an_app_that_raises_mid_stream_is_an_error_event_and_a_charge(
+    tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         yield CHUNK.format("hi").encode()
         raise ValueError("boom")
 
-    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
         events = list(client.post(PATH, STREAM, key=KEY).events())
 
     assert events[0].json["choices"][0]["delta"]["content"] == "hi"
@@ -192,11 +195,11 @@ def test_an_app_that_raises_mid_stream_is_an_error_event_and_a_charge(tmp_path: 
     assert (charge["state"], charge["outcome"]) == ("settled", "upstream_failed")
 
 
-def test_an_app_that_raises_at_once_is_released(tmp_path: Path, books: Books) -> None:
+def test_an_app_that_raises_at_once_is_released(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         raise ValueError("boom")
 
-    assert post(SSEProxyMiddleware(app, wrapping(tmp_path)), STREAM).status_code == 500
+    assert post(enclose(app, wrapping(tmp_path)), STREAM).status_code == 500
     assert books.one_ended()["state"] == "released"
 
 
@@ -239,7 +242,7 @@ class _Input:
         return iter(self._stream)
 
 
-def test_a_hang_up_reaches_the_wrapped_generator(tmp_path: Path, books: Books) -> None:
+def test_a_hang_up_reaches_the_wrapped_generator(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     closed: list[float] = []
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -251,7 +254,7 @@ def test_a_hang_up_reaches_the_wrapped_generator(tmp_path: Path, books: Books) -
         finally:
             closed.append(time.monotonic())
 
-    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server:
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server:
         with RawClient(server.url) as client:
             client.post(PATH, STREAM, key=KEY)
             client.read_event()

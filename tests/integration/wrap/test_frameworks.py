@@ -14,9 +14,9 @@ import pytest
 from werkzeug.http import http_date
 from werkzeug.test import Client, EnvironBuilder, create_environ
 
-from sseproxy import SSEProxyMiddleware
 from tests.harness import PATIENCE, RawClient, waitress_thread
 from tests.integration.books import KEY, Books
+from tests.integration.conftest import Enclose
 
 from .frameworks import APPS, FEED, FILE, PAGE, Traces
 from .model import PATH, RULES, USAGE, asking, texts, wrapping
@@ -52,14 +52,10 @@ def ends(app: Any, traces: Traces) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def url(app: Any, tmp_path: Path) -> Iterator[str]:
+def url(app: Any, tmp_path: Path, enclose: Enclose) -> Iterator[str]:
     """The wrapped application on waitress."""
-    wrapped = SSEProxyMiddleware(app, wrapping(tmp_path))
-    try:
-        with waitress_thread(wrapped) as server:
-            yield server.url
-    finally:
-        wrapped.close()
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server:
+        yield server.url
 
 
 def test_a_stream_is_prefixed_metered_and_normalised(
@@ -209,9 +205,9 @@ class Witness:
 
 
 @pytest.mark.filterwarnings(*LEFT_OPEN)
-def test_every_other_call_is_handed_on_as_it_is(app: Any, tmp_path: Path) -> None:
+def test_every_other_call_is_handed_on_as_it_is(app: Any, tmp_path: Path, enclose: Enclose) -> None:
     witness = Witness(app)
-    wrapped = SSEProxyMiddleware(witness, wrapping(tmp_path))
+    wrapped = enclose(witness, wrapping(tmp_path))
 
     def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
         return lambda data: None
@@ -228,7 +224,6 @@ def test_every_other_call_is_handed_on_as_it_is(app: Any, tmp_path: Path) -> Non
         assert witness.environ_was == before
         if hasattr(answer, "close"):
             answer.close()
-    wrapped.close()
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ import pytest
 from werkzeug.test import Client, create_environ
 from werkzeug.wrappers import Request, Response
 
-from sseproxy import SSEProxyMiddleware
 from sseproxy.config import ConfigError
 from tests.harness import PATIENCE, RawClient, waitress_thread
 from tests.integration.books import KEY, PRICE, Books
+from tests.integration.conftest import Enclose
 
 from .model import wrapping
 from .test_mounting import Input
@@ -92,8 +92,10 @@ def ask(app: Any, question: str = "What?", path: str = "/api/ask", **options: An
     return Client(app).post(path, data=question, **{"headers": AUTH, "buffered": True, **options})
 
 
-def test_an_answer_passes_byte_for_byte_and_is_charged_by_what_it_reports(tmp_path: Path, books: Books) -> None:
-    bare, wrapped = own_app(), SSEProxyMiddleware(own_app(), config(tmp_path))
+def test_an_answer_passes_byte_for_byte_and_is_charged_by_what_it_reports(
+    tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
+    bare, wrapped = own_app(), enclose(own_app(), config(tmp_path))
 
     expected, answer = ask(bare), ask(wrapped)
 
@@ -106,24 +108,24 @@ def test_an_answer_passes_byte_for_byte_and_is_charged_by_what_it_reports(tmp_pa
     assert float(charge["cost_usd"]) == (7 + 2 * 5) / 1e6
 
 
-def test_a_document_is_charged_before_it_leaves(tmp_path: Path, books: Books) -> None:
+def test_a_document_is_charged_before_it_leaves(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     environ = create_environ("/api/ask", method="POST", data="What?", headers=AUTH)
-    body = SSEProxyMiddleware(own_app(), config(tmp_path))(environ, lambda status, headers, exc_info=None: print)
+    body = enclose(own_app(), config(tmp_path))(environ, lambda status, headers, exc_info=None: print)
 
     assert next(filter(None, body))
     assert books.charges()[0]["state"] == "settled"
     body.close()  # type: ignore[attr-defined]
 
 
-def test_without_a_report_text_and_body_are_counted(tmp_path: Path, books: Books) -> None:
-    ask(SSEProxyMiddleware(own_app(), config(tmp_path)), "count")
+def test_without_a_report_text_and_body_are_counted(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    ask(enclose(own_app(), config(tmp_path)), "count")
 
     (charge,) = books.charges()
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("counted", 1, 3)
 
 
-def test_the_model_that_the_answer_names_sets_the_price(tmp_path: Path, books: Books) -> None:
-    ask(SSEProxyMiddleware(own_app(), config(tmp_path)), "large")
+def test_the_model_that_the_answer_names_sets_the_price(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    ask(enclose(own_app(), config(tmp_path)), "large")
 
     (charge,) = books.charges()
     assert (charge["model"], charge["upstream_model"]) == ("small", "large")
@@ -132,9 +134,9 @@ def test_the_model_that_the_answer_names_sets_the_price(tmp_path: Path, books: B
 
 @pytest.mark.parametrize(("question", "status", "outcome"), [("fail", 422, "refused"), ("login", 302, "completed")])
 def test_what_is_no_answer_costs_nothing(
-    question: str, status: int, outcome: str, tmp_path: Path, books: Books
+    question: str, status: int, outcome: str, tmp_path: Path, books: Books, enclose: Enclose
 ) -> None:
-    bare, wrapped = own_app(), SSEProxyMiddleware(own_app(), config(tmp_path))
+    bare, wrapped = own_app(), enclose(own_app(), config(tmp_path))
 
     answer = ask(wrapped, question)
 
@@ -145,8 +147,8 @@ def test_what_is_no_answer_costs_nothing(
 
 @pytest.mark.parametrize("path", ["/api/ask", "/api/ask/", "//api/ask"])
 @pytest.mark.parametrize("method", ["GET", "POST", "post", "HEAD"])
-def test_no_spelling_gets_past_the_door(method: str, path: str, tmp_path: Path, books: Books) -> None:
-    wrapped = SSEProxyMiddleware(own_app(), config(tmp_path))
+def test_no_spelling_gets_past_the_door(method: str, path: str, tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    wrapped = enclose(own_app(), config(tmp_path))
     environ = create_environ("/", method="POST", data="What?") | {"REQUEST_METHOD": method, "PATH_INFO": path}
     statuses: list[str] = []
 
@@ -159,10 +161,12 @@ def test_no_spelling_gets_past_the_door(method: str, path: str, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("kind", ["events", "lines"])
-def test_a_stream_in_the_apps_own_shape_flows_and_is_metered(kind: str, tmp_path: Path, books: Books) -> None:
+def test_a_stream_in_the_apps_own_shape_flows_and_is_metered(
+    kind: str, tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
     held = threading.Event()
     with (
-        waitress_thread(SSEProxyMiddleware(own_app(held), config(tmp_path))) as server,
+        waitress_thread(enclose(own_app(held), config(tmp_path))) as server,
         RawClient(server.url) as client,
     ):
         client.post(f"/talk/{kind}", b"What?", key=KEY)
@@ -178,15 +182,15 @@ def test_a_stream_in_the_apps_own_shape_flows_and_is_metered(kind: str, tmp_path
     assert (charge["input_tokens"], charge["output_tokens"]) == (7, 5)
 
 
-def test_a_stream_without_a_report_is_counted_by_its_text(tmp_path: Path, books: Books) -> None:
-    ask(SSEProxyMiddleware(own_app(), config(tmp_path)), path="/talk/counted").get_data()
+def test_a_stream_without_a_report_is_counted_by_its_text(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    ask(enclose(own_app(), config(tmp_path)), path="/talk/counted").get_data()
 
     (charge,) = books.charges()
     assert (charge["usage_source"], charge["output_tokens"], charge["outcome"]) == ("counted", 3, "completed")
 
 
-def test_a_client_that_leaves_pays_for_what_it_got(tmp_path: Path, books: Books) -> None:
-    with waitress_thread(SSEProxyMiddleware(own_app(), config(tmp_path))) as server:
+def test_a_client_that_leaves_pays_for_what_it_got(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    with waitress_thread(enclose(own_app(), config(tmp_path))) as server:
         with RawClient(server.url) as client:
             client.post("/talk/endless", b"What?", key=KEY)
             client.wait_for_bytes(b"more")
@@ -196,9 +200,9 @@ def test_a_client_that_leaves_pays_for_what_it_got(tmp_path: Path, books: Books)
     assert charge["output_tokens"] >= 4
 
 
-def test_an_answer_that_is_drained_is_read_to_its_report(tmp_path: Path, books: Books) -> None:
+def test_an_answer_that_is_drained_is_read_to_its_report(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     books_section = {"ledger": f"sqlite:///{tmp_path}/usage.db", "client_gone": "drain"}
-    wrapped = SSEProxyMiddleware(own_app(), config(tmp_path, accounting=books_section))
+    wrapped = enclose(own_app(), config(tmp_path, accounting=books_section))
     with waitress_thread(wrapped) as server:
         with RawClient(server.url) as client:
             client.post("/talk/long", b"What?", key=KEY)
@@ -209,8 +213,10 @@ def test_an_answer_that_is_drained_is_read_to_its_report(tmp_path: Path, books: 
     assert (charge["outcome"], charge["usage_source"], charge["input_tokens"]) == ("client_gone", "reported", 7)
 
 
-def test_an_app_that_breaks_in_the_middle_is_cut_off_and_charged(tmp_path: Path, books: Books) -> None:
-    with waitress_thread(SSEProxyMiddleware(own_app(), config(tmp_path))) as server, RawClient(server.url) as client:
+def test_an_app_that_breaks_in_the_middle_is_cut_off_and_charged(
+    tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
+    with waitress_thread(enclose(own_app(), config(tmp_path))) as server, RawClient(server.url) as client:
         client.post("/talk/broken", b"What?", key=KEY)
         body = client.read_body()
 
@@ -220,9 +226,9 @@ def test_an_app_that_breaks_in_the_middle_is_cut_off_and_charged(tmp_path: Path,
     assert (charge["state"], charge["outcome"], charge["output_tokens"]) == ("settled", "upstream_failed", 1)
 
 
-def test_budgets_and_limits_hold(tmp_path: Path) -> None:
+def test_budgets_and_limits_hold(tmp_path: Path, enclose: Enclose) -> None:
     user = {"keys": [KEY], "budget": {"usd": "0.00002", "per": "total"}, "limits": {"requests": "2/minute"}}
-    wrapped = SSEProxyMiddleware(own_app(), config(tmp_path, users={"alice": user}))
+    wrapped = enclose(own_app(), config(tmp_path, users={"alice": user}))
 
     answers = [ask(wrapped) for _ in range(3)]
 
@@ -230,34 +236,34 @@ def test_budgets_and_limits_hold(tmp_path: Path) -> None:
     assert ask(wrapped, "large").get_json()["error"]["code"] == "rate_limit_exceeded"
 
 
-def test_a_budget_that_is_used_up_refuses_before_the_view(tmp_path: Path, books: Books) -> None:
+def test_a_budget_that_is_used_up_refuses_before_the_view(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     user = {"keys": [KEY], "budget": {"usd": "0.000017", "per": "total"}}
-    wrapped = SSEProxyMiddleware(own_app(), config(tmp_path, users={"alice": user}))
+    wrapped = enclose(own_app(), config(tmp_path, users={"alice": user}))
 
     assert [ask(wrapped).status_code for _ in range(2)] == [200, 429]
     assert len(books.charges()) == 1
 
 
-def test_a_user_without_the_model_is_turned_away(tmp_path: Path, books: Books) -> None:
-    wrapped = SSEProxyMiddleware(own_app(), config(tmp_path, users={"alice": {"keys": [KEY], "models": ["large"]}}))
+def test_a_user_without_the_model_is_turned_away(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    wrapped = enclose(own_app(), config(tmp_path, users={"alice": {"keys": [KEY], "models": ["large"]}}))
 
     assert ask(wrapped).get_json()["error"]["code"] == "model_not_found"
     assert books.charges() == []
 
 
-def test_an_llm_path_may_have_a_shape_of_its_own_too(tmp_path: Path, books: Books) -> None:
+def test_an_llm_path_may_have_a_shape_of_its_own_too(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "application/json")])
         return [b'{"said": "one two", "read": "' + environ["wsgi.input"].read() + b'"}']
 
     wrap = {"paths": ["/v1/chat/completions"], "text": "said", "default_model": "small"}
-    answer = ask(SSEProxyMiddleware(app, config(tmp_path, wrap)), "no JSON", path="/v1/chat/completions")
+    answer = ask(enclose(app, config(tmp_path, wrap)), "no JSON", path="/v1/chat/completions")
 
     assert answer.data == b'{"said": "one two", "read": "no JSON"}'
     assert books.one_ended()["output_tokens"] == 2
 
 
-def test_a_form_with_a_file_reaches_the_view_as_it_was(tmp_path: Path, books: Books) -> None:
+def test_a_form_with_a_file_reaches_the_view_as_it_was(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     @Request.application
     def app(request: Request) -> Response:
         with request.files["file"].stream as file:
@@ -266,7 +272,7 @@ def test_a_form_with_a_file_reaches_the_view_as_it_was(tmp_path: Path, books: Bo
 
     wrap = {"paths": ["/api/ask"], "text": "text", "default_model": "small"}
     form = {"q": "Why so?", "file": (BytesIO(b"\0\xff" * 70_000), "a.bin")}
-    answer = Client(SSEProxyMiddleware(app, config(tmp_path, wrap))).post("/api/ask", data=form, headers=AUTH)
+    answer = Client(enclose(app, config(tmp_path, wrap))).post("/api/ask", data=form, headers=AUTH)
 
     assert answer.get_json() == {"text": "Why so?", "size": 140_000}
     assert (books.one_ended()["input_tokens"], books.one_ended()["output_tokens"]) == (0, 3)
@@ -274,8 +280,8 @@ def test_a_form_with_a_file_reaches_the_view_as_it_was(tmp_path: Path, books: Bo
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("path", ["/api/ask", "/talk/events"])
-def test_both_sides_keep_to_pep_3333(path: str, tmp_path: Path) -> None:
-    app = validator(SSEProxyMiddleware(validator(own_app()), config(tmp_path)))
+def test_both_sides_keep_to_pep_3333(path: str, tmp_path: Path, enclose: Enclose) -> None:
+    app = validator(enclose(validator(own_app()), config(tmp_path)))
     for method in ("GET", "HEAD", "POST"):
         for read_all in (True, False):
             environ = create_environ(path, method=method, data="What?", headers=AUTH, query_string="a=1")
@@ -300,6 +306,8 @@ def test_both_sides_keep_to_pep_3333(path: str, tmp_path: Path) -> None:
         ({"paths": ["/ask"], "text": "a"}, "no entry of models is for app"),
     ],
 )
-def test_a_mapping_that_cannot_work_is_refused(wrap: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_a_mapping_that_cannot_work_is_refused(
+    wrap: dict[str, Any], message: str, tmp_path: Path, enclose: Enclose
+) -> None:
     with pytest.raises(ConfigError, match=message):
-        SSEProxyMiddleware(own_app(), config(tmp_path, wrap))
+        enclose(own_app(), config(tmp_path, wrap))

@@ -16,9 +16,9 @@ from werkzeug.middleware.profiler import ProfilerMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, create_environ
 
-from sseproxy import SSEProxyMiddleware
 from tests.harness import RawClient, waitress_thread
 from tests.integration.books import KEY, Books
+from tests.integration.conftest import Enclose
 
 from .frameworks import PAGE, Traces, flask_app, werkzeug_app
 from .model import PATH, asking, texts, wrapping
@@ -31,9 +31,9 @@ def ask(app: Any, path: str = PATH, **options: Any) -> Any:
     return Client(app).post(path, json=asking("go"), **{"headers": AUTH, **options})
 
 
-def test_the_wrapped_app_under_a_prefix(tmp_path: Path, books: Books) -> None:
+def test_the_wrapped_app_under_a_prefix(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     site = flask_app(Traces())
-    app = DispatcherMiddleware(site, {"/ai/deep": SSEProxyMiddleware(flask_app(Traces()), wrapping(tmp_path))})
+    app = DispatcherMiddleware(site, {"/ai/deep": enclose(flask_app(Traces()), wrapping(tmp_path))})
 
     assert texts(ask(app, f"/ai/deep{PATH}").get_data()) == WORDS
     assert Client(app).get("/page").get_data() == PAGE
@@ -42,7 +42,7 @@ def test_the_wrapped_app_under_a_prefix(tmp_path: Path, books: Books) -> None:
     assert books.one_ended()["route"] == PATH
 
 
-def test_an_app_mounted_inside_the_wrapped_one(tmp_path: Path, books: Books) -> None:
+def test_an_app_mounted_inside_the_wrapped_one(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     seen: list[tuple[str, str]] = []
     model = werkzeug_app(Traces())
 
@@ -51,7 +51,7 @@ def test_an_app_mounted_inside_the_wrapped_one(tmp_path: Path, books: Books) -> 
         environ["PATH_INFO"] = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
         return model(environ, start_response)
 
-    app = SSEProxyMiddleware(DispatcherMiddleware(flask_app(Traces()), {"/v1": api}), wrapping(tmp_path))
+    app = enclose(DispatcherMiddleware(flask_app(Traces()), {"/v1": api}), wrapping(tmp_path))
 
     assert texts(ask(app).get_data()) == WORDS
     assert Client(app).get("/page").get_data() == PAGE
@@ -60,7 +60,7 @@ def test_an_app_mounted_inside_the_wrapped_one(tmp_path: Path, books: Books) -> 
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
-def test_with_proxy_fix(inside: bool, tmp_path: Path, books: Books) -> None:
+def test_with_proxy_fix(inside: bool, tmp_path: Path, books: Books, enclose: Enclose) -> None:
     seen: list[tuple[str, str, str]] = []
     model = werkzeug_app(Traces())
 
@@ -72,7 +72,7 @@ def test_with_proxy_fix(inside: bool, tmp_path: Path, books: Books) -> None:
         return ProxyFix(app, x_for=1, x_proto=1, x_host=1, x_prefix=1)
 
     config = wrapping(tmp_path)
-    wrapped = SSEProxyMiddleware(fixed(app), config) if inside else fixed(SSEProxyMiddleware(app, config))
+    wrapped = enclose(fixed(app), config) if inside else fixed(enclose(app, config))
     headers = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/site"}
 
     assert texts(ask(wrapped, headers={**AUTH, **headers}).get_data()) == WORDS
@@ -128,10 +128,10 @@ def profiled(app: Any) -> Any:
 @pytest.mark.parametrize("around", [Gzip, Rewriter, profiled], ids=["gzip", "rewriter", "profiler"])
 @pytest.mark.parametrize("inside", [False, True], ids=["outside", "inside"])
 def test_with_a_middleware_that_touches_every_body(
-    around: Callable[[Any], Any], inside: bool, tmp_path: Path, books: Books
+    around: Callable[[Any], Any], inside: bool, tmp_path: Path, books: Books, enclose: Enclose
 ) -> None:
     model, config = werkzeug_app(Traces()), wrapping(tmp_path)
-    app = SSEProxyMiddleware(around(model), config) if inside else around(SSEProxyMiddleware(model, config))
+    app = enclose(around(model), config) if inside else around(enclose(model, config))
 
     with waitress_thread(app) as server, RawClient(server.url) as client:
         body = client.post(PATH, asking("go"), key=KEY).read_body()
@@ -144,9 +144,11 @@ def test_with_a_middleware_that_touches_every_body(
     assert books.one_ended()["output_tokens"] == 3
 
 
-def test_a_middleware_that_never_closes_does_not_keep_a_charge_open(tmp_path: Path, books: Books) -> None:
+def test_a_middleware_that_never_closes_does_not_keep_a_charge_open(
+    tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
     traces = Traces()
-    app = Rewriter(SSEProxyMiddleware(werkzeug_app(traces), wrapping(tmp_path)))
+    app = Rewriter(enclose(werkzeug_app(traces), wrapping(tmp_path)))
     with waitress_thread(app) as server, RawClient(server.url) as client:
         client.post(PATH, asking("endless"), key=KEY).read_event()
         client.close()
@@ -155,14 +157,14 @@ def test_a_middleware_that_never_closes_does_not_keep_a_charge_open(tmp_path: Pa
         assert books.one_ended()["outcome"] == "client_gone"
 
 
-def test_twice_in_one_process_with_configurations_of_their_own(tmp_path: Path) -> None:
+def test_twice_in_one_process_with_configurations_of_their_own(tmp_path: Path, enclose: Enclose) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     ones, twos = Books(tmp_path / "one"), Books(tmp_path / "two")
     two = wrapping(tmp_path / "two", users={"bob": {"keys": ["sk-bob"]}}, prompt={"prefix": "Other rules"})
     app = DispatcherMiddleware(
-        SSEProxyMiddleware(flask_app(Traces()), wrapping(tmp_path / "one")),
-        {"/two": SSEProxyMiddleware(flask_app(Traces()), two)},
+        enclose(flask_app(Traces()), wrapping(tmp_path / "one")),
+        {"/two": enclose(flask_app(Traces()), two)},
     )
     bob = {"Authorization": "Bearer sk-bob"}
 
@@ -175,14 +177,14 @@ def test_twice_in_one_process_with_configurations_of_their_own(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_one_inside_another_keeps_books_of_its_own(stream: bool, tmp_path: Path) -> None:
+def test_one_inside_another_keeps_books_of_its_own(stream: bool, tmp_path: Path, enclose: Enclose) -> None:
     for name in ("outer", "inner"):
         (tmp_path / name).mkdir()
     carol = {"users": {"carol": {"keys": [KEY], "limits": {"requests": "5/minute", "streams": 1}}}}
     sections = {"prompt": {"prefix": "Inner"}, "models": {"m": {"model": "small"}}, **carol}
-    inner = SSEProxyMiddleware(flask_app(Traces()), wrapping(tmp_path / "inner", **sections))
+    inner = enclose(flask_app(Traces()), wrapping(tmp_path / "inner", **sections))
     limited = {"users": {"alice": {"keys": [KEY], "limits": {"tokens": "9999/minute", "streams": 1}}}}
-    outer = SSEProxyMiddleware(inner, wrapping(tmp_path / "outer", **limited))
+    outer = enclose(inner, wrapping(tmp_path / "outer", **limited))
 
     for _ in range(2):
         answer = Client(outer).post(PATH, json=asking("go", stream=stream), headers=AUTH)
@@ -229,8 +231,8 @@ CALLS: list[tuple[str, str, Any]] = [
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("checked", [validator, LintMiddleware], ids=["validator", "lint"])
-def test_both_sides_keep_to_pep_3333(checked: Any, tmp_path: Path) -> None:
-    app = checked(SSEProxyMiddleware(checked(werkzeug_app(Traces())), wrapping(tmp_path)))
+def test_both_sides_keep_to_pep_3333(checked: Any, tmp_path: Path, enclose: Enclose) -> None:
+    app = checked(enclose(checked(werkzeug_app(Traces())), wrapping(tmp_path)))
     for method, path, body in CALLS:
         if checked is LintMiddleware and method == "HEAD":  # it compares the stated length with no body
             continue
@@ -247,9 +249,9 @@ def test_both_sides_keep_to_pep_3333(checked: Any, tmp_path: Path) -> None:
             assert errors.getvalue() == ""
 
 
-def test_a_validated_app_that_breaks_is_closed_rightly(tmp_path: Path, books: Books) -> None:
+def test_a_validated_app_that_breaks_is_closed_rightly(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     traces = Traces()
-    app = validator(SSEProxyMiddleware(validator(werkzeug_app(traces)), wrapping(tmp_path)))
+    app = validator(enclose(validator(werkzeug_app(traces)), wrapping(tmp_path)))
     for content in ("break", "fail", "endless"):
         environ = create_environ(PATH, method="POST", json=asking(content), headers=AUTH, query_string="a=1")
         environ["wsgi.input"] = Input(environ["wsgi.input"])

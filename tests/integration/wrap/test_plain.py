@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from werkzeug.test import Client
 
-from sseproxy import SSEProxyMiddleware
 from tests.harness import RawClient, waitress_thread
 from tests.integration.books import KEY, Books
+from tests.integration.conftest import Enclose
 
 from .model import PATH, STOP, asking, chunks, complete, texts, wrapping
 
@@ -94,8 +94,10 @@ APPS = [
 
 
 @pytest.mark.parametrize("app", APPS, ids=lambda app: app.__name__)
-def test_a_stream_of_any_manner_is_the_same_to_its_client(app: Any, tmp_path: Path, books: Books) -> None:
-    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
+def test_a_stream_of_any_manner_is_the_same_to_its_client(
+    app: Any, tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
         body = client.post(PATH, asking("go"), key=KEY).read_body()
 
     assert client.status == 200
@@ -107,14 +109,16 @@ def test_a_stream_of_any_manner_is_the_same_to_its_client(app: Any, tmp_path: Pa
 
 
 @pytest.mark.parametrize("app", APPS, ids=lambda app: app.__name__)
-def test_a_stream_of_any_manner_is_gathered_for_who_wants_a_document(app: Any, tmp_path: Path) -> None:
-    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
+def test_a_stream_of_any_manner_is_gathered_for_who_wants_a_document(
+    app: Any, tmp_path: Path, enclose: Enclose
+) -> None:
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
         answer = json.loads(client.post(PATH, asking("go", stream=False), key=KEY).read_body())
 
     assert answer["choices"][0]["message"]["content"] == "".join(WORDS)
 
 
-def test_what_is_written_late_is_not_lost(tmp_path: Path) -> None:
+def test_what_is_written_late_is_not_lost(tmp_path: Path, enclose: Enclose) -> None:
     """PEP 3333 forbids it, servers let it pass."""
 
     def app(environ: Any, start_response: Any) -> Iterator[bytes]:
@@ -124,25 +128,25 @@ def test_what_is_written_late_is_not_lost(tmp_path: Path) -> None:
         write(second)
         yield from rest
 
-    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
         assert texts(client.post(PATH, asking("go"), key=KEY).read_body()) == WORDS
 
 
-def test_a_document_for_who_wants_a_stream_is_a_stream(tmp_path: Path) -> None:
+def test_a_document_for_who_wants_a_stream_is_a_stream(tmp_path: Path, enclose: Enclose) -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(complete(read(environ))).encode()]
 
-    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
         assert texts(client.post(PATH, asking("go"), key=KEY).read_body()) == ["House rules apply"]
 
 
-def test_cookies_and_headers_of_the_view_stay(tmp_path: Path) -> None:
+def test_cookies_and_headers_of_the_view_stay(tmp_path: Path, enclose: Enclose) -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [*EVENTS, ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("X-Own", "kept")])
         return [STOP]
 
-    answer = Client(SSEProxyMiddleware(app, wrapping(tmp_path))).post(
+    answer = Client(enclose(app, wrapping(tmp_path))).post(
         PATH, json=asking("go"), headers={"Authorization": f"Bearer {KEY}"}
     )
 
@@ -150,7 +154,7 @@ def test_cookies_and_headers_of_the_view_stay(tmp_path: Path) -> None:
     assert answer.headers["X-Own"] == "kept"
 
 
-def test_a_body_in_chunks_reaches_the_view_rewritten(tmp_path: Path) -> None:
+def test_a_body_in_chunks_reaches_the_view_rewritten(tmp_path: Path, enclose: Enclose) -> None:
     seen: dict[str, Any] = {}
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -159,7 +163,7 @@ def test_a_body_in_chunks_reaches_the_view_rewritten(tmp_path: Path) -> None:
         return [STOP]
 
     body = json.dumps(asking("go")).encode()
-    with waitress_thread(SSEProxyMiddleware(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
+    with waitress_thread(enclose(app, wrapping(tmp_path))) as server, RawClient(server.url) as client:
         headers = f"Host: a\r\nAuthorization: Bearer {KEY}\r\nTransfer-Encoding: chunked\r\n"
         chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         client.send_bytes(f"POST {PATH} HTTP/1.1\r\n{headers}\r\n".encode() + chunked)
