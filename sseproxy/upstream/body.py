@@ -19,9 +19,10 @@ from sseproxy.upstream.chunked import ChunkedDecoder
 from sseproxy.upstream.connection import READ_SIZE, TICK, Connection, Connections
 from sseproxy.upstream.head import ResponseHead
 
-BEGINNING: Final = 2048
-"""Bytes of which the whole events are handed out first where more has come: from these it is known of most streams how
-the rest may pass."""
+MUCH: Final = 2048
+"""Bytes of which not all are handed out at once if they have come with the head."""
+BEGINNING: Final = 3
+"""Events that are handed out first then: by a role and two texts it is known of most streams how the rest may pass."""
 _NOTHING_YET: Final = (TimeoutError, BlockingIOError, ssl.SSLWantReadError)
 
 
@@ -60,11 +61,13 @@ class UpstreamBody:
         self._failure: UpstreamFailure | None = None
         self._silent = False
         self._later = b""
-        end = b"\n\n" if self._chunks is None else b"\n\n\r\n"
-        cut = rest.rfind(end, 0, BEGINNING) if len(rest) > BEGINNING else -1
-        beginning, self._come = (rest, b"") if cut < 0 else (rest[: cut + len(end)], rest[cut + len(end) :])
+        self._come = b""
+        if len(rest) > MUCH:
+            *events, come = rest.split(b"\n\n" if self._chunks is None else b"\n\n\r\n", BEGINNING)
+            if len(events) == BEGINNING:
+                rest, self._come = rest[: len(rest) - len(come)], come
         try:
-            self._first = self._decode(beginning)
+            self._first = self._decode(rest)
         except UpstreamFailure:
             self.close()
             raise

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sseproxy.upstream.body import BEGINNING, UpstreamBody
+from sseproxy.upstream.body import BEGINNING, MUCH, UpstreamBody
 from sseproxy.upstream.connection import Connection, Connections
 from sseproxy.upstream.head import ResponseHead
 
 EVENT = b"data: " + b"x" * 300 + b"\n\n"
+LONG = b"data: " + b"x" * MUCH + b"\n\n"
 
 
 @pytest.fixture
@@ -30,9 +31,12 @@ def body_of() -> Iterator[Callable[[bytes], UpstreamBody]]:
 def test_of_many_events_the_first_are_handed_out_first(body_of: Callable[[bytes], UpstreamBody]) -> None:
     pieces = list(body_of(EVENT * 20))
 
-    assert pieces == [EVENT * (BEGINNING // len(EVENT)), EVENT * (20 - BEGINNING // len(EVENT))]
+    assert pieces == [EVENT * BEGINNING, EVENT * (20 - BEGINNING)]
 
 
-@pytest.mark.parametrize("rest", [EVENT, EVENT * (BEGINNING // len(EVENT)), b"x" * 4 * BEGINNING])
+@pytest.mark.parametrize(
+    "rest",
+    [EVENT, EVENT * (MUCH // len(EVENT)), b"x" * 4 * MUCH, EVENT * (BEGINNING - 1) + b"x" * MUCH, LONG * BEGINNING],
+)
 def test_what_is_short_or_no_event_is_handed_out_whole(body_of: Callable[[bytes], UpstreamBody], rest: bytes) -> None:
     assert list(body_of(rest)) == [rest]
