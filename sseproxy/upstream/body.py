@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Final
 
 from urllib3.util.ssltransport import SSLTransport
 
 from sseproxy.core.failure import UpstreamFailure
+from sseproxy.upstream.broken_off import broken, timed_out, truncated
 from sseproxy.upstream.chunked import ChunkedDecoder
 from sseproxy.upstream.connection import READ_SIZE, TICK, Connection, Connections
 from sseproxy.upstream.head import ResponseHead
@@ -35,6 +36,13 @@ class UpstreamBody:
     :param deadline: :func:`time.monotonic` value at which the answer has taken too long.
     """
 
+    # How each begins.
+    _later = _come = b""
+    _silent = False
+    _failure: UpstreamFailure | None = None
+    _wait: Callable[[float], object] | None = None
+    _tls: ssl.SSLSocket | None = None
+
     def __init__(
         self,
         connection: Connection,
@@ -49,7 +57,9 @@ class UpstreamBody:
         self._connection: Connection | None = connection
         self._lock = threading.Lock()
         self._socket = connection.socket
-        self._tls = connection.socket if isinstance(connection.socket, ssl.SSLSocket) else None
+        self._poll = connection.poll
+        if self._poll is None and isinstance(self._socket, ssl.SSLSocket):
+            self._tls = self._socket
         self._idle = idle
         self._tick = idle if idle < TICK else TICK
         self._deadline = deadline
@@ -58,10 +68,6 @@ class UpstreamBody:
         self._left = head.length
         self._keeps = head.keeps
         self._ended = self._left == 0
-        self._failure: UpstreamFailure | None = None
-        self._silent = False
-        self._later = b""
-        self._come = b""
         if len(rest) > MUCH:
             *events, come = rest.split(b"\n\n" if self._chunks is None else b"\n\n\r\n", BEGINNING)
             if len(events) == BEGINNING:
@@ -102,19 +108,25 @@ class UpstreamBody:
     def _read(self) -> bytes | None:
         """One read: its payload, nothing for a silent tick, None if it brought framing only."""
         try:
-            data = self._take_come() or self._socket.recv(READ_SIZE)
+            data = self._take_come() or self._receive()
         except _NOTHING_YET:
             self._check_idle()
             return b""
         except OSError as error:
-            raise _broken(error) from error
+            raise broken(error) from error
         self._last_read = now = monotonic()
         if not data:
             self._end_of_file()
             return None
         if now > self._deadline:
-            raise _timeout("total", "the whole answer took too long")
+            raise timed_out("total", "the whole answer took too long")
         return self._decode(data) or None
+
+    def _receive(self) -> bytes:
+        """What comes next on the socket."""
+        if self._wait is not None and not self._wait(self._tick * 1000):
+            raise TimeoutError
+        return self._socket.recv(READ_SIZE)
 
     def fileno(self) -> int:
         """The socket's."""
@@ -122,15 +134,17 @@ class UpstreamBody:
 
     def is_drained(self) -> bool:
         """Whether only :meth:`receive` can tell how it goes on."""
-        if self._connection is None or isinstance(self._socket, SSLTransport):  # that one tells nothing of itself
+        if self._first or self._later or self._ended or self._silent or self._failure is not None:
             return False
-        return not (self._first or self._later or self._ended or self._silent or self._failure is not None)
+        # TLS within TLS tells nothing of itself.
+        return self._connection is not None and (self._poll is not None or not isinstance(self._socket, SSLTransport))
 
     def set_waiting(self, waiting: bool) -> None:
         """Whether a read waits a tick for bytes."""
-        timeout = self._tick if waiting else 0
-        if self._socket.gettimeout() != timeout:  # a system call less
-            self._socket.settimeout(timeout)
+        if self._poll is not None:
+            self._wait = self._poll if waiting else None
+        else:
+            self._socket.settimeout(self._tick if waiting else 0)
 
     def receive(self) -> bytes | None:
         """What has arrived, as it came, maybe nothing, if reads do not wait; None: the end or a failure, which
@@ -139,7 +153,7 @@ class UpstreamBody:
         if self._come:
             return self._take_come()
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._receive()
             while data and self._tls is not None and self._tls.pending():
                 data += self._socket.recv(READ_SIZE)
             if not data:
@@ -194,11 +208,11 @@ class UpstreamBody:
         """The last byte that was received came at this moment (monotonic seconds)."""
         self._last_read = at
         if at > self._deadline and not self._ended and self._failure is None:
-            self._failure = _timeout("total", "the whole answer took too long")
+            self._failure = timed_out("total", "the whole answer took too long")
 
     def fail(self, error: OSError) -> None:
         """Let the next piece, but for what is at hand, be this failure of a read."""
-        self._failure = _broken(error)
+        self._failure = broken(error)
 
     def put(self, data: bytes, later: bytes = b"") -> None:
         """Let the next piece be this.
@@ -256,14 +270,14 @@ class UpstreamBody:
     def _end_of_file(self) -> None:
         self._ended = True
         if self._chunks is not None or self._left:
-            raise _truncated("the connection was closed before the end of the body")
+            raise truncated("the connection was closed before the end of the body")
 
     def _check_idle(self) -> None:
         now = monotonic()
         if now - self._last_read >= self._idle:
-            raise _timeout("idle", f"nothing came for {self._idle:g} seconds")
+            raise timed_out("idle", f"nothing came for {self._idle:g} seconds")
         if now > self._deadline:
-            raise _timeout("total", "the whole answer took too long")
+            raise timed_out("total", "the whole answer took too long")
 
     def _release(self) -> None:
         """Give the connection back for the next request, if it can carry one."""
@@ -272,22 +286,3 @@ class UpstreamBody:
             self._connections.keep(connection)
         elif connection is not None:
             connection.close()
-
-
-def _broken(error: OSError) -> UpstreamFailure:
-    return _truncated(f"the connection broke: {error.strerror or error}")
-
-
-def _truncated(reason: str) -> UpstreamFailure:
-    return UpstreamFailure(
-        f"The upstream broke off its answer: {reason}.", type="upstream_truncated", code="upstream_truncated"
-    )
-
-
-def _timeout(which: str, reason: str) -> UpstreamFailure:
-    return UpstreamFailure(
-        f"The upstream did not finish its answer: {reason}.",
-        status=504,
-        type="upstream_timeout",
-        code=f"upstream_{which}_timeout",
-    )

@@ -10,7 +10,7 @@ import select
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Final
 
@@ -59,14 +59,18 @@ class Connection:
     """A connection, in use by one request.
 
     :ivar socket: also to be read from, by whoever reads the answer's body.
+    :ivar poll: waits so many milliseconds for something to read there; None: its time-out does, which any other socket
+        has for sending alone.
     """
 
-    __slots__ = ("_is_used", "_poll", "socket")
+    __slots__ = ("_is_used", "poll", "socket")
 
     def __init__(self, socket: socket.socket) -> None:
         self.socket = socket
         self._is_used = False
-        self._poll = _poll_of(socket)
+        self.poll = _poll_of(socket)
+        if self.poll is not None:
+            socket.settimeout(0)
 
     def __del__(self) -> None:
         self.close()  # who drops an application or an answer may not have closed it
@@ -85,7 +89,7 @@ class Connection:
         :raises BadHead: what came is no answer.
         """
         try:
-            if not self._is_used:  # else it does not wait, see is_silent()
+            if self.poll is None and not self._is_used:  # else it does not wait, see is_silent()
                 self.socket.settimeout(send_timeout)
             is_sent = self._send(request, send_timeout)
             head, rest = self._receive_head(request.method, head_timeout, look_up)
@@ -102,13 +106,13 @@ class Connection:
                 self._send_at_once(request.head + request.body, timeout)
             else:
                 self._send_at_once(request.head, timeout)
-                self.socket.settimeout(timeout)
                 body = memoryview(request.body)
-                for begin in range(0, len(body), READ_SIZE):  # sendall() has the time-out for all that it is given
-                    self.socket.sendall(body[begin : begin + READ_SIZE])
+                with self._taking_time(timeout):
+                    for begin in range(0, len(body), READ_SIZE):  # sendall() has the time-out for all that it is given
+                        self.socket.sendall(body[begin : begin + READ_SIZE])
             if request.upload is not None:
-                self.socket.settimeout(timeout)
-                self._send_pieces(request.upload, request.chunked)
+                with self._taking_time(timeout):
+                    self._send_pieces(request.upload, request.chunked)
         except _CLOSED as error:
             if self._is_used:
                 raise _stale() from error
@@ -124,8 +128,18 @@ class Connection:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             sent = 0
         if sent < len(data):
-            self.socket.settimeout(timeout)
-            self.socket.sendall(data[sent:])
+            with self._taking_time(timeout):
+                self.socket.sendall(data[sent:])
+
+    @contextlib.contextmanager
+    def _taking_time(self, timeout: float) -> Iterator[None]:
+        """Meanwhile, each piece that is sent may wait so many seconds."""
+        self.socket.settimeout(timeout)
+        try:
+            yield
+        finally:
+            if self.poll is not None:
+                self.socket.settimeout(0)
 
     def _send_pieces(self, upload: Upload, chunked: bool) -> None:
         while piece := upload.read(READ_SIZE):
@@ -136,7 +150,14 @@ class Connection:
     def _receive_head(self, method: str, timeout: float, look_up: Callable[[], None]) -> tuple[ResponseHead, bytes]:
         """The first head that is not interim (RFC 9110 section 15.2)."""
         deadline = monotonic() + timeout
-        data = self._receive_first(deadline, look_up)
+        try:
+            data = self._receive(deadline, look_up)
+        except _CLOSED as error:
+            if self._is_used:
+                raise _stale() from error
+            raise
+        if not data:
+            raise _stale() if self._is_used else ConnectionError("the connection was closed before the answer")
         begin = 0
         while True:
             end = end_of_head(data, begin)
@@ -150,25 +171,14 @@ class Connection:
             if head.status >= 200:
                 return head, data
 
-    def _receive_first(self, deadline: float, look_up: Callable[[], None]) -> bytes:
-        try:
-            data = self._receive(deadline, look_up)
-        except _CLOSED as error:
-            if self._is_used:
-                raise _stale() from error
-            raise
-        if not data:
-            raise _stale() if self._is_used else ConnectionError("the connection was closed before the answer")
-        return data
-
     def _receive(self, deadline: float, look_up: Callable[[], None]) -> bytes:
         """What comes next; nothing at the end of the connection."""
         while (left := deadline - monotonic()) > 0:
             wait = TICK if left > TICK else left
             try:
-                if self._poll is None:
+                if self.poll is None:
                     self.socket.settimeout(wait)
-                elif not self._poll(wait * 1000):
+                elif not self.poll(wait * 1000):
                     look_up()
                     continue
                 return self.socket.recv(READ_SIZE)
@@ -181,11 +191,9 @@ class Connection:
 
         The socket does not wait any more then.
         """
+        if self.poll is not None:
+            return not self.poll(0)
         try:
-            if self._poll is not None:
-                if self.socket.gettimeout() != 0:  # a system call less
-                    self.socket.settimeout(0)
-                return not self._poll(0)
             self.socket.settimeout(0)
             if isinstance(self.socket, ssl.SSLSocket):  # which cannot peek
                 is_open = self.socket.fileno() >= 0
