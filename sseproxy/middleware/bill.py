@@ -104,8 +104,7 @@ class Bill:
         return self._metered(events, shown)
 
     def _metered(self, events: Iterator[Event], shown: ShownUsage | None) -> Iterator[Event]:
-        fresh = False
-        last = b""
+        fresh, last = False, b""
         try:
             for event in events:
                 if event is FLUSH:
@@ -129,6 +128,8 @@ class Bill:
                     assert self._exchange.request is not None
                     yield failure_event(end_of_budget(), self._exchange.request.api)
                     return
+            if fresh:  # what came last came with the end
+                self._pace.step(monotonic())
         except Exception:
             self.settle("upstream_failed")
             raise

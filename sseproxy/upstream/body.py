@@ -132,6 +132,11 @@ class UpstreamBody:
         """The socket's."""
         return self._socket.fileno()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes after the last piece but the end."""
+        return self._ended and not (self._first or self._later) and self._failure is None
+
     def is_drained(self) -> bool:
         """Whether only :meth:`receive` can tell how it goes on."""
         if self._first or self._later or self._ended or self._silent or self._failure is not None:

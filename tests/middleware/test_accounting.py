@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from sseproxy.core.chat import Request
 from sseproxy.core.pricing import FlatPrice
+from sseproxy.core.sse import FLUSH, Event
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.middleware.accounting import AccountingMiddleware
+from sseproxy.middleware.bill import Bill
 from sseproxy.tokenizer import Tokenizer
 from sseproxy.wsgi.exchange import Exchange, Target, User
 
@@ -210,3 +213,16 @@ def test_a_long_answer_is_counted_as_it_passes_and_in_all(ledger: SQLLedger) -> 
     b"".join(post(metered(ledger, *[chunk] * 20, DONE), body=STREAM).body)
 
     assert only_charge(ledger)["output_tokens"] == 40_000
+
+
+@pytest.mark.parametrize("last", [[FLUSH], []], ids=["before the end", "with the end"])
+def test_the_gap_before_the_last_events_counts_whether_or_not_they_came_with_the_end(
+    ledger: SQLLedger, last: list[Event]
+) -> None:
+    exchange = Exchange("r", "/", request=Request.parse("chat", json.dumps(STREAM).encode()))
+    bill = Bill(ledger, Tokenizer(), exchange)
+
+    list(bill.meter(iter([Event(b"{}", content="Hello"), FLUSH, Event(b"[DONE]"), *last])))
+
+    assert exchange.pace is not None
+    assert sum(exchange.pace.counts) == 1

@@ -40,3 +40,19 @@ def test_of_many_events_the_first_are_handed_out_first(body_of: Callable[[bytes]
 )
 def test_what_is_short_or_no_event_is_handed_out_whole(body_of: Callable[[bytes], UpstreamBody], rest: bytes) -> None:
     assert list(body_of(rest)) == [rest]
+
+
+def test_a_body_is_over_when_its_last_piece_is_handed_out(body_of: Callable[[bytes], UpstreamBody]) -> None:
+    body = body_of(EVENT * 20)
+    told = [body.is_over, *(body.is_over for _ in body)]
+
+    assert told == [False, False, True]
+
+
+def test_what_is_put_back_is_not_over(body_of: Callable[[bytes], UpstreamBody]) -> None:
+    body = body_of(EVENT)
+    next(body)
+    body.put(b"a", b"b")
+    told = [body.is_over, *(body.is_over for _ in body)]
+
+    assert told == [False, False, True]

@@ -52,6 +52,9 @@ def events_of(
 ) -> Iterator[Event]:
     """Return the raw events of a body, with FLUSH after every piece; an empty piece is an idle tick.
 
+    There is none after a piece that others came before, where `pieces` tells by ``is_over`` that it was the last: what
+    is held until then leaves with it.
+
     Never raises :class:`Failure`: what `pieces` raises becomes the last event.
 
     :param pieces: the body as it arrives.
@@ -76,7 +79,7 @@ def _reads_of(
     """Return the events of a body, those of one piece together."""
     source = iter(pieces)
     failure: Failure | None = None
-    begun = False
+    begun = spoke = False
     while True:
         try:
             piece = next(source, None)
@@ -102,7 +105,9 @@ def _reads_of(
             if body.failed:
                 yield events
                 return
-            events.append(FLUSH)
+            if not (spoke and getattr(source, "is_over", False) is True):
+                events.append(FLUSH)
+            spoke = True
             yield events
         elif piece is None or body.whole:
             break  # in the second case the connection is held open

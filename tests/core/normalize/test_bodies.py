@@ -63,6 +63,32 @@ def test_events_come_as_soon_as_their_bytes() -> None:
     assert [next(events).data for _ in range(2)] == [ONE, b""]
 
 
+class Telling:
+    """A body that tells when it is over."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self._pieces = list(pieces)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self._pieces:
+            raise StopIteration
+        return self._pieces.pop(0)
+
+    @property
+    def is_over(self) -> bool:
+        return not self._pieces
+
+
+def test_what_comes_with_the_end_does_not_leave_before_it_but_the_first_events_always_do() -> None:
+    pieces = [b"data: 1\n\n", b"data: 2\n\n", b"data: 3\n\n"]
+
+    assert [event.data for event in events_of(Telling(*pieces))] == [b"1", b"", b"2", b"", b"3"]
+    assert [event.data for event in events_of(Telling(*pieces[:1]))] == [b"1", b""]
+
+
 def test_json_lines_come_as_soon_as_their_bytes() -> None:
     def pieces() -> Iterator[bytes]:
         yield ONE + b"\n"
