@@ -106,6 +106,7 @@ class UpstreamApp:
             **self._dialer.fields,
         }
         self._own = frozenset(headers)
+        self._names_request, self._names_agent = "x-request-id" not in headers, "user-agent" not in headers
         self._for_events = write_fields({"accept": "text/event-stream", **headers})
         self._for_documents = write_fields({"accept": "application/json", **headers})
         self._include_usage = include_usage
@@ -194,9 +195,10 @@ class UpstreamApp:
         return connection, head, rest
 
     def _prepare(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Outgoing:
-        each = {} if "x-request-id" in self._own else {"x-request-id": exchange.request_id}
-        fields = request_headers(environ, each, self._own)
-        if "user-agent" not in self._own:
+        fields = request_headers(environ, {}, self._own)
+        if self._names_request:
+            fields["x-request-id"] = exchange.request_id
+        if self._names_agent:
             fields.setdefault("user-agent", USER_AGENT)
         method: str = environ["REQUEST_METHOD"]
         upload, body = None, b""

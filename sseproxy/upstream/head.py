@@ -23,6 +23,7 @@ _END: Final = re.compile(rb"\n\r?\n")
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 _FOLD: Final = re.compile(r"\n[ \t]+")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_BREAK: Final = re.compile(r"[\r\n\0]")
 _BLANKS: Final = (" ", "\t")
 _FRAMING: Final = frozenset(("connection", "content-length", "transfer-encoding"))
 _BODYLESS: Final = (204, 304)
@@ -65,10 +66,11 @@ def write_fields(fields: Mapping[str, str]) -> bytes:
 
     :raises ValueError: as :func:`write_head`.
     """
-    lines = _form(tuple(fields)) % tuple(fields.values())
-    if lines.count("\r") != len(fields) or lines.count("\n") != len(fields) or "\0" in lines:
+    values = tuple(fields.values())
+    text = "".join(values)
+    if not text.isprintable() and _BREAK.search(text):
         raise ValueError("a header field's value holds a line end or a NUL")
-    return lines.encode("latin-1")
+    return (_form(tuple(fields)) % values).encode("latin-1")
 
 
 @lru_cache(REMEMBERED)

@@ -86,8 +86,8 @@ def request_headers(environ: WSGIEnvironment, own: Mapping[str, str], elsewhere:
     :param elsewhere: names of further ones of the proxy's own, which are written elsewhere.
     """
     passing = _passing if len(environ) <= MOST_KEYS else _passing.__wrapped__
-    fields = passing(tuple(environ), environ.get("HTTP_CONNECTION", ""), frozenset(elsewhere))
-    headers = {name: environ[key] for key, name in fields}
+    names, keys = passing(tuple(environ), environ.get("HTTP_CONNECTION", ""), frozenset(elsewhere))
+    headers = dict(zip(names, map(environ.__getitem__, keys), strict=True))
     if not environ.get("CONTENT_TYPE"):  # which servers may set where there is none
         headers.pop("content-type", None)
     headers.update(own)
@@ -95,14 +95,16 @@ def request_headers(environ: WSGIEnvironment, own: Mapping[str, str], elsewhere:
 
 
 @lru_cache(maxsize=64)
-def _passing(keys: tuple[str, ...], connection: str, elsewhere: frozenset[str]) -> list[tuple[str, str]]:
-    """Of the keys of an environ those whose values go on, and under which names. The requests of one client have the
-    same keys, and no value is looked at here but that of ``Connection``.
+def _passing(keys: tuple[str, ...], connection: str, elsewhere: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Under which names values of an environ go on, and those of which keys. The requests of one client have the same
+    keys, and no value is looked at here but that of ``Connection``.
     """
     kept_back = NOT_SENT | elsewhere | _listed(connection)
-    named = [(key, key[5:].replace("_", "-").lower()) for key in keys if key.startswith("HTTP_")]
-    named += [("CONTENT_TYPE", "content-type")] if "CONTENT_TYPE" in keys else []
-    return [(key, name) for key, name in named if name not in kept_back]
+    named = {key[5:].replace("_", "-").lower(): key for key in keys if key.startswith("HTTP_")}
+    if "CONTENT_TYPE" in keys:
+        named["content-type"] = "CONTENT_TYPE"
+    names = [name for name in named if name not in kept_back]
+    return names, [named[name] for name in names]
 
 
 def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

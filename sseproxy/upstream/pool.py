@@ -114,18 +114,21 @@ class UpstreamPool:
         """
         if before is not None:
             before.close()
-        retries = 0 if health.is_probing else self._retries.get(place.upstream, RETRIES)
+        is_probing = health.is_probing
         try:
-            answer, verdict = self._ask_again(environ, exchange, place, retries, has_spare)
+            answer = self._try(environ, exchange, place, has_spare)
+            if answer.code < 400:
+                health.succeeded()
+                return answer, "final"
+            retries = 0 if is_probing else self._retries.get(place.upstream, RETRIES)
+            answer, verdict = self._ask_again(environ, exchange, place, answer, retries, has_spare)
         except ClientGone:
             health.left()
             raise
         except BaseException:
             health.failed(down=False)
             raise
-        if answer.code < 400:
-            health.succeeded()
-        elif answer.code == ClientGone.STATUS:
+        if answer.code == ClientGone.STATUS:
             health.left()
         elif is_failing(answer.code):
             health.failed(down=is_down(exchange.tries[-1]))
@@ -136,11 +139,18 @@ class UpstreamPool:
         return answer, verdict
 
     def _ask_again(
-        self, environ: WSGIEnvironment, exchange: Exchange, place: Target, retries: int, has_spare: bool
+        self,
+        environ: WSGIEnvironment,
+        exchange: Exchange,
+        place: Target,
+        answer: Answer,
+        retries: int,
+        has_spare: bool,
     ) -> tuple[Answer, Verdict]:
-        """The answer of one place, after as many retries as it needs and has."""
+        """The answer of one place that has refused once, after as many retries as it needs and has."""
         for number in range(retries + 1):
-            answer = self._try(environ, exchange, place, has_spare)
+            if number:
+                answer = self._try(environ, exchange, place, has_spare)
             if answer.code < 400:
                 return answer, "final"
             verdict = judge(answer.code, exchange.tries[-1].error)
