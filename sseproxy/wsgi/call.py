@@ -86,7 +86,7 @@ def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
     start = _Start()
     body = app(environ, start)
     answer = start.answer
-    if answer is None or start.written or answer.body is not body:
+    if answer is None or answer.body is not body:
         answer = _assembled(body, start)
     start.sent = True
     return answer
@@ -118,7 +118,7 @@ class _Start(msgspec.Struct):
             raise AssertionError("start_response called twice without exc_info (PEP 3333)")
         if exc_info and exc_info[1] is not None and self.sent:
             raise exc_info[1].with_traceback(exc_info[2])
-        self.answer = Answer(status, list(headers), ())
+        self.answer = Answer(status, list(headers), [])  # no body that the application could return
         return self._write
 
     def _write(self, data: bytes) -> None:

@@ -48,25 +48,25 @@ class EventStream:
     :ivar source: where what takes it is read.
     """
 
+    # How each begins.
+    ping = PING
+    ride: Ride | None = None
+    has_more = False
+    lane: Lane | None = None
+    source: Source | None = None
+    _started = _passed = _client_left = False
+    _wrote = True
+    _quiet_since = 0.0
+    _broken: BaseException | None = None
+
     def __init__(
         self, events: Iterator[Event], *, gone: Callable[[], bool] | None = None, keepalive: float = 15.0
     ) -> None:
         self.gone = gone
         self.keepalive = keepalive
         self.encoder: Encoder = encode
-        self.ping = PING
-        self.ride: Ride | None = None
         self.room = unlimited
-        self.has_more = False
-        self.lane: Lane | None = None
-        self.source: Source | None = None
         self._events = iter(events)
-        self._started = False
-        self._passed = False
-        self._wrote = True
-        self._quiet_since = 0.0
-        self._client_left = False
-        self._broken: BaseException | None = None
         self._interrupts: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[], object]] | None = []
         self._after: list[Callable[[], object]] = []
