@@ -42,11 +42,27 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     when_closed: Callable[[], object] | None = None
 
     def received(self, data: bytes) -> bool:
+        if self._takes(data):
+            return True
         understood = bool(super().received(data))
         self.is_ahead = len(self.requests) > 1
         if self.is_ahead or self.total_outbufs_len:
             self.ask(self._fileno)
         return understood
+
+    def _takes(self, data: bytes) -> bool:
+        """Take a request that comes whole and alone, as most do; False if it is none."""
+        # No lock: while there is no request, no other thread looks here.
+        if self.requests or self.request is not None or self.writable():
+            return False
+        request = self.parser_class(self.adj)
+        if request.received(data) < len(data) or not request.completed or request.empty or request.expect_continue:
+            request.close()
+            return False
+        self.is_ahead = self.sent_continue = False
+        self.requests.append(request)
+        self.server.add_task(self)
+        return True
 
     def service(self) -> None:
         super().service()

@@ -164,8 +164,8 @@ class Task(WSGITask):  # type: ignore[misc]
             "wsgi.input": request.get_body_stream(),
             "waitress.client_disconnected": channel.check_client_disconnected,
         }
-        for name, value in request.headers.items():
-            environ[_keys[name]] = value
+        headers = request.headers
+        environ.update(zip(map(_keys.__getitem__, headers), headers.values(), strict=True))
         if channel.relay is not None:
             environ[RELAY_KEY] = channel.open_ride
         return environ
