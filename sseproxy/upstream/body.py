@@ -37,7 +37,7 @@ class UpstreamBody:
     """
 
     # How each begins.
-    _later = _come = b""
+    _first = _later = _come = b""
     _silent = False
     _failure: UpstreamFailure | None = None
     _wait: Callable[[float], object] | None = None
@@ -72,11 +72,12 @@ class UpstreamBody:
             *events, come = rest.split(b"\n\n" if self._chunks is None else b"\n\n\r\n", BEGINNING)
             if len(events) == BEGINNING:
                 rest, self._come = rest[: len(rest) - len(come)], come
-        try:
-            self._first = self._decode(rest)
-        except UpstreamFailure:
-            self.close()
-            raise
+        if rest:
+            try:
+                self._first = self._decode(rest)
+            except UpstreamFailure:
+                self.close()
+                raise
         if not self._ended:
             self.set_waiting(True)
 

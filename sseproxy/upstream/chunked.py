@@ -12,8 +12,10 @@ from sseproxy.core.failure import UpstreamFailure
 
 MAX_LINE: Final = 16 * 1024
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?\Z", re.DOTALL)
-_LAST: Final = b"0\r\n\r\n"
-"""The end as most senders write it: the last chunk, no trailers."""
+_END: Final = b"\r\n"
+_NOTHING: Final = b"0"
+"""The size of the last chunk."""
+_SIZE_OF: Final = b"%x".__mod__
 _PLAIN_LINE: Final = re.compile(rb"(?!0+\r)([0-9A-Fa-f]{1,15})\r\n")
 
 
@@ -40,17 +42,17 @@ class ChunkedDecoder:
 
         :raises UpstreamFailure: the framing is broken, and there is no payload before the fault.
         """
-        payload: list[bytes] = []
-        position = 0
-        if self.between:  # and most reads bring one whole chunk, or some
-            line = _PLAIN_LINE.match(data)
-            if line is not None and data[(end := line.end() + int(line[1], 16)) :] == b"\r\n":
-                return data[line.end() : end]
-            position = _take_whole(data, payload)
-            if (is_last := data[position:] == _LAST) or position == len(data):
-                self.done = self._in_trailers = is_last
-                self.between = not is_last
-                return payload[0] if len(payload) == 1 else b"".join(payload)
+        if self.between:  # and most reads bring whole chunks
+            *lines, rest = data.split(_END)
+            sizes, payload = [*map(bytes.lower, lines[::2])], lines[1::2]
+            # What stands between two line ends is as long as the line before says: so no payload holds a line end.
+            if not rest and sizes == [*map(_SIZE_OF, map(len, payload))] and _NOTHING not in sizes[:-1]:
+                if sizes and sizes[-1] == _NOTHING:
+                    self.done = self._in_trailers = True
+                    self.between = False
+                return b"".join(payload)
+        payload = []
+        position = _take_whole(data, payload) if self.between else 0
         if self.failure is not None:
             raise self.failure
         if self._rest:

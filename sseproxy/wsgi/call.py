@@ -7,7 +7,8 @@ needed none of this is handed on as the very same object.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from msgspec import field
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 Headers = list[tuple[str, str]]
+_NAME: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
 
 class Answer:
@@ -45,9 +47,9 @@ class Answer:
 
     def set_header(self, name: str, value: str) -> None:
         """Set a header, replacing every earlier one of that name."""
-        unwanted = name.lower()
-        self.headers = [item for item in self.headers if item[0].lower() != unwanted]
-        self.headers.append((name, value))
+        if name.lower() in map(str.lower, map(_NAME, self.headers)):
+            self.drop_headers(name)
+        self.headers = [*self.headers, (name, value)]
 
     def drop_headers(self, *names: str) -> None:
         """Remove headers by name."""

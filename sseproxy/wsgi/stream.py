@@ -80,7 +80,7 @@ class EventStream:
         stream = cls(parse(body))
         close = getattr(body, "close", None)
         if close is not None:
-            stream.on_close(close)
+            stream._callbacks = [close]
         hang_up = getattr(body, "hang_up", None)
         if hang_up is not None:
             stream.on_interrupt(hang_up)
