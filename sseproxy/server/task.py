@@ -88,13 +88,13 @@ class Task(WSGITask):  # type: ignore[misc]
         elif self.complete:
             raise AssertionError("start_response was called a second time without exc_info")
         names, values = zip(*headers, strict=True) if headers else ((), ())
-        form = _form(names)
-        text = status + "".join(values)
+        form = _form(status, names)
+        text = "".join(values)
         if "\r" in text or "\n" in text:
-            raise ValueError("a line end in the status or in a header field")
+            raise ValueError("a line end in the value of a header field")
         self.complete = True
         self.status = status
-        self.has_body = status[:1] != "1" and status[:3] not in _BODYLESS
+        self.has_body = form.has_body
         if form.length_at is not None:
             self.content_length = int(values[form.length_at])
         self.form, self.values = form, values
@@ -122,7 +122,7 @@ class Task(WSGITask):  # type: ignore[misc]
             framing = "Transfer-Encoding: chunked\r\n"
             self.chunked_response = True
         own = _own_lines(self.channel.adj.ident, int(self.start_time))
-        return f"HTTP/1.1 {self.status}\r\n{form.lines % self.values}{framing}{own}\r\n".encode("latin-1")
+        return f"{form.lines % self.values}{framing}{own}\r\n".encode("latin-1")
 
     def write(self, data: bytes) -> None:
         if self.wrote_header and self.chunked_response and data:
@@ -194,30 +194,34 @@ def environ_of(channel: Any) -> dict[str, Any]:
 
 
 class _Form(NamedTuple):
-    """The fields of an answer without their values.
+    """The head of an answer without the values of its fields.
 
-    :ivar lines: with a ``%s`` for each value.
+    :ivar lines: with a ``%s`` for each of them.
+    :ivar has_body: there may be one.
     :ivar length_at: the number of the one that says how long the body is.
     :ivar is_special: waitress makes more than a line of one of them.
     """
 
     lines: str
+    has_body: bool
     length_at: int | None
     is_special: bool
 
 
 @lru_cache(REMEMBERED)
-def _form(names: tuple[str, ...]) -> _Form:
-    """Of fields of these names, in this order. Most answers have the same ones."""
-    text = "".join(names)
+def _form(status: str, names: tuple[str, ...]) -> _Form:
+    """With fields of these names, in this order. Most answers have the same ones."""
+    text = "".join((status, *names))
     if "\r" in text or "\n" in text:
-        raise ValueError("a line end in the name of a header field")
+        raise ValueError("a line end in the status or in the name of a header field")
     spelt = ["-".join(map(str.capitalize, name.split("-"))) for name in names]
     if forbidden := _HOP_BY_HOP.intersection(spelt):
         raise AssertionError(f"{min(forbidden)} is hop-by-hop, and the server's own matter (PEP 3333)")
-    lines = "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in spelt])
+    first = f"HTTP/1.1 {status}\r\n".replace("%", "%%")
+    lines = first + "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in spelt])
+    has_body = status[:1] != "1" and status[:3] not in _BODYLESS
     lengths = [number for number, name in enumerate(spelt) if name == "Content-Length"]
-    return _Form(lines, lengths[-1] if lengths else None, not _OF_WAITRESS.isdisjoint(spelt))
+    return _Form(lines, has_body, lengths[-1] if lengths else None, not _OF_WAITRESS.isdisjoint(spelt))
 
 
 class _Keys(dict[str, str]):

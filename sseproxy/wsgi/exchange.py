@@ -240,7 +240,8 @@ def stand_alone(environ: WSGIEnvironment) -> WSGIEnvironment:
 def _put_body(environ: WSGIEnvironment, body: bytes) -> None:
     environ["wsgi.input"] = BytesIO(body)
     environ["CONTENT_LENGTH"] = str(len(body))
-    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    if "HTTP_TRANSFER_ENCODING" in environ:
+        del environ["HTTP_TRANSFER_ENCODING"]
 
 
 def _last_event_id(environ: WSGIEnvironment) -> str:

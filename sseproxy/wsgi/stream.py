@@ -249,11 +249,13 @@ class EventStream:
 
     def close(self) -> None:
         """End the stream: run what was collected for its end. Idempotent and safe from any thread."""
+        if self._callbacks is None:  # as when a server closes what it has read to the end
+            return
         with self._lock:
             callbacks, self._callbacks = self._callbacks, None
-        if callbacks is not None and self.lane is not None:
-            callbacks.append(self.lane.tell)
         if callbacks is not None:
+            if self.lane is not None:
+                callbacks.append(self.lane.tell)
             call_all(chain(reversed(callbacks), reversed(self._after)))
 
     def __del__(self) -> None:
