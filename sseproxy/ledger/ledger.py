@@ -77,7 +77,7 @@ class SQLLedger:
         key = _known(charge.key)
         reserved, started_at = bounded_amount(charge.reserved), micros(charge.started_at)
         row = (
-            charge.id, user, key, route, model, upstream, upstream_model, "pending", reserved, charge.unpriced,
+            charge.id, user, key, route, model, upstream, upstream_model, "pending", reserved, int(charge.unpriced),
             started_at, self._lease.owner,
         )  # fmt: skip
         database, add_charge = self.database, self.database.statements.add_charge
@@ -135,7 +135,7 @@ class SQLLedger:
 
     def _end(self, charge_id: str, state: str, settlement: Settlement) -> bool:
         unpriced = settlement.unpriced and settlement.usage.cost is None
-        change = (state, settlement.outcome, unpriced, *_result(settlement), charge_id)
+        change = (state, settlement.outcome, int(unpriced), *_result(settlement), charge_id)
         return self._book(self.database.statements.end_charge, change)
 
     def expire(self, charge_id: str) -> bool:
@@ -238,7 +238,7 @@ def _result(known: Settlement | Checkpoint) -> tuple[Any, ...]:
     )  # fmt: skip
     return (
         known.usage_source, *amounts, known.status, known.first_token_ms, known.duration_ms, _known(known.upstream),
-        _known(known.upstream_model), as_text(known.tries),
+        _known(known.upstream_model), as_text(known.tries) or "",
     )  # fmt: skip
 
 
