@@ -18,7 +18,7 @@ from sseproxy.core.sse import Event
 if TYPE_CHECKING:
     from sseproxy.core.failure import Failure
 
-__all__ = ["Chunk", "error_event", "guard", "read_json", "rewrite", "text_of", "write_json"]
+__all__ = ["Chunk", "UsageEvent", "error_event", "guard", "read_json", "rewrite", "text_of", "write_json"]
 
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -36,6 +36,15 @@ class Chunk(Event):
     body: dict[str, Any] = msgspec.field(default_factory=dict)
     steady: bool = True
     sure: bool = True
+
+
+class UsageEvent(Event):
+    """A finished event whose JSON object carries usage, and says nothing else.
+
+    :param told: the usage as it stands in `data`.
+    """
+
+    told: bytes = b""
 
 
 def read_json(data: bytes | str) -> Any:

@@ -119,7 +119,7 @@ class Bill:
                     if event.data == DONE:
                         if (receipt := shown.event(last)) is not None:
                             yield receipt
-                    elif event.usage is not None and shown.takes(event.data):
+                    elif event.usage is not None and shown.takes(event):
                         continue
                     last = event.data
                 yield event
@@ -178,7 +178,7 @@ class Bill:
         if completion.usage is not None:
             self._meter.report(completion.usage)
         self.settle("completed")
-        return with_cost(completion.body, self._exchange.cost)
+        return with_cost(completion.body, self._exchange.cost, completion.told)
 
     def report(self, usage: Usage | None) -> None:
         """What an answer that is not read itself was found to say of its usage."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sseproxy.core.chunk import UsageEvent
 from sseproxy.core.receipt import usage_chunk, usage_in, with_cost
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage
@@ -18,12 +19,12 @@ class ShownUsage:
         self._exchange = exchange
         self._reported = self._told = b""
 
-    def takes(self, chunk: bytes) -> bool:
-        """Whether a chunk with usage says nothing else: then no client is to see it as it is."""
-        told = usage_in(chunk)
+    def takes(self, event: Event) -> bool:
+        """Whether an event with usage says nothing else: then no client is to see it as it is."""
+        told = event.told if type(event) is UsageEvent else usage_in(event.data)
         if not told:
             return False
-        self._reported, self._told = chunk, told
+        self._reported, self._told = event.data, told
         return True
 
     def event(self, last: bytes) -> Event | None:

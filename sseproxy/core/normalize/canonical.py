@@ -27,6 +27,7 @@ class Completion(msgspec.Struct, frozen=True):
     """A whole answer and what the meter needs of it; the fields are those of :class:`Event`.
 
     :param body: what the client gets.
+    :param told: the usage as it stands there; empty: nobody has looked.
     """
 
     body: bytes
@@ -34,6 +35,7 @@ class Completion(msgspec.Struct, frozen=True):
     hidden: str = ""
     usage: Usage | None = None
     finish: str | None = None
+    told: bytes = b""
 
 
 class _Message(msgspec.Struct):
@@ -72,7 +74,7 @@ class _Answer(msgspec.Struct):
     id: _Name
     created: _Created
     model: _Name
-    usage: dict[str, Any]
+    usage: msgspec.Raw
     error: None = None
     base_resp: UnsetType = UNSET
     cost: UnsetType = UNSET
@@ -90,6 +92,7 @@ class _Text(_Answer, kw_only=True):
 
 _decode_chat: Final = msgspec.json.Decoder(_Chat).decode
 _decode_text: Final = msgspec.json.Decoder(_Text).decode
+_decode_usage: Final = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def read_canonical(api: str, body: bytes) -> Completion | None:
@@ -102,12 +105,14 @@ def read_canonical(api: str, body: bytes) -> Completion | None:
     try:
         text = body.decode()  # all of it, since fields that are not named above are skipped unread
         answer = _decode_chat(text) if api == "chat" else _decode_text(text)
+        told = bytes(answer.usage)
+        given = _decode_usage(told)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    usage = plain_usage(answer.usage)
+    usage = plain_usage(given)
     if usage is None:
-        tidy = tidy_usage(answer.usage)
-        if tidy is None or write_json(tidy) != write_json(answer.usage):
+        tidy = tidy_usage(given)
+        if tidy is None or write_json(tidy) != write_json(given):
             return None
         usage = usage_of(tidy)
     content = hidden = ""
@@ -118,4 +123,4 @@ def read_canonical(api: str, body: bytes) -> Completion | None:
             message = choice.message
             content += message.content or ""
             hidden += (message.reasoning_content or "") + (message.refusal or "")
-    return Completion(body, content, hidden, usage, answer.choices[0].finish_reason)
+    return Completion(body, content, hidden, usage, answer.choices[0].finish_reason, told)

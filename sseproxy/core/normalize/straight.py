@@ -20,11 +20,10 @@ from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
 from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.normalize.usage_alone import read_usage_alone
 from sseproxy.core.normalize.usual import Usual
-from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
-from sseproxy.core.usage import tidy_usage, usage_of
 
 __all__ = ["go_straight"]
 
@@ -61,17 +60,11 @@ class _TextBody(_Body, kw_only=True, forbid_unknown_fields=True):
     usage: UnsetType | None = UNSET
 
 
-class _UsageBody(_Body, kw_only=True, forbid_unknown_fields=True):
-    choices: tuple[()]
-    usage: dict[str, Any]
-
-
 class _Choices(msgspec.Struct):
     choices: tuple[dict[str, Any]]
 
 
 _read_text: Final = msgspec.json.Decoder(_TextBody).decode
-_read_usage: Final = msgspec.json.Decoder(_UsageBody).decode
 _read_choices: Final = msgspec.json.Decoder(_Choices).decode
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -224,21 +217,10 @@ class _Answer:
 
     def usage(self, event: Event, fold: bool) -> Event | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other."""
-        data = event.data
-        try:
-            body = _read_usage(data)
-        except _UNREADABLE:
-            return None
-        if event.type or (body.id, body.created, body.model) != self._identity:
-            return None
-        usage, given = plain_usage(body.usage), body.usage
-        if usage is None:
-            tidy = tidy_usage(body.usage, fold=fold)
-            if tidy is None:
-                return None
-            usage, given = usage_of(tidy), tidy
-        self.held.append(data)
-        return Event(write_json({**_without_padding(data), "usage": given}), "", None, None, True, "", "", usage)
+        passed = None if event.type else read_usage_alone(event.data, self._identity, fold=fold)
+        if passed is not None:
+            self.held.append(event.data)
+        return passed
 
     def resume(self, events: Iterator[Event], transforms: Transforms, reads: int = 0) -> Iterator[Event]:
         """Return what becomes of the rest of the stream on the long way.

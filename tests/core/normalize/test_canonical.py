@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sseproxy.core.chunk import read_json
 from sseproxy.core.failure import Failure
@@ -90,7 +91,8 @@ def test_repairing_a_canonical_answer_changes_nothing(api: str, edits: list[tupl
     assert completion.body == bytes_
     if read_canonical(api, body) is not None:
         assert (bytes_, repaired, usage) == (body, read_json(body), find_usage(read_json(body)))
-        assert read_completion(api, body, answer=read_json(body)) == completion
+        assert read_json(completion.told) == usage
+        assert read_completion(api, body, answer=read_json(body)) == replace(completion, told=b"")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,6 @@ def test_texts_of_all_choices_are_what_was_said_and_what_was_billed_unseen() -> 
     answer = {**CHAT, "choices": [*CHAT["choices"], {"index": 1, "message": said, "finish_reason": "stop"}]}
     completion = read_canonical("chat", json.dumps(answer).encode())
 
-    assert completion == read_completion("chat", json.dumps(answer).encode(), answer=answer)
     assert completion is not None
+    assert replace(completion, told=b"") == read_completion("chat", json.dumps(answer).encode(), answer=answer)
     assert (completion.content, completion.hidden) == ("xy", "hr")
