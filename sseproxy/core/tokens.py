@@ -7,7 +7,7 @@ it is the upstream's to refuse. Nothing in here may raise, whatever a client sen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ _PER_ENUM_VALUE: Final = 3
 _TOOLS_END: Final = 12
 #: The system prompt that Anthropic adds when there are tools.
 _CLAUDE_TOOLS: Final = 346
+#: Fields of a chat request that say what its answer, or a call in it, is to look like.
+_CHAT_FORMS: Final = ("tools", "functions", "response_format")
 #: A schema that is nested deeper is counted as its text.
 _DEEPEST: Final = 24
 
@@ -72,11 +74,32 @@ def texts_of(api: Api, fields: Mapping[str, Any]) -> Texts:
     return texts
 
 
+class _Message(msgspec.Struct, forbid_unknown_fields=True):
+    """A chat message as nearly all are; of any other more may count."""
+
+    role: Any = None
+    content: str | None = None
+
+
+_decode_messages: Final = msgspec.json.Decoder(list[_Message]).decode
+
+
 class _Request:
     """The fields of a body, decoded when they are asked for."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = fields
+
+    def has_any(self, names: Iterable[str]) -> bool:
+        return not self._fields.keys().isdisjoint(names)
+
+    def messages(self) -> list[_Message] | None:
+        """All messages, if they say nothing but their text."""
+        value = self._fields.get("messages")
+        try:
+            return _decode_messages(value) if isinstance(value, msgspec.Raw) else None
+        except (msgspec.DecodeError, RecursionError):
+            return None
 
     def get(self, name: str) -> Any:
         value = self._fields.get(name)
@@ -95,6 +118,17 @@ class _Request:
 
 def _read_chat(request: _Request, texts: Texts) -> None:
     texts.overhead += _ANSWER_START
+    messages = request.messages()
+    if messages is None:
+        _read_messages_of_any_kind(request, texts)
+    else:
+        texts.overhead += (_PER_MESSAGE + _ROLE) * len(messages)
+        texts.pieces += [message.content for message in messages if message.content]
+    if request.has_any(_CHAT_FORMS):
+        _read_chat_forms(request, texts)
+
+
+def _read_messages_of_any_kind(request: _Request, texts: Texts) -> None:
     for message in _objects(request.get("messages")):
         texts.overhead += _PER_MESSAGE + _ROLE
         _add_name(message, texts)
@@ -103,6 +137,9 @@ def _read_chat(request: _Request, texts: Texts) -> None:
         calls = [call.get("function") for call in _objects(message.get("tool_calls"))]
         for call in _objects([*calls, message.get("function_call")]):
             _add_call(call, texts)
+
+
+def _read_chat_forms(request: _Request, texts: Texts) -> None:
     tools = [tool.get("function") for tool in _objects(request.get("tools"))]
     _add_tools([*_objects(tools), *_objects(request.get("functions"))], texts)
     _add_schema(_object(_object(request.get("response_format")).get("json_schema")), texts)

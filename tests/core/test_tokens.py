@@ -200,6 +200,16 @@ def test_no_request_is_too_strange_to_be_counted(api: Api, fields: dict[str, Any
     assert texts_of(api, fields).count(len) >= 0
 
 
+PARTS = st.sampled_from(["role", "content", "name", "refusal", "tool_calls"])
+
+
+@given(st.lists(st.dictionaries(PARTS, st.none() | st.integers() | st.text() | st.lists(st.text())) | st.text()))
+def test_messages_count_alike_encoded_and_decoded(messages: list[Any]) -> None:
+    encoded = {"messages": msgspec.Raw(msgspec.json.encode(messages))}
+
+    assert texts_of("chat", encoded) == texts_of("chat", {"messages": messages})
+
+
 @pytest.mark.parametrize("api", APIS)
 def test_a_deep_request_is_counted(api: Api) -> None:
     deep = b'{"content":[' * 50_000 + b"]}" * 50_000
