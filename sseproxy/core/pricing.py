@@ -71,24 +71,25 @@ class FlatPrice:
 
     def cost(self, usage: Usage, at: datetime) -> int:
         """Nano-USD for these tokens; the same at any time."""
-        plain, cached, written, output, parts = self._rates
-        plain_tokens = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
-        amount = (
-            (plain_tokens * plain if plain_tokens > 0 else 0)
-            + usage.cached_input_tokens * cached
-            + usage.cache_write_tokens * written
-            + usage.output_tokens * output
-        )
-        return (2 * amount + parts) // (2 * parts)
+        plain, cached, written, output, half = self._rates
+        plain_tokens = usage.input_tokens
+        amount = usage.output_tokens * output
+        if (from_cache := usage.cached_input_tokens) or usage.cache_write_tokens:
+            to_cache = usage.cache_write_tokens
+            plain_tokens -= from_cache + to_cache
+            amount += from_cache * cached + to_cache * written
+        if plain_tokens > 0:
+            amount += plain_tokens * plain
+        return (amount + half) // (2 * half)
 
     @cached_property
     def _rates(self) -> tuple[int, int, int, int, int]:
-        """Each kind's price of a token in parts of a nano-USD, and how many parts that has: whole numbers."""
+        """Each kind's price of a token in parts of a nano-USD, and how many half of one has: whole numbers."""
         given = (self.input, self.cached_input, self.cache_write, self.output)
         rates = [Fraction(self.input if rate is None else rate) * _NANO_PER_TOKEN_PER_PRICE for rate in given]
-        parts = lcm(*(rate.denominator for rate in rates))
+        parts = lcm(2, *(rate.denominator for rate in rates))
         plain, cached, written, output = (int(rate * parts) for rate in rates)
-        return plain, cached, written, output, parts
+        return plain, cached, written, output, parts // 2
 
 
 def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]:

@@ -63,7 +63,6 @@ class Reservation:
         self._meter = meter
         self._at = at
         self._charge_id = ""
-        self._least = 0
         self._bounded = False
         self._nothing_left = False
         self._bound = 0
@@ -121,11 +120,11 @@ class Reservation:
 
     def _hold(self, charge: Charge, budget: Budget, request: Request) -> None:
         full = self._cost(_most_input(request), self._bound)
-        least = self._least = self._cost(_size_of(request) // BYTES_PER_TOKEN, min(self._bound, 1))
         for attempt in range(ATTEMPTS):
             try:
                 return self._ledger.reserve(replace(charge, reserved=full), budget)
             except BudgetExceeded as failure:
+                least = self._least()
                 if failure.left < least or attempt == ATTEMPTS - 1:
                     raise
                 if request.stream and not self._shrink(failure.left):
@@ -141,11 +140,17 @@ class Reservation:
             except BudgetExceeded:
                 self._bound = _most_output(request)
 
+    def _least(self) -> int:
+        """What it takes to begin."""
+        if self._request is None or self._price is None:
+            return 0
+        return self._cost(_size_of(self._request) // BYTES_PER_TOKEN, min(_most_output(self._request), 1))
+
     def _retry_after(self, user: str, failure: BudgetExceeded) -> float | None:
         """When the same may succeed: soon, if only running answers hold the money, else when the budget renews."""
         budget = self._budget
         with suppress(Failure):
-            if self._least <= budget.limit - self._ledger.balance(user, budget.per, self._at).spent:
+            if self._least() <= budget.limit - self._ledger.balance(user, budget.per, self._at).spent:
                 return BUSY_RETRY
         return None if failure.renews_at is None else (failure.renews_at - self._at).total_seconds()
 
