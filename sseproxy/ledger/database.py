@@ -63,7 +63,7 @@ class Database:
     def _open_writer(self) -> Any:
         connection = self.engine.raw_connection()
         try:
-            connection.cursor().execute(self.statements.trigger)
+            connection.cursor().executescript(self.statements.triggers)
         except BaseException:
             connection.close()
             raise

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, Final
 
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import as_text
@@ -34,6 +34,9 @@ from sseproxy.ledger.protocol import (
 )
 from sseproxy.ledger.schema import micros, moment
 from sseproxy.ledger.statements import Statement
+
+#: A budget beyond this, which all bills together never reach, is none that a statement has to know.
+_MOST: Final = 2**62
 
 
 def open_ledger(url: str, *, lease: float = 30.0) -> SQLLedger:
@@ -80,25 +83,42 @@ class SQLLedger:
             charge.id, user, key, route, model, upstream, upstream_model, "pending", reserved, int(charge.unpriced),
             started_at, self._lease.owner,
         )  # fmt: skip
-        database, add_charge = self.database, self.database.statements.add_charge
         try:
-            if budget is None and not reserved:
-                database.execute(add_charge, row)
-            else:
-                database.run(partial(self._hold_and_add, add_charge, row, budget, user, started_at, reserved))
-        except database.integrity_error:
+            if not self._add(row, budget, started_at, reserved):
+                self.database.run(partial(self._add_and_hold, row, budget, user, started_at, reserved))
+        except self.database.integrity_error:
             raise DuplicateCharge(charge.id) from None
 
-    def _hold_and_add(
-        self, add: Statement, row: Sequence[Any], budget: Budget | None, user: str, at: int, amount: int, cursor: Any
+    def _add(self, row: Sequence[Any], budget: Budget | None, at: int, amount: int) -> bool:
+        """Add a charge by one statement, as it can be done nearly always; whether that was done."""
+        statements = self.database.statements
+        if budget is None:
+            return bool(statements.triggers or not amount) and self.database.execute(statements.add_charge, row) == 1
+        if statements.add_within is None:
+            return False
+        first, last = days_of(budget.per, day_of(at))
+        most = budget.limit if budget.limit < _MOST else _MOST
+        return self.database.execute(statements.add_within, (*row, first, last, most)) == 1
+
+    def _add_and_hold(
+        self, row: Sequence[Any], budget: Budget | None, user: str, at: int, amount: int, cursor: Any
     ) -> None:
-        self._hold(cursor, budget, user, at, amount)
-        add.run(cursor, row)
+        statements = self.database.statements
+        if statements.triggers:
+            statements.add_charge.run(cursor, row)
+            self._check(cursor, budget, user, at, amount)
+        else:
+            self._hold(cursor, budget, user, at, amount)
+            statements.add_charge.run(cursor, row)
 
     def _hold(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
         """Add to what a user's running requests hold back, and refuse what is too much for the budget."""
         if amount:
             self.database.statements.hold_money.run(cursor, (user, day_of(started_at), amount))
+        self._check(cursor, budget, user, started_at, amount)
+
+    def _check(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
+        """Refuse what, being held, is too much for the budget."""
         if budget is None:
             return
         used = sum(self._balance(cursor, user, budget.per, started_at))

@@ -91,8 +91,10 @@ class Statements:
     """All of them, for one dialect.
 
     :ivar carry: carry a charge that has just ended into the balances and the sums of its day.
-    :ivar trigger: has a connection to SQLite do that within the statement that ends the charge: one step instead of
-        five, at each of which a thread may have to wait for others. Then nothing is left to ``carry``.
+    :ivar triggers: have a connection to SQLite do that within the statement that ends the charge, and hold its money
+        within the one that adds it: one step instead of five, at each of which a thread may have to wait for others.
+        Then nothing is left to ``carry``.
+    :ivar add_within: adds a charge if with it no more than so much is spent and held in some days; None: no triggers.
     """
 
     def __init__(self, dialect: Dialect) -> None:
@@ -119,9 +121,11 @@ class Statements:
         columns = owners.columns.keys()
         self.beat = Statement(_add_up(dialect, owners, ("beat",), _given(*columns)), dialect, *columns)
         self.carry: tuple[Statement, ...] = ()
-        self.trigger = ""
+        self.triggers = ""
+        self.add_within: Statement | None = None
         if dialect.name == "sqlite":
-            self.trigger = _trigger(dialect)
+            self.triggers = _triggers(dialect)
+            self.add_within = Statement(_add_within(), dialect, *_NEW, "first", "last", "most")
         else:
             row, is_it = dict(charges.columns), charges.c.id == bindparam("charge")
             carry = (_spend_money(dialect, row, is_it), _add_usage(dialect, row, is_it))
@@ -165,21 +169,32 @@ def _update_pending(dialect: Dialect, *columns: str) -> Statement:
     return Statement(clause, dialect, *(f"new_{name}" for name in columns), "charge")
 
 
-def _trigger(dialect: Dialect) -> str:
+def _add_within() -> ClauseElement:
+    (row,) = _given(*_NEW)
+    used = _sum_balance(balances.c.spent + balances.c.reserved).scalar_subquery()
+    within = used + bindparam("reserved") <= bindparam("most")
+    return insert(charges).from_select(_NEW, select(*row.values()).where(within))
+
+
+def _triggers(dialect: Dialect) -> str:
     """Temporary, so of one connection alone: what writes to the books in another way has to carry by itself."""
     new = {column.name: literal_column(f'NEW."{column.name}"', column.type) for column in charges.columns}
+    hold = _change_balances(dialect, new, true(), literal_column("0"), new["reserved"])
     carry = (_spend_money(dialect, new, true()), _add_usage(dialect, new, true()))
-    steps = "; ".join(str(each.compile(dialect=dialect)) for each in carry)
-    return (
-        "CREATE TEMP TRIGGER IF NOT EXISTS charge_ended AFTER UPDATE OF state ON main.charges "
-        f"WHEN OLD.state = 'pending' BEGIN {steps}; END"
+    return _trigger(dialect, "charge_added AFTER INSERT", "NEW.reserved > 0", hold) + _trigger(
+        dialect, "charge_ended AFTER UPDATE OF state", "OLD.state = 'pending'", *carry
     )
+
+
+def _trigger(dialect: Dialect, event: str, condition: str, *steps: ClauseElement) -> str:
+    todo = "; ".join(str(each.compile(dialect=dialect)) for each in steps)
+    return f"CREATE TEMP TRIGGER IF NOT EXISTS {event} ON main.charges WHEN {condition} BEGIN {todo}; END;"
 
 
 def _hold_money(dialect: Dialect) -> ClauseElement:
     """Add to what a user's running requests hold back.
 
-    Here and in :func:`_spend_money` the row of all days comes first: one order of locks, no deadlock.
+    Here and in :func:`_change_balances` the row of all days comes first: one order of locks, no deadlock.
     """
     days: list[ColumnElement[int]] = [literal_column(str(ALL_DAYS)), bindparam("day")]
     held: dict[str, Any] = {"user": bindparam("user"), "spent": literal_column("0"), "reserved": bindparam("reserved")}
@@ -189,10 +204,15 @@ def _hold_money(dialect: Dialect) -> ClauseElement:
 
 def _spend_money(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -> ClauseElement:
     """Turn what a charge that has just ended held back into what it cost."""
-    rows = (
-        select(charge["user"], day, charge["cost"], -charge["reserved"]).where(is_it)
-        for day in (literal_column(str(ALL_DAYS)), _day_of(charge))
-    )
+    return _change_balances(dialect, charge, is_it, charge["cost"], -charge["reserved"])
+
+
+def _change_balances(
+    dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool], spent: ColumnElement[int], held: ColumnElement[int]
+) -> ClauseElement:
+    """Add amounts to the balances of a charge's user, of all days and of the day on which it started."""
+    days: tuple[ColumnElement[int], ...] = (literal_column(str(ALL_DAYS)), _day_of(charge))
+    rows = (select(charge["user"], day, spent, held).where(is_it) for day in days)
     return _add_up(dialect, balances, ("spent", "reserved"), query=union_all(*rows))
 
 
@@ -202,8 +222,12 @@ def _day_of(charge: _Columns) -> ColumnElement[int]:
 
 
 def _read_balance() -> ClauseElement:
+    return _sum_balance(balances.c.spent, balances.c.reserved)
+
+
+def _sum_balance(*amounts: ColumnElement[int]) -> Select[Any]:
     """Sums over some days, which may be the one for all days."""
-    sums = (func.coalesce(func.sum(column), literal_column("0")) for column in (balances.c.spent, balances.c.reserved))
+    sums: Any = (func.coalesce(func.sum(amount), literal_column("0")) for amount in amounts)
     in_days = balances.c.day.between(bindparam("first"), bindparam("last"))
     return select(*sums).where(balances.c.user == bindparam("user"), in_days)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.ledger.protocol import Budget, LedgerUnavailable
 
 from .conftest import NOON, Completed, NewCharge
 
@@ -76,15 +76,16 @@ def test_closing_leaves_one_file(tmp_path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize(("reserved", "budget"), [(0, None), (400, None), (400, Budget(10**40, "month"))])
 def test_a_charge_is_reserved_and_settled_without_a_transaction_around_it(
-    sqlite_books: SQLLedger, new_charge: NewCharge, completed: Completed
+    sqlite_books: SQLLedger, new_charge: NewCharge, completed: Completed, reserved: int, budget: Budget | None
 ) -> None:
     sqlite_books.ping()
     sqlite_books.reserve(new_charge("c1", reserved=0))
     statements: list[str] = []
     sqlite_books.database._writer._cursor.connection.set_trace_callback(statements.append)
 
-    sqlite_books.reserve(new_charge("c2", reserved=0))
+    sqlite_books.reserve(new_charge("c2", reserved=reserved), budget)
     assert sqlite_books.settle("c2", completed(cost=700))
 
     # The statements of a trigger are told as well.
