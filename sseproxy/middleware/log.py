@@ -17,6 +17,7 @@ import msgspec
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import in_few_words
+from sseproxy.middleware.access_record import access_record
 from sseproxy.wsgi.call import Headers, call_app
 from sseproxy.wsgi.ending import when_ended
 from sseproxy.wsgi.errors import refuse
@@ -90,8 +91,7 @@ class LogMiddleware:
             shown = shown.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
         line = _describe(exchange, shown, method, code, client)
         text = json.dumps(line) if self._json else as_text(line)
-        # Not info(), which would look for its caller each time.
-        log.handle(log.makeRecord(log.name, logging.INFO, __file__, 0, text, (), None))
+        log.handle(access_record(log, text))
 
 
 class _Early(msgspec.Struct):
@@ -115,7 +115,7 @@ def as_text(line: Mapping[str, Any]) -> str:
     texts = [*map(str, line.values())]
     # One look at all of them: they seldom are anything but plain.
     is_plain = all(texts) and _PLAIN.fullmatch("".join(texts))
-    return " ".join(map("{}={}".format, line, texts if is_plain else map(_word, texts)))
+    return " ".join(map("=".join, zip(line, texts if is_plain else map(_word, texts), strict=True)))
 
 
 def _word(value: str) -> str:
