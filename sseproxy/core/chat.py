@@ -41,6 +41,7 @@ _TRUE: Final = msgspec.Raw(b"true")
 _ASKING: Final = msgspec.Raw(b'{"include_usage":true}')
 _ALL_ASKING: Final = (_ASKING, msgspec.Raw(b'{"include_usage": true}'))
 """``stream_options`` as nearly all write them: JavaScript and the newer Pythons, then Python's ``json``."""
+_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -155,10 +156,11 @@ class Request(msgspec.Struct, frozen=True):
 
     def output_limit(self) -> int | None:
         """The most output tokens the client allows per choice, if it set a sane limit."""
-        for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-            limit = peek_field(self.fields, name, int)
-            if limit is not None and limit > 0:
-                return limit
+        for name in _OUTPUT_LIMITS:
+            if name in self.fields:
+                limit = peek_field(self.fields, name, int)
+                if limit is not None and limit > 0:
+                    return limit
         return None
 
 

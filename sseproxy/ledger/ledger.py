@@ -75,8 +75,9 @@ class SQLLedger:
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
         """Book a pending charge; see :meth:`Ledger.reserve`."""
         self._lease.keep()
-        names = bounded_names(charge.user, charge.route, charge.model, charge.upstream, charge.upstream_model)
-        user, route, model, upstream, upstream_model = names
+        user, route, model, upstream, upstream_model = _names(
+            charge.user, charge.route, charge.model, charge.upstream, charge.upstream_model
+        )
         key = _known(charge.key)
         reserved, started_at = bounded_amount(charge.reserved), micros(charge.started_at)
         row = (
@@ -270,9 +271,12 @@ def _end_and_carry(end: Statement, change: Sequence[Any], carry: Sequence[Statem
     return True
 
 
+_names: Final = lru_cache(256)(bounded_names)
+"""Asked for the same few again and again, as are upstreams, their models and keys."""
+
+
 @lru_cache(256)
 def _known(name: str | None) -> str | None:
-    """Asked for the same few again and again: upstreams, their models, keys."""
     return None if name is None else bounded_name(name)
 
 

@@ -58,6 +58,11 @@ class Bill:
     :raises LedgerUnavailable: nothing may be sent, since nothing could be billed.
     """
 
+    _reservation: Reservation | None = None
+    _status: int | None = None
+    _client_left = _overdrawn = False
+    _events: Iterator[Event] = iter(())
+
     def __init__(
         self, ledger: Ledger, counter: Counter, exchange: Exchange, forget: Callable[[str], object] = lambda _: None
     ) -> None:
@@ -68,14 +73,9 @@ class Bill:
         self.id = exchange.charge_id = _new_id()
         billed = exchange.billed
         self._meter = Meter(billed, counter)
-        self._status: int | None = None
-        self._events: Iterator[Event] = iter(())
-        self._client_left = False
         self._ended = threading.Lock()  # taken by whoever ends it, and never let go of
         self._forget = forget
-        self._overdrawn = False
         budget = exchange.user.budget if exchange.user else None
-        self._reservation: Reservation | None = None
         if budget is None:
             ledger.reserve(self._charge(billed))
         else:
@@ -104,7 +104,8 @@ class Bill:
         return self._metered(events, shown)
 
     def _metered(self, events: Iterator[Event], shown: ShownUsage | None) -> Iterator[Event]:
-        fresh, last = False, b""
+        fresh = False
+        last = None
         try:
             for event in events:
                 if event is FLUSH:
@@ -114,15 +115,14 @@ class Bill:
                     yield event
                     continue
                 fresh = True
-                self._read(event)
-                if shown is not None:
+                if self._read(event) and shown is not None:
                     if event.data == DONE:
                         if (receipt := shown.event(last)) is not None:
                             yield receipt
                     elif event.usage is not None and shown.takes(event):
                         continue
-                    last = event.data
                 yield event
+                last = event
                 if self._overdrawn:
                     self.settle("refused")
                     assert self._exchange.request is not None
@@ -139,9 +139,12 @@ class Bill:
         self._count(content, hidden, times[0])
         self._pace.steps(times)
 
-    def _read(self, event: Event) -> None:
+    def _read(self, event: Event) -> bool:
+        """Whether there may be more in an event than text."""
         if event.content or event.hidden:
             self._count(event.content, event.hidden)
+            if event.usage is None and event.finish is None and event.error is None and not event.type:
+                return False
         if event.usage is not None:
             self._meter.report(event.usage)
         if event.finish is not None:
@@ -151,6 +154,7 @@ class Bill:
             self.settle("refused" if self._exchange.cut_short else "upstream_failed")
         elif event.data == DONE or event.type in TERMINAL:
             self.settle("completed")
+        return True
 
     def room(self) -> int:
         """The most tokens of output that may pass before something is done that may have to wait."""
@@ -175,8 +179,7 @@ class Bill:
         if completion.content or completion.hidden:
             self._exchange.first_token_ms = self._exchange.elapsed_ms()
             self._meter.add(completion.content, completion.hidden)
-        if completion.usage is not None:
-            self._meter.report(completion.usage)
+        self.report(completion.usage)
         self.settle("completed")
         return with_cost(completion.body, self._exchange.cost, completion.told)
 
@@ -187,11 +190,10 @@ class Bill:
 
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
-        if not self._ended.acquire(False):
-            return
-        usage, source = self._meter.total(outcome == "completed")
-        cost, _ = cost_of(usage, self._target.price, self._started)
-        self._book("client_gone" if self._client_left else outcome, usage, source, cost)
+        if self._ended.acquire(False):
+            usage, source = self._meter.total(outcome == "completed")
+            cost, _ = cost_of(usage, self._target.price, self._started)
+            self._book("client_gone" if self._client_left else outcome, usage, source, cost)
 
     def release(self, outcome: Outcome) -> None:
         """Give the charge back: nothing was produced. Later calls change nothing."""

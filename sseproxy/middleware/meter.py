@@ -33,19 +33,20 @@ class Meter:
     :ivar model: whose tokens are counted.
     """
 
+    # How each begins.
+    finished = False
+    _reported: Usage | None = None
+    _produced = _premature = False
+    _covered = True
+    _counted = 0
+    _noted = (0, 0)
+    _input_tokens: int | None = None
+
     def __init__(self, request: Request | None, counter: Counter) -> None:
         self._request = request
         self.model = request.model if request is not None else ""
         self._counter = counter
-        self._reported: Usage | None = None
         self._text = StringIO()
-        self.finished = False
-        self._produced = False
-        self._covered = True
-        self._premature = False
-        self._counted = 0
-        self._noted = (0, 0)
-        self._input_tokens: int | None = None
         self._cutting = threading.Lock()
 
     def add(self, content: str, hidden: str) -> None:

@@ -47,6 +47,12 @@ class Reservation:
     :param at: the moment whose prices apply.
     """
 
+    # How each begins.
+    _charge_id = ""
+    _bounded = _nothing_left = False
+    _bound = _seen = _look_at = 0
+    _counted_at: int | None = None  # bytes; None: never, and what counts tokens may have to be loaded
+
     def __init__(
         self,
         ledger: Ledger,
@@ -62,13 +68,6 @@ class Reservation:
         self._price = price
         self._meter = meter
         self._at = at
-        self._charge_id = ""
-        self._bounded = False
-        self._nothing_left = False
-        self._bound = 0
-        self._seen = 0
-        self._look_at = 0
-        self._counted_at: int | None = None  # bytes; None: never, and what counts tokens may have to be loaded
 
     def make(self, charge: Charge) -> None:
         """Book the charge with what it is to hold.
@@ -90,7 +89,7 @@ class Reservation:
         """
         if not self._bounded:
             return False
-        self._seen += most_tokens(content) + most_tokens(hidden)
+        self._seen += most_tokens(content) + most_tokens(hidden) if hidden else most_tokens(content)
         return self._seen > self._look_at and self._is_passed_by_tokens()
 
     def room(self) -> int:

@@ -27,14 +27,14 @@ class ShownUsage:
         self._reported, self._told = event.data, told
         return True
 
-    def event(self, last: bytes) -> Event | None:
+    def event(self, last: Event | None) -> Event | None:
         """What is to stand before the end mark.
 
         :param last: the chunk before it.
         """
         exchange = self._exchange
-        if not last or exchange.request is None or not exchange.request.wants_usage:
+        if last is None or exchange.request is None or not exchange.request.wants_usage:
             return None
         if self._reported:
             return Event(with_cost(self._reported, exchange.cost, self._told), read=True)
-        return Event(usage_chunk(last, exchange.usage or Usage(), exchange.cost), read=True)
+        return Event(usage_chunk(last.data, exchange.usage or Usage(), exchange.cost), read=True)
