@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import lcm
 from typing import Protocol
 
@@ -105,6 +105,7 @@ def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]
     return price.cost(usage, at), False
 
 
+@lru_cache(256)
 def nano_to_usd(nano: int) -> str:
     """The decimal text of an amount: exact, no exponent, no trailing zeros (``150000000`` -> ``"0.15"``)."""
     whole, fraction = divmod(abs(nano), NANO_PER_USD)

@@ -137,7 +137,7 @@ class Bill:
     def seen(self, content: str, hidden: str, times: Sequence[float]) -> None:
         """What :meth:`meter` does with plain events, while there is :meth:`room`."""
         self._count(content, hidden, times[0])
-        self._pace.steps(times)
+        self._pace.step(*times)
 
     def _read(self, event: Event) -> bool:
         """Whether there may be more in an event than text."""

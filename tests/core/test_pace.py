@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from itertools import accumulate
+from bisect import bisect_left
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseproxy.core.pace import BOUNDS, Pace
+from sseproxy.core.pace import BOUNDS, MANY, Pace
 
 
 def test_gaps_are_counted_in_their_classes_and_added_up() -> None:
@@ -34,15 +35,23 @@ def test_the_first_events_have_no_gap_before_them() -> None:
     assert not any(pace.counts)
 
 
-@given(st.lists(st.one_of(st.sampled_from([0.0, *BOUNDS]), st.floats(0, 100)), min_size=1), st.integers(0, 100))
-def test_many_reads_count_as_each_of_them_does(gaps: list[float], cut: int) -> None:
-    times = list(accumulate(gaps))
-    one_by_one, together = Pace(), Pace()
-    for now in times:
-        one_by_one.step(now)
-    for some in (times[:cut], times[cut:]):
-        if some:
-            together.steps(some)
+def test_every_gap_of_a_long_answer_is_counted_once_however_its_reads_are_told() -> None:
+    pace = Pace()
+    for read in range(3 * MANY):
+        pace.step(10.0 * read, 10.0 * read + 1, 10.0 * read + 2)
+        assert read % MANY or sum(pace.counts) == 3 * read + 2
 
-    assert together.counts == one_by_one.counts
-    assert together.total == pytest.approx(one_by_one.total)
+    assert (sum(pace.counts), pace.total) == (9 * MANY - 1, 30.0 * MANY - 8)
+    assert pace.counts[BOUNDS.index(1.0)] == 6 * MANY
+
+
+@given(st.lists(st.one_of(st.sampled_from([0.0, *BOUNDS]), st.floats(0, 100)), min_size=1))
+def test_each_gap_is_counted_in_its_class(lengths: list[float]) -> None:
+    times = list(accumulate(lengths))
+    gaps = [now - last for last, now in pairwise(times)]
+    pace = Pace()
+    pace.step(*times)
+
+    classes = [bisect_left(BOUNDS, gap) for gap in gaps]
+    assert pace.counts == [classes.count(number) for number in range(len(BOUNDS) + 1)]
+    assert pace.total == pytest.approx(sum(gaps))

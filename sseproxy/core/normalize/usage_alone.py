@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -12,20 +13,10 @@ from sseproxy.core.usage import tidy_usage, usage_of
 
 __all__ = ["read_usage_alone"]
 
-_FIELDS: Final = frozenset(
-    (
-        "id",
-        "object",
-        "created",
-        "model",
-        "system_fingerprint",
-        "service_tier",
-        "obfuscation",
-        "choices",
-        "usage",
-    )
-)
-"""Those in which no transform looks for more than is looked for here."""
+_STATED: Final = ("id", "created", "model", "object", "choices")
+# Beside them and the usage, those in which no transform looks for more than is looked for here.
+_FIELDS: Final = frozenset((*_STATED, "system_fingerprint", "service_tier", "obfuscation"))
+_stated_in: Final = itemgetter(*_STATED)
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -35,14 +26,20 @@ def read_usage_alone(data: bytes, identity: tuple[str, int, str] | None, *, fold
     :param identity: ``id``, ``created`` and ``model`` of the answer.
     :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     """
+    if identity is None:
+        return None
     try:
-        body = _decode(data)
+        body: dict[str, Any] = _decode(data)
+        stated, given = _stated_in(body), body.pop("usage")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not _is_canonical(body, identity):
+    except (KeyError, TypeError):  # not an object, or not one with all of these
+        return None
+    if stated != (*identity, "chat.completion.chunk", []) or type(stated[1]) is not int:  # 1.0 is equal to 1
+        return None
+    if type(given) is not dict or not body.keys() <= _FIELDS:
         return None
     body.pop("obfuscation", None)
-    given = body.pop("usage")
     usage = plain_usage(given)
     if usage is None:
         tidy = tidy_usage(given, fold=fold)
@@ -52,15 +49,3 @@ def read_usage_alone(data: bytes, identity: tuple[str, int, str] | None, *, fold
     told = write_json(given)
     body["usage"] = msgspec.Raw(told)  # the last field, wherever it stood
     return UsageEvent(write_json(body), "", None, None, True, "", "", usage, None, None, told)
-
-
-def _is_canonical(body: Any, identity: tuple[str, int, str] | None) -> bool:
-    return (
-        type(body) is dict
-        and body.keys() <= _FIELDS
-        and (body.get("id"), body.get("created"), body.get("model")) == identity
-        and type(body["created"]) is int  # 1.0 is equal to it
-        and body.get("object") == "chat.completion.chunk"
-        and body.get("choices") == []
-        and type(body.get("usage")) is dict
-    )
