@@ -1,8 +1,9 @@
 """What one charge holds back of its user's budget, and how far its answer may go on it.
 
-A stream holds a little and more as it grows (each time as much again), so that a long answer costs a few ledger calls
-and no two answers spend the same money. What cannot be ended midway holds all it may come to; only when that does not
-fit, one such answer may begin on what is left. So all together never settle above the budget and one reservation.
+A stream holds a little, where there is plenty a little more, and more again as it grows (each time as much again): so
+a long answer costs a few ledger calls and no two answers spend the same money. What cannot be ended midway holds all it
+may come to; only when that does not fit, one such answer may begin on what is left. So all together never settle above
+the budget and one reservation.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ log = logging.getLogger("sseproxy.accounting")
 
 FIRST_STREAMED: Final = 1024
 """Output tokens that a stream holds at first, unless its client sets a lower limit."""
+AMPLE: Final = 4096
+"""The same, where plenty is left: most answers have no more bytes than that, so none of their tokens is counted."""
+PLENTY: Final = 16
+"""How many such streams what is left must pay for."""
 ASSUMED_WHOLE: Final = 4096
 """Output tokens that any other answer is taken to have at most, where its client sets no limit."""
 BYTES_PER_TOKEN: Final = 4
@@ -112,13 +117,27 @@ class Reservation:
     def _make_within(self, charge: Charge) -> None:
         if self._request is None or self._price is None:
             return self._ledger.reserve(charge, self._budget)
-        self._bound = _most_output(self._request)
-        self._hold(charge, self._budget, self._request)
+        given = _most_input(self._request)
+        if not (self._request.stream and self._hold_ample(charge, self._budget, self._request, given)):
+            self._bound = _most_output(self._request)
+            self._hold(charge, self._budget, self._request, given)
         self._bounded = self._request.stream and self._output_cost(self._bound) > 0
         self._look_at = self._bound
 
-    def _hold(self, charge: Charge, budget: Budget, request: Request) -> None:
-        full = self._cost(_most_input(request), self._bound)
+    def _hold_ample(self, charge: Charge, budget: Budget, request: Request, given: int) -> bool:
+        """Hold at once what most streams come to; False if that would leave little for others."""
+        self._bound = _most_output(request, AMPLE)
+        full = self._cost(given, self._bound)
+        limit = budget.limit - (PLENTY - 1) * full
+        if limit < full:
+            return False
+        with suppress(BudgetExceeded):
+            self._ledger.reserve(replace(charge, reserved=full), Budget(limit, budget.per))
+            return True
+        return False
+
+    def _hold(self, charge: Charge, budget: Budget, request: Request, given: int) -> None:
+        full = self._cost(given, self._bound)
         for attempt in range(ATTEMPTS):
             try:
                 return self._ledger.reserve(replace(charge, reserved=full), budget)
@@ -218,13 +237,16 @@ def rough_tokens(request: Request) -> tuple[int, int]:
     return _size_of(request) // BYTES_PER_TOKEN, _most_output(request)
 
 
-def _most_output(request: Request | None) -> int:
-    """Output tokens to hold money for at first."""
+def _most_output(request: Request | None, streamed: int = FIRST_STREAMED) -> int:
+    """Output tokens to hold money for at first.
+
+    :param streamed: as many for a stream.
+    """
     if request is None or request.api == "embeddings":
         return 0
     limit = request.output_limit()
     if request.stream:
-        return min(limit or FIRST_STREAMED, FIRST_STREAMED) * request.choices
+        return min(limit or streamed, streamed) * request.choices
     return (limit or ASSUMED_WHOLE) * request.choices
 
 

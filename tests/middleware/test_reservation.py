@@ -96,21 +96,37 @@ def test_a_long_answer_costs_few_looks_and_each_word_is_counted_about_once(ledge
 def test_an_answer_within_its_first_reservation_costs_next_to_nothing(ledger: SQLLedger) -> None:
     answer = Answer(ledger, 10**9)
 
-    assert answer.run(200) == 200
+    assert answer.run(800) == 800
     assert answer.words.calls == 0
-    assert held(ledger) == 1024
+    assert held(ledger) == 4096
+
+
+def test_a_stream_holds_little_where_little_is_left(ledger: SQLLedger) -> None:
+    for number in range(16):
+        assert held(ledger) == 4096 * number
+        Answer(ledger, 31 * 4096 - 1)
+    assert held(ledger) == 4096 * 15 + 1024
+
+    Answer(ledger, 16 * 4096 + 1024)
+    assert held(ledger) == 4096 * 15 + 2 * 1024
+
+
+def test_a_stream_that_says_no_more_than_little_holds_no_more(ledger: SQLLedger) -> None:
+    Answer(ledger, 10**9, max_tokens=2000)
+
+    assert held(ledger) == 2000
 
 
 def test_room_is_found_by_counting_without_the_ledger_as_long_as_enough_is_held(ledger: SQLLedger) -> None:
     answer = Answer(ledger, 10**9)
-    answer.run(250)  # more bytes than tokens are held
+    answer.run(1000)  # more bytes than tokens are held
     calls = answer.words.calls
     for _ in range(160):
         answer.run(4)
         assert answer.held.room() >= 50
 
     assert answer.words.calls - calls < 20
-    assert held(ledger) == 1024
+    assert held(ledger) == 4096
 
 
 def test_two_streams_share_what_is_left(ledger: SQLLedger) -> None:
