@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from functools import lru_cache
 from typing import Any, Final
 
 #: By what a model's name begins with, the vendor's prefix cut off; the first match wins. Only vocabularies whose worst
@@ -55,6 +56,7 @@ class Tokenizer:
         return vocabulary
 
 
+@lru_cache(256)
 def vocabulary_of(model: str) -> str:
     """The name of the vocabulary a model is counted with."""
     name = model.rpartition("/")[2].lower()
