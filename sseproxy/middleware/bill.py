@@ -159,7 +159,7 @@ class Bill:
     def room(self) -> int:
         """The most tokens of output that may pass before something is done that may have to wait."""
         room = self._meter.room()
-        return room if self._reservation is None else min(room, self._reservation.room())
+        return room if self._reservation is None else self._reservation.room(room)
 
     def complete(self, events: Iterator[Event]) -> Iterator[Event]:
         """The transform, outside :meth:`meter`, for an answer that has no mark of its end but the end itself."""

@@ -97,17 +97,18 @@ class Reservation:
         self._seen += most_tokens(content) + most_tokens(hidden) if hidden else most_tokens(content)
         return self._seen > self._look_at and self._is_passed_by_tokens()
 
-    def room(self) -> int:
-        """The most tokens of output that may pass before the ledger is asked for more."""
+    def room(self, most: int = maxsize) -> int:
+        """The most tokens of output that may pass before the ledger is asked for more; ``most`` if that is less."""
         if not self._bounded:
-            return maxsize
+            return most
         room = self._look_at - self._seen
         # More than half of it is used up, and there is not so much to count that others would wait for it.
         if self._counted_at is not None and room < self._seen - self._counted_at < IN_PASSING:
             tokens = self._count()
             if tokens <= self._bound - self._near:
                 self._look_at = self._seen + self._bound - tokens
-        return max(0, self._look_at - self._seen)
+                room = self._look_at - self._seen
+        return 0 if room < 0 else room if room < most else most
 
     @property
     def _near(self) -> int:
