@@ -136,6 +136,10 @@ class _Fields(dict[bytes, tuple[str, str]]):
     """Of lines, names as waitress spells them, and values."""
 
     def __missing__(self, line: bytes) -> tuple[str, str]:
+        spelt, _, said = line.partition(b":")
+        known, text = _names.get(spelt), said.decode("latin-1")
+        if known is not None and text.isascii() and text.isprintable():
+            return known, text.strip(" ")
         if _CR in line or _LF in line or (found := HEADER_FIELD_RE.match(line)) is None:
             raise _UnusualField
         name, value = found.group("name", "value")
@@ -143,11 +147,19 @@ class _Fields(dict[bytes, tuple[str, str]]):
             raise _UnusualField
         field = name.upper().replace(b"-", b"_").decode("latin-1"), value.strip(b" \t").decode("latin-1")
         if len(line) <= LONGEST and field[0] not in _SECRET:
-            if len(self) >= REMEMBERED:
-                self.clear()
-            self[line] = field
+            _remember(self, line, field)
+        elif len(name) <= LONGEST:
+            _remember(_names, name, field[0])
         return field
+
+
+def _remember(where: dict[bytes, Any], key: bytes, value: object) -> None:
+    if len(where) >= REMEMBERED:
+        where.clear()
+    where[key] = value
 
 
 _start = lru_cache(REMEMBERED)(_read_start)
 _fields: Final = _Fields()
+_names: Final[dict[bytes, str]] = {}
+"""As they came, of fields that are not remembered, and as waitress spells them."""

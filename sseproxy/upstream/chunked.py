@@ -28,14 +28,13 @@ class ChunkedDecoder:
     :ivar between: nothing of the next chunk has come.
     """
 
-    def __init__(self) -> None:
-        self.done = False
-        self.surplus = False
-        self.failure: UpstreamFailure | None = None
-        self._rest = b""
-        self._left = 0
-        self._in_trailers = False
-        self.between = True
+    # How each begins.
+    done = surplus = False
+    failure: UpstreamFailure | None = None
+    between = True
+    _rest = b""
+    _left = 0
+    _in_trailers = False
 
     def feed(self, data: bytes) -> bytes:
         """The payload bytes that ``data`` completes.

@@ -124,3 +124,19 @@ def test_what_opens_a_door_is_never_remembered(field: bytes) -> None:
 
     assert b"Host: remembered.example" in parser._fields
     assert not any(secret in line or secret.decode() in value for line, (_, value) in parser._fields.items())
+    assert not any(secret in name for name in parser._names)
+
+
+@pytest.mark.parametrize("value", [b"Bearer  a ", b"\tb", b"", b"\xe4", b"a\0", b"a\x7f", b"a\rb", b"a\nb", b":"])
+def test_a_field_whose_name_alone_is_known_is_read_as_any_other(value: bytes) -> None:
+    requests = [b"GET / HTTP/1.1\r\nCookie: %b\r\n\r\n" % each for each in (b"c=1", value)]
+
+    assert [read(Parser, [each]) for each in requests] == [read(HTTPRequestParser, [each]) for each in requests]
+    assert b"Cookie" in parser._names
+
+
+def test_of_fields_whose_names_are_long_nothing_is_remembered() -> None:
+    before = dict(parser._names)
+
+    assert read(Parser, [b"GET / HTTP/1.1\r\n%b: b\r\n\r\n" % (b"a" * (LONGEST + 1))])["error"] is None
+    assert parser._names == before
