@@ -209,4 +209,4 @@ def board(stream: EventStream, source: Any, environ: WSGIEnvironment) -> None:
     offered: Callable[[Source], Ride] | None = environ.get(RELAY_KEY)
     if hasattr(source, "receive"):
         stream.source = source
-        stream.ride = None if offered is None else offered(source)
+        stream.offered = offered

@@ -41,7 +41,8 @@ class EventStream:
     :param keepalive: seconds of silence after which a keep-alive is written.
     :ivar encoder: what an event is on the wire; event streams unless a format says otherwise.
     :ivar ping: the keep-alive; empty for a format that has none.
-    :ivar ride: takes over from the second piece on where the relay can.
+    :ivar offered: where the relay can take over from the second piece on: makes the ride then.
+    :ivar ride: which does.
     :ivar room: the most tokens of output that may pass before something is done that may have to wait.
     :ivar has_more: what comes after the last write is at hand already.
     :ivar lane: the way around the iterator for plain chunks, if there is one.
@@ -50,13 +51,13 @@ class EventStream:
 
     # How each begins.
     ping = PING
+    offered: Callable[[Source], Ride] | None = None
     ride: Ride | None = None
     has_more = False
     lane: Lane | None = None
     source: Source | None = None
     _started = _passed = _client_left = False
-    _wrote = True
-    _quiet_since = 0.0
+    _wrote, _quiet_since = True, 0.0
     _broken: BaseException | None = None
 
     def __init__(
@@ -178,14 +179,14 @@ class EventStream:
 
     def __next__(self) -> bytes:
         if self._passed and not self.has_more:
+            if self.offered is not None and self.source is not None:
+                self.ride, self.offered = self.offered(self.source), None
             if self.ride is not None:
                 if self.ride.carry(self):
                     self._wrote = True
-            elif self.lane is not None and self.source is not None:
-                piece = self.lane.read(self.source)
-                if piece:
-                    self._wrote = True
-                    return piece
+            elif self.lane is not None and self.source is not None and (piece := self.lane.read(self.source)):
+                self._wrote = True
+                return piece
         pieces = self.take()
         if pieces is None:
             self.close()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from sseproxy.core.sse import FLUSH, PING, Event
+from sseproxy.wsgi.ride import RELAY_KEY, board
 from sseproxy.wsgi.stream import EventStream
 from tests.harness import PATIENCE
 
@@ -202,3 +204,22 @@ def test_a_stream_that_is_dropped_unclosed_still_ends() -> None:
     del stream
 
     assert ended.wait(PATIENCE)
+
+
+def test_a_ride_is_made_when_the_first_piece_has_left() -> None:
+    made: list[object] = []
+
+    class Ride:
+        def carry(self, stream: EventStream) -> bool:
+            return False
+
+    def offer(source: object) -> Ride:
+        made.append(source)
+        return Ride()
+
+    source = SimpleNamespace(receive=None)
+    stream = EventStream(iter([Event(b"1"), FLUSH, Event(b"2"), FLUSH, Event(b"3")]))
+    board(stream, source, {RELAY_KEY: offer})
+    rides = [list(made) for _ in stream]
+
+    assert rides == [[], [source], [source]]
