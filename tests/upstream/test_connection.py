@@ -395,6 +395,27 @@ def test_a_connection_that_did_not_take_the_whole_request_is_not_used_again() ->
         assert (head.status, rest, head.keeps) == (200, b"{}", False)
 
 
+def test_a_connection_waits_while_it_sends_much_and_by_its_poll_alone_after_that() -> None:
+    ours, theirs = socket.socketpair()
+    body = b"x" * 4 * 1024 * 1024
+
+    def serve() -> int:
+        left = len(body)
+        while left:
+            left -= len(theirs.recv(min(left, 65536)))
+        theirs.sendall(OK)
+        return left
+
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        connection = Connection(ours)
+        served = pool.submit(serve)
+        head, rest = connection.ask(Outgoing("POST", b"", body), 20, 20, lambda: None)
+
+        assert (served.result(), head.status, rest) == (0, 200, b"{}")
+        assert ours.gettimeout() == 0
+        assert connection.is_silent()
+
+
 @pytest.mark.parametrize("timeout", [None, 0, 5])
 def test_a_connection_that_waits_is_silent_until_something_comes_and_then_sends_at_once(timeout: float | None) -> None:
     ours, theirs = socket.socketpair()
