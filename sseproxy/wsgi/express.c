@@ -32,7 +32,7 @@
  *
  * passed: how many bytes of it, from the first, are plain
  * sent:   how many of these were sent
- * error:  what kept from more, or 0: the client's if any are plain, else the source's */
+ * error:  what kept from more, or 0: the client's if any are plain, else the source's; ENOMEM: data is lost */
 typedef struct {
     char *data;
     Py_ssize_t length, passed, sent;
@@ -273,7 +273,9 @@ static void sweep(Express *self, double now)
         Seat *seat = self->seats[source];
         if (seat == NULL)
             continue;
-        if (self->is_closed || now - seat->heard > seat->patience) {
+        /* What has come while this thread itself stood still (SIGSTOP, a frozen container) is no silence. */
+        int is_silent = now - seat->heard > seat->patience && !self->is_closed;
+        if (self->is_closed || (is_silent && (!move(seat, self->buffer, now) || seat->heard != now))) {
             finish(self, seat);
         } else if (now >= seat->until) {
             seat->until = INFINITY;
@@ -299,9 +301,12 @@ static void *run(void *express)
     for (int is_closed = 0; !is_closed; rest(now + REST)) {
         int count = epoll_wait(self->epoll, ready, MAX_READY, sweep_at > now ? (int)((sweep_at - now) * 1000) + 1 : 0);
         now = monotonic();
-        pthread_mutex_lock(&self->lock);
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < count; i++) { /* who waits for the lock may hold the interpreter's */
+            pthread_mutex_lock(&self->lock);
             see_to(self, ready[i].data.u64, now);
+            pthread_mutex_unlock(&self->lock);
+        }
+        pthread_mutex_lock(&self->lock);
         is_closed = self->is_closed;
         if (now >= sweep_at || is_closed) {
             sweep(self, now);

@@ -29,6 +29,7 @@ class Passage:
     :ivar lane: the way around the iterator, if what comes next may take it.
     :ivar wrote: something was written since :meth:`begin`.
     :ivar unsent: what the client did not take, for the server to write.
+    :ivar failure: that the client has left, which is to be raised when all is put away.
     :ivar may_have_ended: the answer has perhaps.
     """
 
@@ -44,6 +45,7 @@ class Passage:
         self.lane: Lane | None = None
         self.wrote = False
         self.unsent = b""
+        self.failure: OSError | None = None
         self.may_have_ended = False
 
     def begin(self, stream: EventStream) -> None:
@@ -155,7 +157,11 @@ class Passage:
         return self._write(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece)
 
     def _write(self, data: bytes) -> bool:
-        sent = self._writer.send(data)
+        try:
+            sent = self._writer.send(data)
+        except OSError as failure:
+            self.failure = failure  # what was read with this is for who reads on for the usage
+            return False
         self.wrote = True
         self._sent = self.heard
         if sent < len(data):

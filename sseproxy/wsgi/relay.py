@@ -49,7 +49,8 @@ class Relay:
         # Held for every change of the above: a ride is here as a whole or not at all.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._closed = False
+        # It takes no more, since it was closed or its thread has failed; it was closed.
+        self._closed = self._is_over = False
 
     def take(self, ride: Ride) -> bool:
         """Move this ride from now on; False if it cannot be moved."""
@@ -82,9 +83,9 @@ class Relay:
     def close(self) -> None:
         """Give all rides back, and take no more. Idempotent."""
         with self._lock:
-            if self._closed:
+            if self._is_over:
                 return
-            self._closed = True
+            self._is_over = self._closed = True
             os.eventfd_write(self._bell, 1)
             thread = self._thread
         if thread is not None:

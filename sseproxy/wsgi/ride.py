@@ -79,6 +79,8 @@ class Ride:
             passage.end()
         if self._error is not None:
             raise self._error
+        if passage.failure is not None:
+            raise passage.failure
         if passage.unsent:
             unsent, passage.unsent = passage.unsent, b""
             self._writer.send_all(unsent)
@@ -122,14 +124,20 @@ class Ride:
         except OSError:  # no more files, or it is closed: it goes on without
             return True
         flows, is_over = True, False
-        while not is_over:
-            texts, times, sent, is_over, has_left, rest = seat.wait(room, monotonic() + LOOK)
-            self._passage.note(texts, times, sent)
-            if times:
-                self._boards = True
-                self._alone = 0
-            if not is_over:
-                flows, room = self._look_up(express, lane)
+        try:
+            while not is_over:
+                texts, times, sent, is_over, has_left, rest = seat.wait(room, monotonic() + LOOK)
+                self._passage.note(texts, times, sent)
+                if times:
+                    self._boards = True
+                    self._alone = 0
+                if not is_over:
+                    flows, room = self._look_up(express, lane)
+        except BaseException:
+            # The failure's traceback knows of the seat, while the number it writes by is closed and soon another's.
+            express.wake(self.source)
+            self._passage.note(*seat.wait(0, 0.0)[:3])
+            raise
         if has_left:
             self.ground()
             return False
@@ -138,7 +146,8 @@ class Ride:
     def _look_up(self, express: Express, lane: Lane) -> tuple[bool, int]:
         """Tell of what has passed on the express; whether it may go on there, and how many bytes of text may pass."""
         self._passage.tell()
-        flows = self._source.is_drained()  # else the answer has taken too long
+        # Else the answer has taken too long, or its server closed just before it came here.
+        flows = self._source.is_drained() and not self._is_closed
         if not flows:
             express.wake(self.source)
         return flows, lane.renew()
@@ -153,7 +162,8 @@ class Ride:
         if error:
             failure = OSError(error, os.strerror(error))
             if passed:
-                raise failure
+                self._passage.failure = failure
+                return self._passage.pass_on_after(b"", data[passed:])  # for who reads on for the usage
             self._source.fail(failure)
             return False
         if not data:

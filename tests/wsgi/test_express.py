@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from math import inf
@@ -306,6 +310,36 @@ def test_a_source_that_cannot_be_read_is_told_of_as_an_error() -> None:
 def test_after_so_long_a_silence_it_is_over() -> None:
     with Line(patience=0.1) as line:
         assert line.ending() == ("", [], 0, False, None)
+
+
+def test_what_came_while_the_thread_stood_still_is_no_silence() -> None:
+    program = """
+import os, signal, socket, threading
+from sseproxy.wsgi.express import Express
+pairs = [(*socket.socketpair(), *socket.socketpair()) for _ in range(400)]
+express = Express()
+seats = [express.board(up[1].fileno(), up[2].fileno(), b"<", b">\\n\\n\\r\\n", 99, 0.2) for up in pairs]
+print(flush=True)
+input()
+for up in pairs:
+    up[0].sendall(b"7\\r\\n<\\"a\\">\\n\\n\\r\\n")
+    up[0].shutdown(socket.SHUT_WR)
+os.kill(os.getpid(), signal.SIGSTOP)
+print(sum(seat.wait(99, float("inf"))[0] == b'"a",' for seat in seats))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdout.readline()
+        child.stdin.write("\n")
+        child.stdin.flush()
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        threading.Event().wait(0.5)  # longer than the patience
+        child.send_signal(signal.SIGCONT)
+
+        assert child.stdout.readline() == "400\n"
 
 
 @pytest.mark.parametrize("how", ["wake", "close"])

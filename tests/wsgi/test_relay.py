@@ -107,6 +107,7 @@ class Trip:
         self.writer = SocketWriter(theirs, self.response)
         board(self.stream, body, {} if relay is None else {RELAY_KEY: partial(Ride, relay, self.writer)})
         self.error: BaseException | None = None
+        self.when_failed: Callable[[], object] = lambda: None
         self._theirs = theirs
         self._frame: Callable[[bytes], bytes] = in_chunk if chunked else bytes
         self._framed = framed
@@ -153,6 +154,7 @@ class Trip:
                     self._theirs.sendall(self._frame(piece))
         except BaseException as error:
             self.error = error
+            self.when_failed()  # while the failure, and with it its traceback, is there
         finally:
             self.stream.close()
             self._theirs.close()
@@ -336,6 +338,58 @@ def test_transforms_hear_of_what_passes_while_it_goes_on(relay: Relay) -> None:
         trip.received()
 
 
+def test_what_came_with_the_last_text_is_there_to_be_read_on_when_the_client_has_left(relay: Relay) -> None:
+    trip = Trip(relay, lane=True, framed=True, chunked=True)
+    left: list[bytes] = []
+
+    def read_on() -> None:
+        for event in trip.stream._events:
+            left.append(event.data)
+            if event.data == b"[DONE]":
+                return
+
+    trip.when_failed = read_on
+    with trip:
+        for piece in (FIRST, chunk(" one"), chunk(" two"), chunk(" three")):
+            trip.send(piece)
+        wait_until(lambda: b" three" in trip.client.recv(65536, socket.MSG_PEEK))
+        trip.writer._socket.shutdown(socket.SHUT_WR)  # as a client that has left, but nobody hears of it
+        trip.upstream.sendall(b"".join(map(in_chunk, [chunk(" four"), *LAST])) + b"0\r\n\r\n")
+        trip._worker.join(20)
+
+        assert isinstance(trip.error, BrokenPipeError)
+        assert left[-1] == b"[DONE]"
+
+
+def test_after_a_failure_nothing_is_moved_any_more(relay: Relay) -> None:
+    trip = Trip(relay, lane=True, framed=True, chunked=True)
+    fails = threading.Event()
+
+    def fail(content: str, hidden: str, times: Sequence[float]) -> None:
+        if fails.is_set():
+            raise RuntimeError("as expected")
+
+    def look() -> None:
+        unread_before = len(trip.client.recv(65536, socket.MSG_PEEK))
+        trip.upstream.sendall(in_chunk(chunk(" after it")))
+        wait_until(lambda: unread(trip.inner) > 0)
+        kept.append((unread(trip.inner), len(trip.client.recv(65536, socket.MSG_PEEK)) - unread_before))
+
+    kept: list[tuple[int, int]] = []
+    trip.stream.pipe(lambda events: events, fail)
+    trip.when_failed = look
+    with trip:
+        for piece in (FIRST, chunk(" one"), chunk(" two")):
+            trip.send(piece)
+        wait_until(lambda: b" two" in trip.client.recv(65536, socket.MSG_PEEK))
+        fails.set()
+        trip.send(chunk(" three"))
+        trip._worker.join(20)
+
+        assert isinstance(trip.error, RuntimeError)
+        assert kept == [(len(in_chunk(chunk(" after it"))), 0)]
+
+
 @pytest.mark.parametrize("ways", [{}, {"lane": True, "framed": True, "chunked": True}])
 def test_a_server_that_closes_the_connection_is_heard_of_at_once(relay: Relay, ways: dict[str, bool]) -> None:
     trip = Trip(relay, **ways)
@@ -356,7 +410,8 @@ def test_a_server_that_closes_the_connection_is_heard_of_at_once(relay: Relay, w
         assert "".join(trip.heard) == "Hello one two"
 
 
-def test_plain_reads_go_around_the_iterator_without_a_relay_too() -> None:
+def test_plain_reads_go_around_the_iterator_without_a_relay_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sseproxy.wsgi.lane.TURN", PATIENCE)
     words = [chunk(f" w{number}") for number in range(20)]
     pieces = [FIRST, *words[:10], b"".join(words[10:]), *LAST]
 
