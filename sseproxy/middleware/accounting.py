@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import annotate
 from sseproxy.ledger.protocol import Ledger
-from sseproxy.middleware.bill import Bill, call_once
+from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.meter import Counter
 from sseproxy.middleware.shown_usage import ShownUsage
 from sseproxy.wsgi.call import Answer, call_app, close_body
 from sseproxy.wsgi.client import connection_closed, lingering, watch_client
+from sseproxy.wsgi.closing import call_once
 from sseproxy.wsgi.completion import CompletionBody
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange, Mapped

@@ -28,6 +28,7 @@ from sseproxy.middleware.meter import Counter, Meter
 from sseproxy.middleware.reservation import Reservation, end_of_budget
 from sseproxy.middleware.shown_usage import ShownUsage
 from sseproxy.wsgi.client import ClientGone
+from sseproxy.wsgi.closing import call_once
 from sseproxy.wsgi.exchange import Exchange, Target
 
 log = logging.getLogger("sseproxy.accounting")
@@ -40,12 +41,6 @@ NOWHERE: Final = Target("app", "")
 def _new_id() -> str:
     """A charge's ID, which begins with its time: so the books' index of IDs grows at its end alone, however large."""
     return f"chg_{time_ns() // 1_000_000:012x}{urandom(10).hex()}"
-
-
-def call_once(callbacks: list[Callable[[], object]]) -> None:
-    """Call them in their order, and forget them: they know the exchange they hang on, which would be a circle."""
-    while callbacks:
-        callbacks.pop(0)()
 
 
 class Bill:

@@ -1,4 +1,4 @@
-"""A body that tells when it was closed."""
+"""A body that tells when it was closed, and the callbacks that hang on an answer."""
 
 from __future__ import annotations
 
@@ -45,3 +45,9 @@ def call_all(callbacks: Iterator[Callable[[], object]]) -> None:
     except BaseException:
         call_all(callbacks)
         raise
+
+
+def call_once(callbacks: list[Callable[[], object]]) -> None:
+    """Call them in their order, and forget them: they know the exchange they hang on, which would be a circle."""
+    while callbacks:
+        callbacks.pop(0)()

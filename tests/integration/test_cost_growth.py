@@ -42,7 +42,7 @@ class Counted:
         self._lines: int | None = None
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> Counted | None:
-        if frame.f_code is Ride.move.__code__ and event in ("call", "return"):
+        if frame.f_code is Ride.move_here.__code__ and event in ("call", "return"):
             if event == "return" and self._lines is not None:
                 self.moves.append(self._lines)
             self._lines = 0 if event == "call" else None
