@@ -111,7 +111,9 @@ def test_nothing_is_lost_or_repeated_however_often_a_reader_is_cut_off_and_where
         reader = found(cuts.choice(stores), stream).join(len(received))
         for _ in range(cuts.randint(1, 5)):
             entries = reader.read(0.05) or []
-            arrived = cuts.randint(0, len(entries)) if cuts.random() < 0.2 else len(entries)
+            # Half the buffer is kept of what was handed out last; on a busy machine one read may bring more than that.
+            lost = cuts.randint(0, min(20, len(entries))) if cuts.random() < 0.2 else 0
+            arrived = len(entries) - lost
             received += entries[:arrived]
             if arrived < len(entries):
                 break
