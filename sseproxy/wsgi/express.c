@@ -274,7 +274,7 @@ static void sweep(Express *self, double now)
         if (seat == NULL)
             continue;
         /* What has come while this thread itself stood still (SIGSTOP, a frozen container) is no silence. */
-        int is_silent = now - seat->heard > seat->patience && !self->is_closed;
+        int is_silent = now - seat->heard > seat->patience;
         if (self->is_closed || (is_silent && (!move(seat, self->buffer, now) || seat->heard != now))) {
             finish(self, seat);
         } else if (now >= seat->until) {

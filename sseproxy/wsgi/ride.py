@@ -115,7 +115,7 @@ class Ride:
         express, lane = self._express, self._passage.lane
         assert express is not None
         assert lane is not None
-        self._boards = False  # if nothing passes it does not pay, until the iterator has had a turn
+        self._boards = False  # if nothing passes it does not pay, until the own thread has had a turn
         opening, ending, room = lane.surroundings()
         try:
             if self._duplicate < 0:
