@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.config import Config
 from sseproxy.server import Load
-from sseproxy.server.collector import spare_what_stands
 from sseproxy.server.drain import LOOK, Drain
+from sseproxy.server.interpreter import suit_serving
 from sseproxy.server.served import Served
 from sseproxy.server.writers import SocketWriter
 from sseproxy.wsgi.relay import Relay
@@ -51,7 +51,7 @@ class Worker:
         self._is_leaving = False
         self.served = Connected(worker.wsgi, has_threads=hasattr(worker, "tpool"))
         worker.wsgi = self.served
-        spare_what_stands()
+        suit_serving()
 
     def handle_signals(self) -> None:
         """Take over SIGTERM, SIGHUP and :data:`ALL_GO_DOWN`."""
