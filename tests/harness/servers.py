@@ -157,8 +157,7 @@ def serve(
         if server == "gevent" or env:
             running = stack.enter_context(start([sys.executable, "-m", *command], port, where, env))
         else:
-            log = _log_file(where, port)
-            running = stack.enter_context(_watched(Forked(command, where, log), port, log))
+            running = stack.enter_context(fork(command, port, where))
         _wait_until_answering(running)
         yield running
 
@@ -176,6 +175,14 @@ def start(
             command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
         )
     with _watched(process, port, log, timeout) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def fork(command: list[str], port: int, directory: Path) -> Iterator[Server]:
+    """A package and its arguments, as after ``python -m``, that then listens on `port`; see :mod:`tests.forked`."""
+    log = _log_file(directory, port)
+    with _watched(Forked(command, directory, log), port, log) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from sseproxy import create_app
 from sseproxy.server.waitress import WaitressServer
-from tests.harness import PATIENCE, RawClient, Server, free_port, start, wait_until, write_config
+from tests.harness import PATIENCE, RawClient, Server, fork, free_port, start, wait_until, write_config
 
 from .books import KEY, STREAM
 
@@ -34,7 +34,11 @@ def running(config: Mapping[str, Any], directory: Path, server: str, workers: in
     """The proxy with this configuration, accepting connections."""
     port = free_port()
     file = write_config(config, directory)
-    with start(_command(server, file, port, workers), port, directory) as process:
+    command = _command(server, file, port, workers)
+    launch = fork
+    if server == "gevent":  # has to be there before what it replaces
+        launch, command = start, [sys.executable, "-m", *command]
+    with launch(command, port, directory) as process:
         wait_until(lambda: _answers(process))
         yield process
 
@@ -48,8 +52,8 @@ def _command(server: str, file: Path, port: int, workers: int) -> list[str]:
         conf = file.with_name("gunicorn.conf.py")
         conf.write_text(CONF)
         options = ["-c", str(conf), "-b", listen, "-k", "gthread", "-w", str(workers), "--threads", "16"]
-        return [sys.executable, "-m", "gunicorn", *options, f"sseproxy:create_app({str(file)!r})"]
-    command = [sys.executable, "-m", "sseproxy", "serve", "-c", str(file), "--listen", listen]
+        return ["gunicorn", *options, f"sseproxy:create_app({str(file)!r})"]
+    command = ["sseproxy", "serve", "-c", str(file), "--listen", listen]
     if server == "waitress":
         return command
     return [*command, "--server", "gunicorn", "--worker-class", server, "--workers", str(workers)]
