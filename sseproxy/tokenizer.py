@@ -25,12 +25,12 @@ _DEFAULT: Final = "o200k_base"
 _SLICE: Final = 1 << 20
 
 
-class Tokenizer:
-    """Counts tokens. Safe from many threads; nothing is loaded before the first count."""
+_loaded: Final[dict[str, Any]] = {}
+_loading: Final = threading.Lock()
 
-    def __init__(self) -> None:
-        self._loaded: dict[str, Any] = {}
-        self._lock = threading.Lock()
+
+class Tokenizer:
+    """Counts tokens. Safe from many threads; nothing is loaded before the first count, nor twice in a process."""
 
     def count(self, text: str, model: str) -> int:
         """Tokens of a text, special tokens in it counted as the plain text they are.
@@ -47,12 +47,12 @@ class Tokenizer:
 
     def _vocabulary(self, model: str) -> Any:
         name = vocabulary_of(model)
-        vocabulary = self._loaded.get(name)
+        vocabulary = _loaded.get(name)
         if vocabulary is None:
-            with self._lock:
-                vocabulary = self._loaded.get(name)  # who waited for the lock finds it loaded
+            with _loading:
+                vocabulary = _loaded.get(name)  # who waited for the lock finds it loaded
                 if vocabulary is None:
-                    vocabulary = self._loaded[name] = _load(name)
+                    vocabulary = _loaded[name] = _load(name)
         return vocabulary
 
 

@@ -1,8 +1,8 @@
 """A command of a package in a process of its own, which is forked from one that has done the proxy's imports.
 
-They are nine tenths of a start, and some hundred tests have a proxy of their own. Only :func:`tests.harness.serve`
-starts it so: how people start it is what other tests are about. May import nothing of the harness: what is imported
-here is what every such proxy has imported.
+They, and the vocabulary that it counts with, are nine tenths of a start, and some hundred tests have a proxy of their
+own. Only the harness starts it so: how people start it is what other tests are about. May import nothing of it: what is
+imported here is what every such proxy has imported.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ _CONTEXT.set_forkserver_preload(
         "sseproxy.server.waitress",
         "gunicorn.app.wsgiapp",
         "gunicorn.workers.gthread",
+        "tests.vocabulary",
     ]
 )
 

@@ -19,6 +19,12 @@ def tokenizer() -> Tokenizer:
     return Tokenizer()
 
 
+@pytest.fixture
+def nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No vocabulary is there yet in this process."""
+    monkeypatch.setattr("sseproxy.tokenizer._loaded", {})
+
+
 @pytest.mark.parametrize(
     ("text", "model", "tokens"),
     [
@@ -83,6 +89,7 @@ def test_a_long_text_is_counted_in_slices(tokenizer: Tokenizer) -> None:
     assert abs(tokenizer.count(text, "gpt-4o") - 600_001) <= 8
 
 
+@pytest.mark.usefixtures("nothing_loaded")
 def test_counting_needs_no_network_and_loads_late(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a vocabulary was asked from the network")
@@ -94,6 +101,7 @@ def test_counting_needs_no_network_and_loads_late(monkeypatch: pytest.MonkeyPatc
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.usefixtures("nothing_loaded")
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "splintr", None)
 
@@ -101,6 +109,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         Tokenizer().count("hello", "gpt-4")
 
 
+@pytest.mark.usefixtures("nothing_loaded")
 def test_many_threads_that_count_first_load_one_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
 
@@ -112,12 +121,11 @@ def test_many_threads_that_count_first_load_one_vocabulary(monkeypatch: pytest.M
 
     real = splintr.Tokenizer
     monkeypatch.setattr(splintr, "Tokenizer", Counted)
-    tokenizer = Tokenizer()
     together = threading.Barrier(4)
 
     def count() -> None:
         together.wait()
-        tokenizer.count("two words", "m")
+        Tokenizer().count("two words", "m")
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:

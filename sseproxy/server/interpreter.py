@@ -2,8 +2,8 @@
 
 Its collector: what stands when the application is built stays until the end; looking through all of it again and again
 holds up every stream for tens of milliseconds (https://docs.python.org/3/library/gc.html#gc.freeze). What is young
-belongs to requests that run, and goes without the collector when they end: none of them leaves a circle. So it looks for
-one seldom.
+belongs to requests that run, and goes without the collector when they end: none of them leaves a circle. So it looks
+for one seldom.
 
 Its lock: each thread that waits for it looks up once an interval, for nothing as long as others give it to one another.
 When hundreds of requests begin at once and each waits, that takes the core and all take longer, so that more of them
