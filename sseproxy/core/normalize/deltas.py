@@ -67,8 +67,9 @@ def tidy_texts(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
             entries = event.body["choices"]
             for choice in entries:
                 delta = choice.pop("delta", None)
+                choice.pop("message", None)
                 text = choice.get("text")
-                if text is None and isinstance(delta, dict):
+                if not text and isinstance(delta, dict):
                     text = tidy_message(delta).get("content")
                 choice["text"] = text if isinstance(text, str) else ""
             merged = _merge(entries, choices)

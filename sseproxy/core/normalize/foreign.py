@@ -64,7 +64,11 @@ def unwrap(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_delta(choice: dict[str, Any]) -> bool:
-    return choice.get("delta") is not None or "text" in choice
+    """Whether it has one, or the legacy API's text, which is none if it is empty beside a message."""
+    if choice.get("delta") is not None:
+        return True
+    text = choice.get("text")
+    return (isinstance(text, str) and text != "") or ("text" in choice and not isinstance(choice.get("message"), dict))
 
 
 def _with_delta(choice: dict[str, Any], whole: bool) -> dict[str, Any]:

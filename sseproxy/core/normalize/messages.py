@@ -45,13 +45,15 @@ def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -
                 if not isinstance(choice, dict):
                     continue
                 index = 0 if choices == 1 else index_of(choice.get("index"), position)
-                delta, message = choice.get("delta"), choice.get("message")
+                delta, text, message = choice.get("delta"), choice.get("text"), choice.get("message")
                 if isinstance(delta, dict) and _says(delta):
                     streamed[index].add(delta)
+                elif delta is None and isinstance(text, str) and text:  # the legacy API's field
+                    streamed[index].add({"content": text})
                 elif isinstance(message, dict) and _says(message):
                     if delta is None and choices == 1 and index in streamed:
                         message = _beyond(message, streamed[index], shapes.sent)
-                    elif delta == {} and index not in streamed:
+                    elif isinstance(delta, dict) and not any(delta.values()) and index not in streamed:
                         streamed[index].add(message)
                     else:
                         continue

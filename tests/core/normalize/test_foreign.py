@@ -34,6 +34,17 @@ def test_a_message_beside_a_delta_is_a_repetition() -> None:
     assert adopt({"choices": [choice]})["choices"][0]["delta"] == {"content": "x"}
 
 
+@pytest.mark.parametrize("text", ["", None, []])
+def test_a_text_that_says_nothing_hides_no_message(text: Any) -> None:
+    choice = {"text": text, "message": {"content": "x"}}
+    assert adopt({"choices": [choice]})["choices"][0]["delta"] == {"content": "x"}
+
+
+def test_a_message_beside_a_text_is_a_repetition() -> None:
+    choice = {"text": "x", "message": {"content": "all of it"}}
+    assert adopt({"choices": [choice]})["choices"] == [choice]
+
+
 def test_ollama_chat_lines_become_chunks() -> None:
     adopted = adopt({
         "model": "m", "created_at": "2026-01-02T03:04:05.123456789Z", "done": True, "done_reason": "length",

@@ -30,8 +30,9 @@ def message(delta: Any = ..., index: int = 0, **fields: Any) -> Chunk:
     return Chunk(body={"object": "chat.completion", "choices": [choice]})
 
 
-def test_a_message_beside_an_empty_delta_is_adopted_where_nothing_was_streamed() -> None:
-    choice = settle(chunk({"role": "assistant"}), message({}, content=None, tool_calls=CALLS))
+@pytest.mark.parametrize("empty", [{}, {"content": ""}, {"content": None, "x": []}])
+def test_a_message_beside_an_empty_delta_is_adopted_where_nothing_was_streamed(empty: dict[str, Any]) -> None:
+    choice = settle(chunk({"role": "assistant"}), message(empty, content=None, tool_calls=CALLS))
     assert "delta" not in choice and choice["message"]["tool_calls"] == CALLS
 
 
@@ -43,6 +44,11 @@ def test_and_left_alone_where_something_was() -> None:
 def test_a_message_that_repeats_what_was_streamed_is_emptied_and_its_finish_kept() -> None:
     choice = settle(chunk({"content": "Hel"}), message(content="Hello"), sent=5)
     assert (choice["message"], choice["finish_reason"]) == ({}, "stop")
+
+
+def test_what_was_streamed_as_text_was_streamed() -> None:
+    text = Chunk(body={"choices": [{"index": 0, "text": "Hel"}]})
+    assert settle(text, message(content="Hello"), sent=5)["message"] == {}
 
 
 def test_calls_that_were_not_streamed_are_kept() -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sseproxy.core.chat import Api
@@ -68,6 +68,7 @@ def test_no_split_changes_the_result(body: bytes, ends: list[int], api: Api) -> 
 
 
 @given(body=any_bodies, api=st.sampled_from(APIS), number=st.sampled_from([1, 2]))
+@example(body=b'data: {"choices":[{"text":[],"message":{"x":"0"},"finish_reason":"stop"}]}', api="chat", number=1)
 def test_normalising_again_changes_nothing(body: bytes, api: Api, number: int) -> None:
     once = run(api, [body], NEVER, number)
     again = normalize(iter([Event(e.data, e.type) for e in once]), api=api, choices=number, dialect=NEVER)
