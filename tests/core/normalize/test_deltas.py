@@ -117,6 +117,12 @@ def test_legacy_chunks_have_text_and_no_delta() -> None:
     assert out[1]["choices"] == [{"index": 0, "text": "b"}]
 
 
+def test_a_message_of_a_legacy_completion_is_its_text_if_it_has_no_other() -> None:
+    said = {"text": "", "delta": {"content": "x"}, "message": {"content": "x"}}
+    (out,) = bodies(through(tidy_texts, Chunk(body={"choices": [said]})))
+    assert out["choices"] == [{"index": 0, "text": "x"}]
+
+
 def test_only_the_first_chunk_of_a_choice_is_unsteady() -> None:
     first, second = through(tidy_deltas, chunk({"content": "a"}), chunk({"content": "b"}))
     assert isinstance(first, Chunk) and not first.steady
