@@ -25,6 +25,7 @@ _DEFAULT: Final = "o200k_base"
 _SLICE: Final = 1 << 20
 
 
+#: Vocabularies by their names.
 _loaded: Final[dict[str, Any]] = {}
 _loading: Final = threading.Lock()
 

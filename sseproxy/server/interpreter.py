@@ -20,7 +20,7 @@ from typing import Final
 
 YOUNG: Final = 20_000
 """Objects that came to be since the collector looked last; 500 streams are some 150,000."""
-INTERVAL: Final = 0.02
+SWITCH_INTERVAL: Final = 0.02
 """Seconds after which who waits for the lock asks for it. With Python's 5 ms, a thousand streams that began within a
 second took 7 to 20 ms of CPU each on a slow machine, and some failed; from 10 ms on they took 4 ms.
 """
@@ -33,7 +33,7 @@ def suit_serving() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG)
-    sys.setswitchinterval(INTERVAL)
+    sys.setswitchinterval(SWITCH_INTERVAL)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from .parts import missing, optional_tool, require_browser, require_node_clients
 from .redis_server import RedisServer, redis_server
 from .scripts import choose, raw, refuse, refuse_stream_options, silent, stream
 from .sdks import NODE_CLIENTS, PYTHON_CLIENTS, Reading, read_with_node, read_with_python
-from .servers import SERVERS, Server, fork, free_port, serve, start, waitress_thread, write_config
+from .servers import SERVERS, Server, free_port, launch, serve, start, waitress_thread, write_config
 from .upstream import Upstream
 from .waiting import PATIENCE, wait_until
 
@@ -33,8 +33,8 @@ __all__ = [
     "Server",
     "Upstream",
     "choose",
-    "fork",
     "free_port",
+    "launch",
     "missing",
     "nginx_in_front",
     "optional_tool",

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -153,11 +154,7 @@ def serve(
         where = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port = free_port()
         command = _command(server, write_config(config, where), port, workers, threads)
-        # gevent has to be there before what it replaces, and a variable before who reads it.
-        if server == "gevent" or env:
-            running = stack.enter_context(start([sys.executable, "-m", *command], port, where, env))
-        else:
-            running = stack.enter_context(fork(command, port, where))
+        running = stack.enter_context(launch(server, command, port, where, env))
         _wait_until_answering(running)
         yield running
 
@@ -178,9 +175,18 @@ def start(
         yield running
 
 
+def launch(
+    server: str, command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None
+) -> AbstractContextManager[Server]:
+    """The proxy on a server, by what comes after ``python -m``: forked where that is possible."""
+    # gevent has to be there before what it replaces, and a variable before who reads it.
+    if server == "gevent" or env:
+        return start([sys.executable, "-m", *command], port, directory, env)
+    return _fork(command, port, directory)
+
+
 @contextlib.contextmanager
-def fork(command: list[str], port: int, directory: Path) -> Iterator[Server]:
-    """A package and its arguments, as after ``python -m``, that then listens on `port`; see :mod:`tests.forked`."""
+def _fork(command: list[str], port: int, directory: Path) -> Iterator[Server]:
     log = _log_file(directory, port)
     with _watched(Forked(command, directory, log), port, log) as running:
         yield running

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import pytest
 
 from sseproxy import create_app
 from sseproxy.server.waitress import WaitressServer
-from tests.harness import PATIENCE, RawClient, Server, fork, free_port, start, wait_until, write_config
+from tests.harness import PATIENCE, RawClient, Server, free_port, launch, wait_until, write_config
 
 from .books import KEY, STREAM
 
@@ -34,11 +33,7 @@ def running(config: Mapping[str, Any], directory: Path, server: str, workers: in
     """The proxy with this configuration, accepting connections."""
     port = free_port()
     file = write_config(config, directory)
-    command = _command(server, file, port, workers)
-    launch = fork
-    if server == "gevent":  # has to be there before what it replaces
-        launch, command = start, [sys.executable, "-m", *command]
-    with launch(command, port, directory) as process:
+    with launch(server, _command(server, file, port, workers), port, directory) as process:
         wait_until(lambda: _answers(process))
         yield process
 

@@ -314,7 +314,7 @@ def test_after_so_long_a_silence_it_is_over() -> None:
 
 def test_what_came_while_the_thread_stood_still_is_no_silence() -> None:
     program = """
-import os, signal, socket, threading
+import os, signal, socket
 from sseproxy.wsgi.express import Express
 pairs = [(*socket.socketpair(), *socket.socketpair()) for _ in range(400)]
 express = Express()

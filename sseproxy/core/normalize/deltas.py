@@ -13,7 +13,7 @@ from sseproxy.core.chunk import Chunk, write_json
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.sse import Event
 
-__all__ = ["index_of", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
+__all__ = ["index_of", "legacy_text", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 # Other names of `reasoning_content`.
@@ -67,11 +67,11 @@ def tidy_texts(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
             entries = event.body["choices"]
             for choice in entries:
                 delta = choice.pop("delta", None)
-                choice.pop("message", None)
-                text = choice.get("text")
+                choice.pop("message", None)  # a repetition, or it is the delta by now
+                text = legacy_text(choice)
                 if not text and isinstance(delta, dict):
-                    text = tidy_message(delta).get("content")
-                choice["text"] = text if isinstance(text, str) else ""
+                    text = legacy_text({"text": tidy_message(delta).get("content")})
+                choice["text"] = text
             merged = _merge(entries, choices)
             if len(merged) != len(entries):
                 event.steady = False
@@ -233,6 +233,12 @@ def _join_halves(delta: dict[str, Any], index: int, halves: dict[tuple[int, str]
         elif met:
             delta[name] = text
     return met
+
+
+def legacy_text(choice: dict[str, Any]) -> str:
+    """Return what a choice says in the legacy API's field; nothing, if that is no text."""
+    text = choice.get("text")
+    return text if isinstance(text, str) else ""
 
 
 def says_something(choice: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk
+from sseproxy.core.normalize.deltas import legacy_text
 from sseproxy.core.sse import Event
 
 __all__ = ["adopt_foreign", "adopt_whole", "unwrap"]
@@ -67,8 +68,9 @@ def _has_delta(choice: dict[str, Any]) -> bool:
     """Whether it has one, or the legacy API's text, which is none if it is empty beside a message."""
     if choice.get("delta") is not None:
         return True
-    text = choice.get("text")
-    return (isinstance(text, str) and text != "") or ("text" in choice and not isinstance(choice.get("message"), dict))
+    if isinstance(choice.get("message"), dict):
+        return legacy_text(choice) != ""
+    return "text" in choice
 
 
 def _with_delta(choice: dict[str, Any], whole: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sseproxy.core.chunk import Chunk
-from sseproxy.core.normalize.deltas import index_of
+from sseproxy.core.normalize.deltas import index_of, legacy_text
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
@@ -45,16 +45,16 @@ def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -
                 if not isinstance(choice, dict):
                     continue
                 index = 0 if choices == 1 else index_of(choice.get("index"), position)
-                delta, text, message = choice.get("delta"), choice.get("text"), choice.get("message")
+                delta, message = choice.get("delta"), choice.get("message")
                 if isinstance(delta, dict) and _says(delta):
                     streamed[index].add(delta)
-                elif delta is None and isinstance(text, str) and text:  # the legacy API's field
+                elif delta is None and (text := legacy_text(choice)):
                     streamed[index].add({"content": text})
                 elif isinstance(message, dict) and _says(message):
                     if delta is None and choices == 1 and index in streamed:
                         message = _beyond(message, streamed[index], shapes.sent)
                     elif isinstance(delta, dict) and not any(delta.values()) and index not in streamed:
-                        streamed[index].add(message)
+                        streamed[index].add(message)  # beside a role it is left: deltas begin with one
                     else:
                         continue
                     rest = {name: value for name, value in choice.items() if name != "delta"}
