@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from sseproxy.config import Config
 from sseproxy.server import ServerError, serve
@@ -67,11 +68,29 @@ serve(lambda config: App(), config, server=server, worker_class=worker_class, re
 note("returned")
 """
 
+PROCESS = """
+import ctypes, gc, json, sys
+from sseproxy.config import Config
+from sseproxy.server import serve
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/json")])
+    slots = ctypes.CDLL(None).prctl(78, *map(ctypes.c_ulong, (2, 0, 0, 0)))
+    return [json.dumps({"frozen": gc.get_freeze_count(), "interval": sys.getswitchinterval(), "slots": slots}).encode()]
+
+server, worker_class = sys.argv[1:]
+config = Config.load({"server": {"listen": "127.0.0.1:0"}})
+serve(lambda config: app, config, server=server, worker_class=worker_class, ready=lambda at: print(at[0], flush=True))
+"""
+"""Tells what its process is like; ``slots``: of its own table of futexes, 0 for the system's, -1 if Linux is older."""
+
 
 @contextmanager
-def program(directory: Path, server: str, worker_class: str = "gthread") -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The program above in a process of its own, and its port."""
-    command = [sys.executable, "-c", PROGRAM, server, worker_class]
+def program(
+    directory: Path, server: str, worker_class: str = "gthread", *, code: str = PROGRAM
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A program from above in a process of its own, and its port."""
+    command = [sys.executable, "-c", code, server, worker_class]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -295,6 +314,21 @@ def test_the_interpreter_is_as_it_was_when_serving_is_over() -> None:
     assert frozen > 0 == gc.get_freeze_count()
     assert interval > before[1]  # or hundreds of threads that wait take the core by looking up
     assert (gc.get_threshold(), sys.getswitchinterval()) == before
+
+
+@pytest.mark.parametrize(
+    "server, worker_class", [("waitress", "gthread"), ("gunicorn", "gthread"), ("gunicorn", "gevent")]
+)
+def test_a_process_that_serves_is_made_for_hundreds_of_threads(tmp_path: Path, server: str, worker_class: str) -> None:
+    pytest.importorskip("gunicorn")
+    pytest.importorskip("gevent")
+    with program(tmp_path, server, worker_class, code=PROCESS) as (_, port):
+        response = requests.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE)
+
+    process = response.json()
+    assert process["interval"] > 0.005  # Python's: they would take the core by looking up
+    assert process["frozen"] > 0
+    assert process["slots"] <= 0  # or who wakes one of them walks past dozens
 
 
 def test_waitress_refuses_several_workers_in_words() -> None:

@@ -50,11 +50,13 @@ def serve(
 
         run_gunicorn(build, config, workers=workers or 1, worker_class=worker_class, ready=ready, load=load)
     else:
+        from sseproxy.server.futexes import share_table
         from sseproxy.server.interpreter import suited_to_serving
         from sseproxy.server.waitress import run_waitress
 
         if workers not in (None, 1):
             raise ServerError("waitress runs in one process; use --server gunicorn for --workers")
+        share_table()
         app = build(config)
         with suited_to_serving():
             run_waitress(app, config, ready=ready, load=load)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sseproxy.config import Config
 from sseproxy.server import Load
 from sseproxy.server.drain import LOOK, Drain
+from sseproxy.server.futexes import share_table
 from sseproxy.server.interpreter import suit_serving
 from sseproxy.server.served import Served
 from sseproxy.server.writers import SocketWriter
@@ -51,6 +52,7 @@ class Worker:
         self._is_leaving = False
         self.served = Connected(worker.wsgi, has_threads=hasattr(worker, "tpool"))
         worker.wsgi = self.served
+        share_table()
         suit_serving()
 
     def handle_signals(self) -> None:
