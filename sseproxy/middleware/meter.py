@@ -130,9 +130,12 @@ class Meter:
         return self._counted + self._counter.count(self._text.getvalue(), self.model)
 
     def _count_all_but_last_word(self) -> None:
-        """Count what has gathered, cut before a space, where no tokenizer joins two tokens."""
+        """Count what has gathered, cut before a space, where no tokenizer joins two tokens.
+
+        Without a space in its second half all of it is counted: there is always :meth:`room` for more.
+        """
         text = self._text.getvalue()
-        cut = text.rfind(" ", 1)
+        cut = text.rfind(" ", len(text) - COUNT_AT // 2)
         if cut < 0:
             cut = len(text)
         counted = self._counter.count(text[:cut], self.model)
