@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Final
 
+from urllib3.util import wait_for_read
 from urllib3.util.ssltransport import SSLTransport
 
 from sseproxy.core.failure import UpstreamFailure
@@ -280,7 +281,8 @@ class UpstreamBody:
 
     def _check_idle(self) -> None:
         now = monotonic()
-        if now - self._last_read >= self._idle:
+        # What has come while the process itself stood still (SIGSTOP, a frozen container) is no silence.
+        if now - self._last_read >= self._idle and not wait_for_read(self._socket, timeout=0.0):
             raise timed_out("idle", f"nothing came for {self._idle:g} seconds")
         if now > self._deadline:
             raise timed_out("total", "the whole answer took too long")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.body import BEGINNING, MUCH, UpstreamBody
 from sseproxy.upstream.connection import Connection, Connections
 from sseproxy.upstream.head import ResponseHead
@@ -56,3 +57,16 @@ def test_what_is_put_back_is_not_over(body_of: Callable[[bytes], UpstreamBody]) 
     told = [body.is_over, *(body.is_over for _ in body)]
 
     assert told == [False, False, True]
+
+
+def test_what_came_while_the_process_stood_still_is_no_silence() -> None:
+    theirs, ours = socket.socketpair()
+    head = ResponseHead(200, [], 3, False, False)
+    with theirs, ours:
+        body = UpstreamBody(Connection(ours), head, b"", Connections(lambda: ours, 0), idle=0, deadline=float("inf"))
+        theirs.sendall(b"ab")
+        body.put_silence()
+
+        assert [next(body), next(body)] == [b"", b"ab"]
+        with pytest.raises(UpstreamFailure, match="nothing came"):
+            next(body)
