@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from base64 import b64decode, b64encode
+from typing import Any, ClassVar, Final
 
 from sseproxy.core.chunk import read_json
 from sseproxy.core.normalize.first import NOTHING
@@ -12,7 +13,9 @@ __all__ = ["Answer", "Message", "Response"]
 _TEXTS: Final = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text", "name")
 )
-_LISTS: Final = frozenset(("content", "refusal", "reasoning_details", "content_parts", "annotations", "citations"))
+_LISTS: Final = frozenset(("content", "refusal", "reasoning_details", "content_parts", "images"))
+# Lists of which an upstream may send the whole again.
+_REPEATED: Final = frozenset(("annotations", "citations"))
 
 
 class Answer:
@@ -53,6 +56,8 @@ class Answer:
 class _Parts:
     """Fields of a message while they grow; strings are joined once, at the end."""
 
+    texts: ClassVar[frozenset[str]] = _TEXTS
+
     def __init__(self) -> None:
         self.fields: dict[str, Any] = {}
         self.calls: dict[int, _Parts] = {}
@@ -63,9 +68,21 @@ class _Parts:
         self._pieces.setdefault(name, []).append(value)
 
     def join(self) -> dict[str, Any]:
-        joined = {name: "".join(pieces) for name, pieces in self._pieces.items()}
+        joined = {name: self._join(name, pieces) for name, pieces in self._pieces.items()}
         fields = {**self.fields, **joined}
         return {name: value.join() if isinstance(value, _Parts) else value for name, value in fields.items()}
+
+    def _join(self, name: str, pieces: list[str]) -> str:
+        return "".join(pieces)
+
+
+class _Audio(_Parts):
+    """What is spoken: its words, and its sound in base64."""
+
+    texts = frozenset(("transcript", "data"))
+
+    def _join(self, name: str, pieces: list[str]) -> str:
+        return _join_base64(pieces) if name == "data" else super()._join(name, pieces)
 
 
 class _Choice:
@@ -102,16 +119,31 @@ def _add_delta(message: _Parts, delta: dict[str, Any]) -> None:
 def _add_fields(parts: _Parts, fields: dict[str, Any]) -> None:
     for name, value in fields.items():
         old = parts.fields.get(name)
-        if isinstance(value, str) and name in _TEXTS and (old is None or isinstance(old, str)):
+        if isinstance(value, str) and name in parts.texts and (old is None or isinstance(old, str)):
             parts.text(name, value)
         elif isinstance(value, dict) and name in ("function", "custom", "function_call", "audio"):
             if not isinstance(old, _Parts):
-                old = parts.fields[name] = _Parts()
+                old = parts.fields[name] = _Audio() if name == "audio" else _Parts()
             _add_fields(old, value)
-        elif isinstance(value, list) and isinstance(old, list) and name in _LISTS and value != old:
+        elif isinstance(value, list) and isinstance(old, list) and _extends(name, old, value):
             parts.fields[name] = old + value
-        else:
+        elif value is not None or name not in parts.fields:
             parts.fields[name] = value
+
+
+def _extends(name: str, old: list[Any], value: list[Any]) -> bool:
+    return name in _LISTS or (name in _REPEATED and value != old)
+
+
+def _join_base64(pieces: list[str]) -> str:
+    """Join pieces of one text, or texts that were each padded."""
+    joined = "".join(pieces)
+    if not any(piece.endswith("=") for piece in pieces[:-1]):
+        return joined
+    try:
+        return b64encode(b"".join(b64decode(piece, validate=True) for piece in pieces)).decode()
+    except ValueError:
+        return joined
 
 
 def _add_logprobs(old: Any, new: Any) -> Any:

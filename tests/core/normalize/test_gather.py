@@ -1,0 +1,95 @@
+"""Deltas that come in pieces are whole in the gathered message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sseproxy.core.normalize import completion_of, normalize
+from sseproxy.core.sse import DONE, Event
+
+
+def message_of(*deltas: dict[str, Any]) -> Any:
+    bodies = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    bodies.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    raw = [*(Event(json.dumps(body).encode()) for body in bodies), Event(DONE)]
+    return json.loads(completion_of(normalize(iter(raw), api="chat"), "chat"))["choices"][0]["message"]
+
+
+def audio_of(*pieces: str) -> Any:
+    return message_of(*({"audio": {"data": piece}} for piece in pieces))["audio"]["data"]
+
+
+def detail(text: str) -> dict[str, Any]:
+    return {"type": "reasoning.text", "text": text, "format": "unknown", "index": 0}
+
+
+def test_spoken_words_and_sound_are_joined() -> None:
+    message = message_of(
+        {"audio": {"id": "audio_1", "transcript": "Hel"}},
+        {"audio": {"transcript": "lo"}},
+        {"audio": {"data": "AAAA0"}},
+        {"audio": {"data": "AAAA4"}},
+        {"audio": {"expires_at": 123}},
+    )
+    assert message["audio"] == {"id": "audio_1", "transcript": "Hello", "data": "AAAA0AAAA4", "expires_at": 123}
+
+
+def test_nulls_of_later_pieces_of_audio_take_nothing_back() -> None:
+    message = message_of(
+        {"audio": {"id": "audio_1", "transcript": None, "data": "AAAA"}},
+        {"audio": {"id": None, "transcript": "a", "data": None}},
+        {"audio": {"id": None, "transcript": "b", "data": "AAAA"}},
+    )
+    assert message["audio"] == {"id": "audio_1", "transcript": "ab", "data": "AAAAAAAA"}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "whole"),
+    [
+        (("YQ==", "Yg=="), "YWI="),
+        (("YWI=", "YWJj", ""), "YWJhYmM="),
+        (("YWJj", "YQ=="), "YWJjYQ=="),
+        (("YWJjY", "Q=="), "YWJjYQ=="),
+        (("YWJjYQ=", "="), "YWJjYQ=="),
+        (("?=", "é"), "?=é"),
+    ],
+)
+def test_sound_padded_in_the_middle_is_encoded_anew_where_it_is_valid(pieces: tuple[str, ...], whole: str) -> None:
+    assert audio_of(*pieces) == whole
+
+
+def test_data_and_transcripts_outside_audio_are_not_joined() -> None:
+    message = message_of({"data": "a", "transcript": "a"}, {"data": "b", "transcript": "b"})
+    assert (message["data"], message["transcript"]) == ("b", "b")
+
+
+def test_images_of_several_deltas_are_all_kept() -> None:
+    images = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{index}"}, "index": index}
+        for index in range(3)
+    ]
+    assert message_of({"images": images[:1]}, {"images": images[1:]})["images"] == images
+    assert message_of({"images": images[:1]}, {"images": images[:1]})["images"] == images[:1] * 2
+
+
+def test_pieces_of_reasoning_that_equal_what_came_before_are_kept() -> None:
+    texts = ["ha", "ha", "ha", " x"]
+    message = message_of(*({"reasoning_details": [detail(text)]} for text in texts))
+    assert message["reasoning_details"] == [detail(text) for text in texts]
+    assert message["reasoning_content"] == "hahaha x"
+
+
+def test_parts_that_equal_what_came_before_are_kept() -> None:
+    other = {"type": "reference", "reference_ids": [1]}
+    message = message_of(*[{"content": [{"type": "text", "text": "ha"}, other], "refusal": [{"text": "no"}]}] * 3)
+    assert message["content"] == "hahaha"
+    assert message["content_parts"] == [other] * 3
+    assert message["refusal"] == "nonono"
+
+
+@pytest.mark.parametrize("name", ["annotations", "citations"])
+def test_a_list_of_sources_that_is_repeated_whole_is_kept_once(name: str) -> None:
+    assert message_of({name: ["a"]}, {name: ["b"]}, {name: ["a", "b"]})[name] == ["a", "b"]
