@@ -112,7 +112,7 @@ class Request(msgspec.Struct, frozen=True):
             model=model,
             stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
             wants_usage="stream_options" in fields and _wants_usage(fields),
-            choices=_choices(fields) if "n" in fields else 1,
+            choices=_choices(fields) * (_prompts(fields) if api == "completions" else 1),
         )
 
     def encode(self) -> bytes:
@@ -229,5 +229,11 @@ def _wants_usage(fields: Fields) -> bool:
 
 def _choices(fields: Fields) -> int:
     """``n``: how many answers; what is no positive integer is left for the upstream to judge."""
-    n = peek_field(fields, "n", int)
+    n = peek_field(fields, "n", int) if "n" in fields else None
     return n if n is not None and n > 0 else 1
+
+
+def _prompts(fields: Fields) -> int:
+    """How many prompts the legacy API is asked to complete: a list of texts, or of lists of tokens, is as many."""
+    prompts = peek_field(fields, "prompt", list[msgspec.Raw]) or []
+    return len(prompts) if prompts and bytes(prompts[0])[:1] in (b'"', b"[") else 1

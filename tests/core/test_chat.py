@@ -149,6 +149,23 @@ def test_a_limit_of_another_type_is_left_for_the_upstream_to_judge() -> None:
     assert Request.parse("chat", b'{"model":"m","messages":[],"max_tokens":"7"}').output_limit() is None
 
 
+@pytest.mark.parametrize(
+    ("prompt", "n", "choices"),
+    [
+        ("a", 1, 1),
+        (["a", "b"], 1, 2),
+        (["a", "b"], 3, 6),
+        ([[1, 2], [3]], 1, 2),
+        ([1, 2, 3], 2, 2),
+        ([], 1, 1),
+    ],
+)
+def test_each_of_several_prompts_has_its_choices(prompt: object, n: int, choices: int) -> None:
+    fields = {"model": "m", "prompt": prompt, "n": n}
+
+    assert Request.parse("completions", json.dumps(fields).encode()).choices == choices
+
+
 @pytest.mark.parametrize("model", ["x" * 257, "a\nb", "a\x00b", "\u2028"])
 def test_a_model_s_name_is_short_and_printable(model: str) -> None:
     with pytest.raises(BadRequest) as caught:
