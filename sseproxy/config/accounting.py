@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
+from sseproxy.config.address import check_postgresql
 from sseproxy.config.section import Section
 from sseproxy.config.values import Duration, Expected, Flag, Text
 
@@ -23,6 +24,8 @@ def _database(value: object) -> object:
 def _known(value: SecretStr) -> SecretStr:
     if not re.match(r"(sqlite|postgresql)(\+\w+)?://", value.get_secret_value()):
         raise Expected("expected a database address, such as sqlite:///usage.db or postgresql://HOST/NAME")
+    if value.get_secret_value().startswith("postgresql"):
+        check_postgresql(value.get_secret_value())
     return value
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema
 
+from sseproxy.config.address import check_redis
 from sseproxy.config.section import Section
 from sseproxy.config.values import Expected
 
@@ -23,6 +24,8 @@ def _store(value: object) -> object:
 def _known(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"memory://|(rediss?|redis\+unix)://.+", value.get_secret_value()):
         raise Expected("expected memory:// or a Redis address, such as redis://HOST:6379/0")
+    if value.get_secret_value() != DEFAULT:
+        check_redis(value.get_secret_value())
     return value
 
 
