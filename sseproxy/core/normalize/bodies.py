@@ -227,7 +227,7 @@ class _Body:
         if self._document is not None:
             document = b"".join(self._document)
             self._document = None
-            events = [Event(_utf8(document))] if _is_json(document) else self.feed(document)
+            events = [Event(_whole(_utf8(document)))] if _is_json(document) else self.feed(document)
         if not self.failed:
             last = self._decoder.finish()
             if last is not None and (_is_readable(last.data) or b"\n" in last.data):
@@ -244,6 +244,15 @@ class _Body:
 def _lost(failure: Failure) -> Lost:
     event = error_event(failure)
     return Lost(event.data, read=True, error=failure)
+
+
+def _whole(document: bytes) -> bytes:
+    """All of a body: a message in it is an answer's, and no chunk's, also where it does not name its ``object``."""
+    if document[:1] == b"{" and b'"message"' in document:
+        answer = read_json(document)
+        if "choices" in answer and "object" not in answer:
+            return b'{"object":"chat.completion",' + document[1:]
+    return document
 
 
 def _is_json(data: bytes) -> bool:
