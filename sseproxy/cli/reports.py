@@ -61,7 +61,7 @@ def usage(
 @_since
 @_until
 @click.option("--state", type=click.Choice(STATES), help="Only charges in this state.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Only the newest N.")
+@click.option("--limit", type=click.IntRange(1, 2**31 - 1), metavar="N", help="Only the newest N.")
 @click.option("--content", is_flag=True, help="With request and answer, where they are kept: json and csv only.")
 @format_option
 def charges(
