@@ -7,6 +7,8 @@ from typing import Final
 
 from sseproxy.core.sse import DONE
 
+TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.cancelled", "message_stop"})
+"""Types of the event that ends an answer of a typed API, if it has not failed."""
 _FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
 
 
@@ -19,4 +21,5 @@ def may_end(data: bytes) -> bool:
         or data.find(b'"response.completed"') >= 0
         or data.find(b'"response.incomplete"') >= 0
         or data.find(b'"response.failed"') >= 0
+        or data.find(b'"response.cancelled"') >= 0
     )

@@ -19,6 +19,7 @@ from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import Completion, failure_event
 from sseproxy.core.pace import Pace
+from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.pricing import cost_of, dearest
 from sseproxy.core.receipt import with_cost
 from sseproxy.core.sse import DONE, FLUSH, Event
@@ -32,7 +33,6 @@ from sseproxy.wsgi.closing import call_once
 from sseproxy.wsgi.exchange import Exchange, Target
 
 log = logging.getLogger("sseproxy.accounting")
-TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "message_stop"})
 USAGE_GRACE: Final = 1.0
 """Seconds to wait for the usage of an answer whose finish has passed, after its client left."""
 NOWHERE: Final = Target("app", "")

@@ -149,6 +149,16 @@ def test_anthropic_s_first_usage_does_not_hide_what_came_after_it(ledger: SQLLed
     assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (25, 3, "mixed")
 
 
+def test_an_answer_that_its_server_cancelled_has_come_to_its_end(ledger: SQLLedger) -> None:
+    usage = b'{"input_tokens":11,"output_tokens":22}'
+    cancelled = b'event: response.cancelled\ndata: {"type":"response.cancelled","response":{"usage":%b}}\n\n' % usage
+
+    b"".join(post(metered(ledger, cancelled), "/v1/responses", body={"model": "m", "input": "x", "stream": True}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["outcome"], charge["input_tokens"], charge["output_tokens"]) == ("completed", 11, 22)
+
+
 @pytest.mark.parametrize(("status", "outcome"), [("429 No", "refused"), ("500 No", "upstream_failed")])
 def test_a_refusal_is_released(status: str, outcome: str, ledger: SQLLedger) -> None:
     post(metered(ledger, b"{}", status=status), body=STREAM)
@@ -213,6 +223,14 @@ def test_a_long_answer_is_counted_as_it_passes_and_in_all(ledger: SQLLedger) -> 
     b"".join(post(metered(ledger, *[chunk] * 20, DONE), body=STREAM).body)
 
     assert only_charge(ledger)["output_tokens"] == 40_000
+
+
+def test_there_is_room_for_more_after_a_long_text_without_spaces(ledger: SQLLedger) -> None:
+    bill = Bill(ledger, Tokenizer(), Exchange("r", "/", request=Request.parse("chat", json.dumps(STREAM).encode())))
+
+    list(bill.meter(iter([Event(b"{}", content="a " + "x" * 100_000), Event(b"{}", content="x" * 100_000)])))
+
+    assert bill.room() > 0
 
 
 @pytest.mark.parametrize("last", [[FLUSH], []], ids=["before the end", "with the end"])

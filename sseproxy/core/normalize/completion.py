@@ -17,6 +17,7 @@ from sseproxy.core.normalize.foreign import adopt_whole, unwrap
 from sseproxy.core.normalize.gather import Answer, Message, Response
 from sseproxy.core.normalize.reading import reader_of
 from sseproxy.core.normalize.tool_calls import tidy_tool_calls
+from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.sse import DONE, Event
 from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 
@@ -44,7 +45,7 @@ def completion_of(events: Iterable[Event], api: str, *, limit: int = _LIMIT) -> 
             if size > limit:
                 raise invalid_answer(f"an answer of more than {limit} bytes")
             answer.add(read_json(event.data))
-            complete = complete or event.type in ("message_stop", "response.completed", "response.incomplete")
+            complete = complete or event.type in TERMINAL
     if not complete:
         raise truncated()
     return write_json(answer.body())

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.sse import Decoder, Event
+from sseproxy.core.usage import find_usage
 
 __all__ = [
     "failure_in",
@@ -87,6 +88,9 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     base = body.get("base_resp")  # MiniMax, on every chunk; 0 is success
     if isinstance(base, dict) and base.get("status_code") not in (None, 0, "0"):
         return _read({"message": base.get("status_msg"), "code": base["status_code"]}, body)
+    groq = body.get("x_groq")  # why a stream was stopped early
+    if isinstance(groq, dict) and groq.get("error"):
+        return _read(_innermost(groq["error"]), body)
     choices = _choices(body)
     for choice in choices or ():
         if choice.get("error"):
@@ -193,14 +197,18 @@ def _status(error: Mapping[str, Any]) -> int | None:
 
 
 def _without_failure(body: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the chunk without its error and its bogus finish, or None if nothing of the answer is left."""
+    """Return the chunk without its error and its bogus finish: its usage alone if it says nothing, None without any."""
     kept = [
         {name: value for name, value in choice.items() if name not in ("error", "finish_reason")}
         for choice in _choices(body) or ()
     ]
-    if not any(_says_something(choice) for choice in kept):
-        return None
-    return {**{name: value for name, value in body.items() if name != "error"}, "choices": kept}
+    if not any(map(_says_something, kept)):
+        usage: dict[str, Any] = {name: body[name] for name in ("usage", "cost") if name in body}
+        return {**usage, "choices": []} if find_usage(usage) is not None else None
+    rest = {name: value for name, value in body.items() if name not in ("error", "base_resp")}
+    if isinstance(groq := rest.get("x_groq"), dict):
+        rest["x_groq"] = {name: value for name, value in groq.items() if name != "error"}
+    return {**rest, "choices": kept}
 
 
 def _says_something(choice: Mapping[str, Any]) -> bool:

@@ -17,13 +17,12 @@ from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream, truncated
 from sseproxy.core.normalize.reading import Reader, reader_of
 from sseproxy.core.normalize.whole import replay
+from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.sse import DONE, Event
 
 __all__ = ["failure_event", "normalize_typed"]
 
-_TERMINAL: Final = frozenset(
-    ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "message_stop")
-)
+_LAST: Final = TERMINAL | {"response.failed"}
 
 
 def normalize_typed(events: Iterator[Event], api: str) -> Iterator[Event]:
@@ -76,7 +75,7 @@ def _conclude(events: Iterator[Event], api: str, reader: Reader) -> Iterator[Eve
             sealed = _seal(event, failure)
             reader.read(event.body, sealed)
             yield sealed
-            if failure is not None or event.type in _TERMINAL:
+            if failure is not None or event.type in _LAST:
                 return
         elif stopped and type(event) is Lost:
             break

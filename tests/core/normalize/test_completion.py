@@ -10,7 +10,7 @@ import pytest
 from sseproxy.core.chat import Api
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import completion_of, events_of, normalize, read_completion
-from sseproxy.core.sse import Event
+from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.usage import Usage
 from tests.wire.cases import load_cases
 
@@ -248,3 +248,17 @@ def test_every_recorded_stream_gives_one_answer_or_its_error(case: Any) -> None:
     if "dialect" not in case.facts:
         texts = expect.get("texts", {"0": expect["text"]})
         assert completion.content == "".join(texts.values())
+
+
+def test_a_cancelled_response_is_an_answer() -> None:
+    response = {"id": "r", "object": "response", "status": "cancelled", "output": []}
+
+    assert gather("responses", {"type": "response.cancelled", "response": response}, done=False) == response
+
+
+def test_an_answer_that_does_not_name_its_object_is_streamed_whole() -> None:
+    body = b'{"choices":[{"message":{"role":"assistant","content":"whole"}}]}'
+
+    *_, finish, done = (event for event in normalize(events_of([body]), api="chat") if event is not FLUSH)
+
+    assert (finish.finish, done.data) == ("stop", b"[DONE]")

@@ -88,6 +88,22 @@ def test_an_error_without_text_leaves_no_chunk() -> None:
     assert event.error is not None
 
 
+def test_what_an_error_cost_is_told_before_it() -> None:
+    usage = {"prompt_tokens": 11, "completion_tokens": 22, "cost": 0.00123}
+    told, event = through(lift_failures, chunk({"content": ""}, "error", error={"message": "m"}, usage=usage))
+
+    assert bodies([told]) == [{"choices": [], "usage": usage}]
+    assert event.error is not None
+
+
+def test_groq_s_own_error_ends_the_answer_and_is_not_passed_on() -> None:
+    groq = {"id": "req_1", "error": "Service unavailable"}
+    text, error = through(lift_failures, chunk({"content": "x"}, x_groq=groq))
+
+    assert bodies([text])[0]["x_groq"] == {"id": "req_1"}
+    assert error.error is not None and error.error.message == "Service unavailable"
+
+
 def test_other_chunks_and_flush_pass() -> None:
     event = chunk({"content": "x"})
     assert through(lift_failures, event) == [event]
