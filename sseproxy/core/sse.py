@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DONE", "FLUSH", "LIMIT", "PING", "Decoder", "Event", "EventTooLarge", "decode", "encode"]
 
-LIMIT: Final = 1024 * 1024
+LIMIT: Final = 16 * 1024 * 1024
 DONE: Final = b"[DONE]"
 # One newline: two crash openai-python once an `id:` was seen (openai-python#2722) and are an empty message to
 # fetch-event-source.

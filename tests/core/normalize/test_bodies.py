@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 
@@ -162,6 +163,12 @@ def test_events_documents_and_refusals_are_bounded() -> None:
     assert event.error is not None
     (event,) = read(*[b"x" * 100_000] * 100, status=500)
     assert event.error is not None and event.error.status == 500
+
+
+def test_an_image_is_one_event() -> None:
+    image = b'{"choices":[{"delta":{"images":["%b"]}}]}' % (b"A" * 4_000_000)
+
+    assert datas(*re.findall(b"(?s).{1,65536}", b"data: " + image + b"\n\n")) == [image]
 
 
 def test_a_refusal_is_one_error_whatever_it_is_made_of() -> None:
