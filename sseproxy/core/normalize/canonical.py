@@ -70,6 +70,10 @@ class _TextChoice(_Choice, kw_only=True):
     message: UnsetType = UNSET
 
 
+class _Groq(msgspec.Struct):
+    error: None = None
+
+
 class _Answer(msgspec.Struct):
     id: _Name
     created: _Created
@@ -77,6 +81,7 @@ class _Answer(msgspec.Struct):
     usage: msgspec.Raw
     error: None = None
     base_resp: UnsetType = UNSET
+    x_groq: _Groq | None = None
     cost: UnsetType = UNSET
 
 

@@ -104,7 +104,7 @@ def test_repairing_a_canonical_answer_changes_nothing(api: str, edits: list[tupl
         (1, "finish_reason", "eos"), (1, "message", None), (2, "content", ["x"]), (2, "reasoning", "r"),
         (2, "tool_calls", []), (2, "function_call", {}), (2, "role", ""), (2, "reasoning_content", 1),
         (3, "prompt_tokens", 5.0), (3, "prompt_tokens", "5"), (3, "input_tokens", 5), (3, "total_tokens", 8),
-        (4, "cached_tokens", "0"),
+        (4, "cached_tokens", "0"), (0, "x_groq", {"id": "r", "error": "e"}),
     ],
 )  # fmt: skip
 def test_what_repairing_might_change_is_not(place: int, name: str, value: Any) -> None:
