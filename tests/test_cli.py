@@ -221,6 +221,7 @@ def test_charges_are_chosen_by_user_state_time_and_number(run: Run, ledger: SQLL
     assert ids("--state", "pending") == set()
     assert len(ids("--limit", "1")) == 1
     assert ids("--since", (NOW + timedelta(hours=1)).isoformat()) == set()
+    assert "'--limit'" in run("charges", "--limit", "9" * 20, code=2).output
 
 
 @pytest.mark.parametrize("option", ["--since", "--until"])

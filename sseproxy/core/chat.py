@@ -229,11 +229,11 @@ def _wants_usage(fields: Fields) -> bool:
 
 def _choices(fields: Fields) -> int:
     """``n``: how many answers; what is no positive integer is left for the upstream to judge."""
-    n = peek_field(fields, "n", int) if "n" in fields else None
+    n = peek_field(fields, "n", int)
     return n if n is not None and n > 0 else 1
 
 
 def _prompts(fields: Fields) -> int:
     """How many prompts the legacy API is asked to complete: a list of texts, or of lists of tokens, is as many."""
-    prompts = peek_field(fields, "prompt", list[msgspec.Raw]) or []
-    return len(prompts) if prompts and bytes(prompts[0])[:1] in (b'"', b"[") else 1
+    prompts = peek_field(fields, "prompt", list[msgspec.Raw])
+    return len(prompts) if prompts and memoryview(prompts[0])[0] in b'"[' else 1

@@ -13,8 +13,14 @@ from tests.config.conftest import Problems
 Load = Callable[[str], Config]
 
 ESCAPES = "%2F"
-PASSWORDS = ["topsecret/x", "x/topsecret", "12/topsecret", "/topsecret", "top@topsecret", "12#topsecret", "#topsecret"]
-PASSWORDS += [
+PASSWORDS = [
+    "topsecret/x",
+    "x/topsecret",
+    "12/topsecret",
+    "/topsecret",
+    "top@topsecret",
+    "12#topsecret",
+    "#topsecret",
     "topsecret#x",
     "topsecret?x",
     "12?topsecret",
@@ -108,6 +114,7 @@ def test_the_whole_chain_of_errors_is_silent_about_the_address(address: str) -> 
         "redis://h",
         "redis://h/",
         "redis:///0",
+        "redis://:a:b@h/0",
         "redis://user:p%2F%40%23%3A%3Fw@h:6379/15",
         "redis://[::1]:6379/0",
         "redis://h/0?socket_timeout=0.5&health_check_interval=30&client_name=a%40b",
@@ -117,7 +124,7 @@ def test_the_whole_chain_of_errors_is_silent_about_the_address(address: str) -> 
         "redis+unix://:p@/run/r.sock?db=1",
     ],
 )
-def test_addresses_of_redis(load: Load, store: str) -> None:
+def test_what_redis_reads_as_it_is_meant_is_taken(load: Load, store: str) -> None:
     assert load(STORES[0].format(store)).limits.store.get_secret_value() == store
 
 
@@ -129,10 +136,11 @@ def test_addresses_of_redis(load: Load, store: str) -> None:
         "sqlite:///:memory:",
         "postgresql:///books",
         "postgresql://user@h/books",
+        "postgresql://user:a:b@h/books",
         "postgresql://user:p%2F%40%23%3A%3Fw@[::1]:5432/books?sslmode=require",
         "postgresql://user:p@/books?host=/run/postgresql",
         "postgresql://user:p@/books?host=a:5432&host=b:5432",
     ],
 )
-def test_addresses_of_databases(load: Load, ledger: str) -> None:
+def test_what_a_database_reads_as_it_is_meant_is_taken(load: Load, ledger: str) -> None:
     assert load(LEDGER.format(ledger)).accounting.ledger.get_secret_value() == ledger

@@ -9,7 +9,7 @@ https://docs.anthropic.com/en/api/messages-streaming
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
@@ -17,12 +17,10 @@ from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream, truncated
 from sseproxy.core.normalize.reading import Reader, reader_of
 from sseproxy.core.normalize.whole import replay
-from sseproxy.core.possible_end import TERMINAL
+from sseproxy.core.possible_end import LAST
 from sseproxy.core.sse import DONE, Event
 
 __all__ = ["failure_event", "normalize_typed"]
-
-_LAST: Final = TERMINAL | {"response.failed"}
 
 
 def normalize_typed(events: Iterator[Event], api: str) -> Iterator[Event]:
@@ -75,7 +73,7 @@ def _conclude(events: Iterator[Event], api: str, reader: Reader) -> Iterator[Eve
             sealed = _seal(event, failure)
             reader.read(event.body, sealed)
             yield sealed
-            if failure is not None or event.type in _LAST:
+            if failure is not None or event.type in LAST:
                 return
         elif stopped and type(event) is Lost:
             break
