@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sseproxy.core.usage import Usage
+
 
 class Failure(Exception):
     """A request or an answer that failed.
@@ -20,7 +22,10 @@ class Failure(Exception):
     :param code: OpenAI's ``error.code``; machine-readable.
     :param param: the request field at fault, if one is.
     :param retry_after: seconds after which the same request may succeed, if that is known.
+    :ivar usage: what the vendor says it took all the same.
     """
+
+    usage: Usage | None = None
 
     def __init__(
         self,

@@ -187,13 +187,13 @@ class Bill:
         """Book what the meter has read. Later calls change nothing."""
         if self._ended.acquire(False):
             usage, source = self._meter.total(outcome == "completed")
-            cost, _ = cost_of(usage, self._target.price, self._started)
-            self._book("client_gone" if self._client_left else outcome, usage, source, cost)
+            self._book("client_gone" if self._client_left else outcome, usage, source)
 
     def release(self, outcome: Outcome) -> None:
-        """Give the charge back: nothing was produced. Later calls change nothing."""
+        """Give the charge back, for nothing was produced; but book what a vendor says it charges all the same."""
         if self._ended.acquire(False):
-            self._book(outcome, Usage(), "none", 0, released=True)
+            sunk = self._exchange.sunk > 0
+            self._book(outcome, Usage(cost=0), "reported" if sunk else "none", released=not sunk)
 
     def failed(self, status: int) -> None:
         """There is no answer but this status. A client that left had its prompt sent, which the upstream bills, unless
@@ -241,10 +241,9 @@ class Bill:
         if self._ended.locked():
             return None
         usage, source = self._meter.so_far()
-        cost, _ = cost_of(usage, self._target.price, self._started)
         return Checkpoint(
             usage=usage,
-            cost=cost,
+            cost=self._cost(usage),
             usage_source=source,
             prefix_tokens=self._meter.prefix_tokens(),
             status=self._status,
@@ -255,6 +254,9 @@ class Bill:
             # Copies: another thread may be trying on.
             tries=tuple(map(copy, self._exchange.tries)),
         )
+
+    def _cost(self, usage: Usage) -> int:
+        return cost_of(usage, self._target.price, self._started)[0] + self._exchange.sunk
 
     def _charge(self, billed: Request | None) -> Charge:
         exchange = self._exchange
@@ -271,15 +273,15 @@ class Bill:
             unpriced=billed is not None and not all(self._target.prices),
         )
 
-    def _book(self, outcome: Outcome, usage: Usage, source: str, cost: int, *, released: bool = False) -> None:
+    def _book(self, outcome: Outcome, usage: Usage, source: str, *, released: bool = False) -> None:
         exchange = self._exchange
-        exchange.outcome, exchange.usage, exchange.cost = outcome, usage, cost
+        exchange.outcome, exchange.usage, exchange.cost = outcome, usage, self._cost(usage)
         settlement = Settlement(
             outcome=outcome,
             usage_source=source,
             usage=usage,
-            prefix_tokens=0 if released else self._meter.prefix_tokens(),
-            cost=cost,
+            prefix_tokens=self._meter.prefix_tokens() if usage.input_tokens else 0,
+            cost=exchange.cost,
             status=self._status,
             first_token_ms=exchange.first_token_ms,
             duration_ms=exchange.elapsed_ms(),

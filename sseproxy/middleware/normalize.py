@@ -149,6 +149,7 @@ class NormalizeMiddleware:
             raise ClientGone
         if first is not None and first.error is not None:
             stream.close()
+            first.error.usage = first.usage or first.error.usage
             raise first.error
         stream.gone = gone
         return stream

@@ -16,7 +16,9 @@ from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.bill import Bill
+from sseproxy.middleware.normalize import NormalizeMiddleware
 from sseproxy.tokenizer import Tokenizer
+from sseproxy.upstream.pool import UpstreamPool
 from sseproxy.wsgi.exchange import Exchange, Target, User
 
 from .apps import CHAT, Echo, error_of, post, request
@@ -165,6 +167,53 @@ def test_a_refusal_is_released(status: str, outcome: str, ledger: SQLLedger) -> 
 
     charge = only_charge(ledger)
     assert (charge["state"], charge["outcome"], charge["cost_usd"]) == ("released", outcome, "0")
+
+
+PAID = b'{"error":{"message":"Out of luck."},"usage":{"prompt_tokens":9,"completion_tokens":1,"cost":0.004}}'
+EVENTS_PAID = b"data: %b\n\n" % PAID
+SPENT_FIRST = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1,"cost":0.004}}\n\n'
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("502 No", PAID),
+        ("200 OK", PAID),
+        ("200 OK", EVENTS_PAID),
+        ("200 OK", SPENT_FIRST + b'data: {"error":{"message":"Out of luck."}}\n\n'),
+    ],
+)
+def test_a_refusal_that_its_vendor_charges_is_booked(status: str, body: bytes, stream: bool, ledger: SQLLedger) -> None:
+    media_type = "application/json" if body == PAID else "text/event-stream"
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response(status, [("Content-Type", media_type)])
+        return [body]
+
+    answer = post(accounting(NormalizeMiddleware(app), ledger), body={**CHAT, "stream": stream})
+
+    charge = only_charge(ledger)
+    assert answer.code == 502
+    assert (charge["state"], charge["usage_source"], charge["cost_usd"]) == ("settled", "reported", "0.004")
+
+
+def test_a_failed_try_that_its_vendor_charges_is_booked_with_the_answer(ledger: SQLLedger) -> None:
+    answers = [("502 No", PAID), ("200 OK", TEXT + USAGE + DONE)]
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        status, body = answers.pop(0)
+        start_response(status, [("Content-Type", "text/event-stream")])
+        return [body]
+
+    def routed(environ: Any, start_response: Any) -> Iterable[bytes]:
+        Exchange.of(environ).target = Target("main", "m", PRICE)
+        return accounting(UpstreamPool(NormalizeMiddleware(app)), ledger)(environ, start_response)
+
+    b"".join(post(routed, body=STREAM).body)
+
+    assert not answers
+    assert only_charge(ledger)["cost_usd"] == "0.004009"
 
 
 def test_an_application_that_raises_is_released(ledger: SQLLedger) -> None:

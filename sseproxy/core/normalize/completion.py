@@ -37,6 +37,7 @@ def completion_of(events: Iterable[Event], api: str, *, limit: int = _LIMIT) -> 
     complete = False
     for event in events:
         if event.error is not None:
+            event.error.usage = event.usage or event.error.usage
             raise event.error
         if event.data == DONE:
             complete = True

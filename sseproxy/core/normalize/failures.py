@@ -13,7 +13,7 @@ from typing import Any, Final
 from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.sse import Decoder, Event
-from sseproxy.core.usage import find_usage
+from sseproxy.core.usage import find_usage, read_usage
 
 __all__ = [
     "failure_in",
@@ -167,13 +167,15 @@ def _read(error: Mapping[str, Any], body: Mapping[str, Any]) -> UpstreamFailure:
     if isinstance(code, bool) or not isinstance(code, (int, str)):
         code = None
     param = error.get("param")
-    return UpstreamFailure(
+    failure = UpstreamFailure(
         _message(error, body),
         status=_status(error) or _status(body) or 502,
         type=kind,
         code=code,
         param=param if isinstance(param, str) else None,
     )
+    failure.usage = read_usage(body)
+    return failure
 
 
 def _message(error: Mapping[str, Any], body: Mapping[str, Any]) -> str:
