@@ -110,6 +110,13 @@ class NormalizeMiddleware:
             failure.message = self._redact(failure.message)
             exchange.note_failure(failure)
             return refuse(failure, environ, headers)
+        if answer.code >= 300 and (location := answer.header("Location")):
+            answer.close()
+            raise UpstreamFailure(
+                f"The application redirects to {location[:200]!r} (status {answer.code}), and would have to answer "
+                f"under {environ['PATH_INFO']!r} itself.",
+                code="upstream_redirect",
+            )
         if request.stream:
             stream = self._stream(answer, exchange, request, gone)
             board(stream, answer.body, environ)

@@ -73,6 +73,18 @@ def test_a_refusal_of_any_shape_becomes_openai_s(body: bytes) -> None:
     assert error_of(answer)["message"]
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_an_application_that_redirects_is_told_from_one_that_answers_with_a_page(stream: bool) -> None:
+    app = answering(b"<!doctype html>Redirecting", status="308 Permanent", Location="/v1/chat/completions/")
+
+    answer = post(app, body={**CHAT, "stream": stream})
+
+    assert answer.code == 502
+    error = error_of(answer)
+    assert error["code"] == "upstream_redirect"
+    assert "'/v1/chat/completions/' (status 308)" in error["message"]
+
+
 def test_a_json_answer_keeps_its_own_bytes_where_nothing_is_wrong() -> None:
     completion = {
         "id": "1",
