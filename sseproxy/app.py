@@ -156,6 +156,8 @@ class SSEProxyMiddleware(_Reloadable[WrapStack]):
     """
 
     def __init__(self, app: WSGIApplication, config: Source = None) -> None:
+        if not callable(app):
+            raise TypeError(f"expected a WSGI application, then the configuration, not {type(app).__name__} first")
         self.app = app
         super().__init__(config)
 

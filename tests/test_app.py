@@ -81,3 +81,8 @@ def test_several_proxies_can_be_made_at_once(tmp_path: Path) -> None:
     assert [Client(app).get("/-/ready").status_code for app in made] == [200] * 6
     for app in made:
         app.close()
+
+
+def test_swapped_arguments_are_a_type_error_that_says_their_order() -> None:
+    with pytest.raises(TypeError, match="expected a WSGI application, then the configuration, not str first"):
+        SSEProxyMiddleware("config.yaml", lambda environ, start_response: [])  # type: ignore[arg-type]

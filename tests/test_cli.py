@@ -229,6 +229,23 @@ def test_times_that_are_none_are_refused_in_words(run: Run, option: str) -> None
     assert "expected 2026-11-01, " in run("usage", option, "yesterdayish", code=2).stderr
 
 
+@pytest.mark.parametrize("command", ["usage", "charges"])
+def test_a_range_that_ends_before_it_begins_is_refused(run: Run, command: str) -> None:
+    said = run(command, "--since", "2026-11-02", "--until", "2026-11-01", code=2).stderr
+
+    assert "expected a time before --until, which is 2026-11-01 00:00:00 UTC" in said
+
+
+@pytest.mark.parametrize("command", [("keys", "new", "alice"), ("keys", "list"), ("usage",), ("charges",)])
+def test_books_in_memory_are_no_other_process_s_to_read(run: Run, command: tuple[str, ...]) -> None:
+    Path("memory.yaml").write_text("accounting: {ledger: 'sqlite://'}")
+
+    result = run(*command, "-c", "memory.yaml", code=2)
+
+    assert "accounting.ledger: in memory, where no other process sees it" in result.stderr
+    assert not result.stdout
+
+
 def test_an_empty_report_is_empty_in_every_format(run: Run) -> None:
     assert run("usage", "--format", "json").stdout == "[]\n"
     assert run("charges", "--format", "csv").stdout.count("\n") == 1

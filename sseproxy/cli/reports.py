@@ -11,7 +11,7 @@ import click
 
 from sseproxy.cli.output import format_option, show
 from sseproxy.cli.source import config_option, load_config, open_books
-from sseproxy.cli.times import moment
+from sseproxy.cli.times import check_order, moment
 
 if TYPE_CHECKING:
     from sseproxy.ledger.contents import Contents
@@ -49,6 +49,7 @@ def usage(
     file: str | None, by: Any, user: str | None, since: datetime | None, until: datetime | None, style: str
 ) -> None:
     """Sums out of the ledger: requests, tokens, cost. Times are UTC."""
+    check_order(since, until)
     columns = ("user", *(() if by == "user" else (by,)), *SUMS)
     narrow = tuple(column for column in columns if column != "user" or by == "user" or user)
     with open_books(load_config(file)) as ledger:
@@ -75,6 +76,7 @@ def charges(
     style: str,
 ) -> None:
     """The charges themselves, the oldest first. Times are UTC."""
+    check_order(since, until)
     with open_books(load_config(file)) as ledger:
         rows = ledger.charges(user=user, since=since, until=until, state=state, limit=limit)
         if content:

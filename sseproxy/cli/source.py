@@ -55,6 +55,8 @@ def open_books(config: Config) -> Iterator[SQLLedger]:
         fail(f"accounting.ledger: {error.message}", 1)
     try:
         assert isinstance(ledger.ledger, SQLLedger)
+        if ledger.ledger.database.in_memory:
+            fail("accounting.ledger: in memory, where no other process sees it; name a database", 2)
         yield ledger.ledger
     except LedgerUnavailable as error:
         fail(f"accounting.ledger: {error.message}", 1)

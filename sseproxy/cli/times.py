@@ -17,6 +17,14 @@ def moment(context: click.Context, parameter: click.Parameter, value: str | None
     return found
 
 
+def check_order(since: datetime | None, until: datetime | None) -> None:
+    """Refuse a range that nothing can lie in."""
+    if since is not None and until is not None and since >= until:
+        raise click.BadParameter(
+            f"expected a time before --until, which is {until:%Y-%m-%d %H:%M:%S} UTC", param_hint="--since"
+        )
+
+
 def duration(context: click.Context, parameter: click.Parameter, value: str | None) -> timedelta | None:
     """Option callback: how long something holds, such as ``90d``."""
     from sseproxy.config.values import parse_duration

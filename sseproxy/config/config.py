@@ -27,7 +27,7 @@ from sseproxy.config.models import Model, find_model
 from sseproxy.config.patterns import check_routes
 from sseproxy.config.problem import ConfigError, Problem
 from sseproxy.config.prompt import Prompt
-from sseproxy.config.references import check_plain_keys, check_references
+from sseproxy.config.references import check_plain_keys, check_references, check_secret_length
 from sseproxy.config.routes import Route
 from sseproxy.config.section import Section
 from sseproxy.config.server import Server, normal_address
@@ -113,7 +113,9 @@ class Config(Section):
     def _loaded_from(self, found: Source) -> Config:
         self._source = found.name
         self._directory = found.directory
-        self._warnings = {local: tuple(check_plain_keys(found.data, found, local)) for local in (True, False)}
+        given = self.auth.jwt.secret if self.auth.jwt is not None else None
+        short = [*check_secret_length(given.get_secret_value(), found)] if given is not None else []
+        self._warnings = {local: (*check_plain_keys(found.data, found, local), *short) for local in (True, False)}
         return self
 
     @property

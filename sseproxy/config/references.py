@@ -71,6 +71,15 @@ def check_plain_keys(data: Mapping[str, Any], source: Source, local: bool) -> It
         yield source.problem(("auth", "jwt", "secret"), "a secret in plain text; better ${VAR}")
 
 
+def check_secret_length(secret: str, source: Source) -> Iterator[Problem]:
+    """A warning about a secret for tokens that can be found by trying (RFC 7518 section 3.2)."""
+    from sseproxy.middleware.jwt import SHORTEST_SECRET
+
+    if (length := len(secret.encode())) < SHORTEST_SECRET:
+        message = f"{length} bytes; tokens are safe from forgery with {SHORTEST_SECRET} or more"
+        yield source.problem(("auth", "jwt", "secret"), message)
+
+
 def _entries(data: Mapping[str, Any], section: str) -> Mapping[str, Any]:
     entries = data.get(section)
     return entries if isinstance(entries, Mapping) else {}

@@ -55,6 +55,7 @@ def find(given: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
     """Read ``given``; without it ``$SSEPROXY_CONFIG``, else ``./config.yaml``, else the built-in demo configuration.
 
     :raises ConfigError: if the file cannot be read or is no YAML mapping.
+    :raises TypeError: ``given`` is nothing of that.
     """
     if isinstance(given, Mapping):
         return Source("configuration", FilePath.cwd(), given)
@@ -62,6 +63,8 @@ def find(given: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
         given = os.environ.get(VARIABLE) or (DEFAULT_FILE if FilePath(DEFAULT_FILE).is_file() else None)
     if given is None:
         return Source(BUILT_IN_NAME, FilePath.cwd(), BUILT_IN)
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"expected a configuration as a file's name, a mapping or a Config, not {type(given).__name__}")
     return _read(os.fspath(given))
 
 
@@ -76,7 +79,7 @@ def _read(name: str) -> Source:
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError([_syntax(name, error)]) from None
+        raise ConfigError([_syntax(name, text, error)]) from None
     data = _Builder(source).value(node, ()) if node else {}
     if not isinstance(data, dict):
         source.problems.append(Problem(name, 1, "", "expected a mapping (`key: value` lines) at the top of the file"))
@@ -85,12 +88,17 @@ def _read(name: str) -> Source:
     return source
 
 
-def _syntax(name: str, error: yaml.YAMLError) -> Problem:
+def _syntax(name: str, text: str, error: yaml.YAMLError) -> Problem:
     """PyYAML's complaint without its excerpt of the file: the line might hold a key."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return Problem(name, line, "", f"is no valid YAML: the control character U+{error.character:04X}")
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    what = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be parsed"
+    what = getattr(error, "problem", None) or "cannot be parsed"
     if "'\\t'" in what:
         what = "a tab; YAML indents with spaces only"
+    if what.startswith("found undefined alias"):
+        what = "what begins with * is an alias, and this one is not defined; put a text that begins so in quotes"
     context = getattr(error, "context", None)
     column = f" (column {mark.column + 1})" if mark else ""
     return Problem(
@@ -162,6 +170,7 @@ class _Builder:
                 raise ValueError(node.tag)
             return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError):
-            message = f"a value that YAML cannot read as {node.tag.rpartition(':')[2]}; put it in quotes"
+            _, own, kind = node.tag.rpartition(_TAG)
+            message = f"a value that YAML cannot read as {kind if own else 'anything it knows'}; put it in quotes"
             self._source.problems.append(self._source.problem(path, message))
             return None

@@ -6,6 +6,7 @@ floats and key order reach the upstream unchanged. No I/O, no WSGI; prompt prefi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, Literal, TypeVar
@@ -62,6 +63,12 @@ class _Tool(msgspec.Struct):
 
 
 decoder_of(list[_Tool])
+
+
+_HALF_A_PAIR: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""An escaped surrogate without its other half (RFC 8259 section 7), as a browser writes a text that it cut."""
 
 
 class BadRequest(Failure):
@@ -209,9 +216,19 @@ def read_object(body: bytes) -> Fields:
         fields: Fields = decoder_of(Fields).decode(body)
     except msgspec.ValidationError:
         raise BadRequest("The request body must be a JSON object.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"The request body is not valid JSON: {error}.") from None
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The request body is not UTF-8 text (byte {error.start}); is it compressed?") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadRequest(f"The request body is not valid JSON: {_reason(body, error)}.") from None
     return fields
+
+
+def _reason(body: bytes, error: Exception) -> str:
+    if not body.strip():
+        return "it is empty"
+    if half := _HALF_A_PAIR.search(body):
+        return f"{half[0].decode()} is half of a character (byte {half.start()}); JavaScript's toWellFormed() mends it"
+    return str(error)
 
 
 def _is_true(fields: Fields, name: str, where: str = "") -> bool:

@@ -133,6 +133,14 @@ def test_a_secret_in_plain_text_is_warned_of_and_never_shown(load: Load) -> None
     assert "hunter2" not in repr(config) + str(config.warnings)
 
 
+def test_a_secret_that_can_be_found_by_trying_is_warned_of(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x" * 31)
+
+    (warning,) = load("auth: {jwt: {secret: '${SECRET}'}}").warnings
+
+    assert str(warning) == "config.yaml:1: auth.jwt.secret: 31 bytes; tokens are safe from forgery with 32 or more"
+
+
 def test_prices_and_budgets_are_money(load: Load) -> None:
     budget = load('users: {a: {budget: {usd: "0.000000001"}}}').users["a"].budget
 

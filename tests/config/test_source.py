@@ -19,10 +19,11 @@ Problems = Callable[[str], list[str]]
         ("server:\n\tthreads: 3\n", "config.yaml:2: is no valid YAML: while scanning for the next token, a tab; YAML"),
         ("server: {threads: 3\n", "config.yaml:2: is no valid YAML: while parsing a flow mapping"),
         ("server: a: b\n", "config.yaml:1: is no valid YAML: mapping values are not allowed here"),
-        ("a: *b\n", "config.yaml:1: is no valid YAML: found undefined alias 'b'"),
+        ("a: *b\n", "config.yaml:1: is no valid YAML: what begins with * is an alias, and this one is not defined"),
+        ("a: !b c\n", "config.yaml:1: a: a value that YAML cannot read as anything it knows; put it in quotes"),
         ("{}\n---\n{}\n", "config.yaml:2: is no valid YAML: expected a single document"),
         ("- a\n", "config.yaml:1: expected a mapping (`key: value` lines) at the top of the file"),
-        ("a: \x00\n", "config.yaml: is no valid YAML: special characters are not allowed"),
+        ("log:\n  level: \x00\n", "config.yaml:2: is no valid YAML: the control character U+0000"),
         ("log: !!python/object:os.system {}\n", "config.yaml:1: log"),
         ("server: {threads: !!int x}\n", "config.yaml:1: server.threads: a value that YAML cannot read as int"),
         ("log: &a {level: info, x: *a}\n", "config.yaml:1: log.x: an alias that contains itself"),
@@ -31,6 +32,16 @@ Problems = Callable[[str], list[str]]
 )
 def test_what_is_no_yaml_is_said_with_its_line(problems: Problems, text: str, problem: str) -> None:
     assert any(found.startswith(problem) for found in problems(text)), problems(text)
+
+
+@pytest.mark.parametrize("key", ["*sk-hunter2", "!sk-hunter2 x"])
+def test_a_key_that_yaml_reads_as_something_else_is_not_repeated(problems: Problems, key: str) -> None:
+    assert "hunter2" not in "".join(problems(f"upstreams: {{a: {{url: 'https://x/v1', api_key: {key}}}}}"))
+
+
+def test_what_is_no_configuration_at_all_is_a_type_error_that_says_what_is() -> None:
+    with pytest.raises(TypeError, match="expected a configuration as a file's name, a mapping or a Config, not int"):
+        Config.load(5)  # type: ignore[arg-type]
 
 
 def test_a_file_that_is_not_utf_8_is_said_to_be_so() -> None:

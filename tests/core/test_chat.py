@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -175,7 +176,23 @@ def test_a_model_s_name_is_short_and_printable(model: str) -> None:
 
 @pytest.mark.parametrize("body", [b'{"model":"\xff","messages":[]}', b'{"model":"m","messages":["\xff"]}'])
 def test_bytes_that_are_no_utf_8_are_refused_wherever_they_stand(body: bytes) -> None:
-    with pytest.raises(BadRequest, match="not valid JSON"):
+    with pytest.raises(BadRequest, match="not UTF-8 text"):
+        Request.parse("chat", body)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (gzip.compress(b"{}"), "is it compressed?"),
+        (b'{"model":"\\ud83d"}', r"\\ud83d is half of a character \(byte 10\)"),
+        (b'{"model":"\\uDE00x"}', r"\\uDE00 is half of a character"),
+        (b'{"model":"\\ud83d\\ude00"', "truncated"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_refused_with_the_reason(body: bytes, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
         Request.parse("chat", body)
 
 
