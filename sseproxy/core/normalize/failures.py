@@ -28,6 +28,8 @@ __all__ = [
 _MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_message", "reason")
 # Those that by themselves say that something went wrong.
 _ALARMS: Final = _MESSAGES[:5]
+# Finish reasons of answers that are not whole: OpenRouter's; vLLM's and SGLang's.
+_FAILED: Final = ("error", "abort")
 _EMPTY: Final = ("", "{}", "[]", "null")
 _STATUSES: Final = ("code", "status", "status_code", "http_status")
 
@@ -95,8 +97,8 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     for choice in choices or ():
         if choice.get("error"):
             return _read(_innermost(choice["error"]), body)
-        if choice.get("finish_reason") == "error":
-            return _read({"message": "The upstream ended the answer with finish_reason 'error'."}, body)
+        if (reason := choice.get("finish_reason")) in _FAILED:
+            return _read({"message": f"The upstream ended the answer with finish_reason '{reason}'."}, body)
     if choices is not None:
         return None
     errors = body.get("errors")

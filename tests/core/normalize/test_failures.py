@@ -51,8 +51,9 @@ def test_an_error_is_read_in_every_spelling(
     assert (failure.message, failure.type, failure.code, failure.status) == (message, type, code, status)
 
 
-def test_a_finish_reason_of_error_is_an_error_without_an_object() -> None:
-    failure = failure_in({"choices": [{"delta": {}, "finish_reason": "error"}]})
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_an_answer_that_finishes_unfinished_is_an_error_without_an_object(reason: str) -> None:
+    failure = failure_in({"choices": [{"delta": {}, "finish_reason": reason}]})
     assert failure is not None and failure.message
 
 
