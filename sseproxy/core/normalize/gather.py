@@ -14,7 +14,7 @@ _TEXTS: Final = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text", "name")
 )
 _LISTS: Final = frozenset(("content", "refusal", "reasoning_details", "content_parts", "images"))
-# Lists of which an upstream may send the whole again.
+# Lists of which an upstream may send the whole again, and more of it each time.
 _REPEATED: Final = frozenset(("annotations", "citations"))
 
 
@@ -132,7 +132,7 @@ def _add_fields(parts: _Parts, fields: dict[str, Any]) -> None:
 
 
 def _extends(name: str, old: list[Any], value: list[Any]) -> bool:
-    return name in _LISTS or (name in _REPEATED and value != old)
+    return name in _LISTS or (name in _REPEATED and value[: len(old)] != old)
 
 
 def _join_base64(pieces: list[str]) -> str:

@@ -93,3 +93,4 @@ def test_parts_that_equal_what_came_before_are_kept() -> None:
 @pytest.mark.parametrize("name", ["annotations", "citations"])
 def test_a_list_of_sources_that_is_repeated_whole_is_kept_once(name: str) -> None:
     assert message_of({name: ["a"]}, {name: ["b"]}, {name: ["a", "b"]})[name] == ["a", "b"]
+    assert message_of({name: ["a"]}, {name: ["a", "b"]}, {name: ["a", "b", "c"]})[name] == ["a", "b", "c"]
