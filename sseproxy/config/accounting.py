@@ -40,7 +40,8 @@ class Accounting(Section):
         json_schema_extra={"default": DEFAULT},
         description="Database of charges and keys, made and migrated on start. `sqlite:///usage.db` is relative to "
         "the working directory, `sqlite:////var/lib/sseproxy/usage.db` is absolute. "
-        "`postgresql://USER:PASSWORD@HOST/NAME` needs the extra `[postgres]`.",
+        "`postgresql://USER:PASSWORD@HOST/NAME` needs the extra `[postgres]`; what a password holds of `/ @ # ? [ ]` "
+        "is percent-encoded in every address, `%40` for `@`.",
     )
     client_gone: Literal["cancel", "drain"] = Field(
         default="cancel",
