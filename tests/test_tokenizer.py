@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -99,6 +100,30 @@ def test_counting_needs_no_network_and_loads_late(monkeypatch: pytest.MonkeyPatc
     assert Tokenizer().count("hello", "gpt-4") == 1
     code = "import sys, sseproxy.tokenizer as t; t.Tokenizer(); sys.exit('splintr' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+LATER = """
+from pathlib import Path
+from sseproxy.tokenizer import Tokenizer
+
+tokenizer = Tokenizer()
+
+def resident_pages(text):
+    tokenizer.count(text, {model!r})
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+print(-resident_pages("hello") + resident_pages("qqxjz"))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4"])
+def test_nothing_is_left_to_be_built_for_the_first_unknown_word(model: str) -> None:
+    script = LATER.format(model=model)
+
+    grown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert int(grown) * os.sysconf("SC_PAGE_SIZE") < 2**20
 
 
 @pytest.mark.usefixtures("nothing_loaded")
