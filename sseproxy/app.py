@@ -149,7 +149,8 @@ class SSEProxyMiddleware(_Reloadable[WrapStack]):
     ``app.wsgi_app = SSEProxyMiddleware(app.wsgi_app, "config.yaml")``
 
     An LLM path spelt otherwise (``//``, a slash at the end) is refused with 404, another method than POST with 405;
-    only OPTIONS reaches the application, unless it is a preflight and ``cors.origins`` are configured.
+    only OPTIONS reaches the application, without content and for its status and header fields alone, unless it is a
+    preflight and ``cors.origins`` are configured.
 
     :param app: any WSGI application that itself answers ``/v1/chat/completions`` or another path of OpenAI's API.
     :param config: as for :func:`create_app`; its ``upstreams`` are not used.
@@ -163,7 +164,7 @@ class SSEProxyMiddleware(_Reloadable[WrapStack]):
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not self._stack.takes(environ):
-            return self.app(environ, start_response)
+            return self._stack.untaken(environ, start_response)
         return self._entry(stand_alone(environ), start_response)
 
     def _build(self, config: Config, lasting: Lasting) -> WrapStack:

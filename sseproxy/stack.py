@@ -38,6 +38,7 @@ from sseproxy.middleware.limits import LimitsMiddleware
 from sseproxy.middleware.log import LogMiddleware
 from sseproxy.middleware.mapped import MappedMiddleware
 from sseproxy.middleware.normalize import NormalizeMiddleware
+from sseproxy.middleware.options import OptionsMiddleware
 from sseproxy.middleware.prompt import Prefixes, PromptMiddleware
 from sseproxy.middleware.resume import ResumeMiddleware
 from sseproxy.middleware.route import RouteMiddleware
@@ -171,14 +172,19 @@ class ProxyStack(Stack):
 
 
 class WrapStack(Stack):
-    """Around somebody's application."""
+    """Around somebody's application.
+
+    :ivar untaken: the application as it answers what the stack does not take.
+    """
 
     def __init__(self, config: Config, lasting: Lasting, app: WSGIApplication) -> None:
         super().__init__(config, lasting)
         resolve = _models(config, lasting.prices, "app").resolve
+        self._own_shapes = PathPatterns(config.wrap.paths)
         stack = RouteMiddleware(self._metered(app), resolve, max_body=config.server.max_body)
         self._mapped = _mapped(self._with_routes(stack), config, resolve)
         self.app = self._guarded(self._mapped, wraps=True)
+        self.untaken = OptionsMiddleware(app, self._is_model)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Whether the stack answers, if only to refuse: it must see what the application might take for an LLM call.
@@ -188,13 +194,19 @@ class WrapStack(Stack):
         path = environ.get("PATH_INFO", "")
         if path in self._paths or path.startswith(STREAMS):
             return True
-        # An OPTIONS request asks what is allowed, for CORS: it carries no credentials and costs nothing.
-        asks = environ["REQUEST_METHOD"].upper() == "OPTIONS"
-        if asks and not (self.config.cors.origins and is_preflight(environ)):
-            return False
-        if plain_path(path) in API_PATHS or self.routes.match(path) is not None:
-            return True
-        return self._mapped.takes(environ) or (asks and path in PathPatterns(self.config.wrap.paths))
+        if environ["REQUEST_METHOD"].upper() == "OPTIONS":
+            return bool(self.config.cors.origins) and is_preflight(environ) and self._is_model(environ)
+        return self._is_llm(environ, path) or self._mapped.takes(environ)
+
+    def _is_model(self, environ: WSGIEnvironment) -> bool:
+        """Whether a model answers at this path, by whatever method."""
+        path = environ.get("PATH_INFO", "")
+        return self._is_llm(environ, path) or path in self._own_shapes
+
+    def _is_llm(self, environ: WSGIEnvironment, path: str) -> bool:
+        # It may be mounted at /v1 itself.
+        paths = (path, environ.get("SCRIPT_NAME", "") + path)
+        return not API_PATHS.keys().isdisjoint(map(plain_path, paths)) or self.routes.match(path) is not None
 
 
 def _mapped(app: WSGIApplication, config: Config, resolve: Callable[[str], Target | None]) -> MappedMiddleware:

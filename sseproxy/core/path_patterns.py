@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Final
+
+_CONTROLS: Final = dict.fromkeys((*range(0x20), 0x7F))
 
 
 class PathPatterns:
@@ -23,5 +26,14 @@ class PathPatterns:
 
 
 def plain_path(path: str) -> str:
-    """``//a//b/`` → ``/a/b``: lenient frameworks reach the same view by either."""
-    return "/" + "/".join(part for part in path.split("/") if part)
+    """``//a/./x/../b/`` → ``/a/b``, and without control characters: lenient frameworks reach the same view by either.
+
+    ``$`` at the end of a regular expression matches before a line feed, too: so Pyramid and Bottle take ``/a/b%0A``.
+    """
+    parts: list[str] = []
+    for part in path.translate(_CONTROLS).split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)

@@ -91,6 +91,7 @@ class Mapped:
 class Exchange(msgspec.Struct):
     """What is known of one exchange; each middleware fills in its own part.
 
+    :ivar path: ``PATH_INFO``, or all of an LLM path whose beginning the application is mounted at.
     :ivar method: as the client said it; a route calls the application with another.
     :ivar body: the request as it is sent, encoded.
     :ivar route: the pattern of the app-facing route that the request came by; empty: one of OpenAI's paths.
@@ -158,6 +159,8 @@ class Exchange(msgspec.Struct):
         exchange: Exchange | None = environ.get(KEY)
         if exchange is None:
             path, method = environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"]
+            if (mount := environ.get("SCRIPT_NAME", "")) and mount + path in API_PATHS:
+                path = mount + path
             api = API_PATHS.get(path) if method == "POST" else None
             exchange = environ[KEY] = Exchange(
                 _request_id(environ), path, method, api=api, last_event_id=_last_event_id(environ)

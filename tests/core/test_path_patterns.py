@@ -19,3 +19,8 @@ def test_other_paths_are_not(path: object) -> None:
 
 def test_a_plain_path_has_single_slashes_and_none_at_its_end() -> None:
     assert [plain_path(path) for path in ("", "/", "//a//b/", "a")] == ["/", "/", "/a/b", "/a"]
+
+
+@pytest.mark.parametrize("path", ["/a/./b", "/x/../a/b/.", "/../a/b", "/a/b\n", "/a\x00/\x7fb", "/a/c/..\t/b"])
+def test_a_plain_path_has_no_dots_that_point_and_no_control_characters(path: str) -> None:
+    assert plain_path(path) == "/a/b"

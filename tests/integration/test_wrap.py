@@ -12,6 +12,7 @@ from wsgiref.validate import validator
 
 import flask
 import pytest
+from werkzeug.exceptions import NotFound
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.lint import LintMiddleware
 from werkzeug.test import Client, create_environ
@@ -25,6 +26,7 @@ from .conftest import Enclose
 
 CHUNK = 'data: {{"id":"1","choices":[{{"index":0,"delta":{{"content":"{}"}}}}]}}\n\n'
 PATH = "/v1/chat/completions"
+AUTH = {"Authorization": f"Bearer {KEY}"}
 
 
 def wrapping(tmp_path: Path, **sections: Any) -> dict[str, Any]:
@@ -141,6 +143,9 @@ def lenient_app(reached: list[str]) -> flask.Flask:
         ("POST", f"/{PATH}", 404),
         ("POST", f"//{PATH}//", 404),
         ("POST", "/v1//chat/completions", 404),
+        ("POST", f"{PATH}\n", 404),
+        ("POST", "/v1/./chat/completions", 404),
+        ("POST", "/v1/x/../chat/completions", 404),
         ("post", f"{PATH}/", 404),
         ("GET", f"{PATH}/", 404),
         ("GET", PATH, 405),
@@ -176,6 +181,46 @@ def test_options_of_a_wrapped_path_is_the_apps_own_affair(tmp_path: Path, enclos
 
     assert [(answer.status_code, answer.headers["Allow"]) for answer in answers] == [(204, "POST")] * 2
     assert reached == ["OPTIONS"] * 2
+
+
+@pytest.mark.parametrize("path", [PATH, "/api/ask"])
+def test_options_is_no_way_to_an_answer(path: str, tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    seen: dict[str, Any] = {}
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        """Looks at no method."""
+        seen.update(environ, body=environ["wsgi.input"].read(), method=environ.get("HTTP_X_HTTP_METHOD_OVERRIDE"))
+        start_response("200 OK", [("Content-Type", "application/json"), ("Allow", "POST")])
+        return [b"an answer of a model"]
+
+    section = {"paths": ["/api/ask"], "text": "answer"}
+    wrapped = enclose(app, wrapping(tmp_path, wrap=section, models={"*": {}}))
+
+    answer = Client(wrapped).options(path, json=CHAT, query_string="q=x", headers={"X-HTTP-Method-Override": "POST"})
+
+    assert (answer.status_code, answer.get_data(), answer.headers["Allow"]) == (200, b"", "POST")
+    assert (seen["body"], seen["method"], seen["QUERY_STRING"], seen.get("CONTENT_LENGTH")) == (b"", None, "", None)
+    assert books.charges() == []
+
+
+def test_mounted_at_v1_the_same_paths_are_guarded(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    reached: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        reached.append(environ["SCRIPT_NAME"] + environ["PATH_INFO"])
+        start_response("200 OK", [("Content-Type", "application/json")])
+        message = {"role": "assistant", "content": "hi"}
+        return [json.dumps({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).encode()]
+
+    site = DispatcherMiddleware(NotFound(), {"/v1": enclose(app, wrapping(tmp_path))})
+
+    assert Client(site).post(PATH, json=CHAT).status_code == 401
+    assert Client(site).get(PATH, headers=AUTH).status_code == 405
+    assert Client(site).post(f"{PATH}/", json=CHAT, headers=AUTH).status_code == 404
+    assert reached == []
+    assert Client(site).post(PATH, json=CHAT, headers=AUTH).status_code == 200
+    assert reached == [PATH]
+    assert books.one_ended()["outcome"] == "completed"
 
 
 def test_an_app_that_raises_mid_stream_is_an_error_event_and_a_charge(

@@ -234,7 +234,7 @@ CALLS: list[tuple[str, str, Any]] = [
 def test_both_sides_keep_to_pep_3333(checked: Any, tmp_path: Path, enclose: Enclose) -> None:
     app = checked(enclose(checked(werkzeug_app(Traces())), wrapping(tmp_path)))
     for method, path, body in CALLS:
-        if checked is LintMiddleware and method == "HEAD":  # it compares the stated length with no body
+        if checked is LintMiddleware and method in ("HEAD", "OPTIONS"):  # it compares the stated length with no body
             continue
         for read_all in (True,) if checked is LintMiddleware else (True, False):
             environ = create_environ(path, method=method, json=body, headers=AUTH, query_string="a=1")
