@@ -46,6 +46,8 @@ class Lasting:
         self.prices = PriceTable({})
         self.draining = Draining()
         self._upstreams: dict[str, tuple[Upstream, WSGIApplication]] = {}
+        if not (database := self.ledger.ledger.database).in_memory:
+            database.close()  # uWSGI forks without calling Python's hooks: what is open now, all workers would share
 
     def upstreams(self, config: Config) -> dict[str, WSGIApplication]:
         """The applications that answer for the configured upstreams.

@@ -1,6 +1,7 @@
 """One generation in a thread of its own: the application is called and its answer written to a live stream.
 
-Call and iteration happen in the same thread, as a wrapped application's request context and thread-locals demand.
+Call and iteration happen in the same thread, as a wrapped application's request context and thread-locals demand, and
+with the context variables that were set outside.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,7 +19,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.formats.failing import encode_failure
 from sseproxy.core.normalize import failure_of
 from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
-from sseproxy.wsgi.call import Answer, call_app, close_body
+from sseproxy.wsgi.call import Answer, call_app, close_read
 from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange
@@ -69,8 +72,9 @@ class Generation:
 
         :raises Busy: the process has no thread left.
         """
+        run = partial(copy_context().run, self._run)
         try:
-            threading.Thread(target=self._run, name=f"stream-{self._writer.id[:8]}", daemon=True).start()
+            threading.Thread(target=run, name=f"stream-{self._writer.id[:8]}", daemon=True).start()
         except RuntimeError as error:
             self._writer.end()
             raise Busy("There is no thread left for another answer that can be re-joined. Try again later.") from error
@@ -121,7 +125,7 @@ class Generation:
             log.exception("the answer to %s broke off", self._exchange.request_id)
             last, broken = self._failed(Crashed())
         finally:
-            close_body(answer.body)
+            close_read(answer.body)
         self._writer.end(last, broken=broken)
 
     def _copy(self, body: Iterable[bytes]) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from limits import RateLimitItemPerSecond
@@ -61,6 +62,22 @@ class Window:
     reset: float
 
 
+class _Counts:
+    """A store, and the two ways in which is counted in it."""
+
+    def __init__(self, storage: Any) -> None:
+        self.storage = storage
+        self.moving = MovingWindowRateLimiter(storage)
+        self.fixed = FixedWindowRateLimiter(storage)
+
+
+def _open(store: str, options: dict[str, Any]) -> _Counts:
+    try:
+        return _Counts(storage_from_string(store, wrap_exceptions=True, **options))
+    except ConfigurationError:
+        raise ValueError("expected memory:// or redis://HOST:PORT/DB as the store of limits") from None
+
+
 class Limiter:
     """The limits of all users. While its store is away nobody is held back.
 
@@ -70,6 +87,8 @@ class Limiter:
     :raises ValueError: no such kind of store.
     """
 
+    _counts: _Counts | None = None
+
     def __init__(self, store: str = MEMORY, *, lease: float = LEASE) -> None:
         options: dict[str, Any] = {}
         if store != MEMORY:
@@ -77,12 +96,18 @@ class Limiter:
             options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
         else:
             self._slots = MemorySlots()
-        try:
-            self._storage: Any = storage_from_string(store, wrap_exceptions=True, **options)
-        except ConfigurationError:
-            raise ValueError("expected memory:// or redis://HOST:PORT/DB as the store of limits") from None
-        self._moving = MovingWindowRateLimiter(self._storage)
-        self._fixed = FixedWindowRateLimiter(self._storage)
+        self._open = partial(_open, store, options)
+        self._opening = threading.Lock()
+        if store != MEMORY:  # what is wrong with an address is said now
+            self._counts = self._open()
+
+    @property
+    def _counted(self) -> _Counts:
+        """The store in memory begins a thread when it is made, which is not to be there when a server forks."""
+        if self._counts is None:
+            with self._opening:
+                self._counts = self._counts or self._open()
+        return self._counts
 
     def enter(self, user: str, limits: Limits, *, tokens: tuple[int, int] = (0, 0), stream: bool = False) -> Turn:
         """Count a request that begins.
@@ -110,8 +135,8 @@ class Limiter:
         found: dict[str, Window] = {}
         with _unless_away():
             for kind, rate, strategy in (
-                ("requests", limits.requests, self._moving),
-                ("tokens", limits.tokens, self._fixed),
+                ("requests", limits.requests, self._counted.moving),
+                ("tokens", limits.tokens, self._counted.fixed),
             ):
                 if rate is not None:
                     reset, remaining = strategy.get_window_stats(_item(rate), kind, user)
@@ -149,25 +174,25 @@ class Limiter:
         item = _item(rate)
         key, length = item.key_for("tokens", user), item.get_expiry()
         least = min(max(least, 1), rate.count)
-        taken = max(least, min(most, rate.count - self._storage.get(key)))
-        before = self._storage.incr(key, length, taken) - taken
-        until: float = self._storage.get_expiry(key)
+        taken = max(least, min(most, rate.count - self._counted.storage.get(key)))
+        before = self._counted.storage.incr(key, length, taken) - taken
+        until: float = self._counted.storage.get_expiry(key)
         if before + least > rate.count:
-            self._storage.incr(key, length, -taken)
+            self._counted.storage.incr(key, length, -taken)
             raise RateLimited("tokens", _allowed(rate), until - time.time())
         return taken, until
 
     def _take_request(self, user: str, rate: Rate) -> None:
         item = _item(rate)
-        if not self._moving.hit(item, "requests", user):
-            reset, _ = self._moving.get_window_stats(item, "requests", user)
+        if not self._counted.moving.hit(item, "requests", user):
+            reset, _ = self._counted.moving.get_window_stats(item, "requests", user)
             raise RateLimited("requests", _allowed(rate), reset - time.time())
 
     def correct(self, user: str, rate: Rate, more: int) -> None:
         """Count so many tokens more (or less) in the running window."""
         item = _item(rate)
         with _unless_away():
-            self._storage.incr(item.key_for("tokens", user), item.get_expiry(), more)
+            self._counted.storage.incr(item.key_for("tokens", user), item.get_expiry(), more)
 
     def give_back(self, user: str, place: str) -> None:
         """End a running stream."""

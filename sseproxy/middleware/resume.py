@@ -42,6 +42,7 @@ class ResumeMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
+        environ["wsgi.multithread"] = True  # whatever the server does, see Generation
         try:
             answer = self._answer(environ, exchange)
         except Failure as failure:
@@ -71,7 +72,9 @@ class ResumeMiddleware:
 
     def _run_for_get(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
         """An EventSource that lost its connection before its first event has no id to come back with."""
-        asker = f"{environ.get('REMOTE_ADDR', '')}\0{_digest(exchange, request)}"
+        # Whoever else has this address, as behind a proxy, has no cookie of the asker's session.
+        visitor = f"{environ.get('REMOTE_ADDR', '')}\0{environ.get('HTTP_COOKIE', '')}"
+        asker = f"{visitor}\0{_digest(exchange, request)}"
         stream = self._by_get.get(asker)
         if stream is None or not stream.is_unheard():
             stream = self._begin(environ, exchange, None)[0]

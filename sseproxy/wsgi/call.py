@@ -6,6 +6,7 @@ needed none of this is handed on as the very same object.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,8 @@ from msgspec import field
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.wsgi")
 
 Headers = list[tuple[str, str]]
 _NAME: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
@@ -77,6 +80,14 @@ def close_body(body: Iterable[bytes]) -> None:
     close = getattr(body, "close", None)
     if close is not None:
         close()
+
+
+def close_read(body: Iterable[bytes]) -> None:
+    """Close a body that has been read: what its ``close()`` raises changes nothing of the answer any more."""
+    try:
+        close_body(body)
+    except Exception:
+        log.exception("the application's answer cannot be closed")
 
 
 def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:

@@ -20,7 +20,7 @@ from sseproxy.core.normalize import (
     read_completion,
 )
 from sseproxy.core.normalize.compression import unzip
-from sseproxy.wsgi.call import close_body
+from sseproxy.wsgi.call import close_read
 from sseproxy.wsgi.client import ClientGone
 
 MAX_DOCUMENT: Final = 64 * 1024 * 1024
@@ -68,7 +68,7 @@ class CompletionBody:
         try:
             return cls(_read(_unpacked(body, gone), api, model, choices, dialect))
         finally:
-            close_body(body)
+            close_read(body)
 
     def __iter__(self) -> Iterator[bytes]:
         return iter([self.completion.body])
@@ -83,14 +83,12 @@ def collect(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DO
     try:
         return b"".join(_unpacked(body, gone, limit))
     finally:
-        close_body(body)
+        close_read(body)
 
 
 def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: Dialect) -> Completion:
     """A document is read as it came; a stream that nobody asked for is gathered into one."""
-    head = b""
-    while not head.strip() and (piece := next(pieces, None)) is not None:
-        head += piece
+    head = next((piece for piece in pieces if piece.strip()), b"")
     if api == "embeddings" or head.lstrip().startswith(b"{"):
         document = _document(head, pieces)
         if (canonical := read_canonical(api, document)) is not None:
