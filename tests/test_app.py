@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -86,3 +88,21 @@ def test_several_proxies_can_be_made_at_once(tmp_path: Path) -> None:
 def test_swapped_arguments_are_a_type_error_that_says_their_order() -> None:
     with pytest.raises(TypeError, match="expected a WSGI application, then the configuration, not str first"):
         SSEProxyMiddleware("config.yaml", lambda environ, start_response: [])  # type: ignore[arg-type]
+
+
+AT_REST = """
+import os, sys, threading
+from sseproxy import create_app
+
+app = create_app({"accounting": {"ledger": "sqlite:///books.db"}})
+files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+print(threading.active_count(), [file for file in files if "books.db" in file])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_before_its_first_request_nothing_runs_or_is_open_that_a_fork_would_share() -> None:
+    """uWSGI forks in C: no hook of Python's is called."""
+    out = subprocess.run([sys.executable, "-c", AT_REST], capture_output=True, text=True, check=True).stdout
+
+    assert out == "1 []\n"

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import annotate
+from sseproxy.core.normalize.compression import unzip
+from sseproxy.core.sse import decode
 from sseproxy.ledger.protocol import Ledger
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.bookkeeper import Bookkeeper
@@ -67,6 +69,8 @@ class AccountingMiddleware:
             request = exchange.request or exchange.read_request(environ)
             if request is None and exchange.target is None:
                 return self.app(environ, start_response)
+            if exchange.billed is not None:  # what answers is read here
+                environ.pop("HTTP_ACCEPT_ENCODING", None)
             if request is not None and request.stream:
                 exchange.put_request(environ, request.asking_usage(True))
             exchange.linger = self._linger
@@ -92,6 +96,8 @@ class AccountingMiddleware:
         elif exchange.request is None or isinstance(answer.body, LongBody):
             answer.body = _Passed(answer.body, bill, lingering(watch_client(environ), exchange.linger))
         elif exchange.request.stream:
+            if not isinstance(answer.body, EventStream):
+                answer.drop_headers("Content-Encoding")
             answer.body = self._metered(answer.body, exchange, bill)
         else:
             return self._settled_completion(answer, environ, exchange, bill)
@@ -100,7 +106,7 @@ class AccountingMiddleware:
     def _metered(self, body: Iterable[bytes], exchange: Exchange, bill: Bill) -> EventStream:
         request = exchange.request
         assert request is not None
-        stream = EventStream.of(body)
+        stream = EventStream.of(body, lambda pieces: decode(unzip(pieces)))
         if stream is not body:
             stream.pipe(lambda events: annotate(events, api=request.api))
         # What is shown is made after the chunk with the finish, which is none of the plain ones.
@@ -128,14 +134,26 @@ class AccountingMiddleware:
         )
         stream.encoder, stream.ping = attrgetter("data"), b""
         stream.on_close(answer.close)
+        try:
+            stream.peek(lambda event: bool(event.data))
+        except BaseException:
+            bill.release("upstream_failed")
+            stream.close()
+            raise
         stream.pipe(bill.meter).pipe(bill.complete)
-        return Answer(answer.status, answer.headers, _settling(stream, bill))
+        answer = Answer(answer.status, answer.headers, _settling(stream, bill))
+        if exchange.method.upper() == "HEAD":  # nobody will read it, and it is generated all the same
+            answer.body = []
+            for _ in stream:
+                pass
+        return answer
 
     def _settled_completion(self, answer: Answer, environ: WSGIEnvironment, exchange: Exchange, bill: Bill) -> Answer:
         assert exchange.request is not None
         gone = watch_client(environ)
         body = answer.body
         if not isinstance(body, CompletionBody):
+            answer.drop_headers("Content-Encoding")
             try:
                 body = CompletionBody.of(body, exchange.request.api, lingering(gone, exchange.linger))
             except Failure as failure:

@@ -51,6 +51,8 @@ class MappedMiddleware:
                 self._map(environ, Exchange.of(environ))
             except Failure as failure:
                 return refuse(failure, environ)(environ, start_response)
+            if environ["REQUEST_METHOD"].upper() == "HEAD":  # what is generated for it is read all the same
+                environ = {**environ, "REQUEST_METHOD": "GET"}
         return self.app(environ, start_response)
 
     def takes(self, environ: WSGIEnvironment) -> bool:

@@ -6,25 +6,21 @@ never started (PEP 3333 calls ``close()`` on the iterable in every case; a gener
 
 from __future__ import annotations
 
-import logging
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
 from sseproxy.wsgi.client import connection_closed
-from sseproxy.wsgi.closing import call_all
+from sseproxy.wsgi.closing import call_all, close_apart
 from sseproxy.wsgi.lane import Lane, Reader, Seen, unlimited
 
 if TYPE_CHECKING:
     from sseproxy.wsgi.ends import Source
     from sseproxy.wsgi.ride import Ride
 
-log = logging.getLogger("sseproxy.wsgi")
 
 Transform = Callable[[Iterator[Event]], Iterator[Event]]
 Encoder = Callable[[Event], bytes]
@@ -260,20 +256,8 @@ class EventStream:
             call_all(chain(reversed(callbacks), reversed(self._after)))
 
     def __del__(self) -> None:
-        """A middleware outside of this one has dropped the body without closing it, against PEP 3333.
-
-        In a thread of its own: the collector may run while this very thread holds a lock that a callback needs.
-        """
-        # At the very end of the process a new thread would never get to run, and starting it would never return.
-        if getattr(self, "_callbacks", None) is not None and not sys.is_finalizing():
-            with suppress(RuntimeError):  # the interpreter is shutting down
-                threading.Thread(target=self._end_dropped, name="sseproxy-dropped", daemon=True).start()
-
-    def _end_dropped(self) -> None:
-        try:
-            self.close()
-        except Exception:
-            log.exception("a response body that was dropped without close() did not end cleanly")
+        if getattr(self, "_callbacks", None) is not None:
+            close_apart(self.close)
 
     def _idle(self) -> bytes:
         """What a silent tick writes: nothing, or a keep-alive when one is due or the client seems gone."""

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from wsgiref.validate import validator
@@ -221,6 +222,46 @@ def test_mounted_at_v1_the_same_paths_are_guarded(tmp_path: Path, books: Books, 
     assert Client(site).post(PATH, json=CHAT, headers=AUTH).status_code == 200
     assert reached == [PATH]
     assert books.one_ended()["outcome"] == "completed"
+
+
+TENANT: ContextVar[str] = ContextVar("TENANT", default="nobody")
+
+
+def test_an_answer_that_can_be_rejoined_is_made_in_the_context_of_its_request(tmp_path: Path, enclose: Enclose) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append((TENANT.get(), environ["wsgi.multithread"]))
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [CHUNK.format("hi").encode(), b"data: [DONE]\n\n"]
+
+    def outer(environ: Any, start_response: Any) -> Iterable[bytes]:
+        TENANT.set("acme")
+        return wrapped(environ, start_response)
+
+    wrapped = enclose(app, wrapping(tmp_path))
+    answer = Client(outer).post(PATH, json=STREAM, headers={**AUTH, "Idempotency-Key": "k"})
+
+    assert b"hi" in answer.data
+    assert seen == [("acme", True)]
+
+
+def test_an_application_that_cannot_be_closed_has_answered_all_the_same(
+    tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
+    class Stuck(list[bytes]):
+        def close(self) -> None:
+            raise ValueError("no")
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return Stuck([CHUNK.format("hi").encode(), b"data: [DONE]\n\n"])
+
+    wrapped = enclose(app, wrapping(tmp_path))
+    for key in ({}, {"Idempotency-Key": "k"}):
+        answer = Client(wrapped).post(PATH, json=CHAT, headers={**AUTH, **key})
+        assert (answer.status_code, answer.get_json()["choices"][0]["message"]["content"]) == (200, "hi")
+    assert {charge["outcome"] for charge in books.charges()} == {"completed"}
 
 
 def test_an_app_that_raises_mid_stream_is_an_error_event_and_a_charge(

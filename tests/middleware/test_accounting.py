@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
@@ -28,6 +29,7 @@ ASKING = {**STREAM, "stream_options": {"include_usage": True}}
 PRICE = FlatPrice(input=Decimal(1), output=Decimal(2))
 TEXT = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"Hello world"},"finish_reason":null}]}\n\n'  # noqa: E501
 USAGE = b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\n'
+FINISH = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'  # noqa: E501
 DONE = b"data: [DONE]\n\n"
 
 
@@ -167,6 +169,33 @@ def test_a_refusal_is_released(status: str, outcome: str, ledger: SQLLedger) -> 
 
     charge = only_charge(ledger)
     assert (charge["state"], charge["outcome"], charge["cost_usd"]) == ("released", outcome, "0")
+
+
+class Gzip:
+    """A middleware that compresses, as foreign ones do."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        def start(status: str, headers: Any, exc_info: Any = None) -> Any:
+            kept = [item for item in headers if item[0] != "Content-Length"]
+            return start_response(status, [*kept, ("Content-Encoding", "gzip")], exc_info)
+
+        return [gzip.compress(b"".join(self.app(environ, start)))]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_a_compressing_middleware_in_between_is_undone(stream: bool, ledger: SQLLedger) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [TEXT, FINISH, USAGE, DONE]
+
+    answer = post(accounting(Gzip(NormalizeMiddleware(app)), ledger), body={**CHAT, "stream": stream})
+
+    assert b"Hello world" in b"".join(answer.body)
+    assert answer.header("Content-Encoding") == ""
+    assert only_charge(ledger)["output_tokens"] == 2
 
 
 PAID = b'{"error":{"message":"Out of luck."},"usage":{"prompt_tokens":9,"completion_tokens":1,"cost":0.004}}'

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import pytest
 
 from sseproxy.wsgi.closing import ClosingBody
+from tests.harness import PATIENCE
 
 from .test_call import Closing
 
@@ -19,6 +23,21 @@ def test_the_callback_follows_the_close_and_only_once() -> None:
     closing.close()
 
     assert seen == [True]
+
+
+def test_what_a_middleware_drops_without_closing_it_is_closed_then() -> None:
+    body = Closing([b"a", b"b"])
+    ended = threading.Event()
+
+    def forgetful() -> Iterator[bytes]:
+        yield from ClosingBody(body, ended.set)
+
+    answer = forgetful()
+    assert next(answer) == b"a"
+    assert not ended.is_set()
+    assert list(answer) == [b"b"]
+    assert ended.wait(PATIENCE)
+    assert body.closed
 
 
 def test_a_close_that_raises_does_not_keep_the_callback_from_running() -> None:

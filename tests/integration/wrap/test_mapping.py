@@ -145,6 +145,36 @@ def test_what_is_no_answer_costs_nothing(
     assert (charge["state"], charge["outcome"], float(charge["cost_usd"])) == ("released", outcome, 0)
 
 
+def test_head_is_charged_like_the_answer_that_was_made_for_it(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    answer = Client(enclose(own_app(), config(tmp_path))).head("/api/ask", headers=AUTH)
+
+    assert (answer.status_code, answer.data) == (200, b"")
+    (charge,) = books.charges()
+    assert (charge["outcome"], charge["usage_source"], charge["output_tokens"]) == ("completed", "reported", 5)
+
+
+def test_an_app_that_would_compress_is_not_asked_to(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    asked: list[str | None] = []
+    app = own_app()
+    app.before_request(lambda: asked.append(flask.request.headers.get("Accept-Encoding")))
+
+    Client(enclose(app, config(tmp_path))).get("/api/ask", headers={**AUTH, "Accept-Encoding": "br, gzip"})
+
+    assert asked == [None]
+
+
+def test_an_app_that_fails_at_its_first_step_costs_nothing(tmp_path: Path, books: Books, enclose: Enclose) -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return (b"%d" % (1 // zero) for zero in [0])
+
+    answer = ask(enclose(app, config(tmp_path)))
+
+    assert answer.status_code == 500
+    (charge,) = books.charges()
+    assert (charge["state"], float(charge["cost_usd"])) == ("released", 0)
+
+
 @pytest.mark.parametrize("path", ["/api/ask", "/api/ask/", "//api/ask"])
 @pytest.mark.parametrize("method", ["GET", "POST", "post", "HEAD"])
 def test_no_spelling_gets_past_the_door(method: str, path: str, tmp_path: Path, books: Books, enclose: Enclose) -> None:
