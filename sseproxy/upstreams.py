@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sseproxy.config import Config, Upstream
-from sseproxy.core.redact import Redactor
+from sseproxy.core.redact import Redactor, secrets_of
 from sseproxy.upstream.app import Timeout, UpstreamApp
 from sseproxy.upstream.flavor import AZURE_VERSION, Azure, OpenAI
 from sseproxy.upstream.local import LocalUpstream
@@ -56,7 +56,8 @@ def make_redactor(config: Config) -> Redactor:
     secrets: list[str] = []
     for section in config.upstreams.values():
         own = [each for each in (section.api_key, section.proxy) if each is not None]
-        secrets += [secret.get_secret_value() for secret in (*own, *section.headers.values())]
+        secrets += [secret.get_secret_value() for secret in own]
+        secrets += secrets_of(header.get_secret_value() for header in section.headers.values())
         secrets.append(urlsplit(section.proxy.get_secret_value()).password or "" if section.proxy else "")
     return Redactor(secrets)
 

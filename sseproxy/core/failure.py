@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from sseproxy.core.usage import Usage
@@ -23,9 +25,11 @@ class Failure(Exception):
     :param param: the request field at fault, if one is.
     :param retry_after: seconds after which the same request may succeed, if that is known.
     :ivar usage: what the vendor says it took all the same.
+    :ivar further: what else the upstream says of it, in fields of its own; the client gets them too.
     """
 
     usage: Usage | None = None
+    further: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,
@@ -46,8 +50,9 @@ class Failure(Exception):
         self.retry_after = retry_after
 
     def as_json(self) -> dict[str, Any]:
-        """OpenAI's error body, ``{"error": {message, type, param, code}}``."""
-        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        """OpenAI's error body, ``{"error": {message, type, param, code, …}}``."""
+        said = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": {**said, **self.further}}
 
 
 class UpstreamFailure(Failure):

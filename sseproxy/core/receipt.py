@@ -46,14 +46,18 @@ def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
 
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
     """The usage chunk that belongs behind ``chunk``, for a stream whose upstream reported none."""
-    envelope = decoder_of(Fields).decode(chunk)
+    envelope = read_json(chunk)
     fields: dict[str, Any] = {name: envelope[name] for name in ("id", "object", "created", "model") if name in envelope}
-    return with_cost(msgspec.json.encode({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
+    return with_cost(write_json({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
 
 
 def usage_in(chunk: bytes) -> bytes:
     """The usage as it stands in a chunk that carries nothing else (``choices: []``); empty for any other."""
-    read: _Chunk = _decode_chunk(chunk)
+    try:
+        read: _Chunk = _decode_chunk(chunk)
+    except msgspec.DecodeError:  # for what only a generous reader takes, see below
+        body = read_json(chunk)
+        return write_json(body["usage"]) if body.get("choices") == [] and body.get("usage") else b""
     return bytes(read.usage) if read.choices == [] else b""
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
+
+from sseproxy.core.failure import Failure
 
 KEY_SHAPED: Final = re.compile(r"\b(?:sk|key|pk|gsk|xai)-[\w*.…-]{3,}[\w*]")
 SHORTEST: Final = 4
@@ -19,12 +22,11 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._secrets = sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True)
+        self._spelt = re.compile("|".join(map(_spellings, self._secrets)) or r"(?!)")
 
     def __call__(self, text: str) -> str:
-        """The text without secrets, and without what looks like a key."""
-        for secret in self._secrets:
-            text = text.replace(secret, "[key]")
-        return KEY_SHAPED.sub("[key]", text)
+        """The text, which may be JSON, without secrets, and without what looks like a key."""
+        return KEY_SHAPED.sub("[key]", self._spelt.sub("[key]", text))
 
     def holds(self, text: str) -> bool:
         """Whether one of the secrets stands in the text."""
@@ -33,3 +35,26 @@ class Redactor:
             if secret in text:
                 return True
         return False
+
+
+def _spellings(secret: str) -> str:
+    """A pattern for the secret, each letter of it as it is or escaped as JSON may have it."""
+    return "".join(rf"(?:{re.escape(letter)}|\\u(?i:{ord(letter):04x})|\\{re.escape(letter)})" for letter in secret)
+
+
+def redact_failure(failure: Failure, redact: Callable[[str], str]) -> None:
+    """Let `redact` cut what is no client's business out of all that a failure says."""
+    failure.message, failure.type = redact(failure.message), redact(failure.type)
+    if isinstance(failure.code, str):
+        failure.code = redact(failure.code)
+    if failure.param is not None:
+        failure.param = redact(failure.param)
+    if failure.further:
+        failure.further = json.loads(redact(json.dumps(failure.further)))
+
+
+def secrets_of(values: Iterable[str]) -> Iterator[str]:
+    """What is secret of header values: each as a whole, and what follows a scheme (``Bearer …``)."""
+    for value in values:
+        yield value
+        yield value.rpartition(" ")[2]

@@ -13,8 +13,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from sseproxy.core.chunk import write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.formats.failing import encode_failure
 from sseproxy.core.normalize import failure_of
@@ -143,7 +142,7 @@ class Generation:
             answer.close()
         failure = failure_of(answer.code, body, answer.header("Content-Type"))
         entries, broken = self._failed(failure) if self._is_stream else ([], False)
-        refusal = msgspec.json.encode(failure.as_json())
+        refusal = write_json(failure.as_json())
         answer.drop_headers("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering")
         self._writer.begin(Head(answer.status, answer.headers, refusal))
         self._writer.end(entries, broken=broken)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_of, normalize
-from sseproxy.core.redact import Redactor
+from sseproxy.core.redact import Redactor, redact_failure
 from sseproxy.core.sse import DONE, Event
 from sseproxy.wsgi.call import Answer, Headers, call_app
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
@@ -92,7 +92,7 @@ class NormalizeMiddleware:
                 return self.app(environ, start_response)
             answer = self._answer(environ, exchange, request)
         except Failure as failure:
-            failure.message = self._redact(failure.message)
+            redact_failure(failure, self._redact)
             exchange.note_failure(failure)
             answer = refuse(failure, environ)
         return answer(environ, start_response)
@@ -107,7 +107,7 @@ class NormalizeMiddleware:
         gone = watch_client(environ)
         if answer.code >= 400:
             failure = failure_of(answer.code, collect(answer.body, gone), answer.header("Content-Type"))
-            failure.message = self._redact(failure.message)
+            redact_failure(failure, self._redact)
             exchange.note_failure(failure)
             return refuse(failure, environ, headers)
         if answer.code >= 300 and (location := answer.header("Location")):

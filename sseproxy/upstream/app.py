@@ -18,7 +18,7 @@ from werkzeug.wsgi import get_input_stream
 from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.compression import unzip
-from sseproxy.core.redact import Redactor
+from sseproxy.core.redact import Redactor, secrets_of
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.connection import Connection, Connections, Outgoing, StaleConnection
@@ -93,7 +93,7 @@ class UpstreamApp:
         ca_file: str | None = None,
     ) -> None:
         self._url = url.rstrip("/")
-        self._redact = Redactor([api_key or "", *(headers or {}).values()])
+        self._redact = Redactor([api_key or "", *secrets_of((headers or {}).values())])
         self._flavor = flavor or OpenAI()
         self._timeout = timeout
         self._dialer = Dialer(url, proxy, ca_file)

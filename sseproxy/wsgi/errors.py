@@ -9,10 +9,10 @@ from __future__ import annotations
 from math import ceil
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
+from sseproxy.core.chunk import write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.sse import Event, encode
 from sseproxy.wsgi.call import Answer, Headers
@@ -44,7 +44,7 @@ def wants_events(environ: WSGIEnvironment) -> bool:
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
     """The answer that tells a client of a failure while nothing has been sent."""
     own = [("Retry-After", str(max(1, ceil(failure.retry_after))))] if failure.retry_after is not None else []
-    body = msgspec.json.encode(failure.as_json())
+    body = write_json(failure.as_json())
     return error_answer(status_line(failure.status), body, environ, [*own, *(headers or [])])
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.receipt import with_cost
+from sseproxy.core.receipt import usage_chunk, usage_in, with_cost
+from sseproxy.core.usage import Usage
 
 
 def test_the_cost_is_added_and_all_else_kept_as_it_came() -> None:
@@ -54,3 +55,15 @@ def test_the_cost_is_told_once_and_of_the_answer_itself(answer: str, usage: str)
     expected = json.loads(answer)
     expected["usage"]["cost"] = 0.000045
     assert json.loads(with_cost(answer.encode(), 45_000), object_pairs_hook=each_once) == expected
+
+
+def test_half_a_surrogate_pair_beside_the_counts_does_no_harm() -> None:
+    chunk = (
+        b'{"id":"1","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2,"note":"\\ud800"}}'
+    )
+
+    told = usage_in(chunk)
+
+    assert json.loads(told)["note"] == "\ud800"
+    assert json.loads(with_cost(chunk, 5 * 10**8, told))["usage"]["cost"] == 0.5
+    assert json.loads(usage_chunk(b'{"id":"1","choices":[{"delta":{"content":"\\ud800"}}]}', Usage(), 0))["id"] == "1"

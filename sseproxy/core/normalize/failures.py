@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
 from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.normalize.finish import fails
+from sseproxy.core.redact import redact_failure
 from sseproxy.core.sse import Decoder, Event
 from sseproxy.core.usage import find_usage, read_usage
 
@@ -28,8 +30,8 @@ __all__ = [
 _MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_message", "reason")
 # Those that by themselves say that something went wrong.
 _ALARMS: Final = _MESSAGES[:5]
-# Finish reasons of answers that are not whole: OpenRouter's; vLLM's and SGLang's.
-_FAILED: Final = ("error", "abort")
+_READ: Final = frozenset(("message", "type", "code", "param"))
+_FURTHER_LIMIT: Final = 16 * 1024
 _EMPTY: Final = ("", "{}", "[]", "null")
 _STATUSES: Final = ("code", "status", "status_code", "http_status")
 
@@ -75,7 +77,7 @@ def redact_failures(events: Iterator[Event], redact: Callable[[str], str]) -> It
     """Let `redact` cut what is no client's business out of the words of every failure."""
     for event in events:
         if event.error is not None:
-            event.error.message = redact(event.error.message)
+            redact_failure(event.error, redact)
             event.data = redact(event.data.decode()).encode()
         yield event
 
@@ -97,7 +99,7 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     for choice in choices or ():
         if choice.get("error"):
             return _read(_innermost(choice["error"]), body)
-        if (reason := choice.get("finish_reason")) in _FAILED:
+        if fails(reason := choice.get("finish_reason")):
             return _read({"message": f"The upstream ended the answer with finish_reason '{reason}'."}, body)
     if choices is not None:
         return None
@@ -162,22 +164,31 @@ def _json_in(body: bytes) -> Any:
 
 
 def _read(error: Mapping[str, Any], body: Mapping[str, Any]) -> UpstreamFailure:
-    kind = error.get("type")
+    kind = error.get("type") or body.get("error_type")
     if not isinstance(kind, str) or not kind or kind == "error":
         kind = "upstream_error"
-    code = error.get("code")
+    code = error.get("code", body.get("error_code"))
     if isinstance(code, bool) or not isinstance(code, (int, str)):
         code = None
     param = error.get("param")
     failure = UpstreamFailure(
-        _message(error, body),
+        _whole(_message(error, body)),
         status=_status(error) or _status(body) or 502,
-        type=kind,
-        code=code,
-        param=param if isinstance(param, str) else None,
+        type=_whole(kind),
+        code=_whole(code) if isinstance(code, str) else code,
+        param=_whole(param) if isinstance(param, str) else None,
     )
     failure.usage = read_usage(body)
+    if error is not body:
+        further = {name: value for name, value in error.items() if name not in _READ}
+        if len(write_json(further)) <= _FURTHER_LIMIT:
+            failure.further = further
     return failure
+
+
+def _whole(text: str) -> str:
+    """Without halves of surrogate pairs, which JSON can carry, and no header, log or database."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _message(error: Mapping[str, Any], body: Mapping[str, Any]) -> str:

@@ -12,19 +12,23 @@ from typing import Any, Final, Literal, get_args
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.sse import Event
 
-__all__ = ["REASONS", "Reason", "finish_of", "tidy_finish"]
+__all__ = ["REASONS", "Reason", "fails", "finish_of", "tidy_finish"]
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 REASONS: Final = frozenset(get_args(Reason))
 _RENAMED: Final = {
     **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "end", "complete", "completed", "done"), "stop"),
-    **dict.fromkeys(("max_tokens", "model_length", "max_length", "max_output_tokens", "token_limit",
+    **dict.fromkeys(("max_tokens", "model_length", "max_length", "max_output_tokens", "token_limit", "error_limit",
                      "insufficient_system_resource", "incomplete", "context_length", "context_length_exceeded",
-                     "truncated"), "length"),
+                     "model_context_window_exceeded", "truncated", "timeout", "time_limit"), "length"),
     **dict.fromkeys(("tool_use", "tool_call", "function_calls", "tool"), "tool_calls"),
     **dict.fromkeys(("content_filtered", "safety", "recitation", "sensitive", "refusal", "blocklist",
-                     "prohibited_content", "spii", "content-filter", "guardrail_intervened"), "content_filter"),
+                     "prohibited_content", "spii", "content-filter", "guardrail_intervened", "error_toxic",
+                     "image_safety", "image_prohibited_content", "image_recitation"), "content_filter"),
 }  # fmt: skip
+# Of answers that are not whole: OpenRouter's and Cohere's; vLLM's and SGLang's; z.ai's; Gemini's.
+_FAILED: Final = frozenset(("error", "abort", "cancelled", "network_error", "malformed_function_call",
+                            "unexpected_tool_call", "malformed_response"))  # fmt: skip
 _NONE: Final = frozenset(("", "null", "none", "unspecified", "finish_reason_unspecified"))
 _PAYLOAD: Final = frozenset(("index", "delta", "text", "logprobs"))
 
@@ -34,13 +38,24 @@ def finish_of(reason: Any, *, calls: bool) -> str | None:
 
     :param calls: the choice has made tool calls, so ``stop`` cannot be meant (Gemini).
     """
-    if not isinstance(reason, str):
-        return None
-    name = reason.lower()
-    if name in _NONE:
+    name = _plain(reason)
+    if name is None or name in _NONE:
         return None
     finish = name if name in REASONS else _RENAMED.get(name, "stop")
     return "tool_calls" if calls and finish in ("stop", "function_call") else finish
+
+
+def fails(reason: Any) -> bool:
+    """Whether a finish reason says that the answer is not whole."""
+    return _plain(reason) in _FAILED
+
+
+def _plain(reason: Any) -> str | None:
+    """A reason in small letters; of Gemini's ``content_filter: RECITATION`` the kind, or what failed."""
+    if not isinstance(reason, str):
+        return None
+    kind, _, detail = reason.lower().partition(": ")
+    return detail if detail in _FAILED else kind
 
 
 def tidy_finish(events: Iterator[Event]) -> Iterator[Event]:

@@ -51,7 +51,17 @@ def test_an_error_is_read_in_every_spelling(
     assert (failure.message, failure.type, failure.code, failure.status) == (message, type, code, status)
 
 
-@pytest.mark.parametrize("reason", ["error", "abort"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "error",
+        "ERROR",
+        "abort",
+        "network_error",
+        "MALFORMED_FUNCTION_CALL",
+        "function_call_filter: MALFORMED_FUNCTION_CALL",
+    ],
+)
 def test_an_answer_that_finishes_unfinished_is_an_error_without_an_object(reason: str) -> None:
     failure = failure_in({"choices": [{"delta": {}, "finish_reason": reason}]})
     assert failure is not None and failure.message
@@ -136,3 +146,38 @@ def test_the_event_type_makes_a_flat_error() -> None:
 def test_a_refusal_keeps_its_status_and_says_why(status: int, body: bytes, message: str) -> None:
     failure = failure_of(status, body)
     assert (failure.status, failure.message) == (status, message)
+
+
+def test_what_else_an_error_says_is_kept() -> None:
+    raw = {"metadata": {"provider_name": "X", "raw": "too long"}, "failed_generation": "<x>"}
+
+    failure = failure_in({"error": {"message": "Provider returned error", "code": 502, **raw}})
+
+    assert failure is not None
+    assert failure.as_json()["error"] == {
+        "message": "Provider returned error", "type": "upstream_error", "param": None, "code": 502, **raw,
+    }  # fmt: skip
+
+
+def test_what_an_error_says_beyond_measure_is_not_kept() -> None:
+    failure = failure_in({"error": {"message": "m", "trace": "x" * 20_000}})
+
+    assert failure is not None and not failure.further
+
+
+@pytest.mark.parametrize("field", ["message", "type", "code", "param"])
+def test_half_a_surrogate_pair_in_an_error_does_no_harm(field: str) -> None:
+    failure = failure_of(400, b'{"error":{"message":"m","%b":"\\ud800"}}' % field.encode())
+
+    assert failure.status == 400
+    assert getattr(failure, field) == "?"
+
+
+@pytest.mark.parametrize(
+    ("error", "type", "code"),
+    [({"error": "m", "error_type": "t"}, "t", None), ({"error_msg": "m", "error_code": 6}, "upstream_error", 6)],
+)
+def test_other_names_of_type_and_code_are_read(error: dict[str, Any], type: str, code: int | None) -> None:
+    failure = failure_of(400, json.dumps(error).encode())
+
+    assert (failure.message, failure.type, failure.code) == ("m", type, code)

@@ -26,12 +26,14 @@ NOT_YET: list[Any] = [None, "", "null", False, [], 7, "FINISH_REASON_UNSPECIFIED
                 "MAX_TOKENS",
                 "insufficient_system_resource",
                 "context_length_exceeded",
+                "model_context_window_exceeded",
+                "time_limit",
             )
         ),
         *((reason, "tool_calls") for reason in ("tool_use", "TOOL_CALLS")),
         *(
             (reason, "content_filter")
-            for reason in ("content_filtered", "SAFETY", "RECITATION", "sensitive", "refusal")
+            for reason in ("content_filtered", "SAFETY", "content_filter: RECITATION", "IMAGE_SAFETY", "refusal")
         ),
         *((reason, None) for reason in NOT_YET),
     ],
