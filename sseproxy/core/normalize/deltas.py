@@ -27,6 +27,7 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
     """
     opened: set[int] = set()
     halves: dict[tuple[int, str], str] = {}
+    numbered: dict[int, int] = {}
     for event in events:
         if type(event) is not Chunk:
             if halves and (event.error is not None or event.data):
@@ -51,6 +52,8 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
                     choice["delta"] = {"role": delta.pop("role", "assistant"), **delta}
                 else:
                     delta.pop("role", None)
+                if parts := choice["delta"].get("content_parts"):
+                    _number(parts, choice["index"], numbered)
                 if _join_halves(choice["delta"], choice["index"], halves):
                     event.steady = False
             if halves and not any(map(says_something, merged)):
@@ -180,6 +183,13 @@ def _split_parts(tidy: dict[str, Any], content: Any) -> None:
         tidy["reasoning_content"] = _plain(tidy.get("reasoning_content")) + "".join(thinking)
     if others:
         tidy["content_parts"] = others
+
+
+def _number(parts: list[Any], index: int, numbered: dict[int, int]) -> None:
+    """Number the parts of a choice: openai-python's ``stream()`` accepts no further entry of a list without an index."""
+    begin = numbered.get(index, 0)
+    numbered[index] = begin + len(parts)
+    parts[:] = [{**part, "index": begin + at} if isinstance(part, dict) else part for at, part in enumerate(parts)]
 
 
 def _plain(value: Any) -> str:

@@ -13,9 +13,8 @@ __all__ = ["Answer", "Message", "Response"]
 _TEXTS: Final = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text", "name")
 )
+# Lists of pieces, which may equal those before.
 _LISTS: Final = frozenset(("content", "refusal", "reasoning_details", "content_parts", "images"))
-# Lists of which an upstream may send the whole again, and more of it each time.
-_REPEATED: Final = frozenset(("annotations", "citations"))
 
 
 class Answer:
@@ -28,7 +27,9 @@ class Answer:
 
     def add(self, chunk: dict[str, Any]) -> None:
         """Take one chunk in."""
-        self._body.update((name, value) for name, value in chunk.items() if name != "choices")
+        for name, value in chunk.items():
+            if name != "choices" and not _is_less(value, self._body.get(name)):
+                self._body[name] = value
         for part in chunk["choices"]:
             if part == NOTHING and len(chunk["choices"]) > 1:
                 continue
@@ -40,8 +41,8 @@ class Answer:
                     choice.message.text("text", value)
                 elif name == "logprobs":
                     choice.fields["logprobs"] = _add_logprobs(choice.fields.get("logprobs"), value)
-                elif name != "message" and (value is not None or name not in choice.fields):
-                    choice.fields[name] = value
+                elif name != "message":
+                    _put(choice.fields, name, value)
 
     def body(self) -> dict[str, Any]:
         """Return the answer."""
@@ -125,14 +126,27 @@ def _add_fields(parts: _Parts, fields: dict[str, Any]) -> None:
             if not isinstance(old, _Parts):
                 old = parts.fields[name] = _Audio() if name == "audio" else _Parts()
             _add_fields(old, value)
-        elif isinstance(value, list) and isinstance(old, list) and _extends(name, old, value):
-            parts.fields[name] = old + value
-        elif value is not None or name not in parts.fields:
-            parts.fields[name] = value
+        else:
+            _put(parts.fields, name, value)
+
+
+def _put(fields: dict[str, Any], name: str, value: Any) -> None:
+    """Let a field have what is said of it last, or, where that is a further piece of a list, that too."""
+    old = fields.get(name)
+    if isinstance(value, list) and isinstance(old, list) and _extends(name, old, value):
+        fields[name] = old + value
+    elif name not in fields or not _is_less(value, old):
+        fields[name] = value
 
 
 def _extends(name: str, old: list[Any], value: list[Any]) -> bool:
-    return name in _LISTS or (name in _REPEATED and value[: len(old)] != old)
+    """Whether a list goes on with this. Numbers (``token_ids``) do; of other things an upstream may say all again."""
+    return name in _LISTS or value[: len(old)] != old or all(isinstance(each, int) for each in value)
+
+
+def _is_less(value: Any, old: Any) -> bool:
+    """Whether a value is none, and there was one."""
+    return value is None or (value in ("", [], {}) and bool(old))
 
 
 def _join_base64(pieces: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.normalize import completion_of, normalize
+from sseproxy.core.normalize.gather import Answer
 from sseproxy.core.sse import DONE, Event
 
 
@@ -86,7 +87,7 @@ def test_parts_that_equal_what_came_before_are_kept() -> None:
     other = {"type": "reference", "reference_ids": [1]}
     message = message_of(*[{"content": [{"type": "text", "text": "ha"}, other], "refusal": [{"text": "no"}]}] * 3)
     assert message["content"] == "hahaha"
-    assert message["content_parts"] == [other] * 3
+    assert message["content_parts"] == [{**other, "index": index} for index in range(3)]
     assert message["refusal"] == "nonono"
 
 
@@ -94,3 +95,34 @@ def test_parts_that_equal_what_came_before_are_kept() -> None:
 def test_a_list_of_sources_that_is_repeated_whole_is_kept_once(name: str) -> None:
     assert message_of({name: ["a"]}, {name: ["b"]}, {name: ["a", "b"]})[name] == ["a", "b"]
     assert message_of({name: ["a"]}, {name: ["a", "b"]}, {name: ["a", "b", "c"]})[name] == ["a", "b", "c"]
+
+
+def test_what_came_is_not_erased_by_nothing() -> None:
+    chunks = [
+        {"choices": [], "citations": ["a"], "service_tier": "flex"},
+        {
+            "choices": [{"index": 0, "delta": {"x": {"a": 1}}, "content_filter_results": {"hate": {}}}],
+            "citations": None,
+        },
+        {"choices": [{"index": 0, "delta": {"x": {}}, "content_filter_results": {}}], "service_tier": None},
+    ]
+    answer = Answer("chat")
+    for each in chunks:
+        answer.add(each)
+
+    body = answer.body()
+
+    assert (body["citations"], body["service_tier"]) == (["a"], "flex")
+    assert body["choices"][0]["content_filter_results"] == {"hate": {}}
+    assert body["choices"][0]["message"]["x"] == {"a": 1}
+
+
+def test_pieces_of_lists_that_are_not_known_are_all_kept() -> None:
+    answer = Answer("chat")
+    for ids, blocks in ([5], [{"thinking": "a"}]), ([5], [{"signature": "b"}]), ([6], []):
+        answer.add({"choices": [{"index": 0, "delta": {"thinking_blocks": blocks}, "token_ids": ids}]})
+
+    (choice,) = answer.body()["choices"]
+
+    assert choice["token_ids"] == [5, 5, 6]
+    assert choice["message"]["thinking_blocks"] == [{"thinking": "a"}, {"signature": "b"}]
