@@ -29,7 +29,7 @@ from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.target import Targets
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.wsgi.call import Answer, Headers, close_body
-from sseproxy.wsgi.client import ClientGone, lingering, watch_client
+from sseproxy.wsgi.client import ClientGone, asking, lingering, watch_client
 from sseproxy.wsgi.errors import refuse, status_line
 from sseproxy.wsgi.exchange import KEY, Exchange
 from sseproxy.wsgi.upload import Upload
@@ -132,16 +132,17 @@ class UpstreamApp:
         request = exchange.request
         if request is not None and request.stream:
             request = self._with_usage_option(request)
-        look_up = _looking_up(environ, exchange.linger).__next__
+        gone = lingering(watch_client(environ), exchange.linger)
+        look_up = _looking_up(gone).__next__
         connection, head, rest = self._send(environ, exchange, request, look_up)
         if head.status >= 400:
-            text = _error_text(self._body(connection, head, rest, deadline))
+            text = _error_text(self._body(connection, head, rest, deadline), gone)
             if not self._refuses_option(head.status, text, request):
                 return self._refusal(head, text)
             request = request and request.asking_usage(False)
             connection, head, rest = self._send(environ, exchange, request, look_up)
             if head.status >= 400:
-                return self._refusal(head, _error_text(self._body(connection, head, rest, deadline)))
+                return self._refusal(head, _error_text(self._body(connection, head, rest, deadline), gone))
         return self._relay(head, self._body(connection, head, rest, deadline))
 
     def _with_usage_option(self, request: Request) -> Request:
@@ -265,19 +266,21 @@ class UpstreamApp:
         return fields
 
 
-def _looking_up(environ: WSGIEnvironment, linger: float) -> Iterator[None]:
+def _looking_up(gone: Callable[[], bool]) -> Iterator[None]:
     """Looks out, while the upstream's head is waited for, for a client that leaves. Most need no look at all."""
-    gone = lingering(watch_client(environ), linger)
     while not gone():
         yield
     raise ClientGone
 
 
-def _error_text(body: Iterable[bytes]) -> str:
-    """A refused request's answer, uncompressed, as far as it is worth reading."""
+def _error_text(body: Iterable[bytes], gone: Callable[[], bool]) -> str:
+    """A refused request's answer, uncompressed, as far as it is worth reading.
+
+    :raises ClientGone: the client has left meanwhile.
+    """
     content = b""
     try:
-        for piece in unzip(body):
+        for piece in asking(unzip(body), gone):
             content += piece
             if len(content) > ERROR_BODY_LIMIT:
                 break

@@ -98,9 +98,13 @@ class UpstreamBody:
                 self._silent = False
                 self._check_idle()
                 return b""
+            patience = 0.0
             while not self._ended:
                 if (read := self._read()) is not None:
                     return read
+                patience = patience or self._last_read + self._tick
+                if self._last_read >= patience:  # framing alone, which is as good as silence
+                    return b""
         except UpstreamFailure:
             self.close()
             raise

@@ -33,7 +33,7 @@ class ChunkedDecoder:
     failure: UpstreamFailure | None = None
     between = True
     _rest = b""
-    _left = 0
+    _left = _trailers = 0
     _in_trailers = False
 
     def feed(self, data: bytes) -> bytes:
@@ -101,6 +101,9 @@ class ChunkedDecoder:
         line = data[position:end].rstrip(b"\r")
         if self._in_trailers:
             self.done = not line
+            self._trailers += end + 1 - position
+            if self._trailers > MAX_LINE:
+                raise _broken(f"its trailers are longer than {MAX_LINE} bytes")
         else:
             match = _SIZE.match(line)
             if match is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+INTERVAL: Final = 1.0
+"""Seconds between two looks at whether a client is there, while something comes for it."""
 GONE_KEY: Final = "sseproxy.client_gone"
 """Set by what runs an application for no client of its own: a callable that beats what the server says."""
 
@@ -59,6 +61,20 @@ def lingering(gone: Callable[[], bool], seconds: float) -> Callable[[], bool]:
         return bool(since) and monotonic() - since[0] >= seconds
 
     return gone_for_long
+
+
+def asking(pieces: Iterable[bytes], gone: Callable[[], bool]) -> Iterator[bytes]:
+    """The pieces of a body for as long as its client is there, of which it is asked in silences and once a second.
+
+    :raises ClientGone: it has left.
+    """
+    asked = monotonic()
+    for piece in pieces:
+        if not piece or monotonic() - asked >= INTERVAL:
+            asked = monotonic()
+            if gone():
+                raise ClientGone
+        yield piece
 
 
 def connection_closed() -> BrokenPipeError:

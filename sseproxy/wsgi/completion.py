@@ -21,7 +21,7 @@ from sseproxy.core.normalize import (
 )
 from sseproxy.core.normalize.compression import unzip
 from sseproxy.wsgi.call import close_read
-from sseproxy.wsgi.client import ClientGone
+from sseproxy.wsgi.client import asking
 
 MAX_DOCUMENT: Final = 64 * 1024 * 1024
 
@@ -121,9 +121,7 @@ def _answer(document: bytes) -> Any:
 
 def _unpacked(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> Iterator[bytes]:
     size = 0
-    for piece in unzip(body):
-        if not piece and gone():
-            raise ClientGone
+    for piece in asking(unzip(body), gone):
         size += len(piece)
         if size > limit:
             raise UpstreamFailure(f"The upstream's answer is larger than {limit} bytes.", code="answer_too_large")

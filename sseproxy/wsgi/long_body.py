@@ -10,7 +10,7 @@ from sseproxy.core.long_answer import Ends
 from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.usage import Usage
 from sseproxy.wsgi.call import close_body
-from sseproxy.wsgi.client import ClientGone
+from sseproxy.wsgi.client import asking
 
 KEPT: Final = 1024 * 1024
 """Bytes of an answer that are waited for, to be read as a whole."""
@@ -38,9 +38,7 @@ class LongBody:
         head: list[bytes] = []
         size = 0
         try:
-            for piece in pieces:
-                if not piece and gone():
-                    raise ClientGone
+            for piece in asking(pieces, gone):
                 head.append(piece)
                 size += len(piece)
                 if size > KEPT:

@@ -70,3 +70,13 @@ def test_what_came_while_the_process_stood_still_is_no_silence() -> None:
         assert [next(body), next(body)] == [b"", b"ab"]
         with pytest.raises(UpstreamFailure, match="nothing came"):
             next(body)
+
+
+def test_framing_alone_is_as_good_as_silence() -> None:
+    theirs, ours = socket.socketpair()
+    head = ResponseHead(200, [], None, True, False)
+    with theirs, ours:
+        body = UpstreamBody(Connection(ours), head, b"", Connections(lambda: ours, 0), idle=0, deadline=float("inf"))
+        theirs.sendall(b"5;extension")
+
+        assert next(body) == b""

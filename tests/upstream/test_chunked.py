@@ -95,6 +95,7 @@ def test_whole_chunks_and_single_bytes_say_the_same(
         b"0x5\r\nhello",
         b"f" * 20 + b"\r\n",
         b"1" * (MAX_LINE + 1),
+        b"0\r\n" + b"x: y\r\n" * MAX_LINE,
     ],
 )
 def test_broken_framing_is_an_error(coded: bytes) -> None:

@@ -7,7 +7,7 @@ import socket
 import pytest
 from werkzeug.test import create_environ
 
-from sseproxy.wsgi.client import lingering, watch_client
+from sseproxy.wsgi.client import ClientGone, asking, lingering, watch_client
 
 
 def test_waitress_is_asked_by_its_own_callable() -> None:
@@ -41,3 +41,14 @@ def test_lingering_waits_before_it_says_gone() -> None:
     assert lingering(lambda: True, 0.0)()
     assert not lingering(lambda: True, 60.0)()
     assert not lingering(lambda: False, 60.0)()
+
+
+def test_a_client_that_leaves_is_noticed_in_silences_and_while_something_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(asking([b"a", b"b"], lambda: True)) == [b"a", b"b"]
+    with pytest.raises(ClientGone):
+        list(asking([b"a", b""], lambda: True))
+
+    monkeypatch.setattr("sseproxy.wsgi.client.INTERVAL", 0.0)
+    with pytest.raises(ClientGone):
+        list(asking([b"a", b"b"], lambda: True))
+    assert list(asking([b"a", b""], lambda: False)) == [b"a", b""]

@@ -186,7 +186,7 @@ def _split_parts(tidy: dict[str, Any], content: Any) -> None:
 
 
 def _number(parts: list[Any], index: int, numbered: dict[int, int]) -> None:
-    """Number the parts of a choice: openai-python's ``stream()`` accepts no further entry of a list without an index."""
+    """Number the parts of a choice: openai-python's ``stream()`` takes no second list of what has no index."""
     begin = numbered.get(index, 0)
     numbered[index] = begin + len(parts)
     parts[:] = [{**part, "index": begin + at} if isinstance(part, dict) else part for at, part in enumerate(parts)]
