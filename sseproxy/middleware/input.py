@@ -115,5 +115,6 @@ def _single(pairs: Pairs, names: frozenset[str]) -> dict[str, str]:
 
 
 def _without_query(environ: WSGIEnvironment) -> WSGIEnvironment:
-    changed: dict[str, Any] = {key: environ["PATH_INFO"] for key in URIS if key in environ}
+    uri = environ.get("SCRIPT_NAME", "") + environ["PATH_INFO"]
+    changed: dict[str, Any] = {key: uri for key in URIS if key in environ}
     return environ | changed | {"QUERY_STRING": ""}

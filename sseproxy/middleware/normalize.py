@@ -38,6 +38,9 @@ OF_THE_BODY: Final = frozenset(
         "etag",
         "last-modified",
         "digest",
+        "content-digest",
+        "repr-digest",
+        "content-md5",
         "cache-control",
         "expires",
         "pragma",
@@ -52,6 +55,7 @@ HOP_BY_HOP: Final = frozenset(
         "proxy-authenticate",
         "proxy-authorization",
         "te",
+        "trailer",
         "trailers",
         "transfer-encoding",
         "upgrade",
@@ -99,6 +103,8 @@ class NormalizeMiddleware:
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
         answer = call_app(self.app, environ)
+        if answer.code == 206:  # a part of what the client will not get
+            answer.status, answer.code = "200 OK", 200
         headers = [*compress(answer.headers, map(_is_passed, map(_name_of, answer.headers)))]
         if not request.stream and answer.code < 400:
             body = CompletionBody.at_once(answer.body, request.api)

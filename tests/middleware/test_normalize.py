@@ -37,10 +37,13 @@ def test_a_stream_comes_out_canonical() -> None:
 
 def test_headers_that_describe_other_bytes_are_replaced() -> None:
     app = answering(
-        CHUNK, END, Content_Type="text/plain", Content_Length="9", ETag="x", Cache_Control="public", X_Ratelimit="7"
-    )
+        *(CHUNK, END), status="206 Partial", Content_Type="text/plain", Content_Length="9", ETag="x",
+        Cache_Control="public", X_Ratelimit="7", Content_Range="bytes 0-8/99", Content_Digest="sha-256=:x:",
+    )  # fmt: skip
     answer = post(app, body=STREAM)
 
+    assert answer.status == "200 OK"
+    assert answer.header("Content-Range") == answer.header("Content-Digest") == ""
     assert answer.header("Content-Type") == "text/event-stream; charset=utf-8"
     assert answer.header("Cache-Control") == "no-cache, no-transform"
     assert answer.header("X-Accel-Buffering") == "no"
