@@ -12,6 +12,7 @@ from itertools import chain
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from sseproxy.core.failure import Failure
 from sseproxy.core.sse import FLUSH, PING, Event, decode, encode
 from sseproxy.wsgi.client import connection_closed
 from sseproxy.wsgi.closing import call_all, close_apart
@@ -183,7 +184,10 @@ class EventStream:
             elif self.lane is not None and self.source is not None and (piece := self.lane.read(self.source)):
                 self._wrote = True
                 return piece
-        pieces = self.take()
+        try:
+            pieces = self.take()
+        except Failure as failure:  # of a format that has no mark for it; nothing of the server's is at fault
+            raise connection_closed() from failure
         if pieces is None:
             self.close()
             raise StopIteration

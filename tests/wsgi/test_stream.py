@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.sse import FLUSH, PING, Event
 from sseproxy.wsgi.ride import RELAY_KEY, board
 from sseproxy.wsgi.stream import EventStream
@@ -223,3 +224,12 @@ def test_a_ride_is_made_when_the_first_piece_has_left() -> None:
     rides = [list(made) for _ in stream]
 
     assert rides == [[], [source], [source]]
+
+
+def test_a_failure_that_a_format_cannot_tell_breaks_the_connection_off_and_is_no_error_of_the_server() -> None:
+    def broken(events: Iterator[Event]) -> Iterator[Event]:
+        raise UpstreamFailure("The upstream broke off.")
+        yield
+
+    with pytest.raises(BrokenPipeError):
+        next(EventStream.of([b"data: a\n\n"]).pipe(broken))
