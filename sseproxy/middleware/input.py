@@ -70,7 +70,7 @@ class InputMiddleware:
         request = route.inputs.read(fields, route.model)
         exchange.api, exchange.asked_model = request.api, request.model
         exchange.put_request(environ, request)
-        environ |= {"REQUEST_METHOD": "POST", "PATH_INFO": CHAT_PATH, "CONTENT_TYPE": JSON}
+        environ |= {"REQUEST_METHOD": "POST", "PATH_INFO": CHAT_PATH}
         return _without_query(environ)
 
 

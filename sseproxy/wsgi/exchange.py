@@ -36,6 +36,21 @@ if TYPE_CHECKING:
 KEY: Final = "sseproxy.exchange"
 DEFAULT_MAX_BODY: Final = 10 * 1024 * 1024
 LONGEST_CODE: Final = 64
+_OF_THE_CLIENT_S_BODY: Final = (
+    "HTTP_CONTENT_ENCODING",
+    "HTTP_CONTENT_RANGE",
+    "HTTP_CONTENT_MD5",
+    "HTTP_CONTENT_DIGEST",
+    "HTTP_REPR_DIGEST",
+    "HTTP_DIGEST",
+    "HTTP_RANGE",
+    "HTTP_IF_RANGE",
+    "HTTP_IF_MATCH",
+    "HTTP_IF_NONE_MATCH",
+    "HTTP_IF_MODIFIED_SINCE",
+    "HTTP_IF_UNMODIFIED_SINCE",
+)
+"""What is said of a body that goes no further, or asks for less than the whole answer."""
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
@@ -235,6 +250,8 @@ class Exchange(msgspec.Struct):
         """Make this the request, for the next middleware and for the application that reads ``wsgi.input``."""
         if request is self.request:
             return
+        if self.request is None:
+            _describe_json(environ)
         self.request, self.body = request, request.encode()
         _put_body(environ, self.body)
 
@@ -249,6 +266,14 @@ def _put_body(environ: WSGIEnvironment, body: bytes) -> None:
     environ["CONTENT_LENGTH"] = str(len(body))
     if "HTTP_TRANSFER_ENCODING" in environ:
         del environ["HTTP_TRANSFER_ENCODING"]
+
+
+def _describe_json(environ: WSGIEnvironment) -> None:
+    """By a charset or coding of the client's, an application could read another request than the one checked here."""
+    environ["CONTENT_TYPE"] = "application/json"
+    for key in _OF_THE_CLIENT_S_BODY:
+        if key in environ:
+            del environ[key]
 
 
 def _last_event_id(environ: WSGIEnvironment) -> str:

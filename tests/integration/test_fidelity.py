@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +110,38 @@ def test_of_a_field_given_twice_the_last_one_counts_for_the_proxy_and_for_the_up
 
     assert upstream.last.raw_body.count(b'"model"') == 1
     assert json.loads(upstream.last.raw_body) == {"model": "m", "messages": [], "user": "b"}
+
+
+BODY_FIELDS = {
+    "Content-Type": "application/json; charset=utf-7", "Content-Encoding": "gzip", "Content-MD5": "x",
+    "Content-Digest": "sha-256=:x:", "Range": "bytes=0-9", "If-Range": '"x"', "If-None-Match": "*",
+}  # fmt: skip
+
+
+def test_nothing_a_client_says_of_its_own_body_is_said_of_the_one_that_the_proxy_writes(
+    sent: tuple[Proxy, Upstream],
+) -> None:
+    """Read by such a charset, ``+AG0-odel`` is a second ``model``."""
+    app, upstream = sent
+    body = b'{"model":"m","messages":[],"+AG0-odel":"none"}'
+
+    assert Client(app).post("/v1/chat/completions", data=body, headers=BODY_FIELDS).status_code == 200
+
+    assert upstream.last.headers["content-type"] == "application/json"
+    assert not {name.lower() for name in BODY_FIELDS} - {"content-type"} & upstream.last.headers.keys()
+
+
+def test_a_body_that_is_handed_on_as_it_is_stays_described_as_it_was(upstream: Upstream, tmp_path: Path) -> None:
+    config = {
+        "upstreams": {"main": {"url": upstream.url, "passthrough": ["/v1/audio/transcriptions"]}},
+        "auth": {"required": False},
+        "accounting": {"ledger": "sqlite://", "journal": str(tmp_path / "journal")},
+    }
+    fields = {**BODY_FIELDS, "Content-Type": "multipart/form-data; boundary=x"}
+    with closing(create_app(config)) as app:
+        Client(app).post("/v1/audio/transcriptions", data=b"--x--", headers=fields).get_data()
+
+    assert {name: upstream.last.headers[name.lower()] for name in fields} == fields
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens", "parallel_tool_calls", "reasoning_effort"])

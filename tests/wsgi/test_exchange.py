@@ -49,6 +49,17 @@ def test_a_changed_request_is_what_the_application_reads() -> None:
     assert exchange.read_request(environ) is exchange.request
 
 
+def test_an_application_reads_by_no_other_charset_or_coding_than_what_was_checked() -> None:
+    """Flask and others decode a body as its Content-Type says."""
+    headers = {"Content-Type": "application/json; charset=utf-7", "Content-Encoding": "gzip", "Range": "bytes=0-9"}
+    environ = create_environ(PATH, method="POST", data=json.dumps(CHAT), headers=headers)
+
+    Exchange.of(environ).read_request(environ)
+
+    assert environ["CONTENT_TYPE"] == "application/json"
+    assert not {"HTTP_CONTENT_ENCODING", "HTTP_RANGE"} & environ.keys()
+
+
 def test_a_get_is_no_llm_call() -> None:
     environ = create_environ(PATH)
 
