@@ -1,6 +1,7 @@
 """Which header fields cross the proxy, in each direction (RFC 9110 section 7.6, RFC 9112).
 
-End-to-end fields pass; hop-by-hop fields, credentials, cookies and what the proxy states itself do not.
+End-to-end fields pass; hop-by-hop fields, credentials, cookies, what the proxy states itself, and on the way back what
+steers a browser or a server in front do not.
 """
 
 from __future__ import annotations
@@ -64,16 +65,76 @@ BROWSER: Final = frozenset(
 )
 """Which page asks: settled between the browser and the proxy. Ollama and Anthropic refuse origins they do not know."""
 
-OWN_RESPONSE: Final = frozenset(
-    ["set-cookie", "server", "date", "www-authenticate", "strict-transport-security", "alt-svc", "content-length"]
+OWN_RESPONSE: Final = frozenset(["set-cookie", "set-cookie2", "server", "date", "www-authenticate", "content-length"])
+"""Between the upstream and the proxy only."""
+
+STEERING: Final = frozenset(
+    [
+        "accept-ch",
+        "alt-svc",
+        "authentication-info",
+        "cdn-cache-control",
+        "clear-site-data",
+        "content-location",
+        "content-security-policy",
+        "content-security-policy-report-only",
+        "critical-ch",
+        "document-policy",
+        "edge-control",
+        "expect-ct",
+        "feature-policy",
+        "http2-settings",
+        "link",
+        "location",
+        "nel",
+        "origin-agent-cluster",
+        "origin-trial",
+        "permissions-policy",
+        "permissions-policy-report-only",
+        "public-key-pins",
+        "public-key-pins-report-only",
+        "referrer-policy",
+        "refresh",
+        "report-to",
+        "reporting-endpoints",
+        "service-worker-allowed",
+        "set-login",
+        "sourcemap",
+        "speculation-rules",
+        "status",
+        "strict-transport-security",
+        "supports-loading-mode",
+        "surrogate-control",
+        "timing-allow-origin",
+        "use-as-dictionary",
+        "x-dns-prefetch-control",
+        "x-frame-options",
+        "x-permitted-cross-domain-policies",
+        "x-sourcemap",
+        "x-ua-compatible",
+        "x-xss-protection",
+    ]
 )
-"""Between the upstream and the proxy only. So is CORS: llama.cpp's server allows every page, with credentials."""
+STEERING_FAMILIES: Final = (
+    "access-control-",
+    "attribution-reporting-",
+    "cross-origin-",
+    "sec-",
+    "x-accel-",
+    "x-lighttpd-",
+    "x-litespeed-",
+    "x-reproxy-",
+    "x-sendfile",
+)
+"""By their beginnings. What a browser or a server in front obeys is no business of an LLM API: by ``X-Accel-Redirect``
+nginx sends a client files of its own site, and llama.cpp's server allows every page by CORS, with credentials.
+"""
 
 ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
 """What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
 
 NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
-_NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE
+_NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE | STEERING
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 MOST_KEYS: Final = 100
 """Of an environ of which it is remembered which go on."""
@@ -131,7 +192,7 @@ def _received(name: str) -> str:
     known = name.lower()
     if known == "connection":
         return known
-    passes = known not in _NOT_RECEIVED and not known.startswith("access-control-") and TOKEN.fullmatch(name)
+    passes = known not in _NOT_RECEIVED and not known.startswith(STEERING_FAMILIES) and TOKEN.fullmatch(name)
     return known if passes else ""
 
 

@@ -13,7 +13,7 @@ import requests
 
 from sseproxy.doctor import examine
 from sseproxy.doctor.target import Target
-from tests.harness import PATIENCE, Server, free_port, require_tool, run_nginx, serve, start
+from tests.harness import PATIENCE, Server, Upstream, free_port, raw, require_tool, run_nginx, serve, start
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}], "demo": {"tokens": 5}}
@@ -117,6 +117,25 @@ def test_the_nginx_of_compose_goes_on_where_one_of_two_instances_is_gone(proxy: 
         answers = [requests.post(url, json=ASK, headers=KEY, timeout=PATIENCE) for _ in range(3)]
 
     assert [answer.text.endswith("data: [DONE]\n\n") for answer in answers] == [True] * 3
+
+
+def test_no_answer_is_exchanged_for_a_file_of_the_site(upstream: Upstream, tmp_path: Path) -> None:
+    """As with a wrapped application, whose headers sseproxy leaves alone."""
+    (tmp_path / "secret").write_text("a file of the site")
+    headers = {"Content-Type": "text/plain", "X-Accel-Redirect": "/secret"}
+    upstream.script = raw(b"an answer", headers=headers)
+    port = free_port()
+    text = put(
+        "compose-nginx.conf",
+        ("listen 80;", f"listen 127.0.0.1:{port}; location /secret {{ internal; root {tmp_path}; }}"),
+        ("server proxy-1:8080", f"server 127.0.0.1:{upstream.port}"),
+        ("server proxy-2:8080", f"server 127.0.0.1:{upstream.port}"),
+    )
+    with run_nginx(text, port):
+        answer = requests.get(f"http://127.0.0.1:{port}/v1/files", timeout=PATIENCE)
+
+    assert answer.text == "an answer"
+    assert "X-Accel-Redirect" not in answer.headers
 
 
 def test_the_caddyfile_is_valid() -> None:

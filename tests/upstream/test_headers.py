@@ -94,6 +94,29 @@ def test_what_an_upstream_says_of_cors_stays_there() -> None:
     assert response_headers(fields) == [("X-A", "1")]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["X-Accel-Redirect", "X-ACCEL-Buffering", "X-Sendfile", "X-SENDFILE2", "X-LIGHTTPD-send-file", "X-Reproxy-URL",
+     "X-LiteSpeed-Location", "Location", "Content-Location", "Link", "Refresh", "Status", "Clear-Site-Data",
+     "Set-Cookie2", "Service-Worker-Allowed", "Report-To", "Reporting-Endpoints", "NEL", "HTTP2-Settings",
+     "Content-Security-Policy", "Content-Security-Policy-Report-Only", "Alt-Svc",
+     "Strict-Transport-Security", "Cross-Origin-Opener-Policy"],
+)  # fmt: skip
+def test_no_upstream_steers_a_browser_or_a_server_in_front(name: str) -> None:
+    assert response_headers([(name, "/internal/secret"), ("X-A", "1")]) == [("X-A", "1")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Content-Type", "Content-Encoding", "Content-Disposition", "Content-Range", "Content-Language", "Accept-Ranges",
+     "ETag", "Last-Modified", "Cache-Control", "Vary", "Retry-After", "X-Request-Id", "Request-Id",
+     "OpenAI-Processing-Ms", "CF-Ray", "X-RateLimit-Remaining-Tokens", "Anthropic-RateLimit-Tokens-Reset",
+     "apim-request-id", "azureml-model-session"],
+)  # fmt: skip
+def test_what_clients_read_of_an_answer_s_head_passes(name: str) -> None:
+    assert response_headers([(name, "1")]) == [(name, "1")]
+
+
 @pytest.mark.parametrize("name", ["Origin", "Referer", "Sec-Fetch-Site", "Access-Control-Request-Method"])
 def test_which_page_asks_is_no_business_of_the_upstream_s(name: str) -> None:
     assert "page" not in request_headers(create_environ(headers={name: "page"}), {}).values()
