@@ -43,6 +43,12 @@ _ASKING: Final = msgspec.Raw(b'{"include_usage":true}')
 _ALL_ASKING: Final = (_ASKING, msgspec.Raw(b'{"include_usage": true}'))
 """``stream_options`` as nearly all write them: JavaScript and the newer Pythons, then Python's ``json``."""
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+_RELIED_ON: Final = frozenset(
+    {"model", "instructions", "system", "stream", "stream_options", "n", *CONTENT_FIELDS.values(), *_OUTPUT_LIMITS}
+)
+_USUAL: Final = _RELIED_ON | {"temperature", "top_p", "tools", "tool_choice", "response_format", "user"}
+"""Names that need no second look, which takes longer than a first one at all of them."""
+_OPTIONS_RELIED_ON: Final = frozenset(["include_usage"])
 
 T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
@@ -100,6 +106,8 @@ class Request(msgspec.Struct, frozen=True):
         :raises BadRequest: not JSON, not an object, or a field the proxy relies on has the wrong type.
         """
         fields = read_object(body)
+        if not _USUAL.issuperset(fields):
+            refuse_other_spellings(fields, _RELIED_ON)
         model = read_field(fields, "model", str, "a string")
         if not model:
             raise BadRequest("The field 'model' is missing: name the model to use.", "model")
@@ -223,6 +231,16 @@ def read_object(body: bytes) -> Fields:
     return fields
 
 
+def refuse_other_spellings(fields: Fields, names: frozenset[str], where: str = "") -> None:
+    """Names are compared as they are written here; Go's ``encoding/json`` folds their case and takes the last of two.
+
+    :raises BadRequest: a field has one of these names but for its case, so that an upstream may read another request.
+    """
+    for name in fields.keys() - names:
+        if (meant := name.casefold()) in names:
+            raise BadRequest(f"The field '{where}{name}' must be spelt '{where}{meant}'.", where + name)
+
+
 def _reason(body: bytes, error: Exception) -> str:
     if not body.strip():
         return "it is empty"
@@ -241,7 +259,10 @@ def _wants_usage(fields: Fields) -> bool:
     if fields["stream_options"] in _ALL_ASKING:
         return True
     options = read_field(fields, "stream_options", Fields, "an object")
-    return options is not None and _is_true(options, "include_usage", "stream_options.")
+    if options is None:
+        return False
+    refuse_other_spellings(options, _OPTIONS_RELIED_ON, "stream_options.")
+    return _is_true(options, "include_usage", "stream_options.")
 
 
 def _choices(fields: Fields) -> int:

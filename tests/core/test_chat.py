@@ -64,6 +64,41 @@ def test_a_bad_body_is_refused_and_the_field_is_named(body: bytes, param: str | 
     assert caught.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("Model", "model"), ("MODEL", "model"), ("Messages", "messages"), ("me\u017f\u017fages", "messages"),
+     ("Prompt", "prompt"), ("Input", "input"), ("inStructions", "instructions"), ("System", "system"), ("N", "n"),
+     ("Stream", "stream"), ("Stream_Options", "stream_options"), ("Max_Tokens", "max_tokens"),
+     ("max_to\u212aens", "max_tokens"), ("Max_completion_tokens", "max_completion_tokens"),
+     ("MAX_OUTPUT_TOKENS", "max_output_tokens")],
+)  # fmt: skip
+@pytest.mark.parametrize("instead", [False, True])
+def test_a_field_in_another_case_is_refused_since_go_takes_it_for_the_one_that_was_checked(
+    name: str, meant: str, instead: bool
+) -> None:
+    fields = {"model": "cheap", "messages": [], meant: 1, name: "dear"}
+    if instead:
+        del fields[meant]
+
+    with pytest.raises(BadRequest, match=f"must be spelt '{meant}'") as caught:
+        Request.parse("chat", json.dumps(fields).encode())
+
+    assert (caught.value.status, caught.value.param) == (400, name)
+
+
+def test_the_option_for_usage_has_one_spelling_too() -> None:
+    with pytest.raises(BadRequest) as caught:
+        Request.parse("chat", b'{"model":"m","messages":[],"stream_options":{"Include_Usage":false}}')
+
+    assert caught.value.param == "stream_options.Include_Usage"
+
+
+def test_names_that_the_proxy_does_not_read_may_be_spelt_in_any_case() -> None:
+    body = b'{"model":"m","messages":[],"Temperature":1,"topK":3,"MODELS":[],"\xc3\xa9":0}'
+
+    assert Request.parse("chat", body).encode() == body
+
+
 def test_asking_for_usage_keeps_the_clients_other_stream_options() -> None:
     body = b'{"model":"m","messages":[],"stream":true,"stream_options":{"include_obfuscation":false}}'
     request = Request.parse("chat", body)

@@ -17,7 +17,10 @@ from sseproxy import create_app
 from sseproxy.app import Proxy
 from tests.harness import Upstream, raw
 
-KNOWN = {"model", "messages", "stream", "stream_options", "n", "max_tokens", "max_completion_tokens", "tools", "input"}
+KNOWN = {
+    "model", "messages", "prompt", "input", "instructions", "system", "stream", "stream_options", "n", "max_tokens",
+    "max_completion_tokens", "tools",
+}  # fmt: skip
 Pairs = list[tuple[str, Any]]
 
 numbers = some.one_of(
@@ -38,7 +41,8 @@ values = some.recursive(
     ),
     max_leaves=8,
 )
-extras = some.lists(some.tuples(some.text(max_size=6).filter(lambda name: name not in KNOWN), values), max_size=5)
+names = some.text(max_size=6).filter(lambda name: name.casefold() not in KNOWN)
+extras = some.lists(some.tuples(names, values), max_size=5)
 
 
 def pairs(text: bytes | str) -> Pairs:
