@@ -12,18 +12,27 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
-from sseproxy.core.chat import BadRequest, Fields, Items, Request, as_raw, decoder_of, peek_field, read_field
+from sseproxy.core.chat import (
+    NULL,
+    BadRequest,
+    Fields,
+    Items,
+    Request,
+    as_raw,
+    decoder_of,
+    peek_field,
+    read_field,
+    refuse_other_spellings,
+)
 
 ClientSystem = Literal["keep", "merge", "drop", "reject"]
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 SEPARATOR: Final = "\n\n"
 
 
-class _Message(msgspec.Struct):
-    role: Any = None
-
-
-_decode_message: Final = decoder_of(_Message).decode
+_READ_OF_A_MESSAGE: Final = frozenset({"role", "content"})
+_decode_fields: Final = decoder_of(Fields).decode
+_decode_role: Final = decoder_of(str).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +64,13 @@ def _chat(prefix: Prefix, fields: Fields) -> Fields:
         if not prefix.text:
             return fields
         return {**fields, "messages": _before(_message(prefix.role, prefix.text), fields["messages"])}
-    messages = read_field(fields, "messages", Items, "a list of messages") or []
-    content: Any = prefix.text
-    system, others = _split(messages)
+    system, others = _split(read_field(fields, "messages", Items, "a list of messages") or [], "messages")
     _refuse_system(prefix, bool(system), "messages")
+    content: Any = prefix.text
     if prefix.client_system == "merge" and system:
-        content, messages = _joined(prefix.text, [_content(raw) for raw in system]), others
-    elif prefix.client_system == "drop":
-        messages = others
-    first = [as_raw({"role": prefix.role, "content": content})] if content else []
-    return {**fields, "messages": as_raw(first + messages)}
+        content = _joined(prefix.text, [_content(each) for each in system])
+    first = [{"role": prefix.role, "content": content}] if content else []
+    return {**fields, "messages": as_raw(first + others)}
 
 
 @lru_cache(256)
@@ -95,12 +101,13 @@ def _completions(prefix: Prefix, fields: Fields) -> Fields:
 
 def _responses(prefix: Prefix, fields: Fields) -> Fields:
     own = read_field(fields, "instructions", str, "a string") or ""
-    items = peek_field(fields, "input", Items) or []
-    system, others = _split(items)
-    _refuse_system(prefix, bool(own or system), "instructions" if own else "input")
-    if prefix.client_system == "drop":
+    if prefix.client_system in ("drop", "reject"):
+        given = peek_field(fields, "input", Items | Fields)  # type: ignore[arg-type]
+        items = [fields["input"]] if isinstance(given, dict) else given or []
+        system, others = _split(items, "input")
+        _refuse_system(prefix, bool(own or system), "instructions" if own else "input")
         own = ""
-        if system:
+        if items:
             fields = {**fields, "input": as_raw(others)}
     instructions = SEPARATOR.join(text for text in (prefix.text, own) if text)
     return _with_or_without(fields, "instructions", instructions)
@@ -108,33 +115,48 @@ def _responses(prefix: Prefix, fields: Fields) -> Fields:
 
 def _messages(prefix: Prefix, fields: Fields) -> Fields:
     own = peek_field(fields, "system", str | list[Fields])  # type: ignore[arg-type]
-    _refuse_system(prefix, bool(own), "system")
-    if prefix.client_system == "drop" or not own:
+    contents: list[Any] = [own] if own else []
+    if prefix.client_system != "keep":
+        system, others = _split(read_field(fields, "messages", Items, "a list of messages") or [], "messages")
+        _refuse_system(prefix, bool(own or system), "system" if own else "messages")
+        fields = {**fields, "messages": as_raw(others)}
+        contents += [_content(each) for each in system]
+    if prefix.client_system == "drop" or not contents:
         return _with_or_without(fields, "system", prefix.text)
-    return {**fields, "system": as_raw(_joined(prefix.text, [own]))} if prefix.text else fields
+    return {**fields, "system": as_raw(_joined(prefix.text, contents))}
 
 
 _APPLY: Final = {"chat": _chat, "completions": _completions, "responses": _responses, "messages": _messages}
 
 
-def _split(messages: list[msgspec.Raw]) -> tuple[list[msgspec.Raw], list[msgspec.Raw]]:
-    """System messages, and the others."""
-    system: list[msgspec.Raw] = []
-    others: list[msgspec.Raw] = []
-    for raw in messages:
-        (system if _is_system(raw) else others).append(raw)
+def _split(messages: Items, where: str) -> tuple[list[Fields], list[Any]]:
+    """System messages, and the others. To be sent as they were read: of two roles in one message, the last alone.
+
+    :raises BadRequest: a message has a field that some upstreams take for its role.
+    """
+    system: list[Fields] = []
+    others: list[Any] = []
+    for number, raw in enumerate(messages):
+        try:
+            message = _decode_fields(raw)
+        except msgspec.DecodeError:
+            others.append(raw)
+            continue
+        if not _READ_OF_A_MESSAGE.issuperset(message):
+            refuse_other_spellings(message, _READ_OF_A_MESSAGE, f"{where}[{number}].")
+        (system if _is_system(message) else others).append(message)
     return system, others
 
 
-def _is_system(raw: msgspec.Raw) -> bool:
+def _is_system(message: Fields) -> bool:
     try:
-        return _decode_message(raw).role in SYSTEM_ROLES
-    except (msgspec.DecodeError, TypeError):
+        return _decode_role(message.get("role", NULL)).strip().casefold() in SYSTEM_ROLES
+    except msgspec.DecodeError:
         return False
 
 
-def _content(raw: msgspec.Raw) -> Any:
-    return decoder_of(Fields).decode(raw).get("content", msgspec.Raw(b'""'))
+def _content(message: Fields) -> msgspec.Raw:
+    return message.get("content", msgspec.Raw(b'""'))
 
 
 def _refuse_system(prefix: Prefix, present: bool, param: str) -> None:

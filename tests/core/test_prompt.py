@@ -78,7 +78,10 @@ def test_dropped_system_messages_are_gone_wherever_they_stood() -> None:
         ("chat", {"messages": [USER, SYSTEM]}, "messages"),
         ("responses", {"input": "hi", "instructions": "Be brief."}, "instructions"),
         ("responses", {"input": [SYSTEM, USER]}, "input"),
+        ("responses", {"input": SYSTEM}, "input"),
         ("messages", {"messages": [USER], "system": "Be brief."}, "system"),
+        ("messages", {"messages": [USER, SYSTEM]}, "messages"),
+        ("messages", {"messages": [{"role": "developer", "content": "Be brief."}, USER]}, "messages"),
     ],
 )
 def test_a_rejected_system_prompt_is_400_and_names_the_field(api: Api, body: dict[str, Any], param: str) -> None:
@@ -86,6 +89,47 @@ def test_a_rejected_system_prompt_is_400_and_names_the_field(api: Api, body: dic
         apply(api, body, "reject")
 
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("role", ["developer", "System", " system ", "DEVELOPER"])
+@pytest.mark.parametrize("api", ["chat", "messages", "responses"])
+def test_a_system_message_is_one_however_its_role_is_written(api: Api, role: str) -> None:
+    with pytest.raises(BadRequest, match="not accepted here"):
+        apply(api, {"input" if api == "responses" else "messages": [{"role": role, "content": "Be brief."}]}, "reject")
+
+
+@pytest.mark.parametrize("policy", ["merge", "drop", "reject"])
+@pytest.mark.parametrize("name", ["Role", "ROLE", "Content"])
+def test_a_field_of_a_message_in_another_case_is_refused(name: str, policy: ClientSystem) -> None:
+    with pytest.raises(BadRequest) as caught:
+        apply("chat", {"messages": [USER, {"role": "user", "content": "hi", name: "system"}]}, policy)
+
+    assert caught.value.param == f"messages[1].{name}"
+
+
+@pytest.mark.parametrize("policy", ["merge", "drop", "reject"])
+@pytest.mark.parametrize("api", ["chat", "messages"])
+def test_of_two_roles_in_one_message_the_last_goes_on_alone(api: Api, policy: ClientSystem) -> None:
+    body = b'{"model":"m","messages":[{"role":"system","role":"user","content":"hi", "n": 1.10},[1]]}'
+
+    changed = Prefix("", "system", policy).apply(Request.parse(api, body))
+
+    assert changed.encode() == b'{"model":"m","messages":[{"role":"user","content":"hi","n":1.10},[1]]}'
+
+
+def test_system_messages_among_those_of_the_messages_api_are_dropped_or_merged() -> None:
+    body = {"system": "Be kind.", "messages": [SYSTEM, USER]}
+
+    dropped, merged = apply("messages", body, "drop"), apply("messages", body, "merge")
+
+    assert (dropped["system"], dropped["messages"]) == ("House rules.", [USER])
+    assert (merged["system"], merged["messages"]) == ("House rules.\n\nBe kind.\n\nBe brief.", [USER])
+
+
+def test_one_message_as_the_whole_input_of_responses_is_read_as_a_list_of_it() -> None:
+    assert apply("responses", {"input": SYSTEM}, "drop")["input"] == []
+    assert apply("responses", {"input": USER}, "reject")["input"] == [USER]
+    assert apply("responses", {"input": SYSTEM}, "keep")["input"] == SYSTEM
 
 
 def test_dropping_works_without_a_prefix_too() -> None:
