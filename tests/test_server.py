@@ -84,6 +84,20 @@ serve(lambda config: app, config, server=server, worker_class=worker_class, read
 """
 """Tells what its process is like; ``slots``: of its own table of futexes, 0 for the system's, -1 if Linux is older."""
 
+RAISING = """
+import logging, sys
+from sseproxy.config import Config
+from sseproxy.server import serve
+
+def app(environ, start_response):
+    raise ValueError("as told")
+
+logging.basicConfig(filename="log")
+server, worker_class = sys.argv[1:]
+config = Config.load({"server": {"listen": "127.0.0.1:0"}})
+serve(lambda config: app, config, server=server, worker_class=worker_class, ready=lambda at: print(at[0], flush=True))
+"""
+
 
 @contextmanager
 def program(
@@ -161,6 +175,17 @@ def test_gunicorn_closes_and_settles_running_streams_at_sigterm(tmp_path: Path, 
 
             assert process.wait(PATIENCE) == 0
         assert (tmp_path / "notes").read_text().split() == ["settled", "settled", "closed", "returned"]
+
+
+@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+def test_gunicorn_s_word_of_an_application_that_raises_has_no_query(tmp_path: Path, worker_class: str) -> None:
+    pytest.importorskip("gunicorn")
+    pytest.importorskip("gevent")
+    with program(tmp_path, "gunicorn", worker_class, code=RAISING) as (_, port):
+        assert requests.get(f"http://127.0.0.1:{port}/?key=sk-secret", timeout=PATIENCE).status_code == 500
+        wait_until(lambda: "ValueError: as told" in (tmp_path / "log").read_text("utf-8"))
+
+        assert "sk-secret" not in (tmp_path / "log").read_text("utf-8")
 
 
 def stream(port: int) -> socket.socket:

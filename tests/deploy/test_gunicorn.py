@@ -119,6 +119,37 @@ def test_what_a_worker_has_counted_stays_when_it_goes(tmp_path: Path, options: t
         assert answers_told(server) == 6
 
 
+MALFORMED = [
+    (b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization Bearer sk-secret\r\n\r\n", "InvalidHeader"),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-secret\x01\r\n\r\n", "InvalidHeader"),
+    (b"GET / HTTP/1.1\r\nHost: x\r\nsk-secret key: x\r\n\r\n", "InvalidHeaderName"),
+    (b'{"messages": "sk-secret"}\r\n\r\n', "InvalidRequestLine"),
+    (b"GET /?key=sk-secret HTTP/9.1\r\nHost: x\r\n\r\n", "InvalidHTTPVersion"),
+]
+
+
+@pytest.mark.parametrize("worker", ["gthread", "gevent", "serve"])
+def test_no_log_quotes_a_request_that_could_not_be_read(tmp_path: Path, worker: str) -> None:
+    config = CONFIG | {"log": {"level": "debug"}}
+    with contextlib.ExitStack() as stack:
+        if worker == "serve":
+            port = free_port()
+            command = [sys.executable, "-m", "sseproxy", "serve", "-c", str(write_config(config, tmp_path))]
+            options = ["--server", "gunicorn", "--workers", "1", "--listen", f"127.0.0.1:{port}"]
+            server = stack.enter_context(start([*command, *options], port, tmp_path))
+        else:
+            server = stack.enter_context(gunicorn(tmp_path, "-k", worker, config=config, workers=1))
+        wait_until(lambda: ask(server) == 200)
+        for request, error in MALFORMED:
+            before = server.log.count(f": {error}")
+            with RawClient(server.url) as client:
+                client.send_bytes(request)
+                assert client.read_head().status == 400
+            wait_until(lambda error=error, before=before: server.log.count(f": {error}") > before)
+
+        assert "secret" not in server.log
+
+
 def answers_told(server: Server) -> float:
     """How many answers a scrape tells of."""
     told = requests.get(f"{server.url}/-/metrics", timeout=PATIENCE).text
