@@ -1,61 +1,33 @@
 """What of a request counts as input: its texts, and the fixed number of tokens its shape adds. Pure; tokenizes nothing.
 
-Per message as in OpenAI's chat format, tools as measured by OpenAI:
+Per message as in OpenAI's chat format:
 https://cookbook.openai.com/examples/how_to_count_tokens_with_tiktoken. What is of an unexpected type is passed over:
 it is the upstream's to refuse. Nothing in here may raise, whatever a client sent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from sseproxy.core.chat import Api
-from sseproxy.core.images import claude_image_tokens, image_tokens
+from sseproxy.core.parts import add_call, add_content, add_rest
+from sseproxy.core.texts import Texts, an_object, as_json, objects_in
+from sseproxy.core.tools import add_functions, add_schema
 
 _PER_MESSAGE: Final = 3
 _ROLE: Final = 1
 _NAME: Final = 1
 _ANSWER_START: Final = 3
-_PER_CALL: Final = 3
-_PER_TOOL: Final = 7
-_PER_OBJECT: Final = 3
-_PER_PROPERTY: Final = 3
-_ENUM: Final = -3
-_PER_ENUM_VALUE: Final = 3
-_TOOLS_END: Final = 12
 #: The system prompt that Anthropic adds when there are tools.
 _CLAUDE_TOOLS: Final = 346
 #: Fields of a chat request that say what its answer, or a call in it, is to look like.
-_CHAT_FORMS: Final = ("tools", "functions", "response_format")
-#: A schema that is nested deeper is counted as its text.
-_DEEPEST: Final = 24
-
-
-@dataclass
-class Texts:
-    """What is to be counted.
-
-    :param pieces: each is tokenized by itself.
-    :param overhead: tokens that stand in no text: per message, per image, per token id that was sent as a number.
-    """
-
-    pieces: list[str] = field(default_factory=list)
-    overhead: int = 0
-
-    def count(self, count: Callable[[str], int]) -> int:
-        """Tokens in all.
-
-        :param count: tokens of one text.
-        """
-        return max(0, self.overhead + sum(map(count, self.pieces)))
-
-    def add(self, *values: Any) -> None:
-        """Take in what is text; pass over the rest."""
-        self.pieces.extend(value for value in values if isinstance(value, str) and value)
+_CHAT_FORMS: Final = ("tools", "functions", "response_format", "prediction")
+#: What of a message or a tool is counted in its own way.
+_OF_MESSAGE: Final = frozenset(("role", "name", "tool_calls", "function_call"))
+_OF_CLAUDE_TOOL: Final = frozenset(("name", "description", "input_schema"))
 
 
 def most_tokens(text: str) -> int:
@@ -129,63 +101,76 @@ def _read_chat(request: _Request, texts: Texts) -> None:
 
 
 def _read_messages_of_any_kind(request: _Request, texts: Texts) -> None:
-    for message in _objects(request.get("messages")):
+    messages, model = request.get("messages"), request.model
+    texts.add(messages)
+    for message in objects_in(messages):
         texts.overhead += _PER_MESSAGE + _ROLE
         _add_name(message, texts)
-        _add_content(message.get("content"), texts, request.model)
-        texts.add(message.get("refusal"))
-        calls = [call.get("function") for call in _objects(message.get("tool_calls"))]
-        for call in _objects([*calls, message.get("function_call")]):
-            _add_call(call, texts)
+        add_rest(message, _OF_MESSAGE, texts, model)
+        for call in objects_in(message.get("tool_calls")):
+            add_call(an_object(call.get("function")) or call, texts, model)
+        if call := an_object(message.get("function_call")):
+            add_call(call, texts, model)
 
 
 def _read_chat_forms(request: _Request, texts: Texts) -> None:
-    tools = [tool.get("function") for tool in _objects(request.get("tools"))]
-    _add_tools([*_objects(tools), *_objects(request.get("functions"))], texts)
-    _add_schema(_object(_object(request.get("response_format")).get("json_schema")), texts)
+    tools = list(objects_in(request.get("tools")))
+    functions = [tool.get("function") for tool in tools]
+    add_functions([*objects_in(functions), *objects_in(request.get("functions"))], texts)
+    others = [tool for tool in tools if not isinstance(tool.get("function"), dict)]
+    add_content([others, request.get("prediction")], texts, request.model)
+    add_schema(an_object(an_object(request.get("response_format")).get("json_schema")), texts)
 
 
 def _read_responses(request: _Request, texts: Texts) -> None:
     texts.overhead += _ANSWER_START
-    instructions, given = request.get("instructions"), request.get("input")
-    for text in (instructions, given):
-        if isinstance(text, str) and text:
+    model = request.model
+    for given in (request.get("instructions"), request.get("input")):
+        if isinstance(given, str) and given:
             texts.overhead += _PER_MESSAGE + _ROLE
-            texts.add(text)
-    for item in _objects(given):
-        if "arguments" in item:
-            _add_call(item, texts)
-            continue
+            texts.add(given)
+        for item in objects_in(given):
+            _add_item(item, texts, model)
+    tools = list(objects_in(request.get("tools")))
+    add_functions([tool for tool in tools if tool.get("type") == "function"], texts)
+    others = [tool for tool in tools if tool.get("type") != "function"]
+    variables = an_object(an_object(request.get("prompt")).get("variables"))
+    add_content([others, *variables.values()], texts, model)
+    add_schema(an_object(an_object(request.get("text")).get("format")), texts)
+
+
+def _add_item(item: Mapping[str, Any], texts: Texts, model: str) -> None:
+    if "arguments" in item and item.get("type") in ("function_call", None):
+        add_call(item, texts, model)
+    else:
         texts.overhead += _PER_MESSAGE + _ROLE
-        _add_content(item.get("content"), texts, request.model)
-        _add_content(item.get("output"), texts, request.model)
-        _add_content(item.get("summary"), texts, request.model)
-    _add_tools([tool for tool in _objects(request.get("tools")) if tool.get("type") == "function"], texts)
-    _add_schema(_object(_object(request.get("text")).get("format")), texts)
+        add_content(item, texts, model)
 
 
 def _read_messages(request: _Request, texts: Texts) -> None:
     texts.overhead += _ANSWER_START
-    system = request.get("system")
+    system, messages, model = request.get("system"), request.get("messages"), request.model
     if system:
         texts.overhead += _PER_MESSAGE
-        _add_content(system, texts, request.model)
-    for message in _objects(request.get("messages")):
+        add_content(system, texts, model)
+    texts.add(messages)
+    for message in objects_in(messages):
         texts.overhead += _PER_MESSAGE + _ROLE
-        _add_content(message.get("content"), texts, request.model)
-    tools = list(_objects(request.get("tools")))
+        add_rest(message, _OF_MESSAGE, texts, model)
+    tools = list(objects_in(request.get("tools")))
     texts.overhead += _CLAUDE_TOOLS if tools else 0
     for tool in tools:
-        texts.add(tool.get("name"), tool.get("description"), _json(tool.get("input_schema")))
+        texts.add(tool.get("name"), tool.get("description"), as_json(tool.get("input_schema")))
+        add_rest(tool, _OF_CLAUDE_TOOL, texts, model)
 
 
 def _read_completion(request: _Request, texts: Texts) -> None:
-    _add_prompt(request.get("prompt"), texts)
+    _add_prompt(request.get("prompt"), texts, request.model)
     texts.add(request.get("suffix"))
 
 
 def _read_embeddings(request: _Request, texts: Texts) -> None:
-    _add_prompt(request.get("input"), texts)
+    _add_prompt(request.get("input"), texts, request.model)
 
 
 _READERS: Final[dict[Api, Callable[[_Request, Texts], None]]] = {
@@ -197,104 +182,18 @@ _READERS: Final[dict[Api, Callable[[_Request, Texts], None]]] = {
 }
 
 
-def _add_prompt(prompt: Any, texts: Texts) -> None:
-    """A text, token ids, or a list of either."""
+def _add_prompt(prompt: Any, texts: Texts, model: str) -> None:
+    """A text, token ids, or a list of either; for some embeddings, parts."""
     for part in prompt if isinstance(prompt, list) else [prompt]:
         if isinstance(part, list):
             texts.overhead += sum(isinstance(number, int) for number in part)
         elif isinstance(part, int):
             texts.overhead += 1
         else:
-            texts.add(part)
+            add_content(part, texts, model)
 
 
 def _add_name(message: Mapping[str, Any], texts: Texts) -> None:
     if isinstance(message.get("name"), str):
         texts.overhead += _NAME
         texts.add(message["name"])
-
-
-def _add_content(content: Any, texts: Texts, model: str, depth: int = 0) -> None:
-    """A text, or a list of parts as any of the APIs calls them."""
-    texts.add(content)
-    for part in _objects(content):
-        kind = part.get("type")
-        if kind in ("image_url", "input_image"):
-            _add_image(part, texts, model)
-        elif kind == "image":
-            data = _object(part.get("source")).get("data")
-            texts.overhead += claude_image_tokens(data if isinstance(data, str) else "")
-        elif kind == "tool_use":
-            texts.overhead += _PER_CALL
-            texts.add(part.get("name"), _json(part.get("input")))
-        else:
-            texts.add(part.get("text"), part.get("refusal"))
-            # A tool's result is content again; only a hostile one goes on for ever.
-            if depth < _DEEPEST:
-                _add_content(part.get("content"), texts, model, depth + 1)
-
-
-def _add_image(part: Mapping[str, Any], texts: Texts, model: str) -> None:
-    image = part.get("image_url")
-    url = image.get("url") if isinstance(image, dict) else image
-    detail = image.get("detail") if isinstance(image, dict) else part.get("detail")
-    texts.overhead += image_tokens(model, url if isinstance(url, str) else "", "low" if detail == "low" else "auto")
-
-
-def _add_call(call: Mapping[str, Any], texts: Texts) -> None:
-    texts.overhead += _PER_CALL
-    texts.add(call.get("name"), call.get("arguments"))
-
-
-def _add_tools(tools: list[Mapping[str, Any]], texts: Texts) -> None:
-    for tool in tools:
-        texts.overhead += _PER_TOOL
-        texts.add(f"{tool.get('name') or ''}:{_description(tool)}")
-        _add_properties(_object(tool.get("parameters")), texts)
-    texts.overhead += _TOOLS_END if tools else 0
-
-
-def _add_properties(schema: Mapping[str, Any], texts: Texts, depth: int = 0) -> None:
-    properties = _object(schema.get("properties"))
-    texts.overhead += _PER_OBJECT if properties else 0
-    for name, value in properties.items():
-        about = _object(value)
-        texts.overhead += _PER_PROPERTY
-        choices = about.get("enum")
-        if isinstance(choices, list):
-            texts.overhead += _ENUM + _PER_ENUM_VALUE * len(choices)
-            texts.add(*map(str, choices))
-        texts.add(f"{name}:{about.get('type') or ''}:{_description(about)}")
-        for nested in (about, _object(about.get("items"))):
-            if depth < _DEEPEST:
-                _add_properties(nested, texts, depth + 1)
-            else:
-                texts.add(_json(nested))
-
-
-def _add_schema(form: Mapping[str, Any], texts: Texts) -> None:
-    """The schema an answer must follow is shown to the model as text."""
-    if isinstance(form.get("schema"), dict):
-        texts.add(form.get("name"), form.get("description"), _json(form["schema"]))
-
-
-def _description(about: Mapping[str, Any]) -> str:
-    text = about.get("description")
-    return text.removesuffix(".") if isinstance(text, str) else ""
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _objects(values: Any) -> Iterator[Mapping[str, Any]]:
-    return (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
-
-
-def _json(value: Any) -> str:
-    if value is None:
-        return ""
-    try:
-        return msgspec.json.encode(value).decode()
-    except RecursionError:
-        return ""

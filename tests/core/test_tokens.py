@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sseproxy.core.chat import Api
+from sseproxy.core.texts import Texts
 from sseproxy.core.tokens import texts_of
 from sseproxy.tokenizer import Tokenizer
 
@@ -164,6 +165,128 @@ def test_an_images_bytes_are_no_text() -> None:
     assert texts_of("messages", {"messages": [{"content": [claude]}]}).overhead == 3 + 4 + 1
 
 
+def in_message(*parts: Any, **message: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts), **message}]}
+
+
+@pytest.mark.parametrize(
+    ("api", "fields"),
+    [
+        ("messages", in_message({"type": "document", "source": {"type": "text", "data": "one"}})),
+        (
+            "messages",
+            in_message(
+                {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "one"}]}}
+            ),
+        ),
+        (
+            "messages",
+            in_message(
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "1",
+                    "content": [
+                        {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "one"}}
+                    ],
+                }
+            ),
+        ),
+        ("messages", in_message({"type": "thinking", "thinking": "one", "signature": "s"})),
+        ("messages", {"tools": [{"input_examples": ["one"]}]}),
+        ("chat", in_message({"type": "file", "file": {"file_id": "f", "file_data": "data:text/csv;base64,b25l"}})),
+        ("chat", {"tools": [{"type": "custom", "custom": {"description": "one"}}]}),
+        ("chat", in_message(tool_calls=[{"id": "1", "type": "custom", "custom": {"input": "one"}}])),
+        ("chat", in_message(reasoning_content="one")),
+        ("chat", {"prediction": {"type": "content", "content": "one"}}),
+        ("responses", {"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "b25l"}]}]}),
+        ("responses", {"input": [{"type": "custom_tool_call", "call_id": "1", "input": "one"}]}),
+        ("responses", {"input": [{"type": "mcp_call", "id": "1", "arguments": "", "output": "one"}]}),
+        ("responses", {"input": [{"type": "code_interpreter_call", "container_id": "c", "code": "one"}]}),
+        ("responses", {"input": [{"type": "shell_call_output", "output": [{"stdout": "one", "stderr": ""}]}]}),
+        ("responses", {"tools": [{"type": "custom", "description": "one"}]}),
+        ("responses", {"prompt": {"id": "p", "variables": {"id": "one"}}}),
+        ("responses", {"instructions": [{"role": "developer", "content": "one"}]}),
+        ("embeddings", {"input": [{"text": "one"}]}),
+    ],
+)
+def test_whatever_a_text_stands_in_it_counts(api: Api, fields: dict[str, Any]) -> None:
+    assert texts_of(api, fields).pieces == ["one"]
+
+
+def test_a_server_s_tool_is_called_as_any_other() -> None:
+    part = {"type": "server_tool_use", "id": "1", "name": "search", "input": {"url": "one"}}
+
+    assert texts_of("messages", in_message(part)).pieces == ["search", '{"url":"one"}']
+
+
+@pytest.mark.parametrize("label", ["id", "type", "call_id", "url", "signature"])
+def test_a_long_text_hides_behind_no_name(label: str) -> None:
+    long = "word " * 1000
+
+    for part in ({label: long}, {"type": "text", "text": None, "new": {label: long}}):
+        assert texts_of("chat", in_message(part)).pieces == [long]
+    assert texts_of("chat", in_message({label: "short"})).pieces == []
+
+
+def test_a_text_in_a_request_too_deep_to_be_read_counts() -> None:
+    deep = "[" * 5000 + "]" * 5000
+    body = f'[{{"role":"user","content":"one two","deep":{deep}}}]'.encode()
+
+    for api in ("chat", "messages"):
+        assert texts_of(api, {"messages": msgspec.Raw(body)}).count(len) > len(body)
+
+
+PDF = base64.b64encode(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + b"\x8f" * 7985).decode()
+
+
+@pytest.mark.parametrize(
+    ("api", "part"),
+    [
+        ("messages", {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF}}),
+        ("chat", {"type": "file", "file": {"file_data": "data:application/pdf;base64," + PDF}}),
+        ("responses", {"type": "input_file", "file_data": PDF}),
+    ],
+)
+def test_a_file_that_is_no_text_counts_by_its_size(api: Api, part: dict[str, Any]) -> None:
+    fields = {"input": [{"role": "user", "content": [part]}]} if api == "responses" else in_message(part)
+
+    assert texts_of(api, fields) == Texts([], 3 + 4 + 1000)
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [("wav", 10), ("mp3", 75)])
+def test_a_recording_counts_by_its_size(kind: str, tokens: int) -> None:
+    part = {"type": "input_audio", "input_audio": {"data": base64.b64encode(b"\x80" * 30_000).decode(), "format": kind}}
+
+    assert texts_of("chat", in_message(part)) == Texts([], 3 + 4 + tokens)
+
+
+def test_a_picture_counts_as_one_wherever_it_stands() -> None:
+    gif = base64.b64encode(b"GIF89a" + bytes([10, 0, 10, 0])).decode()
+    shown = texts_of(
+        "responses", {"input": [{"content": [{"type": "input_image", "image_url": f"data:;base64,{gif}"}]}]}
+    )
+
+    for item in (
+        {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": f"data:;base64,{gif}"}},
+        {"type": "image_generation_call", "id": "1", "result": gif},
+        {"type": "message", "content": [{"type": "input_file", "file_data": f"data:image/gif;base64,{gif}"}]},
+    ):
+        assert texts_of("responses", {"input": [item]}) == shown
+
+
+def test_what_a_schema_says_in_any_other_way_counts() -> None:
+    parameters = {
+        "type": "object",
+        "$defs": {"city": {"enum": ["one"]}},
+        "properties": {"place": {"type": "array", "title": "Place", "items": {"enum": ["two"]}}},
+    }
+    tool = {"type": "function", "name": "x", "parameters": parameters}
+
+    assert texts_of("responses", {"tools": [tool]}).pieces == [
+        "x:", '{"$defs":{"city":{"enum":["one"]}}}', "place:array:", '{"enum":["two"]}',
+    ]  # fmt: skip
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: (
@@ -182,6 +305,9 @@ JSON = st.recursive(
                     "name",
                     "arguments",
                     "tools",
+                    "custom",
+                    "file_data",
+                    "encrypted_content",
                 ]
                 + ["parameters", "properties", "enum", "items", "input", "output", "role", "tool_calls", "schema"]
             ),
