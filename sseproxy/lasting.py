@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from sseproxy.config import Config, Upstream
 from sseproxy.ledger.contents import Contents
-from sseproxy.ledger.journal import open_journaled
 from sseproxy.ledger.ledger import SQLLedger
+from sseproxy.ledger.opening import open_journaled
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.limiter import Limiter
 from sseproxy.prices import PriceTable

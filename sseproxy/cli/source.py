@@ -43,8 +43,8 @@ def show_warnings(config: Config) -> None:
 @contextmanager
 def open_books(config: Config) -> Iterator[SQLLedger]:
     """The ledger that the configuration names."""
-    from sseproxy.ledger.journal import open_journaled
     from sseproxy.ledger.ledger import SQLLedger
+    from sseproxy.ledger.opening import open_journaled
     from sseproxy.ledger.protocol import LedgerUnavailable
 
     try:

@@ -15,10 +15,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from sseproxy.core.usage import Usage
-from sseproxy.ledger.database import Database
 from sseproxy.ledger.journal_entries import Ended, Noted, Replay, Reserved, bounded_charge, bounded_result, encode
 from sseproxy.ledger.journal_file import JournalFile
-from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.ledger.protocol import (
     Balance,
     Budget,
@@ -39,25 +37,6 @@ _PAUSE: Final = 1.0
 #: Reservations of which the ledger did not say whether it booked them. More than can be under way at a time.
 _MOST_DOUBTFUL: Final = 10_000
 _NOTHING: Final = Settlement("refused", "none", Usage(), 0, 0, 503, None, 0)
-
-
-def open_journaled(url: str, journal: str | os.PathLike[str], *, serve: bool = False) -> JournalingLedger:
-    """Open the books as :func:`~sseproxy.ledger.ledger.open_ledger` does, and first bring in what a journal holds.
-
-    The other way round, charges that a dead process had settled in its journal would be taken for unfinished.
-
-    :raises LedgerUnavailable: the database cannot be opened; not with ``serve``.
-    """
-    books = SQLLedger(Database(url))
-    ledger = JournalingLedger(books, journal, serve, prepare=books.database.migrate)
-    try:
-        books.database.migrate()
-        ledger.recover()
-    except LedgerUnavailable as error:
-        if not serve:
-            raise
-        log.error("starting without the ledger, with the journal alone: %s", error.message)
-    return ledger
 
 
 class JournalingLedger:
@@ -90,7 +69,7 @@ class JournalingLedger:
         # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
         self._only_here: set[str] = set()
         self._doubtful: list[str] = []
-        self._unwritten: list[bytes] = []
+        self._unwritten: dict[str, bytes] = {}
         self._noted: dict[str, int] = {}
 
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
@@ -149,11 +128,11 @@ class JournalingLedger:
         line = encode(Ended(charge_id, bounded_result(settlement), released))
         try:
             self._file.append(line)
+            self._only_here.discard(charge_id)
         except OSError as error:
             # Bounded by the requests under way: without a journal, none are let in.
-            self._unwritten.append(line)
+            self._unwritten.setdefault(charge_id, line)
             log.error("the journal %s cannot be written; a settlement waits in memory: %s", self._file.path, error)
-        self._only_here.discard(charge_id)
         return True
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
@@ -194,11 +173,12 @@ class JournalingLedger:
             if self._prepare is not None:
                 self._prepare()
             self.ledger.ping()
-            self._rewrite()
             self._release_doubtful()
-            brought = self._bring_in() if self._file.has_lines() else (0, True)
+            ended = self._book_unwritten()
+            brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
+            ended += self._book_unwritten()
             self._came_back()
-            return brought
+            return ended + brought, complete
         except LedgerUnavailable as error:
             self._went_away(error)
         except OSError as error:
@@ -217,10 +197,15 @@ class JournalingLedger:
                     log.warning("%d charges were booked from the journal %s", replay.applied, self._file.path)
             return replay.applied, True
 
-    def _rewrite(self) -> None:
-        while self._unwritten:
-            self._file.append(self._unwritten[0])
-            self._unwritten.pop(0)
+    def _book_unwritten(self) -> int:
+        """End what waits in memory; not yet what is reserved in the file alone, which has to come in first."""
+        replay = Replay(self._file, self.ledger, self._only_here.discard)
+        for charge_id, line in list(self._unwritten.items()):
+            if charge_id not in self._only_here:
+                with suppress(OSError):  # it cannot even be set aside, now
+                    replay.take(line)
+                    self._unwritten.pop(charge_id, None)
+        return replay.applied
 
     def _release_doubtful(self) -> None:
         while self._doubtful:

@@ -7,16 +7,17 @@ begun again from the first line.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
+from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.bounds import bounded_amount, bounded_name
-from sseproxy.ledger.journal_file import JournalFile
+from sseproxy.ledger.journal_file import LINE_LIMIT, JournalFile
 from sseproxy.ledger.protocol import Charge, Checkpoint, DuplicateCharge, Ledger, LedgerUnavailable, Settlement
 from sseproxy.ledger.schema import micros
 
@@ -78,7 +79,7 @@ def bounded_charge(charge: Charge) -> Charge:
 
 
 def bounded_result(known: _Known) -> _Known:
-    """The figures as the ledger will keep them."""
+    """The figures as the ledger will keep them; a line of bounded length, whatever was tried."""
     usage = Usage(
         *(
             bounded_amount(amount)
@@ -98,7 +99,26 @@ def bounded_result(known: _Known) -> _Known:
         prefix_tokens=bounded_amount(known.prefix_tokens),
         upstream=None if known.upstream is None else bounded_name(known.upstream),
         upstream_model=None if known.upstream_model is None else bounded_name(known.upstream_model),
+        tries=_bounded_tries(known.tries),
     )
+
+
+def _bounded_tries(tries: Sequence[Try]) -> tuple[Try, ...]:
+    """The last of them, which may be the answer, and as many before it as fit into a line."""
+    kept: list[Try] = []
+    room = LINE_LIMIT // 2
+    for each in reversed(tries):
+        short = replace(
+            each,
+            upstream=bounded_name(each.upstream),
+            upstream_model=bounded_name(each.upstream_model),
+            error=None if each.error is None else bounded_name(each.error),
+        )
+        room -= len(encode(short)) + 1
+        if room < 0:
+            break
+        kept.append(short)
+    return (*reversed(kept),)
 
 
 class Replay:
@@ -125,7 +145,7 @@ class Replay:
         end = 0
         while True:
             for line, after in self._file.read(end):
-                self._take(line)
+                self.take(line)
                 end = after
             self._close_accounts()
             # What came in meanwhile is read too. A charge of another process that lives is that one's to bring in.
@@ -135,7 +155,11 @@ class Replay:
             if not self._reserved and not self._file.is_own(owner) and not self._file.is_alive(owner):
                 self._file.forget(owner)
 
-    def _take(self, line: bytes) -> None:
+    def take(self, line: bytes) -> None:
+        """Bring one line into the ledger; set it aside if that cannot be done.
+
+        :raises LedgerUnavailable: the ledger is away.
+        """
         self._lines += 1
         if self._lines % _LINES_PER_SIGN == 0:
             self._ledger.checkpoint({})

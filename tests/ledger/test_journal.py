@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
-from sseproxy.ledger.journal import JournalingLedger, open_journaled
+from sseproxy.ledger.journal import JournalingLedger
 from sseproxy.ledger.journal_file import LINE_LIMIT
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.protocol import (
     Budget,
     BudgetExceeded,
@@ -361,12 +363,16 @@ def test_any_name_fits_into_a_line(
 ) -> None:
     inner.away = True
     serving.reserve(new_charge("c1", user=name, model=name, key=name, route=name, upstream=name, upstream_model=name))
-    serving.settle("c1", replace(completed(), cost=10**30, usage=Usage(10**30, output_tokens=-5)))
+    tried = (Try(name, name, 503, name), Try("main", "m", 200)) * 20
+    serving.checkpoint({"c1": Checkpoint(Usage(1), cost=30, tries=tried)})
+    serving.settle("c1", replace(completed(), cost=10**30, usage=Usage(10**30, output_tokens=-5), tries=tried))
     assert max(map(len, path.read_bytes().splitlines())) < LINE_LIMIT
     inner.away = False
 
     assert serving.replay() == 1
     assert serving.balance(name, "total", NOON).spent == 2**53
+    (row,) = inner.ledger.charges()
+    assert row["tries"][-1]["error"] is None and len(row["tries"]) >= 2
 
 
 def test_a_time_without_a_zone_is_refused_here_too(
@@ -395,6 +401,39 @@ def test_a_journal_that_cannot_be_written_refuses_requests_and_keeps_settlements
 
     assert serving.replay() == 1
     assert states(inner.ledger) == {"c1": SETTLED}
+
+
+def test_what_cannot_be_written_stands_in_nobodys_way(
+    inner: Switched, serving: JournalingLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    serving.reserve(new_charge("c1"))
+    inner.away = True
+    serving.reserve(new_charge("c2"))
+    for long in ("c1", "c2"):
+        assert serving.settle(long, completed(outcome="x" * LINE_LIMIT))
+    serving.reserve(new_charge("c3"))
+    assert serving.settle("c3", completed(cost=700))
+    inner.away = False
+
+    assert serving.replay() == 3
+    long = ("settled", "x" * LINE_LIMIT, "0.0000007")
+    assert states(inner.ledger) == {"c1": long, "c2": long, "c3": SETTLED}
+    assert serving.replay() == 0
+
+
+def test_a_settlement_in_memory_waits_for_no_disk(
+    inner: Switched, refusing: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    refusing.reserve(new_charge("c1"))
+    inner.away = True
+    path.mkdir()
+    refusing.settle("c1", completed(cost=700))
+    inner.away = False
+
+    refusing.replay()
+
+    assert states(inner.ledger) == {"c1": SETTLED}
+    path.rmdir()
 
 
 def test_checkpoints_are_journalled_too_and_only_if_they_say_something_new(
@@ -442,7 +481,7 @@ CHILD = """
 import sys, threading
 from datetime import datetime, timezone
 from sseproxy.core.usage import Usage
-from sseproxy.ledger.journal import open_journaled
+from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.ledger.protocol import Charge, Checkpoint, LedgerUnavailable, Settlement
 

@@ -1,0 +1,32 @@
+"""Opens the books as the proxy keeps them: in a database, with a journal for while that is away."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from sseproxy.ledger.database import Database
+from sseproxy.ledger.journal import JournalingLedger
+from sseproxy.ledger.ledger import SQLLedger
+from sseproxy.ledger.protocol import LedgerUnavailable
+
+log = logging.getLogger("sseproxy.accounting")
+
+
+def open_journaled(url: str, journal: str | os.PathLike[str], *, serve: bool = False) -> JournalingLedger:
+    """Open the books as :func:`~sseproxy.ledger.ledger.open_ledger` does, and first bring in what a journal holds.
+
+    The other way round, charges that a dead process had settled in its journal would be taken for unfinished.
+
+    :raises LedgerUnavailable: the database cannot be opened; not with ``serve``.
+    """
+    books = SQLLedger(Database(url))
+    ledger = JournalingLedger(books, journal, serve, prepare=books.database.migrate)
+    try:
+        books.database.migrate()
+        ledger.recover()
+    except LedgerUnavailable as error:
+        if not serve:
+            raise
+        log.error("starting without the ledger, with the journal alone: %s", error.message)
+    return ledger
