@@ -15,7 +15,8 @@ from genai_prices import Usage as TableUsage
 from genai_prices import data_snapshot
 
 from sseproxy.core.pricing import FlatPrice
-from sseproxy.core.usage import Usage
+from sseproxy.core.tokens_apart import PART_OF
+from sseproxy.core.usage import Usage, tidy_usage, usage_of
 from sseproxy.prices import PriceTable, TablePrice, usd_per_million
 
 NOW = datetime(2026, 11, 21, tzinfo=timezone.utc)
@@ -64,6 +65,61 @@ def test_the_price_of_a_known_model(table: PriceTable) -> None:
     assert usd_per_million(price, "output", NOW) == Decimal("0.6")
 
 
+AUDIO = {
+    "prompt_tokens": 1000,
+    "completion_tokens": 1000,
+    "prompt_tokens_details": {"audio_tokens": 900},
+    "completion_tokens_details": {"audio_tokens": 800},
+}
+
+CACHED = {"audio_tokens": 900, "cached_tokens": 500}
+
+
+@pytest.mark.parametrize(
+    ("model", "reported", "usd"),
+    [
+        ("gpt-audio", AUDIO, "0.08225"),
+        ("gpt-4o", AUDIO, "0.0125"),
+        ("gemini-2.5-flash", AUDIO, "0.00343"),
+        ("gpt-audio", {**AUDIO, "prompt_tokens_details": {"audio_tokens": 900, "cached_tokens": 500}}, "0.08225"),
+        ("gemini-2.5-flash", {**AUDIO, "prompt_tokens_details": CACHED}, "0.003015"),
+        (
+            "gemini-2.5-flash",
+            {**AUDIO, "prompt_tokens_details": {**CACHED, "cached_tokens_details": {"audio_tokens": 450}}},
+            "0.0030115",
+        ),
+        (
+            "claude-sonnet-4-5",
+            {
+                "prompt_tokens": 100_010,
+                "completion_tokens": 100,
+                "cache_creation_input_tokens": 100_000,
+                "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 100_000},
+            },
+            "0.60153",
+        ),
+    ],
+)
+def test_tokens_that_the_table_prices_apart_cost_what_it_says(
+    table: PriceTable, model: str, reported: dict[str, Any], usd: str
+) -> None:
+    price = table.find(model)
+    tidy = tidy_usage(reported)
+
+    assert price is not None and tidy is not None
+    assert price.cost(usage_of(tidy), NOW) == Decimal(usd) * 10**9
+
+
+def test_counts_that_contradict_each_other_cost_no_more_than_all_tokens_at_their_dearest(table: PriceTable) -> None:
+    price = table.find("gpt-audio")
+
+    assert price is not None
+    assert price.cost(Usage(10, 20, apart=(("input_audio", 900),)), NOW) == 20 * 32_000
+    assert price.cost(Usage(10, output_tokens=5, apart=(("output_audio", 7), ("input_audio", 30))), NOW) == (
+        10 * 32_000 + 5 * 64_000
+    )
+
+
 def test_the_operators_prices_beat_the_table() -> None:
     flat = FlatPrice(input=Decimal(1), output=Decimal(2))
     pattern = FlatPrice(input=Decimal(3), output=Decimal(4))
@@ -90,6 +146,23 @@ def _edges_of(prices: Any) -> list[int]:
     return [size for tier in tiers for size in (tier.start, tier.start, tier.start + 1)]
 
 
+def _some_apart(counts: dict[str, int], dice: random.Random) -> dict[str, int]:
+    """Of every second request some tokens of each kind that any model prices apart, out of what there is."""
+    apart = {}
+    for kind, whole in PART_OF.items() if dice.random() < 0.5 else ():
+        apart[kind] = dice.randint(0, counts[whole])
+        counts[whole] -= apart[kind]
+    return apart
+
+
+def _as_authors_count(apart: dict[str, int]) -> dict[str, int]:
+    """To them what a cache holds of the audio is audio too."""
+    theirs = {f"{kind}_tokens": count for kind, count in apart.items()}
+    for medium in ("audio", "image", "video") if apart else ():
+        theirs[f"input_{medium}_tokens"] += apart[f"cache_{medium}_read"]
+    return theirs
+
+
 def test_every_price_of_the_table_is_what_its_authors_compute() -> None:
     dice = random.Random(7)
     wrong = []
@@ -98,12 +171,16 @@ def test_every_price_of_the_table_is_what_its_authors_compute() -> None:
             size = dice.choice([0, 10, 1000, 1_000_000, *_edges_of(model.get_prices(NOW))])
             cached = dice.randint(0, size)
             written = dice.randint(0, size - cached)
-            usage = Usage(size, cached, written, dice.randint(0, 5000))
+            output = dice.randint(0, 5000)
+            counts = {"input": size - cached - written, "cache_read": cached, "cache_write": written, "output": output}
+            apart = _some_apart(counts, dice)
+            usage = Usage(size, cached, written, output, apart=tuple(apart.items()) or None)
             theirs = TableUsage(
                 input_tokens=size,
                 cache_read_tokens=cached,
                 cache_write_tokens=written,
-                output_tokens=usage.output_tokens,
+                output_tokens=output,
+                **_as_authors_count(apart),
             )
             expected = model.calc_price(theirs, provider, genai_request_timestamp=NOW).total_price * 10**9
             if abs(TablePrice(model, "").cost(usage, NOW) - expected) > 1:

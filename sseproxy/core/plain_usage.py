@@ -6,7 +6,7 @@ What is not recognised may still be in that shape; :func:`~sseproxy.core.usage.t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -16,6 +16,8 @@ from sseproxy.core.usage import Usage
 __all__ = ["plain_usage"]
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
+#: Of what is priced apart there is none.
+_Nothing = Literal[0, None]
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
 _ORDERS: Final = frozenset(((*_COUNTS,), (*_COUNTS, _DETAILS[0]), (*_COUNTS, _DETAILS[1]), (*_COUNTS, *_DETAILS)))
@@ -33,12 +35,20 @@ class _Input(msgspec.Struct, frozen=True):
     cache_creation_tokens: UnsetType = UNSET
     cache_creation_input_tokens: UnsetType = UNSET
     cache_write_input_tokens: UnsetType = UNSET
+    audio_tokens: _Nothing = 0
+    image_tokens: _Nothing = 0
+    video_tokens: _Nothing = 0
+    cached_tokens_details: UnsetType = UNSET
+    cache_creation_token_details: UnsetType = UNSET
 
 
 class _Output(msgspec.Struct, frozen=True):
     reasoning_tokens: _Count = 0
     thinking_tokens: UnsetType = UNSET
     thoughtsTokenCount: UnsetType = UNSET
+    audio_tokens: _Nothing = 0
+    image_tokens: _Nothing = 0
+    video_tokens: _Nothing = 0
 
 
 class _Plain(msgspec.Struct):

@@ -6,13 +6,13 @@ prices come from is not known here: see :mod:`sseproxy.prices`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from math import lcm
+from math import floor, lcm
 from typing import Protocol
 
 from sseproxy.core.usage import Usage
@@ -90,6 +90,12 @@ class FlatPrice:
         parts = lcm(2, *(rate.denominator for rate in rates))
         plain, cached, written, output = (int(rate * parts) for rate in rates)
         return plain, cached, written, output, parts // 2
+
+
+def sum_of(items: Iterable[tuple[int, Decimal]]) -> int:
+    """Nano-USD for tokens that each have their own price in USD per million."""
+    micro_usd = sum(tokens * Fraction(rate) for tokens, rate in items)
+    return floor(micro_usd * _NANO_PER_TOKEN_PER_PRICE + Fraction(1, 2))
 
 
 def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]:

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from sseproxy.core.tokens_apart import TokensApart, tokens_apart
+
 __all__ = ["Usage", "find_usage", "merge_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
 
 _NANO: Final = 10**9
@@ -44,6 +46,7 @@ class Usage(msgspec.Struct, frozen=True):
     :param output_tokens: all that was generated and is billed, reasoning too.
     :param reasoning_tokens: the part of it that is reasoning.
     :param cost: nano-USD, if the vendor reported a cost.
+    :param apart: parts of these counts that some models price apart; None in most answers.
     """
 
     input_tokens: int = 0
@@ -52,6 +55,7 @@ class Usage(msgspec.Struct, frozen=True):
     output_tokens: int = 0
     reasoning_tokens: int = 0
     cost: int | None = None
+    apart: TokensApart | None = None
 
 
 def read_usage(payload: Mapping[str, Any]) -> Usage | None:
@@ -264,6 +268,7 @@ def usage_of(tidy: Mapping[str, Any]) -> Usage:
         output_tokens=_count(tidy.get("completion_tokens")) or 0,
         reasoning_tokens=_count(outs.get("reasoning_tokens")) or 0,
         cost=_nano(tidy.get("cost")),
+        apart=tokens_apart(tidy, ins, outs),
     )
 
 

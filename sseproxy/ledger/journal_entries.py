@@ -81,16 +81,11 @@ def bounded_charge(charge: Charge) -> Charge:
 def bounded_result(known: _Known) -> _Known:
     """The figures as the ledger will keep them; a line of bounded length, whatever was tried."""
     usage = Usage(
-        *(
-            bounded_amount(amount)
-            for amount in (
-                known.usage.input_tokens,
-                known.usage.cached_input_tokens,
-                known.usage.cache_write_tokens,
-                known.usage.output_tokens,
-                known.usage.reasoning_tokens,
-            )
-        )
+        input_tokens=bounded_amount(known.usage.input_tokens),
+        cached_input_tokens=bounded_amount(known.usage.cached_input_tokens),
+        cache_write_tokens=bounded_amount(known.usage.cache_write_tokens),
+        output_tokens=bounded_amount(known.usage.output_tokens),
+        reasoning_tokens=bounded_amount(known.usage.reasoning_tokens),
     )
     return replace(
         known,

@@ -15,11 +15,13 @@ from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
 
 PLAIN = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
-INS = {"audio_tokens": 1, "cached_tokens": 5, "cache_write_tokens": 2}
+INS = {"audio_tokens": 0, "cached_tokens": 5, "cache_write_tokens": 2}
 OUTS = {"reasoning_tokens": 3, "accepted_prediction_tokens": 0}
 
 DETAILS = st.dictionaries(
-    st.sampled_from(("cached_tokens", "cache_write_tokens", "reasoning_tokens", "cache_read_tokens", "audio_tokens")),
+    st.sampled_from(
+        ("cached_tokens", "cache_write_tokens", "reasoning_tokens", "cache_read_tokens", "audio_tokens", "image_tokens")
+    ),
     st.sampled_from((0, 1, 2, 5, None, "5")),
     max_size=2,
 )
@@ -55,6 +57,8 @@ def test_openai_s_own_usage_is_plain(raw: dict[str, Any], usage: Usage) -> None:
         {"prompt_tokens_details": {"cached_tokens": "5"}},
         {"prompt_tokens_details": {"cache_read_tokens": 5}},
         {"completion_tokens_details": {"thinking_tokens": 1}},
+        {"prompt_tokens_details": {"audio_tokens": 1}},
+        {"completion_tokens_details": {"image_tokens": 1}},
         {"completion_tokens_details": OUTS, "prompt_tokens_details": INS},
     ],
 )

@@ -63,6 +63,14 @@ def test_anthropic_usage_is_told_in_two_halves() -> None:
     assert [event.usage for event in read("messages", start, delta)] == [Usage(8, 3), Usage(8, 3, 0, 7)]
 
 
+def test_what_a_cache_keeps_for_an_hour_is_told_in_the_first_half_alone() -> None:
+    written = {"cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 9}}
+    start = {"type": "message_start", "message": {"usage": {"input_tokens": 5, **written}}}
+    events = read("messages", start, {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2}})
+
+    assert events[-1].usage == Usage(14, 0, 9, 2, apart=(("cache_write_1h", 9),))
+
+
 def test_a_later_null_does_not_erase_usage() -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 2}
     events = read("chat", {"choices": [], "usage": usage}, {"choices": [], "usage": None})
