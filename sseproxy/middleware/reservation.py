@@ -17,7 +17,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from sseproxy.core.allowance import Budget
-from sseproxy.core.chat import Request
+from sseproxy.core.chat import Request, peek_field
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import Price
 from sseproxy.core.tokens import most_tokens, texts_of
@@ -247,8 +247,15 @@ def _most_output(request: Request | None, streamed: int = FIRST_STREAMED) -> int
         return 0
     limit = request.output_limit()
     if request.stream:
-        return min(limit or streamed, streamed) * request.choices
-    return (limit or ASSUMED_WHOLE) * request.choices
+        return min(limit or streamed, streamed) * _answers(request)
+    return (limit or ASSUMED_WHOLE) * _answers(request)
+
+
+def _answers(request: Request) -> int:
+    """How many answers are generated and billed, though fewer may come back: ``best_of`` of the legacy API."""
+    n = max(peek_field(request.fields, "n", int) or 1, 1)
+    best_of = peek_field(request.fields, "best_of", int) or 1
+    return request.choices // n * max(n, best_of)
 
 
 def _most_input(request: Request) -> int:

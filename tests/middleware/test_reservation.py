@@ -49,7 +49,7 @@ def ledger(tmp_path: Path) -> Iterator[SQLLedger]:
 
 def request_of(**fields: Any) -> Request:
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True, **fields}
-    return Request.parse("chat", json.dumps(body).encode())
+    return Request.parse("completions" if "prompt" in fields else "chat", json.dumps(body).encode())
 
 
 class Answer:
@@ -157,6 +157,19 @@ def test_a_client_s_own_limit_is_all_that_is_held(ledger: SQLLedger) -> None:
     Answer(ledger, 10**6, max_tokens=50, n=3)
 
     assert held(ledger) == 150
+
+
+@pytest.mark.parametrize(
+    ("fields", "answers"),
+    [({"best_of": 20}, 20), ({"best_of": 2, "n": 3}, 3), ({"best_of": 5, "n": 3}, 5), ({"best_of": 5, "n": 0}, 5),
+     ({"best_of": None}, 1), ({"best_of": "5"}, 1), ({"best_of": -5}, 1), ({"best_of": 5, "prompt": ["a", "b"]}, 10)],
+)  # fmt: skip
+def test_the_answers_of_which_the_best_come_back_are_held_for_too(
+    ledger: SQLLedger, fields: dict[str, Any], answers: int
+) -> None:
+    Answer(ledger, 10**6, **{"prompt": "hi", "stream": False, "max_tokens": 40, **fields})
+
+    assert held(ledger) == 40 * answers
 
 
 def test_what_cannot_be_ended_midway_begins_on_what_is_left_one_at_a_time(ledger: SQLLedger) -> None:
