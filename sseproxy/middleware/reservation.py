@@ -2,8 +2,8 @@
 
 A stream holds a little, where there is plenty a little more, and more again as it grows (each time as much again): so
 a long answer costs a few ledger calls and no two answers spend the same money. What cannot be ended midway holds all it
-may come to; only when that does not fit, one such answer may begin on what is left. So all together never settle above
-the budget and one reservation.
+may come to, and so does a stream that may reason unseen; only when that does not fit, one such answer may begin on what
+is left. So all together never settle above the budget and one reservation, as long as limits are stated.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 from contextlib import suppress
 from datetime import datetime
 from sys import maxsize
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -119,7 +119,7 @@ class Reservation:
         if self._request is None or self._price is None:
             return self._ledger.reserve(charge, self._budget)
         given = _most_input(self._request)
-        if not (self._request.stream and self._hold_ample(charge, self._budget, self._request, given)):
+        if not (_shows_all(self._request) and self._hold_ample(charge, self._budget, self._request, given)):
             self._bound = _most_output(self._request)
             self._hold(charge, self._budget, self._request, given)
         self._bounded = self._request.stream and self._output_cost(self._bound) > 0
@@ -139,6 +139,7 @@ class Reservation:
 
     def _hold(self, charge: Charge, budget: Budget, request: Request, given: int) -> None:
         full = self._cost(given, self._bound)
+        shows_all = _shows_all(request)
         for attempt in range(ATTEMPTS):
             try:
                 return self._ledger.reserve(replace(charge, reserved=full), budget)
@@ -146,11 +147,11 @@ class Reservation:
                 least = self._least()
                 if failure.left < least or attempt == ATTEMPTS - 1:
                     raise
-                if request.stream and not self._shrink(failure.left):
+                if shows_all and not self._shrink(failure.left):
                     raise
                 left = failure.left
             try:
-                if request.stream:
+                if shows_all:
                     return self._ledger.reserve(replace(charge, reserved=left), budget)
                 # The whole is held, and fits if what it takes to begin does: nobody else can begin then.
                 return self._ledger.reserve(
@@ -235,18 +236,20 @@ def end_of_budget() -> Failure:
 
 def rough_tokens(request: Request) -> tuple[int, int]:
     """Input tokens as they may be, by the request's size, and output tokens as they may be at first."""
-    return _size_of(request) // BYTES_PER_TOKEN, _most_output(request)
+    most = _most_output(request)
+    first = min(most, FIRST_STREAMED * _answers(request)) if request.stream else most
+    return _size_of(request) // BYTES_PER_TOKEN, first
 
 
 def _most_output(request: Request | None, streamed: int = FIRST_STREAMED) -> int:
     """Output tokens to hold money for at first.
 
-    :param streamed: as many for a stream.
+    :param streamed: as many for a stream that shows all of them.
     """
     if request is None or request.api == "embeddings":
         return 0
     limit = request.output_limit()
-    if request.stream:
+    if _shows_all(request):
         return min(limit or streamed, streamed) * _answers(request)
     return (limit or ASSUMED_WHOLE) * _answers(request)
 
@@ -256,6 +259,23 @@ def _answers(request: Request) -> int:
     n = max(peek_field(request.fields, "n", int) or 1, 1)
     best_of = peek_field(request.fields, "best_of", int) or 1
     return request.choices // n * max(n, best_of)
+
+
+def _shows_all(request: Request) -> bool:
+    """Whether each token passes by, so that the answer can be ended at any: a stream, unless its client asks for
+    reasoning, which may stay hidden, or sets the limit that is meant to hold it too."""
+    fields = request.fields
+    if not request.stream:
+        return False
+    reasoning = peek_field(fields, "reasoning", dict[str, Any])  # /v1/responses, OpenRouter
+    effort = peek_field(fields, "reasoning_effort", str) or (reasoning or {}).get("effort")
+    if effort is not None:
+        return effort in ("none", "minimal")
+    if thinking := peek_field(fields, "thinking", dict[str, Any]):
+        return thinking.get("type") == "disabled"
+    if reasoning is not None:
+        return reasoning.get("enabled") is False
+    return peek_field(fields, "max_completion_tokens", int) is None
 
 
 def _most_input(request: Request) -> int:

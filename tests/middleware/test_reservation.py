@@ -19,7 +19,7 @@ from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import BudgetExceeded, Charge
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.meter import Meter
-from sseproxy.middleware.reservation import Reservation
+from sseproxy.middleware.reservation import Reservation, rough_tokens
 from sseproxy.wsgi.exchange import Exchange, Target
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
@@ -172,8 +172,61 @@ def test_the_answers_of_which_the_best_come_back_are_held_for_too(
     assert held(ledger) == 40 * answers
 
 
-def test_what_cannot_be_ended_midway_begins_on_what_is_left_one_at_a_time(ledger: SQLLedger) -> None:
-    whole = {"stream": False, "max_tokens": 400}
+@pytest.mark.parametrize(
+    "asking",
+    [
+        {"max_completion_tokens": 30_000},
+        {"max_tokens": 30_000, "reasoning_effort": "high"},
+        {"max_tokens": 30_000, "reasoning": {"effort": "low", "exclude": True}},
+        {"max_tokens": 30_000, "reasoning": {"enabled": True}},
+        {"max_tokens": 30_000, "reasoning": {"max_tokens": 2000}},
+        {"max_tokens": 30_000, "thinking": {"type": "enabled", "budget_tokens": 20_000}},
+        {"max_completion_tokens": 30_000, "reasoning": {"summary": "auto"}},
+    ],
+)
+def test_a_stream_that_may_reason_unseen_holds_all_that_it_may_come_to(
+    ledger: SQLLedger, asking: dict[str, Any]
+) -> None:
+    Answer(ledger, 10**6, n=2, **asking)
+
+    assert held(ledger) == 2 * 30_000
+
+
+@pytest.mark.parametrize(
+    "asking",
+    [
+        {"max_tokens": 30_000},
+        {"max_completion_tokens": 30_000, "reasoning_effort": "none"},
+        {"max_completion_tokens": 30_000, "reasoning": {"effort": "minimal"}},
+        {"max_tokens": 30_000, "reasoning": {"enabled": False}},
+        {"max_completion_tokens": 30_000, "thinking": {"type": "disabled"}},
+        {"max_tokens": 30_000, "reasoning": None, "reasoning_effort": None, "thinking": None},
+        {"max_tokens": 30_000, "max_completion_tokens": None},
+    ],
+)
+def test_a_stream_that_shows_all_its_tokens_holds_no_more_than_a_little(
+    ledger: SQLLedger, asking: dict[str, Any]
+) -> None:
+    Answer(ledger, 10**6, **asking)
+
+    assert held(ledger) == 4096
+
+
+def test_limits_of_tokens_count_such_a_stream_as_any_other() -> None:
+    assert rough_tokens(request_of(max_completion_tokens=30_000)) == rough_tokens(request_of(max_tokens=30_000))
+
+
+def test_a_stream_that_may_reason_unseen_and_states_no_limit_holds_what_whole_answers_do(ledger: SQLLedger) -> None:
+    Answer(ledger, 5000, reasoning_effort="high")
+    Answer(ledger, 5000, stream=False)
+
+    assert held(ledger) == 2 * 4096
+
+
+@pytest.mark.parametrize("whole", [{"stream": False, "max_tokens": 400}, {"max_completion_tokens": 400}])
+def test_what_cannot_be_ended_midway_begins_on_what_is_left_one_at_a_time(
+    ledger: SQLLedger, whole: dict[str, Any]
+) -> None:
     Answer(ledger, 1000, **whole)
     Answer(ledger, 1000, **whole)
     Answer(ledger, 1000, **whole)
