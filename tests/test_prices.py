@@ -14,7 +14,7 @@ import pytest
 from genai_prices import Usage as TableUsage
 from genai_prices import data_snapshot
 
-from sseproxy.core.pricing import FlatPrice
+from sseproxy.core.pricing import FlatPrice, cost_of
 from sseproxy.core.tokens_apart import PART_OF
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
 from sseproxy.prices import PriceTable, TablePrice, usd_per_million
@@ -118,6 +118,10 @@ def test_counts_that_contradict_each_other_cost_no_more_than_all_tokens_at_their
     assert price.cost(Usage(10, output_tokens=5, apart=(("output_audio", 7), ("input_audio", 30))), NOW) == (
         10 * 32_000 + 5 * 64_000
     )
+
+
+def test_a_model_that_its_vendor_says_is_free_is_free_whatever_the_table_says(table: PriceTable) -> None:
+    assert cost_of(Usage(1000, output_tokens=50, cost=0), table.find("gpt-4o-mini"), NOW) == (0, False)
 
 
 def test_the_operators_prices_beat_the_table() -> None:

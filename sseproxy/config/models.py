@@ -13,7 +13,7 @@ from sseproxy.config.values import KIND, Amount, Expected, Text, Whole
 
 
 class Price(Section):
-    """USD per million tokens; goes before the built-in price table."""
+    """USD per million tokens; goes before the built-in price table, but not before a cost that the vendor reports."""
 
     input: Amount = Field(description="Input tokens.")
     output: Amount = Field(description="Output tokens, reasoning included.")
@@ -88,7 +88,8 @@ class Model(Section):
     price: Price | None = Field(
         default=None,
         description="Price of your own, in USD per million tokens; `sseproxy prices MODEL` shows which applies. "
-        "Without it: the built-in table.",
+        "A cost above 0 that the vendor reports with an answer (`usage.cost`) goes before it. Without it: the reported "
+        "cost, else the built-in table.",
     )
 
 

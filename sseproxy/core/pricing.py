@@ -101,10 +101,13 @@ def sum_of(items: Iterable[tuple[int, Decimal]]) -> int:
 def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]:
     """What a request costs: what its vendor says it costs, else by the price, else nothing.
 
+    That it costs nothing a vendor may say of a free model; and a relay says it of any that it knows no price of, so it
+    does not go before a price that the operator wrote.
+
     :param at: aware; prices change with the date, some with the time of day.
     :returns: nano-USD, and whether the request is unpriced: 0 because nobody knows better.
     """
-    if usage.cost is not None:
+    if usage.cost or (usage.cost == 0 and not isinstance(price, FlatPrice)):
         return usage.cost, False
     if price is None:
         return 0, True

@@ -233,6 +233,8 @@ def _tidy_cost(tidy: dict[str, Any]) -> None:
         if _nano(cost) is not None and _nano(upstream) is not None:
             tidy["cost_details"] = {**details, "fee": cost}
             cost = Decimal(str(cost)) + Decimal(str(upstream))
+        elif _nano(cost) == 0:
+            cost = None  # no fee, and nobody knows what the vendor takes
     if _nano(cost) is None:
         tidy.pop("cost", None)
     else:
