@@ -7,7 +7,7 @@ Specification: https://platform.openai.com/docs/api-reference/chat/streaming
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,11 +31,13 @@ class Chunk(Event):
     :param steady: another chunk that differs in nothing but its text would be treated alike. A transform sets it to
         False on every chunk that meets or leaves behind other state than such a chunk would.
     :param sure: a finish in it stood alone, as OpenAI sends it. One that came with text may be said of every chunk.
+    :param watch: is told the text of each chunk like it that goes around the transforms; False: that one must not.
     """
 
     body: dict[str, Any] = msgspec.field(default_factory=dict)
     steady: bool = True
     sure: bool = True
+    watch: Callable[[str], bool] | None = None
 
 
 class UsageEvent(Event):

@@ -13,6 +13,7 @@ import msgspec
 
 from sseproxy.core.chunk import guard, read_json, text_of, write_json
 from sseproxy.core.sse import Event
+from sseproxy.core.tokens import most_tokens
 
 __all__ = ["COLON", "END_OF_CHUNK", "END_OF_EVENT", "UNREADABLE", "Shape", "Shapes", "read_text"]
 
@@ -46,13 +47,20 @@ class Shapes:
         self.sent = 0
         self._idle = 0
 
-    def match(self, data: bytes) -> Event | None:
-        """Return the finished event for `data` if its shape is known."""
+    def match(self, data: bytes, room: int | None = None) -> Event | None:
+        """Return the finished event for `data` if its shape is known.
+
+        :param room: the most tokens that it may have.
+        """
         shape = self.last
         if shape is None or (event := shape.event(data)) is None:
             shape = self._find(data)
             if shape is None or (event := shape.event(data)) is None:
                 return None
+        if room is not None and most_tokens(event.content) + most_tokens(event.hidden) > room:
+            return None
+        if shape.watch is not None and not shape.watch(event.hidden):
+            return None
         self.sent += len(event.content)
         return event
 
@@ -87,12 +95,14 @@ class Shapes:
         self._shapes, self.sent, self._idle = known
         self.last = None
 
-    def learn(self, data: bytes, event: Event) -> None:
+    def learn(self, data: bytes, event: Event, watch: Callable[[str], bool] | None = None) -> None:
         """Take up matching after a steady chunk; remember that its bytes `data` became `event` around one text."""
         self.paused = False
         text = event.content or event.hidden
-        if text and not ((event.content and event.hidden) or event.usage or event.finish):
-            self.remember(text, data, event.data, _texts_in, hidden=bool(event.hidden))
+        if not text or (event.content and event.hidden) or event.usage or event.finish:
+            return
+        if self._find(data) is None:
+            self.remember(text, data, event.data, _texts_in, hidden=bool(event.hidden), watch=watch)
 
     def remember(
         self,
@@ -102,10 +112,12 @@ class Shapes:
         texts_in: Callable[[bytes], tuple[str, str]],
         *,
         hidden: bool = False,
+        watch: Callable[[str], bool] | None = None,
     ) -> None:
         """Remember that bytes became others around this text.
 
         :param texts_in: reads what a chunk says as it was read of this one.
+        :param watch: as of :class:`Shape`.
         """
         if self._idle > self._most * self._most:
             return
@@ -116,7 +128,7 @@ class Shapes:
         found = _probe(*cut, texts_in)
         if found is None or (out != cut and found != _probe(*out, texts_in)):
             return
-        self.add(Shape(*cut, *out, hidden=hidden))
+        self.add(Shape(*cut, *out, hidden=hidden, watch=watch))
 
     def add(self, shape: Shape) -> None:
         """Match what has this shape."""
@@ -134,6 +146,7 @@ class Shape:
 
     :ivar changes: the chunk does not leave as it came.
     :ivar hidden: the text is no visible one.
+    :ivar watch: is to be told each text; False: it has to go through the transforms.
     :ivar chunk: as :func:`_around`, of an event that is all of an HTTP chunk (RFC 9112 section 7.1), behind its size.
     """
 
@@ -150,12 +163,23 @@ class Shape:
         "hidden",
         "out_head",
         "out_tail",
+        "watch",
     )
 
-    def __init__(self, head: bytes, tail: bytes, out_head: bytes, out_tail: bytes, *, hidden: bool) -> None:
+    def __init__(
+        self,
+        head: bytes,
+        tail: bytes,
+        out_head: bytes,
+        out_tail: bytes,
+        *,
+        hidden: bool,
+        watch: Callable[[str], bool] | None = None,
+    ) -> None:
         self.out_head, self.out_tail = out_head, out_tail
         self.changes = (head, tail) != (out_head, out_tail)
         self.hidden = hidden
+        self.watch = watch
         before, padding, after = tail.partition(_PADDING)
         self._padded = b""
         # The quotes of the text are looked for with what is around them: nothing else can stand there then.

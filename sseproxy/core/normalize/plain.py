@@ -60,7 +60,7 @@ class Plain:
         long as :meth:`is_ready` is.
         """
         shape = self.shapes.last if self.shapes is not None else None
-        if shape is None or shape.changes:
+        if shape is None or shape.changes or shape.watch is not None:
             return None
         before, after, between, opening, ending = shape.chunk
         heard = (self._hidden if shape.hidden else self._content).append
@@ -116,7 +116,7 @@ class Plain:
         :param framed: each event stands in an HTTP chunk of its own (RFC 9112 section 7.1), which may leave with it.
         """
         shape = self.shapes.last if self.shapes is not None else None
-        if shape is None or shape.changes:
+        if shape is None or shape.changes or shape.watch is not None:
             return 0
         heard = self._hidden if shape.hidden else self._content
         texts, end = shape.texts(data, self.room, framed=framed)
@@ -140,13 +140,9 @@ class Plain:
         begin = 0
         while data.startswith(_FIELD, begin) and (end := data.find(END_OF_EVENT, begin)) >= 0:
             line = data[begin + len(_FIELD) : end]
-            if 10 in line or 13 in line or (event := self.shapes.match(line)) is None:
+            if 10 in line or 13 in line or (event := self.shapes.match(line, self.room)) is None:
                 break
-            size = most_tokens(event.content) + most_tokens(event.hidden)
-            if size > self.room:
-                self.shapes.sent -= len(event.content)
-                break
-            self.room -= size
+            self.room -= most_tokens(event.content) + most_tokens(event.hidden)
             self._content.append(event.content)
             self._counted += len(event.content)
             self._hidden.append(event.hidden)

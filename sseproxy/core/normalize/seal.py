@@ -23,7 +23,7 @@ def seal(events: Iterator[Event], shapes: Shapes) -> Iterator[Event]:
         sealed = _seal(event)
         shapes.sent += len(sealed.content)
         if event.steady:
-            shapes.learn(event.data, sealed)
+            shapes.learn(event.data, sealed, event.watch)
         else:
             shapes.forget()
         yield sealed

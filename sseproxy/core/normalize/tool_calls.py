@@ -1,8 +1,6 @@
 """Tool calls: ``index`` from 0, ``id``, ``type`` and ``name`` once and on the first delta, ``arguments`` as strings.
 
-A call is known by its id; by its index if it has none; by its name and the completeness of the arguments before it if
-it has neither. A new id at a used index is a new call (new-api#2701), but not without a name amid arguments; an id or
-a name that is repeated is not (litellm#20480). Arguments without any of these belong to the last call.
+Arguments that were whole already are not said again (codex-lb#284); which call they are of, :mod:`.calls` knows.
 """
 
 from __future__ import annotations
@@ -12,91 +10,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from sseproxy.core.chunk import Chunk, write_json
+from sseproxy.core.normalize.calls import Call, Calls
 from sseproxy.core.normalize.deltas import says_something
 from sseproxy.core.sse import Event
 
 __all__ = ["tidy_calls", "tidy_tool_calls"]
-
-
-class _Call:
-    """One call of one choice.
-
-    :ivar given: the upstream gave the id, it is not made up.
-    :ivar kept: fields that came before there was a name to send them with.
-    :ivar whole: its arguments, if it came with them in one piece.
-    :ivar sure: all of its arguments were seen here, none went by on the shortcut.
-    """
-
-    def __init__(self, index: int, id: str, *, given: bool) -> None:
-        self.index = index
-        self.id = id
-        self.given = given
-        self.name = ""
-        self.kept: dict[str, Any] | None = {}
-        self.arguments = _Braces()
-        self.whole = ""
-        self.sure = True
-
-    @property
-    def complete(self) -> bool:
-        """The arguments are known to be one whole JSON object."""
-        return self.sure and self.arguments.complete
-
-    @property
-    def unfinished(self) -> bool:
-        """More arguments are known to be missing."""
-        return self.sure and bool(self.name) and not self.arguments.complete
-
-
-class _Calls:
-    """The calls of one choice, in the order they were opened."""
-
-    def __init__(self, make_id: Callable[[], str], tools: Collection[str]) -> None:
-        self.make_id = make_id
-        self.tools = tools
-        self.all: list[_Call] = []
-        self.by_id: dict[str, _Call] = {}
-        self.by_index: dict[Any, _Call] = {}
-
-    def open(self, index: Any, id: str) -> _Call:
-        given = bool(id) and id not in self.by_id
-        call = _Call(len(self.all), id if given else "call_" + self.make_id(), given=given)
-        self.all.append(call)
-        self.by_id[id if given else call.id] = call
-        if index is not None:
-            self.by_index[index] = call
-        return call
-
-    def begins_a_name(self, name: str) -> bool:
-        """Tell whether `name` can only be the first piece of one."""
-        return name not in self.tools and any(tool.startswith(name) for tool in self.tools)
-
-    def find(self, index: Any, id: str, name: str, arguments: str, alone: bool) -> tuple[_Call, bool]:
-        """Return the call that an entry with these marks belongs to, and whether it opens it."""
-        if id in self.by_id:
-            call = self.by_id[id]
-            if index is None or not name or self.by_index.get(index) is call or index in self.by_index:
-                return call, False
-            return self.open(index, id), True
-        at = self.by_index.get(index) if index is not None else None
-        if id:
-            if at is not None and not at.given and not (name and at.name):
-                return at, False
-            before = at if index is not None else self.all[-1] if self.all else None
-            if before is not None and not name and before.unfinished:
-                self.by_id[id] = before
-                return before, False
-            return self.open(index, id), True
-        if at is not None:
-            renamed = bool(name and at.name and name != at.name and at.arguments.begun)
-            another = bool(name and at.name and arguments and at.complete)
-            return (self.open(index, ""), True) if renamed or another else (at, False)
-        if index is not None or not self.all:
-            return self.open(index, ""), True
-        last = self.all[-1]
-        if name and last.name and (not alone or name != last.name or last.arguments.complete):
-            return self.open(None, ""), True
-        return last, False
 
 
 def tidy_calls(
@@ -107,7 +25,7 @@ def tidy_calls(
     :param make_id: makes an id for a call that never gets one.
     :param tools: the names that can be called, where they are known: a name in pieces is held until it is whole.
     """
-    choices: dict[int, _Calls] = {}
+    choices: dict[int, Calls] = {}
     for event in events:
         if type(event) is Chunk:
             held = False
@@ -116,7 +34,7 @@ def tidy_calls(
                 calls = choices.get(choice["index"])
                 if entries is not None:
                     if calls is None:
-                        calls = choices[choice["index"]] = _Calls(make_id, tools)
+                        calls = choices[choice["index"]] = Calls(make_id, tools)
                     _tidy(choice["delta"], entries, calls, event)
                     held = held or not choice["delta"]
                 if calls is not None and any(call.kept is not None for call in calls.all):
@@ -129,15 +47,17 @@ def tidy_calls(
     yield from _unnamed(choices)
 
 
-def _tidy(delta: dict[str, Any], entries: list[Any], calls: _Calls, event: Chunk) -> None:
+def _tidy(delta: dict[str, Any], entries: list[Any], calls: Calls, event: Chunk) -> None:
     tidied: list[dict[str, Any]] = []
     alone = len(entries) == 1
     for entry in entries:
         if isinstance(entry, dict):
             known = len(calls.all)
             tidy, steady = _tidy_entry(entry, calls, alone)
-            if not steady:
+            if steady is None:
                 event.steady = False
+            else:
+                event.watch = steady.arguments.take
             if len(calls.all) > known:  # calls come in order, so none may wait for its name any longer
                 tidied += [_first(call, {}, "") for call in calls.all[:known] if call.kept is not None]
             if tidy is not None:
@@ -148,25 +68,19 @@ def _tidy(delta: dict[str, Any], entries: list[Any], calls: _Calls, event: Chunk
         del delta["tool_calls"]
 
 
-def _tidy_entry(entry: dict[str, Any], calls: _Calls, alone: bool) -> tuple[dict[str, Any] | None, bool]:
-    """Return the entry to send, None if there is nothing in it, and whether the next like it is treated alike."""
+def _tidy_entry(entry: dict[str, Any], calls: Calls, alone: bool) -> tuple[dict[str, Any] | None, Call | None]:
+    """Return the entry to send, None if there is nothing in it; and its call if the next like it is treated alike."""
     if isinstance(entry.get("custom"), dict):
         return _tidy_custom(entry, calls)
-    function = entry.get("function")
-    function = dict(function) if isinstance(function, dict) else {}
-    for field in ("name", "arguments"):  # relays that flatten the function
-        if field not in function and isinstance(entry.get(field), (str, dict)):
-            function[field] = entry[field]
+    function = _function(entry)
     name = given if isinstance(given := function.get("name"), str) else ""
     arguments = _arguments(function.get("arguments"))
     index, id = _index(entry.get("index")), _id(entry.get("id"))
     call, opens = calls.find(index, id, name, arguments, alone)
+    if not opens and call.arguments.are(arguments):
+        return None, None  # said again
     begun = call.arguments.begun
-    if id and arguments and arguments == call.whole and call.complete:
-        return None, False  # said again as a whole
-    if call.sure:
-        call.arguments.feed(arguments)
-        call.whole = arguments if not begun and call.arguments.complete else ""
+    call.arguments.feed(arguments)
     extras = {
         field: value
         for field, value in entry.items()
@@ -180,8 +94,8 @@ def _tidy_entry(entry: dict[str, Any], calls: _Calls, alone: bool) -> tuple[dict
         if name != call.name and not begun:
             call.name += name
         if not arguments and (not name or (not rest and calls.begins_a_name(call.name))):
-            return None, False
-        return _first(call, rest, arguments), False
+            return None, None
+        return _first(call, rest, arguments), None
     tidy: dict[str, Any] = {"index": call.index, **extras}
     if name and name != call.name and not begun:
         call.name += name
@@ -189,19 +103,25 @@ def _tidy_entry(entry: dict[str, Any], calls: _Calls, alone: bool) -> tuple[dict
     if arguments or rest:
         tidy["function"] = {**rest, "arguments": arguments}
     elif not extras:
-        return None, False
-    steady = not opens and index is not None and bool(arguments) and not rest and id in ("", call.id)
-    call.sure = call.sure and not steady
-    return tidy, steady
+        return None, None
+    pieces = bool(arguments) and not rest and not call.arguments.complete
+    return tidy, call if pieces and not opens and index is not None and id in ("", call.id) else None
 
 
-def _first(call: _Call, rest: dict[str, Any], arguments: str) -> dict[str, Any]:
+def _function(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the function of an entry, which some relays flatten."""
+    flat = {field: entry[field] for field in ("name", "arguments") if isinstance(entry.get(field), (str, dict))}
+    function = entry.get("function")
+    return {**flat, **function} if isinstance(function, dict) else flat
+
+
+def _first(call: Call, rest: dict[str, Any], arguments: str) -> dict[str, Any]:
     kept, call.kept = call.kept, None
     function = {"name": call.name, **rest, "arguments": arguments}
     return {"index": call.index, "id": call.id, "type": "function", "function": function, **(kept or {})}
 
 
-def _tidy_custom(entry: dict[str, Any], calls: _Calls) -> tuple[dict[str, Any], bool]:
+def _tidy_custom(entry: dict[str, Any], calls: Calls) -> tuple[dict[str, Any], None]:
     """Custom tools carry free text (``custom.input``); only their numbering can be off."""
     call, _ = calls.find(_index(entry.get("index")), _id(entry.get("id")), "", "", True)
     kept, call.kept = call.kept, None
@@ -211,9 +131,9 @@ def _tidy_custom(entry: dict[str, Any], calls: _Calls) -> tuple[dict[str, Any], 
     custom["input"] = _arguments(custom.get("input"))
     if kept is not None:
         custom["name"] = _id(custom.get("name"))
-        return {"index": call.index, "id": call.id, "type": "custom", "custom": custom, **kept, **tidy}, False
+        return {"index": call.index, "id": call.id, "type": "custom", "custom": custom, **kept, **tidy}, None
     custom.pop("name", None)
-    return {"index": call.index, "custom": custom, **tidy}, False
+    return {"index": call.index, "custom": custom, **tidy}, None
 
 
 def _arguments(value: Any) -> str:
@@ -234,14 +154,14 @@ def _id(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _add_unnamed(delta: dict[str, Any], calls: _Calls) -> None:
+def _add_unnamed(delta: dict[str, Any], calls: Calls) -> None:
     """Send the calls that never got more than an id: dropping one silently would change the answer."""
     waiting = [_first(call, {}, "") for call in calls.all if call.kept is not None]
     if waiting:
         delta["tool_calls"] = delta.get("tool_calls", []) + waiting
 
 
-def _unnamed(choices: dict[int, _Calls]) -> Iterator[Event]:
+def _unnamed(choices: dict[int, Calls]) -> Iterator[Event]:
     for index, calls in choices.items():
         delta: dict[str, Any] = {}
         _add_unnamed(delta, calls)
@@ -262,36 +182,3 @@ def tidy_tool_calls(calls: list[Any], make_id: Callable[[], str]) -> list[dict[s
             call["function"] = {**call["function"], "arguments": _arguments(call["function"].get("arguments"))}
         tidied.append(call)
     return tidied
-
-
-class _Braces:
-    """Tells whether the arguments fed so far are one whole JSON object, in constant memory."""
-
-    def __init__(self) -> None:
-        self.begun = False
-        self._opened = False
-        self._depth = 0
-        self._quoted = False
-        self._escaped = False
-
-    @property
-    def complete(self) -> bool:
-        return self._opened and self._depth <= 0 and not self._quoted
-
-    def feed(self, text: str) -> None:
-        for char in text:
-            self.begun = True
-            if self._quoted:
-                if self._escaped:
-                    self._escaped = False
-                elif char == "\\":
-                    self._escaped = True
-                elif char == '"':
-                    self._quoted = False
-            elif char == '"':
-                self._quoted = True
-            elif char in "{[":
-                self._opened = True
-                self._depth += 1
-            elif char in "}]":
-                self._depth -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,6 +22,14 @@ def chunk(text: str, tail: str = "") -> bytes:
         b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
         b'"delta":{"content":"%b"},"finish_reason":null}]%b}\n\n' % (text.encode(), tail.encode())
     )
+
+
+def piece(arguments: str, name: str = "") -> bytes:
+    named = b'"id":"a","type":"function",' if name else b""
+    function = b'"name":"%b",' % name.encode() if name else b""
+    function += b'"arguments":%b' % json.dumps(arguments).encode()
+    call = b'{"tool_calls":[{"index":0,%b"function":{%b}}]}' % (named, function)
+    return chunk("").replace(b'{"content":""}', call)
 
 
 FINISH = (
@@ -134,6 +143,7 @@ _READS = st.one_of(
     _TEXTS.map(lambda text: chunk(text, ',"obfuscation":"abc"')),
     _TEXTS.map(lambda text: chunk(text).replace(b"\n\n", b"\r\n\r\n")),
     _TEXTS.map(lambda text: chunk(text).replace(b'"content"', b'"reasoning_content"')),
+    st.sampled_from([piece("", "f"), piece('{"a'), piece('":'), piece("1"), piece("}"), piece('{"a":1}'), piece(" ")]),
     _TEXTS.flatmap(lambda text: st.integers(1, len(chunk(text))).map(lambda cut: chunk(text)[:cut])),
     st.sampled_from(
         [
@@ -251,6 +261,18 @@ def test_reasoning_leaves_as_it_came_and_is_no_visible_text() -> None:
 
     assert stream.plain.passes(chunked(thoughts[2]), framed=True)
     assert stream.plain.said() == ("", " then")
+
+
+@pytest.mark.parametrize("framed", [False, True])
+def test_arguments_go_around_but_what_may_complete_or_repeat_them(framed: bool) -> None:
+    plain = [piece('":'), piece('"[') + piece("1"), piece("2")]
+    reads = [piece("", "f"), piece('{"a'), *plain, piece(']"') + piece("}"), piece('{"a":"[12]"}'), FINISH]
+
+    around, through, count = both_ways(reads, framed)
+
+    assert around == through
+    assert around[1] == ["", 'f{"a":"[12]"}']
+    assert count == len(b"".join(plain))
 
 
 def test_nothing_is_plain_before_the_stream_has_begun() -> None:

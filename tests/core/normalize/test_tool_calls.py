@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -118,10 +119,10 @@ def test_a_new_id_without_a_name_amid_arguments_continues_the_call(index: Any) -
     assert gathered(tidy(*groups)) == [A]
 
 
-def test_a_new_id_after_whole_or_unknown_arguments_is_a_new_call() -> None:
+def test_a_new_id_after_whole_arguments_is_a_new_call() -> None:
     whole = [[call(0, "a", "f", "{}")], [call(0, "b", None, "")], [call(0, name="g", arguments="{}")]]
     assert [parts[1:3] for parts in gathered(tidy(*whole))] == [("a", "f"), ("b", "g")]
-    streamed = [[call(0, "a", "f", "")], [call(0, arguments="{")], *whole[1:]]  # the rest may have gone by
+    streamed = [[call(0, "a", "f", "")], [call(0, arguments="{")], [call(0, arguments="}")], *whole[1:]]
     assert [parts[1:3] for parts in gathered(tidy(*streamed))] == [("a", "f"), ("b", "g")]
 
 
@@ -133,6 +134,50 @@ def test_without_ids_a_name_after_whole_arguments_is_another_call() -> None:
 def test_a_call_that_is_repeated_as_a_whole_is_dropped() -> None:
     assert len(tidy(*[[call(0, "a", "f", '{"x":1}')]] * 3)) == 1
     assert gathered(tidy([call(0, "a", "f", "{}")], [call(0, "a", "f", "{} ")])) == [(0, "a", "f", "{}{} ")]
+
+
+PIECED = [[call(0, "a", "f", "")], [call(0, arguments='{"x"')], [call(0, arguments=":1}")]]
+AGAIN = {
+    "no id": call(0, arguments='{"x":1}'),
+    "no id but the name": call(0, name="f", arguments='{"x":1}'),
+    "id": call(0, "a", arguments='{"x":1}'),
+    "id and name": call(0, "a", "f", '{"x":1}', "function"),
+    "another id": call(0, "b", arguments='{"x":1}'),
+    "no index": call(None, "a", "f", '{"x":1}'),
+    "nothing but arguments": call(arguments='{"x":1}'),
+    "name": call(None, None, "f", '{"x":1}'),
+}
+
+
+@pytest.mark.parametrize("again", AGAIN.values(), ids=AGAIN.keys())
+def test_whole_arguments_after_their_pieces_are_dropped(again: dict[str, Any]) -> None:
+    assert gathered(tidy(*PIECED, [again])) == [A]
+    assert gathered(tidy(*PIECED, [again], [call(0, arguments="")], [again], [call(1, "b", "g", "{}")])) == [A, B]
+
+
+def test_without_any_id_too() -> None:
+    pieces = [[call(0, None, "f", "")], [call(0, arguments='{"x":')], [call(0, arguments="1}")]]
+    for again in (call(0, arguments='{"x":1}'), call(0, None, "f", '{"x":1}')):
+        assert gathered(tidy(*pieces, [again], [again])) == [(0, "call_0", "f", '{"x":1}')]
+
+
+def test_all_calls_may_be_repeated_in_one_chunk() -> None:
+    pieces = [*PIECED, [call(1, "b", "g", "")], [call(1, arguments="{}")]]
+    assert gathered(tidy(*pieces, [call(0, "a", "f", '{"x":1}'), call(1, "b", "g", "{}")])) == [A, B]
+
+
+@pytest.mark.parametrize(
+    "other", [call(1, None, "f", '{"x":1}'), call(0, "b", "f", '{"x":1}'), call(0, None, "g", '{"x":1}')]
+)
+def test_another_call_with_equal_arguments_is_no_repetition(other: dict[str, Any]) -> None:
+    assert [parts[3] for parts in gathered(tidy(*PIECED, [other]))] == ['{"x":1}', '{"x":1}']
+
+
+def test_pieces_that_are_equal_are_no_repetition() -> None:
+    groups = [[call(0, arguments=piece)] for piece in ('{"x":', "[{}", ",{}", ",{}", "]", "}")]
+    assert gathered(tidy([call(0, "a", "f", "")], *groups))[0][3] == '{"x":[{},{},{}]}'
+    groups = [[call(0, arguments=piece)] for piece in ('{"x":"', "{}", "{}", '"}')]
+    assert gathered(tidy([call(0, "a", "f", "")], *groups))[0][3] == '{"x":"{}{}"}'
 
 
 def test_an_id_that_comes_late_changes_nothing() -> None:
@@ -191,11 +236,29 @@ def test_what_is_no_call_is_dropped(entry: Any) -> None:
 def test_pieces_of_arguments_are_steady_and_openings_are_not() -> None:
     events: list[Chunk] = [
         chunk({"tool_calls": [call(0, "a", "f", "")]}),
-        chunk({"tool_calls": [call(0, arguments="{}")]}),
-        chunk({"tool_calls": [call(None, arguments="{}")]}),
+        chunk({"tool_calls": [call(0, arguments='{"a":{}')]}),
+        chunk({"tool_calls": [call(None, arguments=',"b":')]}),
+        chunk({"tool_calls": [call(0, arguments="1}")]}),
+        chunk({"tool_calls": [call(0, arguments=" ")]}),
     ]
     through(tidy_calls, *events)
-    assert [event.steady for event in events] == [False, True, False]
+    assert [event.steady for event in events] == [False, True, False, False, False]
+
+
+def test_pieces_that_go_around_are_told_unless_they_may_be_the_last() -> None:
+    first, piece = chunk({"tool_calls": [call(0, "a", "f", "")]}), chunk({"tool_calls": [call(0, arguments="{")]})
+    again = chunk({"tool_calls": [call(0, arguments='{"x":1}')]})
+
+    def source() -> Iterator[Chunk]:
+        yield first
+        yield piece
+        assert piece.watch is not None
+        assert [piece.watch(text) for text in ('"x', '":1', "}")] == [True, True, False]
+        yield chunk({"tool_calls": [call(0, arguments="}")]})
+        yield again
+
+    list(tidy_calls(source()))
+    assert deltas([again]) == [{}]
 
 
 def test_calls_of_a_whole_answer_have_no_index() -> None:
