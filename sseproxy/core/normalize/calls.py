@@ -2,8 +2,8 @@
 
 A call is known by its id; by its index if it has none; by its name and the completeness of the arguments before it if
 it has neither. A new id at a used index is a new call (new-api#2701), but not without a name amid arguments; an id or
-a name that is repeated is not (litellm#20480). Arguments without any of these belong to the last call. Nothing valid
-can follow a whole JSON object: the same again is a repetition.
+a name that is repeated is not (litellm#20480), but another name after whole arguments is. Arguments without any of
+these belong to the last call. Nothing valid can follow a whole JSON object: the same again is a repetition.
 """
 
 from __future__ import annotations
@@ -72,7 +72,10 @@ class Calls:
         at = self.by_index.get(index) if index is not None else None
         if id in self.by_id:
             call = at if at is not None and id in at.ids else self.by_id[id]
-            return (self.open(index, id), True) if name and index is not None and at is None else (call, False)
+            another = call.arguments.complete and name != call.name != ""
+            if not name or not (another or (index is not None and at is None)):
+                return call, False
+            return self.open(index, id), True
         if id:
             if at is not None and not at.ids and not (name and at.name):
                 return at, False

@@ -96,6 +96,21 @@ def test_an_id_used_twice_for_different_calls_is_made_unique() -> None:
     assert gathered(entries) == [(0, "same", "f", "{}"), (1, "call_0", "g", "{}")]
 
 
+@pytest.mark.parametrize("index", [0, None])
+def test_another_name_after_whole_arguments_is_another_call_whatever_its_id(index: Any) -> None:
+    first = [[call(index, "same", "f", "{")], [call(index, "same", "f", "}")]]
+    pieces = [[call(index, "same", "g", "")], [call(index, "same", arguments='{"x"')], [call(index, arguments=":1}")]]
+    wanted = [(0, "same", "f", "{}"), (1, "call_0", "g", '{"x":1}')]
+    assert gathered(tidy(*first, *pieces)) == wanted
+    assert gathered(tidy(*first, [call(index, "same", "g", '{"x":1}')])) == wanted
+
+
+def test_calls_of_one_id_are_told_apart_by_index() -> None:
+    heads = [[call(0, "same", "f", ""), call(1, "same", "g", "")]]
+    pieces = [[call(index, "same", arguments=text)] for text in ("{", "}") for index in (0, 1)]
+    assert [parts[2:] for parts in gathered(tidy(*heads, *pieces))] == [("f", "{}"), ("g", "{}")]
+
+
 PIECES = [[call(0, "a", "get_", "")], [call(0, name="get_")], [call(0, name="weather", arguments="{")],
           [call(0, arguments="}")]]  # fmt: skip
 
