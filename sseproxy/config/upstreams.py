@@ -167,7 +167,7 @@ class DialectOf(Section):
     cumulative: Literal["auto", "always", "never"] = Field(
         default="auto",
         description="Each chunk repeats all the text before it (some DashScope paths). `auto`: undone only on "
-        "evidence that chance cannot give; `always`; `never`.",
+        "evidence that chance cannot give; `always`, of the arguments of tool calls too; `never`.",
     )
     think_tags: Flag = Field(
         default=False,

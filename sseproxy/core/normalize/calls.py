@@ -29,6 +29,7 @@ class Call:
         self.name = ""
         self.kept: dict[str, Any] | None = {}
         self.arguments = _Arguments()
+        self._latest: str | None = ""
 
     @property
     def unfinished(self) -> bool:
@@ -42,13 +43,22 @@ class Call:
         """
         return self.arguments.are(arguments) and (bool(self.ids) or not self.arguments.at_once)
 
+    def beyond(self, arguments: str) -> str:
+        """Return what cumulative arguments say beyond the last, as long as each has begun with those before."""
+        latest = self._latest
+        if latest is None or not arguments:
+            return arguments
+        self._latest = arguments if arguments.startswith(latest) else None
+        return arguments if self._latest is None else arguments[len(latest) :]
+
 
 class Calls:
     """The calls of one choice, in the order they were opened."""
 
-    def __init__(self, make_id: Callable[[], str], tools: Collection[str]) -> None:
+    def __init__(self, make_id: Callable[[], str], tools: Collection[str], *, cumulative: bool) -> None:
         self.make_id = make_id
         self.tools = tools
+        self.cumulative = cumulative
         self.all: list[Call] = []
         self.by_id: dict[str, Call] = {}
         self.by_index: dict[Any, Call] = {}

@@ -18,12 +18,17 @@ __all__ = ["tidy_calls", "tidy_tool_calls"]
 
 
 def tidy_calls(
-    events: Iterator[Event], make_id: Callable[[], str] = lambda: uuid.uuid4().hex, tools: Collection[str] = ()
+    events: Iterator[Event],
+    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    tools: Collection[str] = (),
+    *,
+    cumulative: bool = False,
 ) -> Iterator[Event]:
     """Tidy ``choices[].delta.tool_calls`` of a stream.
 
     :param make_id: makes an id for a call that never gets one.
     :param tools: the names that can be called, where they are known: a name in pieces is held until it is whole.
+    :param cumulative: arguments, as texts, repeat everything before them.
     """
     choices: dict[int, Calls] = {}
     for event in events:
@@ -34,7 +39,7 @@ def tidy_calls(
                 calls = choices.get(choice["index"])
                 if entries is not None:
                     if calls is None:
-                        calls = choices[choice["index"]] = Calls(make_id, tools)
+                        calls = choices[choice["index"]] = Calls(make_id, tools, cumulative=cumulative)
                     _tidy(choice["delta"], entries, calls, event)
                     held = held or not choice["delta"]
                 if calls is not None and any(call.kept is not None for call in calls.all):
@@ -79,6 +84,8 @@ def _tidy_entry(entry: dict[str, Any], calls: Calls, alone: bool) -> tuple[dict[
     call, opens = calls.find(index, id, name, arguments, alone)
     if not opens and call.arguments.are(arguments):
         return None, None  # said again
+    if calls.cumulative:
+        arguments = call.beyond(arguments)
     begun = call.arguments.begun
     call.arguments.feed(arguments)
     extras = {

@@ -21,11 +21,14 @@ def call(
     return {field: value for field, value in entry.items() if value is not None}
 
 
-def tidy(*groups: list[dict[str, Any]], finish: str | None = None, tools: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+def tidy(
+    *groups: list[dict[str, Any]], finish: str | None = None, tools: tuple[str, ...] = (), cumulative: bool = False
+) -> list[dict[str, Any]]:
     """All entries that come out."""
     ids = (str(number) for number in itertools.count())
     events = [chunk({"tool_calls": group}) for group in groups]
-    out = through(partial(tidy_calls, make_id=lambda: next(ids), tools=tools), *events, chunk({}, finish), END)
+    transform = partial(tidy_calls, make_id=lambda: next(ids), tools=tools, cumulative=cumulative)
+    out = through(transform, *events, chunk({}, finish), END)
     return [entry for delta in deltas(out) for entry in delta.get("tool_calls", [])]
 
 
@@ -193,6 +196,19 @@ def test_pieces_that_are_equal_are_no_repetition() -> None:
     assert gathered(tidy([call(0, "a", "f", "")], *groups))[0][3] == '{"x":[{},{},{}]}'
     groups = [[call(0, arguments=piece)] for piece in ('{"x":"', "{}", "{}", '"}')]
     assert gathered(tidy([call(0, "a", "f", "")], *groups))[0][3] == '{"x":"{}{}"}'
+
+
+@pytest.mark.parametrize("named", [{}, {"id": "a"}, {"id": "a", "name": "f"}])
+def test_cumulative_arguments_are_cut_by_the_operators_word(named: dict[str, Any]) -> None:
+    groups = [[call(0, "a", "f", "")]]
+    groups += [[call(0, arguments=said, **named)] for said in ('{"x', '{"x":', '{"x":', '{"x":1}', '{"x":1}')]
+    assert gathered(tidy(*groups, [call(1, "b", "g", "{")], [call(1, arguments="{}")], cumulative=True)) == [A, B]
+    assert gathered(tidy(*groups[:3]))[0][3] == '{"x{"x":'
+
+
+def test_arguments_in_pieces_stay_where_texts_are_cumulative() -> None:
+    groups = [[call(0, "a", "f", '{"')], *[[call(0, arguments=said)] for said in ('x":', '{"', 'y":1', "}}")]]
+    assert gathered(tidy(*groups, cumulative=True))[0][3] == '{"x":{"y":1}}'
 
 
 def test_an_id_that_comes_late_changes_nothing() -> None:
