@@ -182,10 +182,13 @@ def tidy_tool_calls(calls: list[Any], make_id: Callable[[], str]) -> list[dict[s
     for call in calls:
         if not isinstance(call, dict):
             continue
+        function = {} if isinstance(call.get("custom"), dict) else _function(call)
         call = {name: value for name, value in call.items() if name != "index" and value is not None}
         call["id"] = _id(call.get("id")) or "call_" + make_id()
-        if isinstance(call.get("function"), dict):
+        if function or isinstance(call.get("function"), dict):
             call.setdefault("type", "function")
-            call["function"] = {**call["function"], "arguments": _arguments(call["function"].get("arguments"))}
+            call["function"] = {**function, "arguments": _arguments(function.get("arguments"))}
+            call.pop("name", None)
+            call.pop("arguments", None)
         tidied.append(call)
     return tidied

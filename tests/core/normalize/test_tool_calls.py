@@ -300,5 +300,14 @@ def test_calls_of_a_whole_answer_have_no_index() -> None:
     ]
 
 
+def test_flattened_calls_of_a_whole_answer_get_their_function() -> None:
+    flat = {"id": "a", "name": "f", "arguments": {"x": 1}, "extra_content": 1}
+    (tidied,) = tidy_tool_calls([flat], make_id=lambda: "x")
+    function = {"name": "f", "arguments": '{"x":1}'}
+    assert tidied == {"id": "a", "type": "function", "function": function, "extra_content": 1}
+    custom = {"id": "b", "type": "custom", "custom": {"name": "run", "input": "ls"}, "name": "run"}
+    assert tidy_tool_calls([custom], make_id=lambda: "x") == [custom]
+
+
 def test_flush_passes_at_once() -> None:
     assert_passes_flush_at_once(tidy_calls)
