@@ -29,10 +29,10 @@ _TOTAL: Final = ("total_tokens", "totalTokens", "totalTokenCount")
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
-                  "cachedContentTokenCount", "cache_n")  # fmt: skip
+                  "cachedContentTokenCount", "cacheReadInputTokens", "cachedInputTokens", "cache_n")  # fmt: skip
 _WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens",
-                   "cache_write_input_tokens")  # fmt: skip
-_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount")
+                   "cache_write_input_tokens", "cacheWriteInputTokens")  # fmt: skip
+_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "reasoningTokens")
 _DETAILED: Final = frozenset((*_CACHED, *_WRITTEN, *_REASONING))
 _RENAMED: Final = frozenset((*_INPUT, *_OUTPUT, *_TOTAL, *_INPUT_DETAILS, *_OUTPUT_DETAILS))
 

@@ -65,6 +65,20 @@ def test_what_says_nothing_is_not_reported(payload: dict[str, Any]) -> None:
             {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 19, "cache_read_input_tokens": 8},
             Usage(17, 8, 0, 2),
         ),
+        (
+            {
+                "inputTokens": 11,
+                "outputTokens": 22,
+                "totalTokens": 39,
+                "cacheReadInputTokens": 4,
+                "cacheWriteInputTokens": 2,
+            },
+            Usage(17, 4, 2, 22),
+        ),
+        (
+            {"inputTokens": 11, "outputTokens": 22, "totalTokens": 33, "cachedInputTokens": 4, "reasoningTokens": 5},
+            Usage(11, 4, 0, 22, 5),
+        ),
     ],
 )
 def test_cached_written_and_reasoning_tokens_are_subsets(raw: dict[str, Any], usage: Usage) -> None:
