@@ -73,7 +73,10 @@ def find_usage(payload: Mapping[str, Any], *, fold: bool = True) -> dict[str, An
     :param fold: see :func:`tidy_usage`.
     """
     for candidate in _candidates(payload):
-        if isinstance(candidate, dict) and (tidy := tidy_usage(candidate, fold=fold)) is not None:
+        if not isinstance(candidate, dict):
+            continue
+        exclusive = candidate is payload.get("timings")  # prompt_n is what was processed, not what was cached
+        if (tidy := tidy_usage(candidate, exclusive=exclusive, fold=fold)) is not None:
             cost = payload.get("cost")
             if "cost" not in tidy and _nano(cost) is not None:
                 tidy["cost"] = _usd(cost)
@@ -103,7 +106,7 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
 
     Idempotent. None if it says nothing: all zero is how relays spell "unknown" (CLIProxyAPI#2179).
 
-    :param exclusive: the input count leaves cached and written tokens out, as Anthropic's does.
+    :param exclusive: the input count leaves cached and written tokens out, as Anthropic's and llama.cpp's do.
     :param fold: what the total counts beyond input and output is reasoning, billed as output (Gemini).
     """
     ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)

@@ -107,6 +107,13 @@ def test_anthropic_counts_are_exclusive_and_added() -> None:
     assert found is not None and usage_of(found) == Usage(10, 3, 2, 2)
 
 
+@pytest.mark.parametrize(("cached", "prompt"), [(5, 20), (20, 5), (0, 25)])
+def test_llama_cpp_s_timings_are_exclusive(cached: int, prompt: int) -> None:
+    timings = {"cache_n": cached, "prompt_n": prompt, "prompt_ms": 30.9, "predicted_n": 8}
+    assert read_usage({"timings": timings}) == Usage(25, cached, 0, 8)
+    assert read_usage({"usage": {**PLAIN, "cache_n": 3}, "timings": timings}) == Usage(5, 3, 0, 2)
+
+
 @pytest.mark.parametrize(
     ("fields", "nano"),
     [
