@@ -79,6 +79,7 @@ def plain_usage(raw: Mapping[str, Any]) -> Usage | None:
     if (
         usage.total_tokens != usage.prompt_tokens + usage.completion_tokens
         or usage.prompt_tokens < ins.cached_tokens + ins.cache_write_tokens
+        or usage.completion_tokens < outs.reasoning_tokens
         or {} in raw.values()
     ):
         return None

@@ -167,13 +167,16 @@ def _repair_input(counts: _Counts, *, exclusive: bool) -> None:
 
 
 def _repair_output(counts: _Counts, *, fold: bool) -> None:
-    """Fold reasoning that is billed, and in the total, but left out of the output count (U13 xAI, U14 Gemini)."""
+    """Fold reasoning that is billed but left out of the output count: the total has it (U13 xAI, U14 Gemini), or it is
+    more than all the output, of which it then is no part.
+    """
+    reasoning = counts.reasoning or 0
     missing = counts.total - counts.input - counts.output
-    if missing <= 0 or not counts.input:
-        return
-    if counts.reasoning == missing or (fold and not counts.reasoning):
+    if missing > 0 and counts.input and (reasoning == missing or (fold and not reasoning)):
         counts.output += missing
         counts.reasoning = missing
+    elif reasoning > counts.output:
+        counts.output += reasoning
 
 
 def _details(raw: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def test_openai_s_own_usage_is_plain(raw: dict[str, Any], usage: Usage) -> None:
         {"completion_tokens_details": {"thinking_tokens": 1}},
         {"prompt_tokens_details": {"audio_tokens": 1}},
         {"completion_tokens_details": {"image_tokens": 1}},
+        {"completion_tokens_details": {"reasoning_tokens": 5}},
         {"completion_tokens_details": OUTS, "prompt_tokens_details": INS},
     ],
 )

@@ -85,11 +85,16 @@ def test_cached_written_and_reasoning_tokens_are_subsets(raw: dict[str, Any], us
     assert read_usage({"usage": raw}) == usage
 
 
-def test_reasoning_left_out_is_folded_only_where_the_total_proves_it() -> None:
-    details = {"completion_tokens_details": {"reasoning_tokens": 10}}
-    assert read_usage({"usage": {**PLAIN, **details, "total_tokens": 17}}) == Usage(5, 0, 0, 12, 10)
-    assert read_usage({"usage": {**PLAIN, **details}}) == Usage(5, 0, 0, 2, 10)
-    assert read_usage({"usage": {**PLAIN, **details, "total_tokens": 20}}) == Usage(5, 0, 0, 2, 10)
+def test_reasoning_left_out_is_folded_only_where_the_counts_prove_it() -> None:
+    def usage(output: int, reasoning: int, total: int) -> Usage | None:
+        details = {"completion_tokens_details": {"reasoning_tokens": reasoning}}
+        return read_usage({"usage": {**PLAIN, **details, "completion_tokens": output, "total_tokens": total}})
+
+    assert usage(12, 10, 27) == Usage(5, 0, 0, 22, 10)
+    assert usage(12, 10, 17) == Usage(5, 0, 0, 12, 10)
+    assert usage(12, 10, 30) == Usage(5, 0, 0, 12, 10)
+    assert usage(2, 10, 7) == usage(2, 10, 17) == usage(2, 10, 20) == Usage(5, 0, 0, 12, 10)
+    assert usage(10, 10, 15) == Usage(5, 0, 0, 10, 10)
 
 
 def test_a_total_that_counts_more_is_output_unless_switched_off() -> None:
@@ -160,6 +165,8 @@ def test_fields_nobody_knows_are_kept() -> None:
         {"input_tokens": 5, "output_tokens": 2},
         {"prompt_tokens": 5, "completion_tokens": 2, "cache_read_input_tokens": 9},
         {**PLAIN, "total_tokens": 99},
+        {**PLAIN, "completion_tokens_details": {"reasoning_tokens": 10}},
+        {"reasoning_tokens": 3},
         {**PLAIN, "cost": 1e-6, "is_byok": True, "cost_details": {"upstream_inference_cost": 1e-3}},
         {**PLAIN, "cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": 0}},
         {**PLAIN, "cost": 0, "is_byok": True, "cost_details": {"upstream_inference_cost": None}},
