@@ -98,7 +98,8 @@ def normalize(
     if plain is not None:
         plain.shapes = shapes
     if api in ("responses", "messages"):
-        events = normalize_typed(repair_framing(events, shapes, pings=api == "messages"), api)
+        events = repair_framing(events, shapes, pings=api == "messages")
+        events = normalize_typed(events, api, model=model, make_id=make_id, now=now)
         return redact_failures(events, redact)
 
     def transforms(events: Iterator[Event]) -> Iterator[Event]:

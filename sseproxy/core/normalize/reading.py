@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 from sseproxy.core.chunk import read_json, text_of
+from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.failures import failure_in
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage, find_usage, merge_usage, tidy_usage, usage_of
 
-__all__ = ["Reader", "annotate", "reader_of"]
+__all__ = ["Reader", "annotate", "reader_of", "told_failure"]
 
 # Anthropic's deltas by the field that holds their text.
 _DELTAS: Final = {"text": "content", "thinking": "hidden", "partial_json": "hidden"}
@@ -62,15 +63,21 @@ def annotate(events: Iterator[Event], *, api: str) -> Iterator[Event]:
                 except ValueError:
                     body = None
                 if isinstance(body, dict):
-                    event.error = event.error or _failure(body, event.type)
+                    event.error = event.error or told_failure(body, event.type)
                     reader.read(body, event)
         yield event
 
 
-def _failure(body: dict[str, Any], type: str) -> Any:
-    if body.get("type") == "response.failed" and isinstance(body.get("response"), dict):
-        return failure_in({"error": body["response"].get("error") or {"message": "The upstream's response failed."}})
-    return failure_in(body, type) if body.get("error") or type == "error" or body.get("type") == "error" else None
+def told_failure(body: dict[str, Any], type: str) -> Failure | None:
+    """Return the failure that an event of this type tells of, if it does."""
+    given = body.get("error")
+    if body.get("type") == "response.failed":
+        response = body.get("response")
+        reason = response.get("error") if isinstance(response, dict) else None
+        if isinstance(reason, dict) and isinstance(given, dict):
+            reason = {**given, **reason}
+        return failure_in({"error": reason or given or {"message": "The upstream's response failed."}})
+    return failure_in(body, "error") if given or "error" in (type, body.get("type")) else None
 
 
 class _Chat:

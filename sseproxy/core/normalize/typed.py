@@ -1,21 +1,23 @@
 """Typed streams: OpenAI Responses and Anthropic Messages pass through, each event with its type, and end for certain.
 
-Nothing is translated. Repaired are the framing, the ``event:`` line and the end; read are text, usage and errors. An
-error the client's SDK would not notice also gets the ``error`` member that makes it raise (tests/wire: R03, R04).
-Specifications: https://platform.openai.com/docs/api-reference/responses-streaming,
+Nothing is translated. Repaired are the framing, the ``event:`` line and the end; read are text, usage and errors.
+Specifications: https://platform.openai.com/docs/api-reference/responses-streaming (its end: :mod:`.responses`),
 https://docs.anthropic.com/en/api/messages-streaming
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream, truncated
-from sseproxy.core.normalize.reading import Reader, reader_of
+from sseproxy.core.normalize.reading import reader_of, told_failure
+from sseproxy.core.normalize.responses import Course, conclude_response
 from sseproxy.core.normalize.whole import replay
 from sseproxy.core.possible_end import LAST
 from sseproxy.core.sse import DONE, Event
@@ -23,15 +25,24 @@ from sseproxy.core.sse import DONE, Event
 __all__ = ["failure_event", "normalize_typed"]
 
 
-def normalize_typed(events: Iterator[Event], api: str) -> Iterator[Event]:
-    """Pass the events of a typed stream on, up to the one that ends it or an error event.
+def normalize_typed(
+    events: Iterator[Event],
+    api: str,
+    *,
+    model: str = "",
+    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    now: Callable[[], float] = time.time,
+) -> Iterator[Event]:
+    """Pass the events of a typed stream on, up to the one that ends it.
 
     :param events: after framing repair.
     :param api: ``responses`` or ``messages``.
+    :param model: of a response that fails before anything is said of it, as are `make_id` and `now`.
     """
-    events = _adopt_whole(events, api)
-    events = _restore_types(events)
-    return _conclude(events, api, reader_of(api))
+    events = _restore_types(_adopt_whole(events, api))
+    if api == "responses":
+        return conclude_response(events, Course(make_id, now, model))
+    return _conclude_message(events)
 
 
 def _adopt_whole(events: Iterator[Event], api: str) -> Iterator[Event]:
@@ -62,23 +73,23 @@ def _restore_types(events: Iterator[Event]) -> Iterator[Event]:
         yield event
 
 
-def _conclude(events: Iterator[Event], api: str, reader: Reader) -> Iterator[Event]:
+def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
+    reader = reader_of("messages")
     begun = stopped = False
     ticks = 0
     for event in events:
         if type(event) is Chunk:
             begun, ticks = True, 0
             stopped = stopped or (event.type == "message_delta" and _stops(event.body))
-            failure = _failure(event.body)
-            sealed = _seal(event, failure)
+            sealed = _seal(event, told_failure(event.body, event.type))
             reader.read(event.body, sealed)
             yield sealed
-            if failure is not None or event.type in LAST:
+            if sealed.error is not None or event.type in LAST:
                 return
         elif stopped and type(event) is Lost:
             break
         elif event.error is not None:
-            failed = failure_event(event.error, api)
+            failed = _messages_error(event.error)
             failed.usage = reader.usage
             yield failed
             return
@@ -93,7 +104,7 @@ def _conclude(events: Iterator[Event], api: str, reader: Reader) -> Iterator[Eve
     if stopped:  # all was said but that it is all
         yield Event(b'{"type":"message_stop"}', "message_stop", read=True)
         return
-    failed = failure_event(truncated() if begun else invalid_stream("no event of this API"), api)
+    failed = _messages_error(truncated() if begun else invalid_stream("no event of this API"))
     failed.usage = reader.usage
     yield failed
 
@@ -103,40 +114,23 @@ def _stops(body: dict[str, Any]) -> bool:
     return isinstance(delta, dict) and bool(delta.get("stop_reason"))
 
 
-def _failure(body: dict[str, Any]) -> Failure | None:
-    kind = body["type"]
-    if kind == "response.failed":
-        response = body.get("response")
-        inner = response.get("error") if isinstance(response, dict) else None
-        return failure_in({"error": inner or {"message": "The upstream's response failed."}})
-    if kind == "error" or body.get("error"):
-        return failure_in(body, "error")
-    return None
-
-
 def _seal(event: Chunk, failure: Failure | None) -> Event:
+    """Add the ``error`` member that makes an SDK raise to what would not."""
     body = event.body
     if failure is not None:
         given = body.get("error")
         error: dict[str, Any] = {**failure.as_json()["error"], **(given if isinstance(given, dict) else {})}
         body = {**body, "error": {**error, "message": failure.message}}
-    data = rewrite(event.data, body)
-    sealed = Event(data, event.type, read=True)
-    sealed.error = failure
-    return sealed
+    return Event(rewrite(event.data, body), event.type, read=True, error=failure)
 
 
 def failure_event(failure: Failure, api: str) -> Event:
     """The event that tells a client of this API, in the middle of a stream, of a failure."""
     if api == "messages":
         return _messages_error(failure)
-    return _responses_error(failure) if api == "responses" else error_event(failure)
-
-
-def _responses_error(failure: Failure) -> Event:
-    body = {"type": "error", "code": failure.code, "message": failure.message, "param": failure.param,
-            "sequence_number": 0, **failure.as_json()}  # fmt: skip
-    return Event(write_json(body), "error", read=True, error=failure)
+    if api == "responses":
+        return Course(lambda: uuid.uuid4().hex, time.time).failure_event(failure)
+    return error_event(failure)
 
 
 def _messages_error(failure: Failure) -> Event:

@@ -14,6 +14,7 @@ from sseproxy.core.sse import FLUSH, Event
 
 COMPLETED = {"type": "response.completed", "response": {"status": "completed", "output": []}}
 STOP = {"type": "message_stop"}
+FAILED = {"responses": "response.failed", "messages": "error"}
 
 
 def block(body: dict[str, Any] | str, type: str = "") -> bytes:
@@ -72,21 +73,21 @@ def test_every_error_is_one_an_sdk_raises_on(api: Api, body: dict[str, Any], mes
 @pytest.mark.parametrize("api", ["responses", "messages"])
 def test_a_stream_that_breaks_off_ends_in_an_error_event(api: Api) -> None:
     first, last = run(api, block({"type": "something"}))
-    assert (first.type, last.type) == ("something", "error")
+    assert (first.type, last.type) == ("something", FAILED[api])
     assert last.error is not None and last.error.type == "upstream_truncated"
-    assert json.loads(last.data)["type"] == "error"
+    assert json.loads(last.data)["type"] == FAILED[api]
 
 
 @pytest.mark.parametrize("api", ["responses", "messages"])
 def test_a_failing_connection_ends_in_an_error_event(api: Api) -> None:
     raw = [Event(b'{"type":"x"}'), Event(error=UpstreamFailure("gone"), read=True)]
-    assert [event.type for event in normalize(iter(raw), api=api)] == ["x", "error"]
+    assert [event.type for event in normalize(iter(raw), api=api)] == ["x", FAILED[api]]
 
 
 @pytest.mark.parametrize("body", [b"", b"data: [DONE]\n\n", b'data: {"choices":[]}\n\n', b"<html>"])
 def test_what_is_no_event_of_the_api_is_never_an_empty_success(body: bytes) -> None:
     (event,) = run("responses", body)
-    assert event.type == "error" and event.error is not None
+    assert event.type == "response.failed" and event.error is not None
 
 
 def test_errors_say_what_usage_was_known() -> None:

@@ -1,0 +1,146 @@
+"""The end of a Responses stream: a terminal event for certain, and a failure told once, by ``response.failed``.
+
+Only that event says so to every client (Codex passes over ``error``), and two would be two failures to some. Its
+``error`` member makes openai-python and openai-node raise, which read neither (tests/wire: R03, R04, R16).
+Specification: https://platform.openai.com/docs/api-reference/responses-streaming
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk, rewrite, write_json
+from sseproxy.core.failure import Failure
+from sseproxy.core.normalize.bodies import IDLE
+from sseproxy.core.normalize.failures import invalid_stream, truncated
+from sseproxy.core.normalize.reading import reader_of, told_failure
+from sseproxy.core.possible_end import LAST
+from sseproxy.core.sse import DONE, FLUSH, Event
+
+__all__ = ["Course", "conclude_response"]
+
+_FAILED: Final = "response.failed"
+# Events after an `error` among which its `response.failed` is waited for.
+_PATIENCE: Final = 100
+
+
+def conclude_response(events: Iterator[Event], course: Course) -> Iterator[Event]:
+    """Seal the events of a stream, up to the one that ends it.
+
+    :param events: each with its type.
+    :param course: of a stream that has not begun.
+    """
+    reader = reader_of("responses")
+    for event in _end(events):
+        if type(event) is not Chunk:
+            yield event
+            continue
+        body = event.body if event.error is None else course.failed(event.error, event.body)
+        course.note(body)
+        sealed = Event(rewrite(event.data, body), event.type, read=True, error=event.error)
+        reader.read(body, sealed)
+        yield sealed
+
+
+class Course:
+    """What a stream has told of its response so far, for the event that says that it failed.
+
+    :param make_id: random part of the id of a response that was not told of; `now`: seconds since 1970, of when it was
+        created; `model`: the model's name.
+    """
+
+    _response: dict[str, Any] | None = None
+    _number = -1
+
+    def __init__(self, make_id: Callable[[], str], now: Callable[[], float], model: str = "") -> None:
+        self._make_id, self._now, self._model = make_id, now, model
+
+    def note(self, body: dict[str, Any]) -> None:
+        """Take one event in."""
+        if isinstance(body.get("response"), dict):
+            self._response = body["response"]
+        if isinstance(body.get("sequence_number"), int):
+            self._number = body["sequence_number"]
+
+    def failed(self, failure: Failure, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the ``response.failed`` that tells of `failure`, with what an upstream said in its own, `given`."""
+        response, error, number = (given.get(name) for name in ("response", "error", "sequence_number"))
+        known = self._made_up() if self._response is None else self._response
+        response = {**known, **(response if isinstance(response, dict) else {}), "status": "failed"}
+        reason = response.get("error")
+        said = {"code": str(failure.code or failure.type), "message": failure.message}
+        response["error"] = {**reason, **said} if isinstance(reason, dict) else said
+        told = {**failure.as_json()["error"], **(error if isinstance(error, dict) else {})}
+        return {
+            "type": _FAILED,
+            **given,
+            "sequence_number": number if isinstance(number, int) else self._number + 1,
+            "response": response,
+            "error": {**told, "message": failure.message},
+        }
+
+    def failure_event(self, failure: Failure) -> Event:
+        """Return the event that tells of a failure of the proxy's own."""
+        return Event(write_json(self.failed(failure, {})), _FAILED, read=True, error=failure)
+
+    def _made_up(self) -> dict[str, Any]:
+        return {
+            "id": f"resp_{self._make_id()}",
+            "object": "response",
+            "created_at": int(self._now()),
+            "status": "failed",
+            "error": None,
+            "incomplete_details": None,
+            "model": self._model,
+            "output": [],
+            "usage": None,
+        }
+
+
+def _end(events: Iterator[Event]) -> Iterator[Event]:
+    """Pass the events on, up to the last; a chunk with an error is a ``response.failed``, whatever it was."""
+    begun = False
+    for event in events:
+        if type(event) is Chunk:
+            begun = True
+            event.error = told_failure(event.body, event.type)
+            if event.error is not None and event.type != _FAILED:
+                event = yield from _failed_after(event, event.error, events)
+            yield event
+            if event.type in LAST:
+                return
+        elif event.error is not None:
+            yield Chunk(type=_FAILED, error=event.error)
+            return
+        elif event is not IDLE and event.data != DONE:  # `[DONE]` is not of this protocol; the end of the body says it
+            yield event
+    yield Chunk(type=_FAILED, error=truncated() if begun else invalid_stream("no event of this API"))
+
+
+def _failed_after(event: Chunk, failure: Failure, events: Iterator[Event]) -> Generator[Event, None, Chunk]:
+    """Make one ``response.failed`` of an event that tells of `failure` and of the last event, if there is one."""
+    given = event.body.get("error")
+    error = {**failure.as_json()["error"], **(given if isinstance(given, dict) else {})}
+    last = event.body if event.type in LAST else (yield from _last_of(events))
+    body = {"sequence_number": event.body.get("sequence_number"), **last, "type": _FAILED, "error": error}
+    return Chunk(type=_FAILED, body=body, error=failure)
+
+
+def _last_of(events: Iterator[Event]) -> Generator[Event, None, dict[str, Any]]:
+    """Drop what comes before the last event. Empty if there is none before the end, two idle ticks or too much else."""
+    ticks = others = 0
+    for event in events:
+        if event is FLUSH:
+            yield event
+        elif type(event) is Chunk and event.type in LAST:
+            return event.body
+        elif event.error is not None or event.data == DONE:
+            break
+        elif event is IDLE:
+            ticks += 1
+        else:
+            ticks, others = 0, others + 1
+        if ticks > 1 or others > _PATIENCE:
+            break
+    return {}

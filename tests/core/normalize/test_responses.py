@@ -1,0 +1,122 @@
+"""A Responses stream that fails says so once, in ``response.failed``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize import events_of, failure_event, normalize
+from sseproxy.core.sse import FLUSH, Event
+from sseproxy.core.usage import Usage
+
+RESPONSE = {"id": "resp_1", "object": "response", "created_at": 5, "model": "m", "status": "in_progress", "output": []}
+CREATED = {"type": "response.created", "sequence_number": 0, "response": RESPONSE}
+DELTA = {"type": "response.output_text.delta", "sequence_number": 1, "output_index": 0, "delta": "a"}
+ERROR = {"type": "error", "error": {"type": "server_error", "code": "server_is_overloaded", "message": "Overloaded."}}
+REASON = {"code": "server_is_overloaded", "message": "Overloaded."}
+FAILED = {
+    "type": "response.failed",
+    "sequence_number": 3,
+    "response": {**RESPONSE, "status": "failed", "error": REASON, "usage": {"input_tokens": 11, "output_tokens": 22}},
+}
+
+
+def blocks(*bodies: dict[str, Any] | str) -> bytes:
+    texts = (body if isinstance(body, str) else json.dumps(body) for body in bodies)
+    return b"".join(f"data: {text}\n\n".encode() for text in texts)
+
+
+def run(*pieces: bytes, **options: Any) -> list[Event]:
+    events = normalize(events_of(pieces), api="responses", make_id=lambda: "made", now=lambda: 7.5, **options)
+    return [event for event in events if event is not FLUSH]
+
+
+def types(events: list[Event]) -> list[str]:
+    return [event.type for event in events]
+
+
+@pytest.mark.parametrize("between", [[], [{"type": "keepalive"}], [DELTA, DELTA]])
+def test_an_error_and_its_failed_response_are_one_failure_with_the_usage(between: list[dict[str, Any]]) -> None:
+    *_, last = events = run(blocks(CREATED, DELTA, ERROR, *between, FAILED, {"type": "response.late"}))
+
+    assert types(events) == ["response.created", "response.output_text.delta", "response.failed"]
+    assert json.loads(last.data) == {**FAILED, "error": {**ERROR["error"], "param": None}}  # type: ignore[dict-item]
+    assert last.error is not None and (last.error.code, last.error.message) == ("server_is_overloaded", "Overloaded.")
+    assert last.usage == Usage(11, 0, 0, 22)
+    assert sum(event.error is not None for event in events) == 1
+
+
+@pytest.mark.parametrize("tail", [[], [b"", b""], [blocks("[DONE]"), b"", b"", blocks(FAILED)], [blocks(DELTA) * 200]])
+def test_an_error_alone_becomes_the_failure_of_the_response_that_was_begun(tail: list[bytes]) -> None:
+    *_, last = events = run(blocks(CREATED, DELTA, ERROR), *tail)
+
+    assert types(events) == ["response.created", "response.output_text.delta", "response.failed"]
+    assert json.loads(last.data) == {
+        "type": "response.failed",
+        "sequence_number": 2,
+        "response": {**RESPONSE, "status": "failed", "error": REASON},
+        "error": {**ERROR["error"], "param": None},  # type: ignore[dict-item]
+    }
+
+
+def test_what_follows_an_error_is_waited_for_no_longer_than_two_silences() -> None:
+    def pieces() -> Iterator[bytes]:
+        yield blocks(CREATED, ERROR)
+        yield b""
+        yield b""
+        pytest.fail("it waits on")
+
+    assert types(run(*[])) == ["response.failed"]
+    events = normalize(events_of(pieces()), api="responses")
+    assert [event.type for event in events if event is not FLUSH] == ["response.created", "response.failed"]
+
+
+@pytest.mark.parametrize(
+    "body", [{"type": "error", "message": "m", "code": 429}, {"error": {"message": "m", "code": 429}}]
+)
+def test_a_failure_before_anything_is_that_of_a_response_made_up(body: dict[str, Any]) -> None:
+    (event,) = run(blocks(body), model="asked")
+
+    assert event.error is not None and event.error.status == 429
+    response = json.loads(event.data)["response"]
+    assert (response["id"], response["created_at"], response["model"]) == ("resp_made", 7, "asked")
+    assert (response["status"], response["error"]) == ("failed", {"code": "429", "message": "m"})
+
+
+def test_a_stream_that_breaks_off_fails_the_response_that_was_begun() -> None:
+    last = run(blocks(CREATED, DELTA))[-1]
+
+    told = json.loads(last.data)
+    assert (told["response"]["id"], told["sequence_number"]) == ("resp_1", 2)
+    assert told["response"]["error"]["code"] == told["error"]["code"] == "upstream_truncated"
+
+
+def test_a_failed_response_that_gives_no_reason_gets_one() -> None:
+    response = {**RESPONSE, "status": "failed", "error": None}
+    last = run(blocks(CREATED, {"type": "response.failed", "response": response}))[-1]
+
+    reason = {"code": "upstream_error", "message": "The upstream's response failed."}
+    assert json.loads(last.data)["response"] == {**response, "error": reason}
+
+
+@pytest.mark.parametrize("known", [[], [CREATED]])
+def test_a_failure_read_again_is_the_same(known: list[dict[str, Any]]) -> None:
+    (*_, last) = run(blocks(*known, {"type": "error", "error": {"message": "m", "type": "t"}}))
+    (*_, again) = run(blocks(*known, last.data.decode()))
+
+    assert again.data == last.data
+    assert again.error is not None and (again.error.type, again.error.message) == ("t", "m")
+
+
+def test_a_failure_of_the_proxy_s_own_has_the_same_form() -> None:
+    event = failure_event(UpstreamFailure("m", type="budget_exceeded", code="c"), "responses")
+
+    told = json.loads(event.data)
+    assert (event.type, told["type"], told["sequence_number"]) == ("response.failed", "response.failed", 0)
+    assert told["response"]["status"] == "failed"
+    assert told["response"]["error"] == {"code": "c", "message": "m"}
+    assert told["error"] == {"message": "m", "type": "budget_exceeded", "param": None, "code": "c"}
