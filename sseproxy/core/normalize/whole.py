@@ -6,13 +6,30 @@ For upstreams that answer ``stream: true`` with one JSON document; every field o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, write_json
 
 __all__ = ["replay"]
 
-_EMPTY = {"text": "", "thinking": "", "signature": "", "input": {}}
+_EMPTY: Final = {"text": "", "thinking": "", "signature": "", "input": {}}
+# The parts of an OpenAI item that have events of their own, by the types of item and part: the names of the events of
+# the part and of those of its text, and the field that holds the text.
+_PARTS: Final = {
+    ("message", "output_text"): ("content_part", "output_text", "text"),
+    ("message", "refusal"): ("content_part", "refusal", "refusal"),
+    ("reasoning", "reasoning_text"): ("content_part", "reasoning_text", "text"),
+    ("reasoning", "summary_text"): ("reasoning_summary_part", "reasoning_summary_text", "text"),
+}
+# Where parts are, and what their number is called.
+_LISTS: Final = (("summary", "summary_index"), ("content", "content_index"))
+# The calls whose input has events of its own, and the field that holds it.
+_INPUTS: Final = {
+    "function_call": ("function_call_arguments", "arguments"),
+    "mcp_call": ("mcp_call_arguments", "arguments"),
+    "custom_tool_call": ("custom_tool_call_input", "input"),
+    "code_interpreter_call": ("code_interpreter_call_code", "code"),
+}
 
 
 def replay(api: str, answer: dict[str, Any]) -> Iterator[Chunk]:
@@ -30,10 +47,8 @@ def _message(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if isinstance(usage, dict):
         start["usage"] = {**usage, "output_tokens": 0}
     yield {"type": "message_start", "message": start}
-    content = message.get("content")
-    for index, block in enumerate(content if isinstance(content, list) else []):
-        if isinstance(block, dict):
-            yield from _block(index, block)
+    for index, block in _numbered(message.get("content")):
+        yield from _block(index, block)
     end = {"type": "message_delta", "delta": {name: message.get(name) for name in ("stop_reason", "stop_sequence")}}
     yield {**end, "usage": usage} if isinstance(usage, dict) else end
     yield {"type": "message_stop"}
@@ -56,38 +71,48 @@ def _response(response: dict[str, Any]) -> Iterator[dict[str, Any]]:
     begun = {**response, "status": "in_progress", "output": [], "usage": None}
     yield {"type": "response.created", "response": begun}
     yield {"type": "response.in_progress", "response": begun}
-    output = response.get("output")
-    for index, item in enumerate(output if isinstance(output, list) else []):
-        if isinstance(item, dict):
-            yield from _item(index, item)
+    for index, item in _numbered(response.get("output")):
+        yield from _item(index, item)
     status = response.get("status")
     kind = status if status in ("incomplete", "failed", "cancelled") else "completed"
     yield {"type": f"response.{kind}", "response": response}
 
 
 def _item(index: int, item: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    kind = str(item.get("type"))
     place = {"item_id": item.get("id"), "output_index": index}
-    empty: dict[str, Any] = {**item, **({"content": []} if "content" in item else {})}
-    if "arguments" in item:
-        empty["arguments"] = ""
-    yield {"type": "response.output_item.added", "output_index": index, "item": {**empty, "status": "in_progress"}}
-    content = item.get("content")
-    for number, part in enumerate(content if isinstance(content, list) else []):
-        if isinstance(part, dict):
-            yield from _part({**place, "content_index": number}, part)
-    arguments = item.get("arguments")
-    if isinstance(arguments, str):
-        yield {"type": "response.function_call_arguments.delta", **place, "delta": arguments}
-        yield {"type": "response.function_call_arguments.done", **place, "arguments": arguments}
+    lists = [(name, number) for name, number in _LISTS if kind in ("message", "reasoning") and name in item]
+    event, field = _INPUTS.get(kind, ("", ""))
+    given = item.get(field)
+    empty: dict[str, Any] = {name: [] for name, _ in lists}
+    if isinstance(given, str):
+        empty[field] = ""
+    added = {**item, **empty, "status": "in_progress"}
+    yield {"type": "response.output_item.added", "output_index": index, "item": added}
+    for name, number in lists:
+        for at, part in _numbered(item[name]):
+            yield from _part(kind, {**place, number: at}, part)
+    if isinstance(given, str):
+        yield from _text(event, place, field, given)
     yield {"type": "response.output_item.done", "output_index": index, "item": item}
 
 
-def _part(place: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    field = "refusal" if "refusal" in part else "text"
-    kind = "response.refusal" if field == "refusal" else "response.output_text"
+def _part(kind: str, place: dict[str, Any], part: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    if (row := _PARTS.get((kind, str(part.get("type"))))) is None:
+        return
+    name, event, field = row
     text = part.get(field)
-    yield {"type": "response.content_part.added", **place, "part": {**part, field: ""}}
+    yield {"type": f"response.{name}.added", **place, "part": {**part, field: ""}}
     if isinstance(text, str) and text:
-        yield {"type": f"{kind}.delta", **place, "delta": text}
-        yield {"type": f"{kind}.done", **place, field: text}
-    yield {"type": "response.content_part.done", **place, "part": part}
+        yield from _text(event, place, field, text)
+    yield {"type": f"response.{name}.done", **place, "part": part}
+
+
+def _text(event: str, place: dict[str, Any], field: str, text: str) -> Iterator[dict[str, Any]]:
+    yield {"type": f"response.{event}.delta", **place, "delta": text}
+    yield {"type": f"response.{event}.done", **place, field: text}
+
+
+def _numbered(values: Any) -> list[tuple[int, dict[str, Any]]]:
+    """The objects in a list, each with its place there."""
+    return [(at, each) for at, each in enumerate(values if isinstance(values, list) else []) if isinstance(each, dict)]
