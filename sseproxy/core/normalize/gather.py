@@ -173,24 +173,55 @@ def _add_logprobs(old: Any, new: Any) -> Any:
 
 
 class Response:
-    """Gathers a Responses stream: its terminal event holds the whole answer."""
+    """Gathers a Responses stream: its terminal event holds the whole answer, or lacks the output that was streamed."""
 
     def __init__(self) -> None:
         self._response: dict[str, Any] = {}
-        self._items: dict[int, Any] = {}
+        self._items: dict[int, dict[str, Any]] = {}
+        self._begun: dict[int, _Text] = {}  # texts of items that are not done
 
     def add(self, body: dict[str, Any]) -> None:
         """Take one event in."""
-        if body.get("type") == "response.output_item.done" and isinstance(body.get("output_index"), int):
-            self._items[body["output_index"]] = body.get("item")
+        kind, index = body.get("type"), body.get("output_index")
         if isinstance(body.get("response"), dict):
             self._response = body["response"]
+        elif not isinstance(index, int):
+            return
+        elif kind == "response.output_item.done" and isinstance(body.get("item"), dict):
+            self._items[index] = body["item"]
+            self._begun.pop(index, None)
+        elif kind == "response.output_text.delta" and index not in self._items:
+            self._begun.setdefault(index, _Text()).add(body)
 
     def body(self) -> dict[str, Any]:
         """Return the response."""
-        if not self._response.get("output") and self._items:
-            return {**self._response, "output": [self._items[index] for index in sorted(self._items)]}
-        return self._response
+        response = self._response
+        if response.get("output") or not (self._items or self._begun):
+            return response
+        status = "incomplete" if response.get("status") == "incomplete" else "completed"
+        items = {**{index: text.message(index, status) for index, text in self._begun.items()}, **self._items}
+        return {**response, "output": [items[index] for index in sorted(items)]}
+
+
+class _Text:
+    """The text of a message of a Responses stream whose item is not done."""
+
+    def __init__(self) -> None:
+        self._id: Any = None
+        self._parts: dict[int, list[str]] = {}
+
+    def add(self, delta: dict[str, Any]) -> None:
+        self._id = self._id or delta.get("item_id")
+        index = delta.get("content_index")
+        if isinstance(delta.get("delta"), str):
+            self._parts.setdefault(index if isinstance(index, int) else 0, []).append(delta["delta"])
+
+    def message(self, index: int, status: str) -> dict[str, Any]:
+        """Return the item, the one with the number `index`."""
+        texts = ("".join(self._parts[number]) for number in sorted(self._parts))
+        content = [{"type": "output_text", "text": text, "annotations": []} for text in texts]
+        id = self._id or f"msg_{index}"
+        return {"id": id, "type": "message", "status": status, "role": "assistant", "content": content}
 
 
 class Message:

@@ -1,4 +1,4 @@
-"""The end of a Responses stream: a terminal event for certain, and a failure told once, by ``response.failed``.
+"""The end of a Responses stream: the whole answer in a terminal event, or a failure, told once, by ``response.failed``.
 
 Only that event says so to every client (Codex passes over ``error``), and two would be two failures to some. Its
 ``error`` member makes openai-python and openai-node raise, which read neither (tests/wire: R03, R04, R16).
@@ -14,13 +14,16 @@ from sseproxy.core.chunk import Chunk, rewrite, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.failures import invalid_stream, truncated
+from sseproxy.core.normalize.gather import Response
 from sseproxy.core.normalize.reading import reader_of, told_failure
-from sseproxy.core.possible_end import LAST
+from sseproxy.core.possible_end import LAST, TERMINAL
 from sseproxy.core.sse import DONE, FLUSH, Event
 
 __all__ = ["Course", "conclude_response"]
 
 _FAILED: Final = "response.failed"
+# Bytes of a stream after which its output is gathered no longer, for a terminal event that lacks it.
+_LIMIT: Final = 64 * 1024 * 1024
 # Events after an `error` among which its `response.failed` is waited for.
 _PATIENCE: Final = 100
 
@@ -31,13 +34,20 @@ def conclude_response(events: Iterator[Event], course: Course) -> Iterator[Event
     :param events: each with its type.
     :param course: of a stream that has not begun.
     """
-    reader = reader_of("responses")
+    reader, answer = reader_of("responses"), Response()
+    size = 0
     for event in _end(events):
         if type(event) is not Chunk:
             yield event
             continue
         body = event.body if event.error is None else course.failed(event.error, event.body)
         course.note(body)
+        size += len(event.data)
+        if size > _LIMIT:
+            answer = Response()
+        answer.add(body)
+        if event.type in TERMINAL and isinstance(body.get("response"), dict):
+            body = {**body, "response": answer.body()}
         sealed = Event(rewrite(event.data, body), event.type, read=True, error=event.error)
         reader.read(body, sealed)
         yield sealed

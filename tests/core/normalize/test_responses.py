@@ -1,4 +1,4 @@
-"""A Responses stream that fails says so once, in ``response.failed``."""
+"""A Responses stream ends with its whole answer, or says once, in ``response.failed``, that it failed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize import events_of, failure_event, normalize
+from sseproxy.core.normalize import completion_of, events_of, failure_event, normalize, responses
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.usage import Usage
 
@@ -120,3 +120,82 @@ def test_a_failure_of_the_proxy_s_own_has_the_same_form() -> None:
     assert told["response"]["status"] == "failed"
     assert told["response"]["error"] == {"code": "c", "message": "m"}
     assert told["error"] == {"message": "m", "type": "budget_exceeded", "param": None, "code": "c"}
+
+
+def item(id: str, text: str = "ab", status: str = "completed") -> dict[str, Any]:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"id": id, "type": "message", "status": status, "role": "assistant", "content": content}
+
+
+def done(index: int, item: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "response.output_item.done", "output_index": index, "item": item}
+
+
+def text(piece: Any, index: int = 0, part: int = 0, **fields: Any) -> dict[str, Any]:
+    place = {"output_index": index, "content_index": part}
+    return {"type": "response.output_text.delta", **place, "delta": piece, **fields}
+
+
+@pytest.mark.parametrize("left_out", [{}, {"output": None}, {"output": []}])
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "cancelled"])
+@pytest.mark.parametrize(
+    ("told", "output"),
+    [
+        ([done(1, item("b")), done(0, item("a"))], [item("a"), item("b")]),
+        ([text("x", item_id="a"), done(0, item("a"))], [item("a")]),
+        ([done(0, item("a")), text("x", item_id="a")], [item("a")]),
+        ([done(0, item("a")), done(1, 5), done("2", item("c"))], [item("a")]),  # type: ignore[arg-type]
+        ([], None),
+    ],
+)
+def test_a_last_event_without_the_output_gets_what_was_streamed(
+    told: list[dict[str, Any]], output: Any, kind: str, left_out: dict[str, Any]
+) -> None:
+    last = {"type": f"response.{kind}", "response": {"id": "resp_1", "status": kind, **left_out}}
+    stream = blocks(CREATED, *told, last)
+
+    events = run(stream)
+    response = {**last["response"], **({} if output is None else {"output": output})}  # type: ignore[dict-item]
+    assert json.loads(events[-1].data)["response"] == response
+    assert json.loads(completion_of(normalize(events_of([stream]), api="responses"), "responses")) == response
+    assert [event.data for event in run(blocks(*(event.data.decode() for event in events)))] == [
+        event.data for event in events
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "output"),
+    [
+        ([text("a", item_id="i"), text("b", item_id="i")], [item("i")]),
+        ([text("b", 1, item_id="i"), done(0, item("a")), text(5, 1)], [item("a"), item("i", "b")]),
+        ([text("ab")], [item("msg_0")]),
+    ],
+)
+def test_text_of_an_item_that_was_never_done_is_a_message_of_the_last_event(
+    told: list[dict[str, Any]], output: list[dict[str, Any]]
+) -> None:
+    last = run(blocks(CREATED, *told, {"type": "response.completed", "response": RESPONSE}))[-1]
+
+    assert json.loads(last.data)["response"]["output"] == output
+    assert last.content == ""
+
+
+def test_text_in_parts_stays_in_parts_and_what_was_cut_off_says_so() -> None:
+    last = {"type": "response.incomplete", "response": {**RESPONSE, "status": "incomplete"}}
+    told = json.loads(run(blocks(CREATED, text("b", part=1), text("a"), last))[-1].data)
+
+    (message,) = told["response"]["output"]
+    assert (message["status"], [part["text"] for part in message["content"]]) == ("incomplete", ["a", "b"])
+
+
+def test_output_in_the_last_event_stays_as_it_came() -> None:
+    raw = '{"type": "response.completed",  "response": {"output": [1]}}'
+
+    assert run(blocks(CREATED, done(0, item("a")), raw))[-1].data.decode() == raw
+
+
+def test_what_is_gathered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "_LIMIT", 300)
+    last = {"type": "response.completed", "response": RESPONSE}
+
+    assert json.loads(run(blocks(CREATED, done(0, item("a")), last))[-1].data)["response"]["output"] == []
