@@ -17,8 +17,8 @@ class Streams(Section):
         json_schema_extra={"default": DEFAULT},
         description="Where such answers are kept: in each process by itself, or in a Redis that all processes "
         "share (`redis://HOST:6379/0`, extra `[redis]`), so that any of them can be asked. A Redis "
-        "that fails costs the sharing, not running answers; an `Idempotency-Key` is refused with 503 "
-        "meanwhile.",
+        "that fails costs the sharing, not running answers; an `Idempotency-Key` that is new to a process is "
+        "refused there with 503 meanwhile.",
     )
     keep: Duration = Field(default=300.0, description="How long an answer can be read again after its end.")
     keep_alone: DurationOrNone = Field(

@@ -190,6 +190,12 @@ class LiveStream:
         """The number of the last entry."""
         return self._dropped + len(self._entries)
 
+    def kept_after(self, number: int) -> tuple[int, list[bytes]]:
+        """The entries after that one which are still there, and the number of the one before them."""
+        with self._changed:
+            before = max(number, self._dropped)
+            return before, self._entries[before - self._dropped :]
+
     def was_refused(self) -> bool:
         """Whether there is no answer but a refusal, or none at all."""
         return self._head is None or self._head.code >= 400

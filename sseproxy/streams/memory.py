@@ -60,8 +60,7 @@ class MemoryStreams:
                 return found, None
             stream = self._new(user, secrets.token_hex(16))
             if claim is not None:
-                self._claims[claim.key] = (claim, stream.id)
-                self._claimed_for[stream.id] = claim.key
+                self._keep_claim(claim, stream.id)
             return stream, stream
 
     def create(self, user: str, stream_id: str) -> LiveStream:
@@ -72,6 +71,20 @@ class MemoryStreams:
         with self._lock:
             self._forget_old()
             return self._new(user, stream_id)
+
+    def claimed(self, claim: Claim) -> LiveStream | None:
+        """The stream that a claim stands for.
+
+        :raises KeyReused: it stands for another request.
+        """
+        with self._lock:
+            self._forget_old()
+            return self._claimed(claim)
+
+    def keep_claim(self, claim: Claim, stream_id: str) -> None:
+        """Make a claim stand for a stream, as long as that is kept and not refused."""
+        with self._lock:
+            self._keep_claim(claim, stream_id)
 
     def find(self, stream_id: str) -> LiveStream | None:
         with self._lock:
@@ -110,6 +123,10 @@ class MemoryStreams:
             raise KeyReused
         return self._running.get(stream_id) or self._ended.get(stream_id)
 
+    def _keep_claim(self, claim: Claim, stream_id: str) -> None:
+        self._claims[claim.key] = (claim, stream_id)
+        self._claimed_for[stream_id] = claim.key
+
     def _keep_ended(self, stream: LiveStream) -> None:
         with self._lock:
             del self._running[stream.id]
@@ -135,4 +152,4 @@ class MemoryStreams:
     def _free_claim(self, stream_id: str) -> None:
         key = self._claimed_for.pop(stream_id, None)
         if key is not None:
-            del self._claims[key]
+            self._claims.pop(key, None)

@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sseproxy.core.failure import Failure
-from sseproxy.streams.protocol import Broken, Busy, Claim, Head
+from sseproxy.streams.mirror import claim_key
+from sseproxy.streams.protocol import Broken, Busy, Claim, Head, Lost, Reader, Stream
 from sseproxy.streams.redis import RedisStreams
 from sseproxy.streams.remote import key_of
 from tests.harness import RedisServer, wait_until
 
 HEAD = Head("200 OK", [])
+CLAIM = Claim("key", "body")
 
-
-Open = Callable[[], RedisStreams]
+Open = Callable[..., RedisStreams]
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def open_store(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     monkeypatch.setattr("sseproxy.streams.memory.END_SECONDS", 0.1)
     stores: list[RedisStreams] = []
 
-    def open_one() -> RedisStreams:
-        stores.append(RedisStreams(redis.url, keep=60, keep_alone=30, buffer=1 << 20))
+    def open_one(buffer: int = 1 << 20) -> RedisStreams:
+        stores.append(RedisStreams(redis.url, keep=60, keep_alone=30, buffer=buffer))
         return stores[-1]
 
     yield open_one
@@ -113,13 +114,139 @@ def test_a_claim_that_redis_does_not_take_leaves_no_stream_running(open_store: O
     assert store._mirrors == {}
 
 
-def test_a_copy_that_is_no_longer_written_is_not_waited_for(redis: RedisServer, open_store: Open) -> None:
+def test_what_began_in_a_process_is_joined_there_though_redis_has_forgotten_its_claim_or_is_away(
+    redis: RedisServer, open_store: Open
+) -> None:
     store = open_store()
-    stream, writer = store.open("alice", None)
+    stream, writer = store.open("alice", CLAIM)
     assert writer is not None
-    redis.stop()
-    writer.begin(HEAD)
-    redis.start()
-    store._renew(list(store._mirrors.values()))
-    assert not store._redis.exists(key_of(stream.id, "alive"))
+    for lose in (store._redis.flushall, redis.stop):
+        lose()
+        again, second = store.open("alice", CLAIM)
+        assert (again.id, second) == (stream.id, None)
+        with pytest.raises(Failure) as caught:
+            store.open("alice", Claim(CLAIM.key, "another body"))
+        assert caught.value.status == 422
     writer.end()
+
+
+def test_a_redis_that_forgot_everything_is_told_again_what_runs(open_store: Open) -> None:
+    here, there = open_store(), open_store()
+    stream, writer = here.open("alice", CLAIM)
+    assert writer is not None
+    writer.begin(HEAD)
+    writer.write([b"1"])
+    here._redis.flushall()
+    wait_until(lambda: there.find(stream.id) is not None)
+    again, second = there.open("alice", CLAIM)
+    assert (again.id, second) == (stream.id, None)
+    writer.end([b"2"])
+    reader = again.join()
+    assert reader.head(0) == HEAD
+    assert rest(reader) == [b"1", b"2"]
+
+
+def test_a_copy_whose_entries_were_lost_gets_them_again_before_any_that_follow(open_store: Open) -> None:
+    here, there = open_store(), open_store()
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    writer.write([b"1"])
+    here._redis.delete(key_of(stream.id, "entries"))
+    copy = there.find(stream.id)
+    assert copy is not None
+    reader = copy.join()
+    writer.write([b"2"])
+    writer.end([b"3"])
+    assert rest(reader) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("hiccup", ["restart", "pause"])
+def test_a_copy_that_fell_behind_is_caught_up_when_redis_answers_again(
+    hiccup: str, redis: RedisServer, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseproxy.streams.redis.TIMEOUT", 0.2)
+    here, there = open_store(), open_store()
+    stream, writer = here.open("alice", CLAIM)
+    assert writer is not None
+    writer.begin(HEAD)
+    writer.write([b"1"])
+    if hiccup == "restart":
+        redis.stop()
+    else:
+        here._redis.client_pause(500)
+    writer.write([b"2"])
+    writer.write([b"3"])
+    if hiccup == "restart":
+        redis.start()
+    wait_until(lambda: _copied(there, stream) == [b"1", b"2", b"3"])
+    writer.write([b"4"])
+    again, second = there.open("alice", CLAIM)
+    assert (again.id, second) == (stream.id, None)
+    writer.end([b"5"])
+    assert rest(again.join()) == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_copy_learns_of_an_end_that_it_missed(redis: RedisServer, open_store: Open) -> None:
+    here, there = open_store(), open_store()
+    stream, writer = here.open("alice", CLAIM)
+    assert writer is not None
+    writer.begin(HEAD)
+    redis.stop()
+    writer.end([b"1"])
+    redis.start()
+    wait_until(lambda: there.find(stream.id) is not None)
+    again, second = there.open("alice", CLAIM)
+    assert (again.id, second) == (stream.id, None)
+    assert again.has_ended_at(1)
+    assert rest(again.join()) == [b"1"]
+    assert here._mirrors == {}
+
+
+def test_what_was_dropped_while_redis_was_away_is_lost_and_not_skipped(redis: RedisServer, open_store: Open) -> None:
+    here, there = open_store(buffer=2000), open_store()
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    writer.write([b"x"])
+    reader = stream.join()
+    redis.stop()
+    for _ in range(50):
+        reader.read(0)
+        writer.write([b"x" * 100])
+    redis.start()
+    wait_until(lambda: there.find(stream.id) is not None)
+    copy = there.find(stream.id)
+    assert copy is not None
+    with pytest.raises(Lost):
+        copy.join(1)
+    assert copy.join(50).read(1.0) == [b"x" * 100]
+    writer.end()
+
+
+def test_an_end_that_is_told_late_does_not_free_the_claim_of_another(redis: RedisServer, open_store: Open) -> None:
+    here, there = open_store(), open_store()
+    _, refused = here.open("alice", CLAIM)
+    assert refused is not None
+    here._stopping.set()
+    here._redis.flushall()
+    assert there.open("alice", CLAIM)[1] is not None
+    refused.begin(Head("503 SERVICE UNAVAILABLE", [], b'{"error":{}}'))
+    refused.end()
+    assert there._redis.exists(claim_key(CLAIM))
+
+
+def rest(reader: Reader) -> list[bytes]:
+    """All that is left of a stream, waiting for it."""
+    entries: list[bytes] = []
+    while (more := reader.read(1.0)) is not None:
+        entries += more
+    return entries
+
+
+def _copied(store: RedisStreams, stream: Stream) -> list[bytes]:
+    try:
+        copy = store.find(stream.id)
+        return copy.join().read(0.1) or [] if copy is not None else []
+    except Failure:
+        return []
