@@ -40,6 +40,15 @@ class UnknownStream(Failure):
         )
 
 
+class StreamLost(Failure):
+    """The process that generated an answer is gone, and with it the answer, of which nothing was told yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The process that was to answer is gone. Ask again.", status=503, code="stream_lost", retry_after=1
+        )
+
+
 def last_event(exchange: Exchange) -> tuple[str, int] | None:
     """The stream and the place in it that the client's ``Last-Event-ID`` names; None if it is none of ours."""
     match = _EVENT_ID.match(exchange.last_event_id) if exchange.last_event_id else None
@@ -108,14 +117,18 @@ class Joining:
         """The stream's head; None if its reader is to be kept alive before there is one.
 
         :raises ClientGone: the client did not wait for it.
+        :raises StreamLost: there will be none.
         """
         deadline = monotonic() + self._keepalive
         impatient = _can_wait_awake(environ)
-        while (head := reader.head(TICK)) is None:
-            if gone():
-                raise ClientGone
-            if impatient and monotonic() >= deadline:
-                return None
+        try:
+            while (head := reader.head(TICK)) is None:
+                if gone():
+                    raise ClientGone
+                if impatient and monotonic() >= deadline:
+                    return None
+        except Broken as error:
+            raise StreamLost from error
         return head
 
 
@@ -152,15 +165,15 @@ class JoinedBody:
     def __next__(self) -> bytes:
         try:
             entries = self._reader.read(TICK)
+            if entries:
+                self._wrote = monotonic()
+                return self._dressed(entries)
         except (Failure, Broken) as error:
             self.close()
             raise BrokenPipeError(errno.EPIPE, "the stream cannot be read on without a gap") from error
         if entries is None:
             self.close()
             raise StopIteration
-        if entries:
-            self._wrote = monotonic()
-            return self._dressed(entries)
         return self._idle()
 
     def close(self) -> None:

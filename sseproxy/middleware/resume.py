@@ -16,7 +16,7 @@ import msgspec
 from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure
 from sseproxy.middleware.generation import Generation
-from sseproxy.middleware.joining import Joining, last_event, location_of
+from sseproxy.middleware.joining import Joining, StreamLost, last_event, location_of
 from sseproxy.streams.protocol import Claim, Stream
 from sseproxy.wsgi.call import Answer
 from sseproxy.wsgi.errors import refuse, status_line, wants_events
@@ -85,7 +85,12 @@ class ResumeMiddleware:
         stream, generation = self._begin(environ, exchange, claim)
         if asynchronous and (generation is None or generation.is_accepted()):
             return _accepted(environ, stream)
-        return self._joining.answer(environ, stream)
+        try:
+            return self._joining.answer(environ, stream)
+        except StreamLost:
+            if generation is not None:
+                raise
+        return self._run(environ, exchange, claim, asynchronous)  # the claim is free again
 
     def _begin(
         self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None

@@ -203,6 +203,8 @@ class LiveStream:
     def _wait_for_head(self, timeout: float) -> Head | None:
         with self._changed:
             self._changed.wait_for(lambda: self._head is not None or self.ended_at is not None, timeout)
+            if self._head is None and self.ended_at is not None:
+                raise Broken
             return self._head
 
     def _read(self, reader: LiveReader, timeout: float) -> list[bytes] | None:

@@ -81,7 +81,11 @@ class Reader(Protocol):
         ...
 
     def head(self, timeout: float) -> Head | None:
-        """The answer's head; None if it is not there within ``timeout`` seconds."""
+        """The answer's head; None if it is not there within ``timeout`` seconds.
+
+        :raises Lost: the place that is to be read first is gone already.
+        :raises Broken: there will be none.
+        """
         ...
 
     def read(self, timeout: float) -> list[bytes] | None:

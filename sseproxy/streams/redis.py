@@ -19,7 +19,7 @@ from sseproxy.redis_driver import connect_redis
 from sseproxy.streams.memory import KeyReused, MemoryStreams
 from sseproxy.streams.mirror import LEASE, Mirror, claim_key, claim_value
 from sseproxy.streams.protocol import Busy, Claim, Stream, Writer
-from sseproxy.streams.remote import RemoteStream, key_of
+from sseproxy.streams.remote import RemoteStream, is_left, key_of
 
 log = logging.getLogger("sseproxy.streams")
 T = TypeVar("T")
@@ -122,11 +122,8 @@ class RedisStreams:
         return self._ask(lambda: self._take_claim([claim_key(claim)], ours)) is None
 
     def _remote(self, stream_id: str) -> RemoteStream | None:
-        meta = key_of(stream_id, "meta")
-        alive = self._redis.exists(key_of(stream_id, "alive"))
-        # In this order: one that ends meanwhile has the one or the other.
-        user, ended = self._redis.hmget(meta, "user", "ended")
-        if user is None or (ended is None and not alive):
+        user = self._redis.hget(key_of(stream_id, "meta"), "user")
+        if user is None or is_left(self._redis, stream_id):
             return None
         return RemoteStream(self._redis, self._ask, stream_id, user.decode())
 

@@ -24,6 +24,8 @@ BEFORE_ENTRIES: Final = "2-0"
 TELL: Final = 0.3
 """Seconds between two words of how far somebody has read."""
 HEAD_POLL: Final = 0.05
+GRACE: Final = 1.0
+"""Seconds for a process to tell a Redis that was away, or has forgotten everything, that it lives."""
 MOST_ITEMS: Final = 64
 """Items that are fetched at once."""
 T = TypeVar("T")
@@ -60,6 +62,9 @@ class RemoteStream:
         self._ask = ask
 
     def join(self, after: int = 0) -> RemoteReader:
+        ended = self._ask(lambda: self._redis.hget(key_of(self.id, "meta"), "ended"))
+        if ended is not None and after > int(ended):
+            raise Lost
         entries = key_of(self.id, "entries")
         first = self._ask(lambda: self._redis.xrange(entries, min=BEFORE_ENTRIES, count=1))
         if first and first[0][0].decode() != END_ID and _span(first[0])[0] > after:
@@ -90,14 +95,7 @@ class RemoteReader:
         self._fetched: list[bytes] = []
 
     def head(self, timeout: float) -> Head | None:
-        until = monotonic() + timeout
-        while (raw := self._ask(lambda: self._redis.hget(key_of(self._id, "meta"), "head"))) is None:
-            self._ask(self._tell)
-            self._ask(self._check_alive)
-            if monotonic() >= until:
-                return None
-            sleep(HEAD_POLL)
-        return _head.decode(raw)
+        return self._ask(lambda: self._wait_for_head(timeout))
 
     def read(self, timeout: float) -> list[bytes] | None:
         return self._ask(lambda: self._read(timeout))
@@ -105,23 +103,42 @@ class RemoteReader:
     def close(self) -> None:
         """Nothing is held; the word of this reading expires."""
 
+    def _wait_for_head(self, timeout: float) -> Head | None:
+        until = monotonic() + timeout
+        while True:
+            raw, ended = self._redis.hmget(key_of(self._id, "meta"), "head", "ended")
+            if raw is not None:
+                self._fetch(0)  # a place that is lost can be refused as long as no head was sent
+                return _head.decode(raw)
+            if ended is not None or is_left(self._redis, self._id):
+                raise Broken
+            self._tell()
+            if monotonic() >= until:
+                return None
+            sleep(HEAD_POLL)
+
     def _read(self, timeout: float) -> list[bytes] | None:
         self._tell()
-        if not self._fetched and not self._ended:
-            self._fetch(timeout)
+        self._fetch(timeout)
         if self._fetched:
             entries = one_read(self._fetched)
             del self._fetched[: len(entries)]
             self.position += len(entries)
             return entries
         if not self._ended:
-            self._check_alive()
+            if is_left(self._redis, self._id):
+                raise Broken
             return []
-        if self._redis.hexists(key_of(self._id, "meta"), "broken"):
+        ended, broken = self._redis.hmget(key_of(self._id, "meta"), "ended", "broken")
+        if ended is not None and self.position > int(ended):
+            raise Lost
+        if broken is not None:
             raise Broken
         return None
 
     def _fetch(self, timeout: float) -> None:
+        if self._fetched or self._ended:
+            return
         after = {key_of(self._id, "entries"): item_id(self.position)}
         found = self._redis.xread(after, count=MOST_ITEMS, block=max(1, int(timeout * 1000)))
         for item in found[0][1] if found else ():
@@ -141,11 +158,20 @@ class RemoteReader:
             self._told = now
             self._redis.set(key_of(self._id, "read"), self.position, ex=READ_EXPIRES)
 
-    def _check_alive(self) -> None:
-        """:raises Broken: the process that generated this is gone."""
-        alive, entries = self._redis.exists(key_of(self._id, "alive")), key_of(self._id, "entries")
-        if not alive and not self._redis.xrange(entries, min=END_ID, count=1):
-            raise Broken
+
+def is_left(redis: Any, stream_id: str) -> bool:
+    """Whether the process that generated a stream is gone, and its end is not there."""
+    until = monotonic() + GRACE
+    # In this order: one that ends meanwhile has the one or the other.
+    while not redis.exists(key_of(stream_id, "alive")) and not _has_end(redis, stream_id):
+        if monotonic() >= until:
+            return True
+        sleep(HEAD_POLL)
+    return False
+
+
+def _has_end(redis: Any, stream_id: str) -> bool:
+    return bool(redis.xrange(key_of(stream_id, "entries"), min=END_ID, count=1))
 
 
 def _span(item: tuple[bytes, dict[bytes, bytes]]) -> tuple[int, list[bytes]]:

@@ -225,6 +225,26 @@ def _can_join(store: Streams, stream: Stream, after: int) -> bool:
     return True
 
 
+def test_a_place_beyond_the_end_is_lost(make: Make) -> None:
+    here, there = make()
+    stream, writer = begin(here)
+    writer.write([b"1", b"2"])
+    writer.end()
+    assert rest(found(there, stream).join(2)) == []
+    with pytest.raises(Lost):
+        found(there, stream).join(3)
+
+
+def test_a_stream_that_ended_without_a_head_is_broken_for_whoever_waits_for_one(make: Make) -> None:
+    here, there = make()
+    stream, writer = here.open("alice", CLAIM)
+    assert writer is not None
+    writer.end()
+    with pytest.raises(Broken):
+        found(there, stream).join().head(1.0)
+    assert there.open("alice", CLAIM)[1] is not None
+
+
 def test_the_same_claim_finds_the_same_stream(make: Make) -> None:
     here, there = make()
     stream, _ = begin(here, CLAIM)

@@ -224,6 +224,35 @@ def test_what_was_dropped_while_redis_was_away_is_lost_and_not_skipped(redis: Re
     writer.end()
 
 
+def test_a_reader_elsewhere_whose_place_was_dropped_since_it_joined_learns_it_with_the_head(open_store: Open) -> None:
+    here, there = open_store(buffer=2000), open_store()
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    copy = there.find(stream.id)
+    assert copy is not None
+    late, reader = copy.join(), stream.join()
+    writer.begin(HEAD)
+    for _ in range(50):
+        writer.write([b"x" * 100])
+        reader.read(0)
+    with pytest.raises(Lost):
+        late.head(0)
+    writer.end()
+
+
+def test_a_reader_elsewhere_that_waits_beyond_the_end_is_not_told_that_it_has_all(open_store: Open) -> None:
+    here, there = open_store(), open_store()
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    copy = there.find(stream.id)
+    assert copy is not None
+    reader = copy.join(5)
+    writer.begin(HEAD)
+    writer.end([b"1"])
+    with pytest.raises(Lost):
+        reader.read(1.0)
+
+
 def test_an_end_that_is_told_late_does_not_free_the_claim_of_another(redis: RedisServer, open_store: Open) -> None:
     here, there = open_store(), open_store()
     _, refused = here.open("alice", CLAIM)
