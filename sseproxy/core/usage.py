@@ -14,10 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from sseproxy.core.tokens_apart import TokensApart, tokens_apart
+from sseproxy.core.vendor_cost import NANO, nano_of, tidy_cost, usd_of
 
 __all__ = ["Usage", "find_usage", "merge_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
 
-_NANO: Final = 10**9
 _MOST: Final = 2**53
 
 # First name found wins; the rest of the world's names for OpenAI's three counts.
@@ -78,8 +78,8 @@ def find_usage(payload: Mapping[str, Any], *, fold: bool = True) -> dict[str, An
         exclusive = candidate is payload.get("timings")  # prompt_n is what was processed, not what was cached
         if (tidy := tidy_usage(candidate, exclusive=exclusive, fold=fold)) is not None:
             cost = payload.get("cost")
-            if "cost" not in tidy and _nano(cost) is not None:
-                tidy["cost"] = _usd(cost)
+            if "cost" not in tidy and nano_of(cost) is not None:
+                tidy["cost"] = usd_of(cost)
             return tidy
     return None
 
@@ -130,7 +130,7 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     for name, value in raw.items():
         if name not in _RENAMED:
             tidy[name] = value
-    _tidy_cost(tidy)
+    tidy_cost(tidy)
     return tidy
 
 
@@ -221,51 +221,6 @@ def _count(value: Any) -> int | None:
     return None
 
 
-def _tidy_cost(tidy: dict[str, Any]) -> None:
-    """Bring the vendor's cost under ``cost``, a number of USD; what was there goes to ``cost_details``."""
-    cost = tidy.get("cost")
-    details = tidy.get("cost_details")
-    if isinstance(cost, dict):  # Perplexity; its request fee dwarfs the tokens
-        del tidy["cost"]
-        tidy["cost_details"] = {**(details if isinstance(details, dict) else {}), **cost}
-        cost = cost.get("total_cost")
-    elif cost is None and _nano(tidy.get("cost_in_usd_ticks")) is not None:  # xAI: 10^10 ticks are one USD
-        cost = Decimal(str(tidy["cost_in_usd_ticks"])) / 10**10
-    elif cost is None:
-        cost = tidy.get("estimated_cost")  # DeepInfra
-    elif tidy.get("is_byok") is True and isinstance(details, dict) and "fee" not in details:
-        # OpenRouter with the user's own key: `cost` is only its fee. `fee` marks that the sum was made.
-        upstream = details.get("upstream_inference_cost")
-        if _nano(cost) is not None and _nano(upstream) is not None:
-            tidy["cost_details"] = {**details, "fee": cost}
-            cost = Decimal(str(cost)) + Decimal(str(upstream))
-        elif _nano(cost) == 0:
-            cost = None  # no fee, and nobody knows what the vendor takes
-    if _nano(cost) is None:
-        tidy.pop("cost", None)
-    else:
-        tidy["cost"] = _usd(cost)
-
-
-def _usd(cost: Any) -> float | int:
-    if isinstance(cost, (int, float)):
-        return cost
-    return float(cost)
-
-
-def _nano(cost: Any) -> int | None:
-    """Convert USD, however written, to nano-USD; None if it is no amount."""
-    if cost is None or isinstance(cost, bool) or not isinstance(cost, (int, float, str, Decimal)):
-        return None
-    try:
-        amount = Decimal(str(cost))
-    except InvalidOperation:
-        return None
-    if not amount.is_finite() or amount < 0 or amount > _MOST // _NANO:
-        return None
-    return int((amount * _NANO).to_integral_value())
-
-
 def usage_of(tidy: Mapping[str, Any]) -> Usage:
     """Return the :class:`Usage` of a mapping in OpenAI's shape."""
     ins, outs = _details(tidy, _INPUT_DETAILS), _details(tidy, _OUTPUT_DETAILS)
@@ -275,7 +230,7 @@ def usage_of(tidy: Mapping[str, Any]) -> Usage:
         cache_write_tokens=_count(ins.get("cache_write_tokens")) or 0,
         output_tokens=_count(tidy.get("completion_tokens")) or 0,
         reasoning_tokens=_count(outs.get("reasoning_tokens")) or 0,
-        cost=_nano(tidy.get("cost")),
+        cost=nano_of(tidy.get("cost")),
         apart=tokens_apart(tidy, ins, outs),
     )
 
@@ -302,5 +257,5 @@ def openai_usage(usage: Usage) -> dict[str, Any]:
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
     if usage.cost is not None:
-        answer["cost"] = float(Decimal(usage.cost) / _NANO)
+        answer["cost"] = float(Decimal(usage.cost) / NANO)
     return answer

@@ -1,0 +1,58 @@
+"""What a vendor says that an answer cost, by whatever name and in whatever form. No float is computed with."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+__all__ = ["NANO", "nano_of", "tidy_cost", "usd_of"]
+
+NANO: Final = 10**9
+"""Nano-USD of a USD."""
+_MOST: Final = 2**53 // NANO
+
+
+def tidy_cost(tidy: dict[str, Any]) -> None:
+    """Bring the vendor's cost under ``cost``, a number of USD; what was there goes to ``cost_details``."""
+    cost = tidy.get("cost")
+    details = tidy.get("cost_details")
+    if isinstance(cost, dict):  # Perplexity; its request fee dwarfs the tokens
+        del tidy["cost"]
+        tidy["cost_details"] = {**(details if isinstance(details, dict) else {}), **cost}
+        cost = cost.get("total_cost")
+    elif cost is None and nano_of(tidy.get("cost_in_usd_ticks")) is not None:  # xAI: 10^10 ticks are one USD
+        cost = Decimal(str(tidy["cost_in_usd_ticks"])) / 10**10
+    elif cost is None:
+        cost = tidy.get("estimated_cost")  # DeepInfra
+    elif tidy.get("is_byok") is True and isinstance(details, dict) and "fee" not in details:
+        # OpenRouter with the user's own key: `cost` is only its fee. `fee` marks that the sum was made.
+        upstream = details.get("upstream_inference_cost")
+        if nano_of(cost) is not None and nano_of(upstream) is not None:
+            tidy["cost_details"] = {**details, "fee": cost}
+            cost = Decimal(str(cost)) + Decimal(str(upstream))
+        elif nano_of(cost) == 0:
+            cost = None  # no fee, and nobody knows what the vendor takes
+    if nano_of(cost) is None:
+        tidy.pop("cost", None)
+    else:
+        tidy["cost"] = usd_of(cost)
+
+
+def usd_of(cost: Any) -> float | int:
+    """An amount as a JSON number of USD."""
+    if isinstance(cost, (int, float)):
+        return cost
+    return float(cost)
+
+
+def nano_of(cost: Any) -> int | None:
+    """Convert USD, however written, to nano-USD; None if it is no amount."""
+    if cost is None or isinstance(cost, bool) or not isinstance(cost, (int, float, str, Decimal)):
+        return None
+    try:
+        amount = Decimal(str(cost))
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or amount < 0 or amount > _MOST:
+        return None
+    return int((amount * NANO).to_integral_value())
