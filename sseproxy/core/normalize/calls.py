@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["Call", "Calls"]
+
+_AT_A_TIME: Final = 64
+"""Pieces of arguments that are looked at together: one by one that costs as much as all else that is done with them."""
 
 
 class Call:
@@ -117,7 +120,7 @@ def _is_another(call: Call, name: str, arguments: str) -> bool:
         return False
     if name != call.name:
         return call.arguments.begun
-    return bool(arguments) and call.arguments.complete and not call.is_repeated_by(arguments)
+    return bool(arguments.strip()) and call.arguments.complete and not call.is_repeated_by(arguments)
 
 
 class _Arguments:
@@ -137,10 +140,13 @@ class _Arguments:
         self._digest = blake2b()
         self._size = 0
         self._whole = b""  # the digest of the first whole object
+        self._taken: list[str] = []
 
     @property
     def complete(self) -> bool:
         """They are one whole JSON object."""
+        if self._taken:
+            self.feed("")
         return self._opened and self._depth <= 0 and not self._quoted
 
     def are(self, text: str) -> bool:
@@ -148,13 +154,18 @@ class _Arguments:
         return self.complete and len(text) == self._size and _digest_of(text) == self._whole
 
     def take(self, text: str) -> bool:
-        """Feed what cannot complete them; False, and nothing is fed, if it might."""
+        """Feed what cannot complete them, at some time; False, and nothing is fed, if it might."""
         if "}" in text or "]" in text:
             return False
-        self.feed(text)
+        self._taken.append(text)
+        if len(self._taken) >= _AT_A_TIME:
+            self.feed("")
         return True
 
     def feed(self, text: str) -> None:
+        if self._taken:
+            text = "".join(self._taken) + text
+            self._taken.clear()
         first = not self.begun
         for char in text:
             self.begun = True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Final, Protocol
 
 import msgspec
@@ -116,15 +117,19 @@ class Plain:
         :param framed: each event stands in an HTTP chunk of its own (RFC 9112 section 7.1), which may leave with it.
         """
         shape = self.shapes.last if self.shapes is not None else None
-        if shape is None or shape.changes or shape.watch is not None:
+        if shape is None or shape.changes:
             return 0
         heard = self._hidden if shape.hidden else self._content
         texts, end = shape.texts(data, self.room, framed=framed)
+        known = len(texts)
         size = most_tokens("".join(texts))
-        if size > self.room:
-            while size > self.room:
-                del texts[len(texts) * self.room // size :]
-                size = most_tokens("".join(texts))
+        while size > self.room:
+            del texts[len(texts) * self.room // size :]
+            size = most_tokens("".join(texts))
+        if shape.watch is not None:
+            texts = list(takewhile(shape.watch, texts))
+            size = most_tokens("".join(texts))
+        if len(texts) < known:
             ending = END_OF_CHUNK if framed else END_OF_EVENT
             end = sum(len(event) + len(ending) for event in data.split(ending, len(texts))[:-1])
         self.room -= size

@@ -149,6 +149,11 @@ def test_without_ids_a_name_after_whole_arguments_is_another_call() -> None:
     assert gathered(tidy(*groups)) == [(0, "call_0", "f", "{}"), (1, "call_1", "f", "{}")]
 
 
+def test_a_blank_after_whole_arguments_is_no_other_call() -> None:
+    groups = [[call(0, None, "f", said)] for said in ("", '{"x":', "1}", "\n")]
+    assert gathered(tidy(*groups)) == [(0, "call_0", "f", '{"x":1}\n')]
+
+
 def test_a_call_that_is_repeated_as_a_whole_is_dropped() -> None:
     assert len(tidy(*[[call(0, "a", "f", '{"x":1}')]] * 3)) == 1
     assert gathered(tidy([call(0, "a", "f", "{}")], [call(0, "a", "f", "{} ")])) == [(0, "a", "f", "{}{} ")]
