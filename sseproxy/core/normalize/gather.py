@@ -237,14 +237,22 @@ class Message:
         if kind == "message_start" and isinstance(body.get("message"), dict):
             self._message = dict(body["message"])
         elif kind == "content_block_start" and isinstance(body.get("content_block"), dict):
-            self._block(body).fields.update(body["content_block"])
+            _begin_block(self._block(body), body["content_block"])
         elif kind == "content_block_delta" and isinstance(delta, dict):
             _add_block_delta(self._block(body), delta)
         elif kind == "message_delta":
             self._message.update(delta if isinstance(delta, dict) else {})
-            if isinstance(body.get("usage"), dict):
-                known = {name: value for name, value in body["usage"].items() if value is not None}
-                self._message["usage"] = {**(self._message.get("usage") or {}), **known}
+            self._add_beside({name: value for name, value in body.items() if name not in ("type", "delta")})
+
+    def _add_beside(self, fields: dict[str, Any]) -> None:
+        """Take in what a ``message_delta`` says of the message beside its delta; null takes nothing back."""
+        usage = fields.pop("usage", None)
+        if isinstance(usage, dict):
+            known = {name: value for name, value in usage.items() if value is not None}
+            fields["usage"] = {**(self._message.get("usage") or {}), **known}
+        for name, value in fields.items():
+            if value is not None or name not in self._message:
+                self._message[name] = value
 
     def _block(self, body: dict[str, Any]) -> _Parts:
         index = body.get("index")
@@ -253,6 +261,14 @@ class Message:
     def body(self) -> dict[str, Any]:
         """Return the message."""
         return {**self._message, "content": [_block(self._blocks[index]) for index in sorted(self._blocks)]}
+
+
+def _begin_block(block: _Parts, begun: dict[str, Any]) -> None:
+    for name, value in begun.items():
+        if name in ("text", "thinking") and isinstance(value, str):
+            block.text(name, value)
+        else:
+            block.fields[name] = value
 
 
 def _add_block_delta(block: _Parts, delta: dict[str, Any]) -> None:

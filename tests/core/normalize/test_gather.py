@@ -126,3 +126,48 @@ def test_pieces_of_lists_that_are_not_known_are_all_kept() -> None:
 
     assert choice["token_ids"] == [5, 5, 6]
     assert choice["message"]["thinking_blocks"] == [{"thinking": "a"}, {"signature": "b"}]
+def anthropic_message_of(*bodies: dict[str, Any]) -> Any:
+    start = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 5}, "container": {"id": "c"}}}
+    raw = [Event(json.dumps(body).encode()) for body in (start, *bodies, {"type": "message_stop"})]
+    return json.loads(completion_of(normalize(iter(raw), api="messages"), "messages"))
+
+
+@pytest.mark.parametrize("name", ["text", "thinking"])
+@pytest.mark.parametrize(("pieces", "whole"), [([], "Hel"), (["lo"], "Hello"), (["l", "o"], "Hello")])
+def test_what_a_block_begins_with_is_a_part_of_it(name: str, pieces: list[str], whole: str) -> None:
+    message = anthropic_message_of(
+        {"type": "content_block_start", "index": 0, "content_block": {"type": name, name: "Hel"}},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": f"{name}_delta", name: piece}}
+            for piece in pieces
+        ),
+    )
+    assert message["content"] == [{"type": name, name: whole}]
+
+
+def test_what_stands_beside_the_delta_of_a_message_is_kept() -> None:
+    message = anthropic_message_of(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 2},
+            "context_management": {"applied_edits": []},
+            "container": None,
+            "other": None,
+        }
+    )
+    assert message == {
+        "id": "m",
+        "content": [],
+        "usage": {"input_tokens": 5, "output_tokens": 2},
+        "stop_reason": "end_turn",
+        "context_management": {"applied_edits": []},
+        "container": {"id": "c"},
+        "other": None,
+    }
+
+
+@pytest.mark.parametrize("usage", [None, 5, []])
+def test_usage_that_says_nothing_takes_nothing_back(usage: Any) -> None:
+    message = anthropic_message_of({"type": "message_delta", "delta": {}, "usage": usage})
+    assert message["usage"] == {"input_tokens": 5}
