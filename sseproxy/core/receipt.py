@@ -9,15 +9,18 @@ import msgspec
 from sseproxy.core.chat import Fields, MaybeFields, decoder_of
 from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.pricing import nano_to_usd
-from sseproxy.core.usage import Usage, openai_usage
+from sseproxy.core.usage import Usage, openai_usage, usage_of
 
 
-def with_cost(answer: bytes, nano: int, told: bytes = b"") -> bytes:
+def with_cost(answer: bytes, nano: int, told: bytes = b"", *, input_tokens: int = 0) -> bytes:
     """A chunk or completion with ``usage.cost``, all else kept byte for byte.
 
     :param nano: nano-USD, written as a JSON number of USD.
     :param told: the usage as it stands there, if that is known.
+    :param input_tokens: what was counted of a prompt of which the usage says nothing.
     """
+    if input_tokens:
+        return _with_cost(_with_input(read_json(answer), input_tokens), answer, nano)
     cost = nano_to_usd(nano).encode()
     try:
         told = told or bytes(_decode_answer(answer).usage)
@@ -42,6 +45,14 @@ def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
     if usage is None:
         return answer
     return write_json({**body, "usage": {**usage, "cost": float(nano_to_usd(nano))}})
+
+
+def _with_input(body: dict[str, Any], tokens: int) -> dict[str, Any]:
+    usage = body.get("usage")
+    if not isinstance(usage, dict) or "prompt_tokens" not in usage:
+        return body
+    total = tokens + usage_of(usage).output_tokens
+    return {**body, "usage": {**usage, "prompt_tokens": tokens, "total_tokens": total}}
 
 
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:

@@ -21,13 +21,12 @@ from sseproxy.core.normalize import Completion, failure_event
 from sseproxy.core.pace import Pace
 from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.pricing import cost_of, dearest
-from sseproxy.core.receipt import with_cost
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
 from sseproxy.middleware.meter import Counter, Meter
 from sseproxy.middleware.reservation import Reservation, end_of_budget
-from sseproxy.middleware.shown_usage import ShownUsage
+from sseproxy.middleware.shown_usage import ShownUsage, shown_completion
 from sseproxy.wsgi.client import ClientGone
 from sseproxy.wsgi.closing import call_once
 from sseproxy.wsgi.exchange import Exchange, Target
@@ -176,7 +175,7 @@ class Bill:
             self._meter.add(completion.content, completion.hidden)
         self.report(completion.usage)
         self.settle("completed")
-        return with_cost(completion.body, self._exchange.cost, completion.told)
+        return shown_completion(completion, self._exchange)
 
     def report(self, usage: Usage | None) -> None:
         """What an answer that is not read itself was found to say of its usage."""

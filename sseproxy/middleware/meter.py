@@ -71,6 +71,8 @@ class Meter:
     def total(self, complete: bool) -> tuple[Usage, str]:
         """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.
 
+        A report without a prompt, of a request that has one, is counted in that part; a vendor's cost stands.
+
         :param complete: the answer came to its own end. Of one that did not, a statement made before the last output
             is only a beginning; and so is, always, one made before any output (Anthropic's ``output_tokens: 1``).
         """
@@ -80,11 +82,11 @@ class Meter:
         if reported is None:
             return Usage(input_tokens=self._count_input(), output_tokens=self._count_output()), "counted"
         if not self._produced or (reported.output_tokens and (self._covered or (complete and not self._premature))):
-            return reported, "reported"
+            return self._with_input(reported, "reported")
         counted = self._count_output()
         if counted <= reported.output_tokens:
-            return reported, "reported"
-        return msgspec.structs.replace(reported, output_tokens=counted, cost=None), "mixed"
+            return self._with_input(reported, "reported")
+        return self._with_input(msgspec.structs.replace(reported, output_tokens=counted, cost=None), "mixed")
 
     @property
     def awaits_usage(self) -> bool:
@@ -94,12 +96,14 @@ class Meter:
     def so_far(self) -> tuple[Usage, str]:
         """As :meth:`total`, of a running answer, from another thread; counts only what is new since the last call."""
         reported = self._reported
-        if self._request is None or (reported is not None and self._covered):
+        if self._request is None:
             return reported or Usage(), "reported" if reported else "none"
+        if reported is not None and self._covered:
+            return self._with_input(reported, "reported")
         output = self.output_so_far()
         if reported is None:
             return Usage(input_tokens=self._count_input(), output_tokens=output), "counted"
-        return msgspec.structs.replace(reported, output_tokens=output, cost=None), "mixed"
+        return self._with_input(msgspec.structs.replace(reported, output_tokens=output, cost=None), "mixed")
 
     def output_so_far(self) -> int:
         """The output tokens of :meth:`so_far`."""
@@ -118,6 +122,11 @@ class Meter:
         if self._request is None or not self._request.prefix:
             return 0
         return _count_prefix(self._counter.count, self._request.prefix, self.model)
+
+    def _with_input(self, usage: Usage, source: str) -> tuple[Usage, str]:
+        if usage.input_tokens or not (counted := self._count_input()):
+            return usage, source
+        return msgspec.structs.replace(usage, input_tokens=counted), "mixed"
 
     def _count_input(self) -> int:
         if self._input_tokens is None:

@@ -1,8 +1,9 @@
-"""The usage chunk at the end of a stream, with its cost: for the client that asked, and for no other."""
+"""The usage that a client is shown, with its cost; at the end of a stream only the client that asked for it."""
 
 from __future__ import annotations
 
 from sseproxy.core.chunk import UsageEvent
+from sseproxy.core.normalize import Completion
 from sseproxy.core.receipt import usage_chunk, usage_in, with_cost
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage
@@ -18,13 +19,14 @@ class ShownUsage:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._reported = self._told = b""
+        self._usage: Usage | None = None
 
     def takes(self, event: Event) -> bool:
         """Whether an event with usage says nothing else: then no client is to see it as it is."""
         told = event.told if type(event) is UsageEvent else usage_in(event.data)
         if not told:
             return False
-        self._reported, self._told = event.data, told
+        self._reported, self._told, self._usage = event.data, told, event.usage
         return True
 
     def event(self, last: Event | None) -> Event | None:
@@ -36,5 +38,17 @@ class ShownUsage:
         if last is None or exchange.request is None or not exchange.request.wants_usage:
             return None
         if self._reported:
-            return Event(with_cost(self._reported, exchange.cost, self._told), read=True)
+            return Event(_with_receipt(self._reported, self._told, self._usage, exchange), read=True)
         return Event(usage_chunk(last.data, exchange.usage or Usage(), exchange.cost), read=True)
+
+
+def shown_completion(completion: Completion, exchange: Exchange) -> bytes:
+    """A JSON answer as its client is to see it, once its charge is settled."""
+    return _with_receipt(completion.body, completion.told, completion.usage, exchange)
+
+
+def _with_receipt(answer: bytes, told: bytes, reported: Usage | None, exchange: Exchange) -> bytes:
+    """With what it cost, and with what was counted of a prompt that the report leaves out."""
+    is_left_out = reported is not None and not reported.input_tokens
+    counted = exchange.usage.input_tokens if is_left_out and exchange.usage is not None else 0
+    return with_cost(answer, exchange.cost, told, input_tokens=counted)

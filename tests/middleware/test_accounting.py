@@ -13,6 +13,7 @@ import pytest
 from sseproxy.core.chat import Request
 from sseproxy.core.pricing import FlatPrice
 from sseproxy.core.sse import FLUSH, Event
+from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.middleware.accounting import AccountingMiddleware
@@ -119,6 +120,41 @@ def test_without_a_report_tokens_are_counted(ledger: SQLLedger) -> None:
     assert charge["usage_source"] == "counted"
     assert charge["output_tokens"] == 2
     assert charge["input_tokens"] == 8  # "hi", its role and the frame of a chat of one message
+
+
+@pytest.mark.parametrize("stated", ["0", "null", "-1"])
+def test_a_report_without_a_prompt_is_counted_in_that_part(stated: str, ledger: SQLLedger) -> None:
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":%b,"completion_tokens":22}}\n\n' % stated.encode()
+    answer = post(metered(ledger, TEXT, usage, DONE), body=ASKING)
+    b"".join(answer.body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 8, 22)
+    assert charge["cost_usd"] == "0.000052"
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_its_client_sees_what_is_booked_at_the_vendors_cost(stream: bool, ledger: SQLLedger) -> None:
+    usage = b'data: {"choices":[],"usage":{"completion_tokens":22,"cost":0.5}}\n\n'
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [TEXT, usage, DONE]
+
+    answer = b"".join(post(accounting(NormalizeMiddleware(app), ledger), body=ASKING if stream else CHAT).body)
+
+    shown = json.loads(answer.split(b"\n\n")[-3][6:] if stream else answer)["usage"]
+    assert shown == {"prompt_tokens": 8, "completion_tokens": 22, "total_tokens": 30, "cost": 0.5}
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["cost_usd"]) == ("mixed", 8, "0.5")
+
+
+def test_the_prompt_of_a_running_answer_is_counted_where_its_report_leaves_it_out(ledger: SQLLedger) -> None:
+    bill = Bill(ledger, Tokenizer(), Exchange("r", "/", request=Request.parse("chat", json.dumps(STREAM).encode())))
+    usage = Usage(output_tokens=3)
+    assert list(bill.meter(iter([Event(b"a", content="one two three"), Event(b"{}", usage=usage)])))
+    assert (running := bill.so_far()) is not None
+    assert (running.usage, running.usage_source) == (Usage(input_tokens=8, output_tokens=3), "mixed")
 
 
 def test_a_stream_closed_early_is_charged_to_the_client_that_left(ledger: SQLLedger) -> None:
