@@ -140,6 +140,10 @@ def _repair_choice(choice: dict[str, Any], api: str, make_id: Callable[[], str])
         choice["message"] = {**kept, **tidy}
         choice["message"].setdefault("role", "assistant")
         choice["message"].setdefault("content", None)
+    else:
+        given, message = choice.pop("delta", None), choice.pop("message", None)
+        if not isinstance(choice.get("text"), str):
+            choice["text"] = tidy_message(message or given).get("content", "")
     given = choice.get("finish_reason")
     finish = finish_of(given, calls=calls) or ("tool_calls" if calls else "stop")
     choice["finish_reason"] = finish

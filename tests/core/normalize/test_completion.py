@@ -70,6 +70,24 @@ def test_tool_calls_are_joined_without_an_index() -> None:
     ]
 
 
+@pytest.mark.parametrize("field", ["message", "delta"])
+@pytest.mark.parametrize("content", ["Hi", [{"type": "text", "text": "Hi"}]])
+def test_a_chat_answer_to_a_legacy_request_has_its_text(field: str, content: Any) -> None:
+    choice = {"index": 0, field: {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    completion = read_completion("completions", json.dumps({**WHOLE, "choices": [choice]}).encode())
+    answer = json.loads(completion.body)
+    assert answer["object"] == "text_completion"
+    assert answer["choices"] == [{"index": 0, "text": "Hi", "finish_reason": "stop"}]
+    assert (completion.content, completion.hidden) == ("Hi", "")
+
+
+def test_the_text_of_a_legacy_answer_is_a_string_and_told_once() -> None:
+    choices = [{"index": 0, "text": "Hi", "message": {"content": "Hi"}}, {"index": 1, "text": None}]
+    completion = read_completion("completions", json.dumps({**WHOLE, "choices": choices}).encode())
+    assert [choice["text"] for choice in json.loads(completion.body)["choices"]] == ["Hi", ""]
+    assert completion.content == "Hi"
+
+
 def test_choices_come_in_order() -> None:
     parts = [chunk({"content": text}, index=index) for text, index in (("b", 1), ("a", 0), ("B", 1))]
     answer = gather("chat", *parts)
