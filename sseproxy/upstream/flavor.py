@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import quote
 
+from sseproxy.core.chat import BadRequest
+
 AZURE_VERSION: Final = "2024-10-21"
 """The newest version of Azure's dated API that is no preview."""
 _OF_A_DEPLOYMENT: Final = ("/chat/completions", "/completions", "/embeddings")
+_UPWARDS: Final = frozenset((".", ".."))
+"""Segments of a path that no quoting takes for a name (RFC 3986 section 5.2.4)."""
 
 
 class Flavor(Protocol):
@@ -23,6 +27,7 @@ class Flavor(Protocol):
 
         :param base: the configured URL or its path alone, without a slash at its end.
         :param model: as the upstream calls it; empty where the request names none.
+        :raises BadRequest: the URL would be another path's by this model's name.
         """
 
     def credentials(self, key: str) -> dict[str, str]:
@@ -51,6 +56,8 @@ class Azure:
         """See :class:`Flavor`."""
         root = base.removesuffix("/openai") + "/openai"
         if model and path in _OF_A_DEPLOYMENT:
+            if not _UPWARDS.isdisjoint(model.replace("\\", "/").split("/")):
+                raise BadRequest("The field 'model' is no name of a deployment.", "model")
             root += f"/deployments/{quote(model, safe='')}"
         fields = [field for field in query.split("&") if field and field.partition("=")[0].lower() != "api-version"]
         return f"{root}{path}?" + "&".join([*fields, f"api-version={quote(self.api_version, safe='')}"])

@@ -667,6 +667,15 @@ def test_azure_is_addressed_by_deployment_and_key(upstream: Upstream) -> None:
     assert "authorization" not in upstream.last.headers
 
 
+def test_a_model_that_would_be_another_path_of_azure_s_is_400_and_not_sent(upstream: Upstream) -> None:
+    app = UpstreamApp(f"http://127.0.0.1:{upstream.port}", flavor=Azure())
+    environ = create_environ("/v1/chat/completions", method="POST", json={**CHAT, "model": ".."})
+    Exchange.of(environ).read_request(environ)
+
+    assert call_app(app, environ).code == 400
+    assert upstream.exchanges == []
+
+
 def test_trace_context_is_passed_and_the_request_s_id_is_sent(upstream: Upstream) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     ask(UpstreamApp(upstream.url), HTTP_TRACEPARENT=trace, HTTP_TRACESTATE="a=1", HTTP_X_REQUEST_ID="r-1").close()
