@@ -1,10 +1,12 @@
 """Requests as waitress reads them, in fewer steps where they are plain. https://www.rfc-editor.org/rfc/rfc9112
 
-What is unusual or wrong in a head is left to waitress; of a plain one this makes just what waitress would.
+What is unusual or wrong in a head is left to waitress; of a plain one this makes just what waitress would. Refused here
+is what waitress takes although a server in front may have read another request (sections 3.2 and 6.1).
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from io import BytesIO
 from typing import Any, BinaryIO, Final
@@ -22,6 +24,8 @@ _LF, _CR, _QUERY, _UNDERSCORE = b"\n\r?_"
 _END: Final = b"\r\n"
 _BLANK: Final = b"\r\n\r\n"
 _UNUSUAL: Final = frozenset({"TRANSFER_ENCODING", "EXPECT"})
+_HOST: Final = re.compile(rb"\r\nhost:", re.I)
+_CODING: Final = re.compile(rb"\r\ntransfer-encoding:([^\r]*(?:\r\n[ \t][^\r]*)*)", re.I)
 _SECRET: Final = frozenset({"AUTHORIZATION", "PROXY_AUTHORIZATION", "COOKIE", "X_API_KEY", "API_KEY"})
 """Fields that are never remembered."""
 
@@ -35,6 +39,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     whole = b""
     completed: bool
     body_rcv: Any
+    version: Any
 
     def received(self, data: bytes) -> int:
         head, blank, rest = data.partition(_BLANK)
@@ -60,8 +65,21 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def parse_header(self, header_plus: bytes) -> None:
         if not self._take(header_plus.removesuffix(_BLANK)):
             super().parse_header(header_plus)
+            self._refuse_ambiguous(header_plus)
         elif self.content_length:
             self.body_rcv = _Body(self.content_length)
+
+    def _refuse_ambiguous(self, head: bytes) -> None:
+        """:raises ParsingError: it is not certain where the request ends, or for whom it is."""
+        if self.version > "1.0" and len(_HOST.findall(head)) != 1:
+            raise ParsingError("Exactly one Host field is required")
+        codings = [value.strip(b" \t\r\n").lower() for value in _CODING.findall(head)]
+        if not codings:
+            return
+        if self.version != "1.1" or codings != [b"chunked"]:
+            raise ParsingError("Transfer-Encoding must be chunked, once, in HTTP/1.1")
+        if "CONTENT_LENGTH" in self.headers:
+            raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
 
     def _take(self, head: bytes) -> bool:
         """Read a plain head, given without the blank line; False if it is none, and nothing is done."""
@@ -74,7 +92,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         except _UnusualField:
             return False
         stated = headers.get("CONTENT_LENGTH", "0")
-        if len(headers) < len(lines) or not stated.isdecimal() or len(stated) > 9 or not _UNUSUAL.isdisjoint(headers):
+        if len(headers) < len(lines) or "HOST" not in headers:
+            return False
+        if not stated.isdecimal() or len(stated) > 9 or not _UNUSUAL.isdisjoint(headers):
             return False
         length = int(stated)
         if length > LONGEST_BODY or length >= self.adj.max_request_body_size:
