@@ -24,7 +24,8 @@ class Streams(Section):
     keep_alone: DurationOrNone = Field(
         default=30.0,
         description="How long an answer goes on while nobody reads it; then it is cancelled and settled as "
-        "`client_gone`. `0s`: as soon as its last reader has left; the first one always has 10 s to come.",
+        "`client_gone`. `0s`: as soon as its last reader has left; the first one always has 10 s to come, and one "
+        "that read in another process is missed within 10 s.",
     )
     buffer: Size = Field(
         default=1024 * 1024,

@@ -22,6 +22,8 @@ MAX_READ: Final = 64 * 1024
 TICK: Final = 1.0
 FIRST_READER: Final = 10.0
 """Seconds that the first reader may take to come, however short a stream is kept alone afterwards."""
+ELSEWHERE: Final = 5.0
+"""Seconds for which a word of somebody's reading elsewhere holds; the next one may be late."""
 
 
 class LiveStream:
@@ -58,6 +60,9 @@ class LiveStream:
         self._broken = False
         self._stopped = False
         self._readers: set[LiveReader] = set()
+        # How far somebody elsewhere is, and until when that holds.
+        self._elsewhere = 0
+        self._elsewhere_until = 0.0
         # When nobody listens any more, until when the stream goes on even so.
         self._alone_until = monotonic() + max(keep_alone, FIRST_READER)
         self._stop_callbacks: list[Callable[[], object]] = []
@@ -138,8 +143,10 @@ class LiveStream:
 
     def _note_passed(self) -> None:
         """Look how far the readers are; further back than before if the fastest has left."""
-        passed = max((reader.position for reader in self._readers), default=self._handed)
-        passed = max(passed, self._dropped)
+        positions = [reader.position for reader in self._readers]
+        if monotonic() < self._elsewhere_until:
+            positions.append(self._elsewhere)
+        passed = max(max(positions, default=self._handed), self._dropped)
         before = self._passed - self._dropped
         now = passed - self._dropped
         self._passed_size += _size(self._entries[before:now]) - _size(self._entries[now:before])
@@ -176,7 +183,12 @@ class LiveStream:
     def read_elsewhere(self, position: int) -> None:
         """Somebody reads a copy of the stream, and has come that far."""
         with self._changed:
-            self._alone_until = monotonic() + self._keep_alone
+            now = monotonic()
+            position = min(position, self.last)
+            # Of several who read elsewhere the fastest decides too.
+            self._elsewhere = max(self._elsewhere, position) if now < self._elsewhere_until else position
+            self._elsewhere_until = now + ELSEWHERE
+            self._alone_until = now + max(self._keep_alone, ELSEWHERE)
             self._handed = max(self._handed, position)
             self._changed.notify_all()
 

@@ -90,7 +90,8 @@ class RemoteReader:
         self._redis = redis
         self._ask = ask
         self._id = stream_id
-        self._told = 0.0
+        self._told = 0
+        self._told_at = 0.0
         self._ended = False
         self._fetched: list[bytes] = []
 
@@ -119,11 +120,16 @@ class RemoteReader:
 
     def _read(self, timeout: float) -> list[bytes] | None:
         self._tell()
+        if self.position > self._told:
+            # The writer may have no room until it hears of this.
+            self._fetch(min(timeout, TELL))
+            self._tell()
         self._fetch(timeout)
         if self._fetched:
             entries = one_read(self._fetched)
             del self._fetched[: len(entries)]
             self.position += len(entries)
+            self._tell()
             return entries
         if not self._ended:
             if is_left(self._redis, self._id):
@@ -154,8 +160,8 @@ class RemoteReader:
     def _tell(self) -> None:
         """Let the generating process know that somebody listens."""
         now = monotonic()
-        if now - self._told >= TELL:
-            self._told = now
+        if now - self._told_at >= TELL:
+            self._told, self._told_at = self.position, now
             self._redis.set(key_of(self._id, "read"), self.position, ex=READ_EXPIRES)
 
 

@@ -169,12 +169,13 @@ def test_stop_reaches_the_writer(make: Make) -> None:
         writer.write([b"more"])
 
 
+@pytest.mark.parametrize("keep_alone", [0.0, 1.0])
 def test_a_stream_that_nobody_reads_is_unwanted_after_its_time_and_not_while_somebody_does(
-    make: Make, monkeypatch: pytest.MonkeyPatch
+    make: Make, monkeypatch: pytest.MonkeyPatch, keep_alone: float
 ) -> None:
-    monkeypatch.setattr("sseproxy.streams.live.FIRST_READER", 0.0)
+    monkeypatch.setattr("sseproxy.streams.live.FIRST_READER", 1.0)
     monkeypatch.setattr("sseproxy.streams.remote.READ_EXPIRES", 1)
-    here, there = make(keep_alone=1.0)
+    here, there = make(keep_alone=keep_alone)
     stream, writer = begin(here)
     reader = found(there, stream).join()
     until = time.monotonic() + 1.5

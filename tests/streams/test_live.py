@@ -137,6 +137,66 @@ def test_the_first_reader_may_take_a_moment_to_come() -> None:
     assert not live(keep_alone=0.0).unwanted()
 
 
+def test_whoever_reads_elsewhere_is_not_alone_between_two_words_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sseproxy.streams.live.FIRST_READER", 0.0)
+    stream = live(keep_alone=0.0)
+    assert stream.unwanted()
+    stream.read_elsewhere(0)
+    assert not stream.unwanted()
+
+
+def test_a_slow_reader_does_not_hold_up_a_fast_one_elsewhere() -> None:
+    stream = live()
+    slow = stream.join()
+
+    def write() -> None:
+        for number in range(50):
+            stream.read_elsewhere(number)
+            stream.write([b"x" * 100])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    with pytest.raises(Lost):
+        slow.read(0)
+
+
+def test_the_fastest_of_those_who_read_elsewhere_decides_whoever_spoke_last() -> None:
+    stream = live()
+    for number in range(50):
+        stream.write([b"x" * 100])
+        stream.read_elsewhere(number + 1)
+        stream.read_elsewhere(0)
+    assert stream.dropped
+
+
+def test_a_reader_elsewhere_that_is_no_longer_heard_of_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sseproxy.streams.live.ELSEWHERE", 0.0)
+    stream = live()
+    slow = stream.join()
+    stream.write([b"x" * 100] * 10)
+    stream.read_elsewhere(10)
+    thread = threading.Thread(target=stream.write, args=([b"x" * 100] * 10,))
+    thread.start()
+    thread.join(0.1)
+    assert slow.read(0) == [b"x" * 100] * 20
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_a_word_of_a_place_that_was_never_written_is_not_believed() -> None:
+    stream = live()
+    stream.read_elsewhere(1000)
+    thread = threading.Thread(target=lambda: [stream.write([b"x" * 100]) for _ in range(50)])
+    thread.start()
+    read: list[bytes] = []
+    reader = stream.join()
+    while len(read) < 50:
+        read += reader.read(1.0) or []
+    thread.join()
+
+
 def test_a_callback_that_comes_after_the_stop_is_called_at_once() -> None:
     stream = live()
     stream.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -251,6 +252,25 @@ def test_a_reader_elsewhere_that_waits_beyond_the_end_is_not_told_that_it_has_al
     writer.end([b"1"])
     with pytest.raises(Lost):
         reader.read(1.0)
+
+
+def test_a_writer_without_room_hears_of_a_reader_elsewhere_that_waits_for_more(open_store: Open) -> None:
+    here, there = open_store(buffer=2000), open_store()
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    copy = there.find(stream.id)
+    assert copy is not None
+    reader = copy.join()
+    thread = threading.Thread(target=lambda: [writer.write([b"x" * 100]) for _ in range(60)])
+    thread.start()
+    read = 0
+    while read < 60:
+        entries = reader.read(2.0)
+        assert entries, "each read brings more, however soon after the last one"
+        read += len(entries)
+    thread.join()
+    writer.end()
 
 
 def test_an_end_that_is_told_late_does_not_free_the_claim_of_another(redis: RedisServer, open_store: Open) -> None:
