@@ -29,9 +29,10 @@ class Streams(Section):
     )
     buffer: Size = Field(
         default=1024 * 1024,
-        description="How much of one answer is kept. What nobody has read is never dropped: where it fills the "
-        "buffer, the upstream is read no further. A reader that falls behind the fastest by more loses "
-        "its place.",
+        description="How much of one answer is kept. What nobody was handed is never dropped: where it fills the "
+        "buffer, the upstream is read no further. Of what was handed to a connection, the last half of the buffer is "
+        "kept: of more that got lost on the way, the reader that comes back is told 410. Where that may not be, make "
+        "it at least twice the largest answer. A reader that falls behind the fastest by more loses its place.",
     )
     keepalive: Duration = Field(
         default=15.0,
