@@ -16,20 +16,42 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sseproxy.ledger.engine import is_in_memory, new_engine, sane_url
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
 from sseproxy.ledger.statements import Statement, Statements
+from sseproxy.ledger.upgrade import revision_of, upgrade
 from sseproxy.ledger.writer import Writer
 
 T = TypeVar("T")
-#: Any number that nobody else uses for pg_advisory_xact_lock: only one process migrates at a time.
-_MIGRATION_LOCK = 7_377_682
 #: A fork waits at most this long for running queries.
 _FORK_SECONDS = 5.0
+
+
+class _Writes:
+    """Around all that writes: how it went, in the words of a ledger.
+
+    :ivar fail: the last one failed, and none has succeeded since. What reads may go on all the while.
+    """
+
+    fail = False
+
+    def __init__(self, errors: type[Exception], integrity_error: type[Exception]) -> None:
+        self._errors = (errors, SQLAlchemyError)
+        self._integrity_error = integrity_error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self.fail = False
+        elif isinstance(error, self._errors) and not isinstance(error, self._integrity_error):
+            self.fail = True
+            raise LedgerUnavailable() from error
 
 
 class Database:
@@ -39,6 +61,7 @@ class Database:
         process only) or ``postgresql://user:password@host/name``.
     :raises ValueError: the URL is none of these.
     :raises RuntimeError: the driver is not installed; says what to install.
+    :ivar writes: whether the last one failed.
     """
 
     def __init__(self, url: str) -> None:
@@ -59,6 +82,7 @@ class Database:
         driver: Any = self.engine.dialect.loaded_dbapi
         self._errors: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
+        self.writes = _Writes(self._errors, self.integrity_error)
 
     def _open_writer(self) -> Any:
         connection = self.engine.raw_connection()
@@ -75,37 +99,24 @@ class Database:
         :param work: on SQLite done together with what other threads have to write, maybe in one of them, maybe twice.
         :raises LedgerUnavailable: for every error of the database, except the driver's ``integrity_error``.
         """
-        try:
+        with self.writes:
             if self.is_sqlite:
                 return self._writer.run(work)
             with self._pooled_transaction() as cursor:
                 return work(cursor)
-        except self.integrity_error:
-            raise
-        except (self._errors, SQLAlchemyError) as error:
-            raise LedgerUnavailable() from error
 
     def execute(self, statement: Statement, values: Sequence[Any]) -> int:
         """As :meth:`run`, for one statement: how many rows it changed."""
         if not self.is_sqlite:
             return self.run(lambda cursor: int(statement.run(cursor, values).rowcount))
-        try:
+        with self.writes:
             return self._writer.execute(statement.text, statement.parameters(values))
-        except self.integrity_error:
-            raise
-        except (self._errors, SQLAlchemyError) as error:
-            raise LedgerUnavailable() from error
 
     @contextmanager
     def write(self) -> Iterator[Any]:
         """As :meth:`run`, for what is done so rarely that it has a transaction of its own: a DBAPI cursor."""
-        try:
-            with self._writer.alone() if self.is_sqlite else self._pooled_transaction() as cursor:
-                yield cursor
-        except self.integrity_error:
-            raise
-        except (self._errors, SQLAlchemyError) as error:
-            raise LedgerUnavailable() from error
+        with self.writes, self._writer.alone() if self.is_sqlite else self._pooled_transaction() as cursor:
+            yield cursor
 
     @contextmanager
     def _pooled_transaction(self) -> Iterator[Any]:
@@ -130,15 +141,13 @@ class Database:
     @contextmanager
     def change(self) -> Iterator[Connection]:
         """As :meth:`write`, for what is done so rarely that SQLAlchemy may do it."""
-        try:
-            with (
-                self._lock,
-                self.engine.connect().execution_options(sseproxy_writes=True) as connection,
-                connection.begin(),
-            ):
-                yield connection
-        except SQLAlchemyError as error:
-            raise LedgerUnavailable() from error
+        with (
+            self.writes,
+            self._lock,
+            self.engine.connect().execution_options(sseproxy_writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -171,10 +180,15 @@ class Database:
 
         :raises LedgerUnavailable: for every error of the database.
         """
-        if self.is_sqlite and not self.in_memory:
+        if not self.is_sqlite or self.in_memory:
+            return
+        try:
             with self.look_up() as cursor:
                 # https://sqlite.org/pragma.html#pragma_wal_checkpoint: syncs what it copies, and blocks nobody.
                 cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except LedgerUnavailable:
+            self.writes.fail = True
+            raise
 
     @contextmanager
     def _using(self) -> Iterator[None]:
@@ -209,12 +223,10 @@ class Database:
         if self.is_sqlite and not self.in_memory:
             Path(self.url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
         with self.engine.connect() as connection:
-            if _revision_of(connection) == REVISION:
+            if revision_of(connection) == REVISION:
                 return
         with self.change() as connection:
-            if not self.is_sqlite:
-                connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
-            _run_migrations(connection)
+            upgrade(connection)
 
     def close(self) -> None:
         """Close all connections; the next call opens them again."""
@@ -249,8 +261,6 @@ class Database:
 
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-#: Alembic keeps the migration that runs in globals of its own: a process runs one at a time.
-_migrating = threading.Lock()
 
 
 def _before_fork() -> None:
@@ -264,36 +274,12 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _migrating
-    _migrating = threading.Lock()
     for database in list(_open_databases):
         database.after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
-
-
-def _revision_of(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _run_migrations(connection: Connection) -> None:
-    """Load Alembic (0.2 s), which is needed only where something is to be done."""
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    script = Config()
-    script.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    script.attributes["connection"] = connection
-    try:
-        with _migrating:
-            command.upgrade(script, "head")
-    except CommandError as error:
-        raise LedgerUnavailable(f"The ledger was made by another version of sseproxy: {error}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -70,18 +70,23 @@ class Lease:
         self._seen: dict[str, tuple[int | None, float]] = {}
 
     def keep(self) -> None:
-        """Show that this process lives, if it did not do so of late. A forked child is a process of its own."""
+        """Show that this process lives, if it did not do so of late, or the last thing that it wrote came to nothing.
+
+        A forked child is a process of its own.
+        """
         now = self._clock()
         if self._pid != os.getpid():
             self.owner, self._beaten_at, self._pid = secrets.token_hex(8), None, os.getpid()
-        if self._beaten_at is not None and now - self._beaten_at < self._seconds / 3:
+        if self._is_fresh(now) and not self._database.writes.fail:
             return
         process = self._given or Process.current()
         # Any change is a sign of life; a random one also tells a row that was removed and came back from the old one.
         beat = 1 + secrets.randbelow(2**30)
-        with self._database.write() as cursor:
-            self._database.statements.beat.run(cursor, (self.owner, process.place, process.life, beat))
+        self._database.execute(self._database.statements.beat, (self.owner, process.place, process.life, beat))
         self._beaten_at = now
+
+    def _is_fresh(self, now: float) -> bool:
+        return self._beaten_at is not None and now - self._beaten_at < self._seconds / 3
 
     def give_up(self) -> None:
         """Say that this process holds nothing any more; nobody need look for it. If it does hold charges, they stay."""

@@ -240,9 +240,11 @@ class SQLLedger:
         return keys.revoke_key(self.database, key_id, at)
 
     def ping(self) -> None:
-        """Return if the database answers; see :meth:`Ledger.ping`."""
+        """Return if the database answers and, if it did not of late, takes what is written; see :meth:`Ledger.ping`."""
         with self.database.look_up() as cursor:
             self.database.statements.read_balance.run(cursor, ("", 0, 0)).fetchone()
+        if self.database.writes.fail:
+            self.checkpoint({})
 
     def close(self) -> None:
         """Give up the lease and all connections."""

@@ -200,7 +200,7 @@ class Ledger(Protocol):
         """The key whose secret has this SHA-256 (hex), also if it is revoked or expired: ask :meth:`Key.is_valid`."""
 
     def ping(self) -> None:
-        """Return if the database answers."""
+        """Return if the database answers; after a write that failed, only when it takes another one."""
 
     def close(self) -> None:
         """Let go of all connections. Safe to call twice."""

@@ -57,11 +57,18 @@ def ask(server: Server, body: dict[str, Any] = STREAM, key: str = KEY) -> tuple[
         return client.post(PATH, body, key=key).status, client.read_body()
 
 
+def readiness(server: Server) -> int:
+    with RawClient(server.url) as client:
+        return client.get("/-/ready").status
+
+
 def test_requests_are_refused_while_the_ledger_is_away(upstream: Upstream, tmp_path: Path, books: Books) -> None:
     with proxy_for(upstream, tmp_path, "refuse") as server:
         with locked(tmp_path):
             status, body = ask(server)
+            assert readiness(server) == 503
 
+        assert readiness(server) == 200
         assert status == 503
         assert json.loads(body)["error"]["code"] == "ledger_unavailable"
         assert upstream.exchanges == []
@@ -95,6 +102,7 @@ def test_requests_are_served_while_the_ledger_is_away_and_booked_later(
     with proxy_for(upstream, tmp_path, "serve") as server:
         with locked(tmp_path):
             assert [ask(server)[0] for _ in range(5)] == [200] * 5
+            assert readiness(server) == 200
         charges = books.wait_for(lambda rows: len(rows) == 5 and all(row["state"] == "settled" for row in rows))
 
     assert {(row["outcome"], row["usage_source"], row["output_tokens"]) for row in charges} == {

@@ -18,6 +18,8 @@ from msgspec.structs import replace
 
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
+from sseproxy.ledger import engine
+from sseproxy.ledger.database import Database
 from sseproxy.ledger.journal import JournalingLedger
 from sseproxy.ledger.journal_file import LINE_LIMIT
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
@@ -434,6 +436,32 @@ def test_a_settlement_in_memory_waits_for_no_disk(
 
     assert states(inner.ledger) == {"c1": SETTLED}
     path.rmdir()
+
+
+def test_a_ledger_that_can_only_be_read_does_not_answer_again(
+    sqlite_books: SQLLedger,
+    path: Path,
+    new_charge: NewCharge,
+    completed: Completed,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
+    books = SQLLedger(Database(sqlite_books.database.url.render_as_string()))
+    journaling = JournalingLedger(books, path)
+    books.reserve(new_charge("c1"))
+    with sqlite_books.database.write():
+        journaling.settle("c1", completed(cost=700))
+
+        assert journaling.replay() == 0
+        with pytest.raises(LedgerUnavailable):
+            journaling.ping()
+        assert "the ledger answers again" not in caplog.messages
+
+    assert journaling.replay() == 1
+    journaling.ping()
+    assert caplog.messages[-1] == "the ledger answers again"
+    journaling.close()
 
 
 def test_checkpoints_are_journalled_too_and_only_if_they_say_something_new(

@@ -496,9 +496,12 @@ def test_a_database_that_others_hold_is_a_503_and_books_nothing(
         books.reserve(new_charge("c2"))
     with pytest.raises(LedgerUnavailable):
         books.settle("c1", Settlement("completed", "none", Usage(), 0, 0, 200, None, 1))
+    with pytest.raises(LedgerUnavailable):
+        books.ping()
 
     other.execute("ROLLBACK")
     other.close()
+    books.ping()
     books.reserve(new_charge("c2"))
     assert money(books) == {(0, 2000)}
     books.close()

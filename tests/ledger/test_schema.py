@@ -17,8 +17,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, text
 
-import sseproxy.ledger.database as database_module
 import sseproxy.ledger.migrations as migrations
+import sseproxy.ledger.upgrade as upgrade_module
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable, Period
@@ -111,7 +111,7 @@ def test_balances_of_the_fourth_version_are_carried_over(url: str) -> None:
 
 
 def test_opening_again_migrates_nothing(books: SQLLedger, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sseproxy.ledger.database._run_migrations", None)
+    monkeypatch.setattr("sseproxy.ledger.database.upgrade", None)
 
     open_ledger(url).close()
 
@@ -177,7 +177,7 @@ def test_different_new_books_can_be_opened_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_child_forked_while_books_are_migrated_can_open_books(tmp_path: Path) -> None:
-    with database_module._migrating:
+    with upgrade_module._migrating:
         child = os.fork()
         if child == 0:
             code = 1

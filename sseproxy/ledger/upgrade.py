@@ -1,0 +1,55 @@
+"""Brings the tables of a database to this version, with Alembic. Opens no connection."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, inspect, text
+
+from sseproxy.ledger.protocol import LedgerUnavailable
+
+#: Any number that nobody else uses for pg_advisory_xact_lock: only one process migrates at a time.
+_LOCK: Final = 7_377_682
+#: Alembic keeps the migration that runs in globals of its own: a process runs one at a time.
+_migrating = threading.Lock()
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The version of the tables that there are."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def upgrade(connection: Connection) -> None:
+    """Run what migrations there are to run, in the transaction that has begun.
+
+    :raises LedgerUnavailable: the tables are of a newer version.
+    """
+    # Alembic takes 0.2 s to load, and is needed only where something is to be done.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+    script = Config()
+    script.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    script.attributes["connection"] = connection
+    try:
+        with _migrating:
+            command.upgrade(script, "head")
+    except CommandError as error:
+        raise LedgerUnavailable(f"The ledger was made by another version of sseproxy: {error}") from error
+
+
+def _after_fork_in_child() -> None:
+    global _migrating
+    _migrating = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
