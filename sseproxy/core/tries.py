@@ -74,10 +74,29 @@ _decode: Final = msgspec.json.Decoder(list[Try]).decode
 
 
 def as_text(tries: Sequence[Try]) -> str | None:
-    """The tries as JSON; None for the plain case, one that answered, which the charge itself describes."""
-    if len(tries) == 1 and tries[0].error is None:
+    """The tries as JSON; None for the plain case, one that answered, which the charge itself describes.
+
+    What is no text in them, half a surrogate pair in a vendor's error code, becomes a question mark.
+    """
+    if not tries or (len(tries) == 1 and tries[0].error is None):
         return None
-    return msgspec.json.encode(tries).decode() if tries else None
+    try:
+        return msgspec.json.encode(tries).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode([*map(_with_sound_texts, tries)]).decode()
+
+
+def _with_sound_texts(tried: Try) -> Try:
+    return msgspec.structs.replace(
+        tried,
+        upstream=_sound(tried.upstream),
+        upstream_model=_sound(tried.upstream_model),
+        error=None if tried.error is None else _sound(tried.error),
+    )
+
+
+def _sound(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def as_rows(text: str | None, only: Try) -> list[dict[str, Any]]:

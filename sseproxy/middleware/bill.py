@@ -275,20 +275,12 @@ class Bill:
     def _book(self, outcome: Outcome, usage: Usage, source: str, *, released: bool = False) -> None:
         exchange = self._exchange
         exchange.outcome, exchange.usage, exchange.cost = outcome, usage, self._cost(usage)
+        prefix_tokens = self._meter.prefix_tokens() if usage.input_tokens else 0
         settlement = Settlement(
-            outcome=outcome,
-            usage_source=source,
-            usage=usage,
-            prefix_tokens=self._meter.prefix_tokens() if usage.input_tokens else 0,
-            cost=exchange.cost,
-            status=self._status,
-            first_token_ms=exchange.first_token_ms,
-            duration_ms=exchange.elapsed_ms(),
-            upstream=self._target.upstream,
-            upstream_model=self._target.model,
-            tries=tuple(exchange.tries),
+            outcome, source, usage, prefix_tokens, exchange.cost, self._status, exchange.first_token_ms,
+            exchange.elapsed_ms(), self._target.upstream, self._target.model, tuple(exchange.tries),
             unpriced=self._target.price is None,
-        )
+        )  # fmt: skip
         self._forget(self.id)
         if exchange.when_booked:
             call_once(exchange.when_booked)
@@ -296,3 +288,7 @@ class Bill:
             (self._ledger.release if released else self._ledger.settle)(self.id, settlement)
         except Failure as failure:
             log.error("charge %s of %s stays pending: %s", self.id, exchange.request_id, failure.message)
+        except Exception:
+            log.exception("charge %s of %s cannot be settled; it expires as last noted", self.id, exchange.request_id)
+            with contextlib.suppress(Failure):
+                self._ledger.expire(self.id)

@@ -129,6 +129,18 @@ def test_a_settled_charge_says_who_answered_and_what_was_tried(
     assert [group["upstream"] for group in books.usage("upstream")] == ["spare"]
 
 
+def test_a_vendor_s_error_code_that_is_no_text_is_booked_with_the_rest(
+    books: SQLLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    books.reserve(new_charge("a"))
+    tries = (Try("main", "m", 200, "no\ud800"), Try("spare", "n\udfff", 200))
+
+    assert books.settle("a", replace(completed(), tries=tries))
+
+    row = only_charge(books)
+    assert [(each["error"], each["upstream_model"]) for each in row["tries"]] == [("no?", "m"), (None, "n?")]  # type: ignore[attr-defined]
+
+
 def test_who_was_reserved_for_answered_unless_it_is_said_otherwise(
     books: SQLLedger, new_charge: NewCharge, completed: Completed
 ) -> None:

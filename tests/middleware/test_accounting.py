@@ -14,6 +14,7 @@ from sseproxy.core.chat import Request
 from sseproxy.core.pricing import FlatPrice
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.usage import Usage
+from sseproxy.core.tries import Try
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.middleware.accounting import AccountingMiddleware
@@ -288,6 +289,21 @@ def test_an_application_that_raises_is_released(ledger: SQLLedger) -> None:
     with pytest.raises(ValueError, match="boom"):
         post(accounting(app, ledger))
     assert only_charge(ledger)["state"] == "released"
+
+
+def test_a_charge_that_cannot_be_settled_holds_nothing_back(
+    ledger: SQLLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        Exchange.of(environ).tries = [Try("main", "m", error=object())]  # type: ignore[arg-type]
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [TEXT + USAGE + DONE]
+
+    answer = post(accounting(app, ledger), body=STREAM)
+
+    assert b"[DONE]" in b"".join(answer.body)
+    assert only_charge(ledger)["state"] == "expired"
+    assert "cannot be settled" in caplog.text
 
 
 def test_nothing_is_sent_while_nothing_can_be_billed() -> None:
