@@ -405,6 +405,28 @@ def test_a_journal_that_cannot_be_written_refuses_requests_and_keeps_settlements
     assert states(inner.ledger) == {"c1": SETTLED}
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits of a process on this system")
+def test_a_disk_without_room_for_a_line_lets_no_request_in(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge
+) -> None:
+    import resource
+
+    inner.away = True
+    serving.reserve(new_charge("c1"))
+    serving.ping()
+    written = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LINE_LIMIT // 2, limits[1]))
+    try:
+        with pytest.raises(LedgerUnavailable):
+            serving.ping()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    serving.ping()
+    assert path.read_bytes() == written
+
+
 def test_what_cannot_be_written_stands_in_nobodys_way(
     inner: Switched, serving: JournalingLedger, new_charge: NewCharge, completed: Completed
 ) -> None:
