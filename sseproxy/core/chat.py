@@ -120,6 +120,9 @@ class Request(msgspec.Struct, frozen=True):
             raise BadRequest(f"The field '{required}' is missing.", required)
         if required == "messages" and not is_list(content):
             raise BadRequest("The field 'messages' must be a list of messages.", "messages")
+        if api == "responses" and _is_true(fields, "background"):
+            message = "The field 'background' must be false: what is generated later could not be metered here."
+            raise BadRequest(message, "background")
         stream = "stream" in fields and _is_true(fields, "stream")
         return cls(
             api=api,

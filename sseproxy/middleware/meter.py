@@ -63,7 +63,8 @@ class Meter:
 
     def report(self, usage: Usage) -> None:
         """Usage that the upstream stated; the last statement stands."""
-        if usage != self._reported:  # what is only repeated tells nothing of what came since
+        # What is only repeated tells nothing of what came since, unless it is the last word.
+        if usage != self._reported or self.finished:
             self._reported = usage
             self._covered = True
             self._premature = not self._produced

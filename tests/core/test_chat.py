@@ -246,3 +246,10 @@ def test_a_field_that_is_needed_must_not_be_null(field: str) -> None:
     body = {"model": "m", "messages": [], field: None}
     with pytest.raises(BadRequest, match=f"'{field}' is missing"):
         Request.parse("chat", json.dumps(body).encode())
+
+
+def test_an_answer_that_is_generated_later_is_refused_for_nobody_could_bill_it() -> None:
+    with pytest.raises(BadRequest) as caught:
+        Request.parse("responses", b'{"model":"m","input":"x","background":true}')
+    assert caught.value.param == "background"
+    assert Request.parse("responses", b'{"model":"m","input":"x","background":false}')

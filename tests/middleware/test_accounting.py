@@ -13,8 +13,8 @@ import pytest
 from sseproxy.core.chat import Request
 from sseproxy.core.pricing import FlatPrice
 from sseproxy.core.sse import FLUSH, Event
-from sseproxy.core.usage import Usage
 from sseproxy.core.tries import Try
+from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.middleware.accounting import AccountingMiddleware
@@ -174,6 +174,13 @@ def test_a_stream_that_was_never_begun_is_charged_for_its_prompt(ledger: SQLLedg
     charge = only_charge(ledger)
     assert (charge["state"], charge["outcome"], charge["output_tokens"]) == ("settled", "client_gone", 0)
     assert charge["input_tokens"] > 0
+
+
+def test_a_usage_that_is_stated_first_and_again_at_the_end_is_the_reported_one(ledger: SQLLedger) -> None:
+    b"".join(post(metered(ledger, USAGE, TEXT, FINISH, USAGE, DONE), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["output_tokens"]) == ("reported", 2)
 
 
 def test_anthropic_s_first_usage_does_not_hide_what_came_after_it(ledger: SQLLedger) -> None:

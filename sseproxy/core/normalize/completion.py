@@ -172,6 +172,8 @@ def _read_typed(api: str, body: bytes, answer: dict[str, Any]) -> Completion:
         finish = finish_of(answer.get("stop_reason"), calls=False)
         texts = [_block_texts(block) for block in _dicts(answer.get("content"))]
     else:
+        if (status := answer.get("status")) in ("queued", "in_progress"):
+            raise invalid_stream(f"a response that is still '{status}'")
         found = find_usage({"usage": usage})
         reader = reader_of(api)
         reader.read({"type": f"response.{answer.get('status') or 'completed'}", "response": answer}, event)

@@ -280,3 +280,11 @@ def test_an_answer_that_does_not_name_its_object_is_streamed_whole() -> None:
     *_, finish, done = (event for event in normalize(events_of([body]), api="chat") if event is not FLUSH)
 
     assert (finish.finish, done.data) == ("stop", b"[DONE]")
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress"])
+def test_a_response_that_is_not_finished_is_no_answer(status: str) -> None:
+    body = json.dumps({"object": "response", "status": status, "output": [], "usage": None}).encode()
+
+    with pytest.raises(Failure, match=f"still '{status}'"):
+        read_completion("responses", body)

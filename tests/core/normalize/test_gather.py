@@ -126,6 +126,8 @@ def test_pieces_of_lists_that_are_not_known_are_all_kept() -> None:
 
     assert choice["token_ids"] == [5, 5, 6]
     assert choice["message"]["thinking_blocks"] == [{"thinking": "a"}, {"signature": "b"}]
+
+
 def anthropic_message_of(*bodies: dict[str, Any]) -> Any:
     start = {"type": "message_start", "message": {"id": "m", "usage": {"input_tokens": 5}, "container": {"id": "c"}}}
     raw = [Event(json.dumps(body).encode()) for body in (start, *bodies, {"type": "message_stop"})]
