@@ -28,8 +28,8 @@ _TEXTS: Final = {
 }
 _IMAGES: Final = frozenset(("image_url", "input_image"))
 _CALLS: Final = frozenset(("tool_use", "server_tool_use", "mcp_tool_use"))
-#: Where the base64 of files stands; what is encrypted is no text either.
-_FILES: Final = frozenset(("data", "file_data", "encrypted_content", "url"))
+#: Where the base64 of files stands; what is encrypted or signed is no text either.
+_FILES: Final = frozenset(("data", "file_data", "encrypted_content", "signature", "url"))
 #: Fields that say what something is, not what it says.
 _LABELS: Final = frozenset(
     ("type", "id", "role", "status", "url", "media_type", "format", "detail", "signature", "syntax", "phase", "ttl")
@@ -77,7 +77,7 @@ def _add_part(part: Mapping[str, Any], texts: Texts, model: str, depth: int) -> 
     kind = part.get("type")
     if not isinstance(kind, str):
         kind = ""
-    text = part.get(_TEXTS.get(kind, ""))
+    text = part.get(_TEXTS[kind]) if kind in _TEXTS else None
     if isinstance(text, str):
         texts.add(text)
     elif kind == "tool_result":

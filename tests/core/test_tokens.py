@@ -223,7 +223,11 @@ def test_a_server_s_tool_is_called_as_any_other() -> None:
 def test_a_long_text_hides_behind_no_name(label: str) -> None:
     long = "word " * 1000
 
-    for part in ({label: long}, {"type": "text", "text": None, "new": {label: long}}):
+    for part in (
+        {label: long},
+        {"type": "new", "": "", "new": {label: long}},
+        {"type": "text", "text": None, "new": {label: long}},
+    ):
         assert texts_of("chat", in_message(part)).pieces == [long]
     assert texts_of("chat", in_message({label: "short"})).pieces == []
 
