@@ -154,7 +154,7 @@ def test_a_slow_reader_does_not_hold_up_a_fast_one_elsewhere() -> None:
             stream.read_elsewhere(number)
             stream.write([b"x" * 100])
 
-    thread = threading.Thread(target=write)
+    thread = threading.Thread(target=write, daemon=True)
     thread.start()
     thread.join(PATIENCE)
     assert not thread.is_alive()
