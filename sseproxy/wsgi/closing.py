@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 
 from sseproxy.wsgi.call import close_body
 
@@ -33,9 +34,8 @@ class ClosingBody:
         return body
 
     def __iter__(self) -> Iterator[bytes]:
-        # It knows this object; and it is no `yield from`, which closes the body by itself when it is dropped.
-        for piece in self._body:  # noqa: UP028
-            yield piece
+        # It knows this object, costs no frame, and does not close the body by itself when it is dropped.
+        return chain(self._body, _Holding(self))
 
     def close(self) -> None:
         """Close the body; the callbacks follow. Later calls change nothing."""
@@ -49,6 +49,16 @@ class ClosingBody:
     def __del__(self) -> None:
         if getattr(self, "_closed", None):
             close_apart(self.close)
+
+
+class _Holding:
+    """Nothing to iterate, that knows somebody."""
+
+    def __init__(self, held: object) -> None:
+        self._held = held
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
 
 
 def close_apart(close: Callable[[], object]) -> None:
