@@ -74,6 +74,8 @@ class UpstreamPool:
             answer = self._answer(environ, exchange, exchange.target)
         except (ClientGone, ShuttingDown) as ended:
             answer = refuse(ended, environ)
+        if exchange.request is not None:  # it will not be sent again
+            exchange.body, environ["wsgi.input"] = b"", BytesIO()
         return answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, target: Target) -> Answer:
