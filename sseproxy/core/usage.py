@@ -158,9 +158,10 @@ def _counts(raw: Mapping[str, Any], ins: Mapping[str, Any], outs: Mapping[str, A
 def _repair_input(counts: _Counts, *, exclusive: bool) -> None:
     """Make the input count include the cache buckets; where vendors disagree the total decides (U17, U18)."""
     buckets = (counts.cached or 0) + (counts.written or 0)
+    missing = counts.total - counts.input - counts.output
     if not counts.input and counts.total > counts.output:
         counts.input = counts.total - counts.output
-    elif exclusive or (buckets and (counts.input < buckets or counts.total == counts.input + buckets + counts.output)):
+    elif exclusive or (buckets and (counts.input < buckets or missing == buckets != counts.reasoning)):
         if counts.total == counts.input + counts.output:
             counts.total += buckets
         counts.input += buckets

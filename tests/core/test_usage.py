@@ -198,3 +198,16 @@ def test_openai_usage_reads_back_as_itself() -> None:
     assert written["cost"] == 0.001234567
     assert read_usage({"usage": written}) == usage
     assert "cost" not in openai_usage(Usage(1))
+
+
+def test_what_the_total_has_beyond_both_counts_is_the_reasoning_where_it_is_as_much_as_the_cached() -> None:
+    usage = read_usage(
+        {
+            "usage": {
+                "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 160,
+                "prompt_tokens_details": {"cached_tokens": 50}, "completion_tokens_details": {"reasoning_tokens": 50},
+            }
+        }
+    )  # fmt: skip
+
+    assert usage == Usage(input_tokens=100, cached_input_tokens=50, output_tokens=60, reasoning_tokens=50)

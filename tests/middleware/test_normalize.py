@@ -76,6 +76,13 @@ def test_a_refusal_of_any_shape_becomes_openai_s(body: bytes) -> None:
     assert error_of(answer)["message"]
 
 
+def test_an_application_that_yields_text_amid_its_answer_is_an_error_event() -> None:
+    answer = post(answering(CHUNK, "data: no bytes\n\n"), body=STREAM)  # type: ignore[arg-type]
+
+    last = b"".join(answer.body).split(b"\n\n")[-2]
+    assert json.loads(last[6:])["error"]["code"] == "app_failed"
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_an_application_that_redirects_is_told_from_one_that_answers_with_a_page(stream: bool) -> None:
     app = answering(b"<!doctype html>Redirecting", status="308 Permanent", Location="/v1/chat/completions/")

@@ -83,6 +83,8 @@ def _reads_of(
     while True:
         try:
             piece = next(source, None)
+            if isinstance(piece, str):
+                raise TypeError("the application yields str where PEP 3333 wants bytes")
         except BrokenCompression:
             failure = truncated()
             break
