@@ -15,9 +15,10 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
-from sseproxy.core.pricing import NANO_PER_USD, FlatPrice, Price, sum_of
+from sseproxy.core.pricing import FlatPrice, Price, sum_of
 from sseproxy.core.tokens_apart import PART_OF, UNCACHED
 from sseproxy.core.usage import Usage
+from sseproxy.core.vendor_cost import NANO_PER_USD
 
 #: A model name may carry the names of who serves it, joined by slashes; more of them than this is no name.
 _LONGEST_PREFIX = 4

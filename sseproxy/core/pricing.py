@@ -16,8 +16,8 @@ from math import floor, lcm
 from typing import Protocol
 
 from sseproxy.core.usage import Usage
+from sseproxy.core.vendor_cost import NANO_PER_USD
 
-NANO_PER_USD = 10**9
 #: A price of 1 USD per million tokens is 1000 nano-USD per token.
 _NANO_PER_TOKEN_PER_PRICE = NANO_PER_USD // 10**6
 #: Wide enough that no sum of money is ever rounded by the precision of the default context (28 digits).

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from sseproxy.core.tokens_apart import TokensApart, tokens_apart
-from sseproxy.core.vendor_cost import NANO, nano_of, tidy_cost, usd_of
+from sseproxy.core.vendor_cost import NANO_PER_USD, nano_of, tidy_cost, usd_of
 
 __all__ = ["Usage", "find_usage", "merge_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
 
@@ -258,5 +258,5 @@ def openai_usage(usage: Usage) -> dict[str, Any]:
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
     if usage.cost is not None:
-        answer["cost"] = float(Decimal(usage.cost) / NANO)
+        answer["cost"] = float(Decimal(usage.cost) / NANO_PER_USD)
     return answer

@@ -5,11 +5,10 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
-__all__ = ["NANO", "nano_of", "tidy_cost", "usd_of"]
+__all__ = ["NANO_PER_USD", "nano_of", "tidy_cost", "usd_of"]
 
-NANO: Final = 10**9
-"""Nano-USD of a USD."""
-_MOST: Final = 2**53 // NANO
+NANO_PER_USD: Final = 10**9
+_MOST: Final = 2**53 // NANO_PER_USD
 
 
 def tidy_cost(tidy: dict[str, Any]) -> None:
@@ -55,4 +54,4 @@ def nano_of(cost: Any) -> int | None:
         return None
     if not amount.is_finite() or amount < 0 or amount > _MOST:
         return None
-    return int((amount * NANO).to_integral_value())
+    return int((amount * NANO_PER_USD).to_integral_value())

@@ -7,9 +7,9 @@ from operator import attrgetter
 from typing import Final
 
 from sseproxy.core.pace import Pace
-from sseproxy.core.pricing import NANO_PER_USD
 from sseproxy.core.tries import in_few_words
 from sseproxy.core.usage import Usage
+from sseproxy.core.vendor_cost import NANO_PER_USD
 from sseproxy.metrics.instruments import Instruments
 from sseproxy.metrics.labels import NONE
 from sseproxy.wsgi.exchange import Exchange

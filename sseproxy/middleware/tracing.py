@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from sseproxy.core.chat import Api
-from sseproxy.core.pricing import NANO_PER_USD
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.tries import in_few_words
+from sseproxy.core.vendor_cost import NANO_PER_USD
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.lane import unseen

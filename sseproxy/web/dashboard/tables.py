@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from sseproxy.core.pricing import NANO_PER_USD, nano_to_usd, usd_to_nano
+from sseproxy.core.pricing import nano_to_usd, usd_to_nano
 from sseproxy.core.printable import printable
 from sseproxy.core.spreadsheet import write_csv
+from sseproxy.core.vendor_cost import NANO_PER_USD
 
 Row = Mapping[str, Any]
 NOTHING: Final = "\N{EN DASH}"
