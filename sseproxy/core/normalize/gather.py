@@ -134,7 +134,7 @@ def _put(fields: dict[str, Any], name: str, value: Any) -> None:
     """Let a field have what is said of it last, or, where that is a further piece of a list, that too."""
     old = fields.get(name)
     if isinstance(value, list) and isinstance(old, list) and _extends(name, old, value):
-        fields[name] = old + value
+        old += value  # no copy: there may be a piece for each token
     elif name not in fields or not _is_less(value, old):
         fields[name] = value
 
@@ -163,13 +163,12 @@ def _join_base64(pieces: list[str]) -> str:
 def _add_logprobs(old: Any, new: Any) -> Any:
     if not isinstance(old, dict) or not isinstance(new, dict):
         return old if new is None else new
-    merged = dict(old)
     for name, value in new.items():
-        if isinstance(value, list) and isinstance(merged.get(name), list):
-            merged[name] = merged[name] + value
+        if isinstance(value, list) and isinstance(old.get(name), list):
+            old[name] += value
         elif value is not None:
-            merged[name] = value
-    return merged
+            old[name] = value
+    return old
 
 
 class Response:

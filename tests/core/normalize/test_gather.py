@@ -173,3 +173,21 @@ def test_what_stands_beside_the_delta_of_a_message_is_kept() -> None:
 def test_usage_that_says_nothing_takes_nothing_back(usage: Any) -> None:
     message = anthropic_message_of({"type": "message_delta", "delta": {}, "usage": usage})
     assert message["usage"] == {"input_tokens": 5}
+
+
+class Uncopied(list[Any]):
+    """A list that may grow, and no other is made of it."""
+
+    def __add__(self, other: Any) -> Any:
+        raise AssertionError("copied, with all that came before")
+
+
+def test_what_grows_with_each_token_is_not_copied_with_each() -> None:
+    answer = Answer("chat")
+    for number in range(3):
+        logprobs = {"content": Uncopied([{"token": str(number)}])}
+        answer.add({"choices": [{"index": 0, "delta": {}, "token_ids": Uncopied([number]), "logprobs": logprobs}]})
+
+    (choice,) = answer.body()["choices"]
+    assert choice["token_ids"] == [0, 1, 2]
+    assert [each["token"] for each in choice["logprobs"]["content"]] == ["0", "1", "2"]
