@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
-from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_of, normalize
+from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_ending, failure_of, normalize
 from sseproxy.core.redact import Redactor, redact_failure
 from sseproxy.core.sse import DONE, Event
 from sseproxy.wsgi.call import Answer, Headers, call_app
@@ -160,10 +160,9 @@ class NormalizeMiddleware:
             raise
         if stream.client_left:
             raise ClientGone
-        if first is not None and first.error is not None:
+        if first is not None and (failure := failure_ending(first)) is not None:
             stream.close()
-            first.error.usage = first.usage or first.error.usage
-            raise first.error
+            raise failure
         stream.gone = gone
         return stream
 

@@ -27,7 +27,7 @@ from sseproxy.core.normalize.deltas import tidy_deltas, tidy_texts
 from sseproxy.core.normalize.dialect import STANDARD, Dialect
 from sseproxy.core.normalize.end import conclude
 from sseproxy.core.normalize.envelope import Identity, unify_envelope
-from sseproxy.core.normalize.failures import failure_of, lift_failures, redact_failures
+from sseproxy.core.normalize.failures import failure_ending, failure_of, lift_failures, redact_failures
 from sseproxy.core.normalize.finish import tidy_finish
 from sseproxy.core.normalize.first import lead_with_first
 from sseproxy.core.normalize.foreign import adopt_foreign
@@ -53,6 +53,7 @@ __all__ = [
     "annotate",
     "completion_of",
     "events_of",
+    "failure_ending",
     "failure_event",
     "failure_of",
     "normalize",

@@ -11,7 +11,7 @@ from sseproxy.core.chunk import read_json, text_of, write_json
 from sseproxy.core.normalize.canonical import OBJECTS, Completion, read_canonical
 from sseproxy.core.normalize.deltas import tidy_message
 from sseproxy.core.normalize.envelope import Identity
-from sseproxy.core.normalize.failures import failure_in, invalid_answer, invalid_stream, truncated
+from sseproxy.core.normalize.failures import failure_ending, failure_in, invalid_answer, invalid_stream, truncated
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.foreign import adopt_whole, unwrap
 from sseproxy.core.normalize.gather import Answer, Message, Response
@@ -36,9 +36,8 @@ def completion_of(events: Iterable[Event], api: str, *, limit: int = _LIMIT) -> 
     size = 0
     complete = False
     for event in events:
-        if event.error is not None:
-            event.error.usage = event.usage or event.error.usage
-            raise event.error
+        if (failure := failure_ending(event)) is not None:
+            raise failure
         if event.data == DONE:
             complete = True
         elif event.data:

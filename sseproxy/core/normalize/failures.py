@@ -18,6 +18,7 @@ from sseproxy.core.sse import Decoder, Event
 from sseproxy.core.usage import find_usage, read_usage
 
 __all__ = [
+    "failure_ending",
     "failure_in",
     "failure_of",
     "invalid_answer",
@@ -55,6 +56,14 @@ def invalid_answer(what: str) -> UpstreamFailure:
 def invalid_stream(what: str) -> UpstreamFailure:
     """The upstream streams in no dialect of the API that was asked; `what` completes "The upstream sent"."""
     return UpstreamFailure(f"The upstream sent {what}.", type="upstream_invalid_stream", code="upstream_invalid_stream")
+
+
+def failure_ending(event: Event) -> Failure | None:
+    """Return the failure that an event tells of, with the usage that it came with; None if it tells of none."""
+    failure = event.error
+    if failure is not None:
+        failure.usage = event.usage or failure.usage
+    return failure
 
 
 def lift_failures(events: Iterator[Event]) -> Iterator[Event]:
