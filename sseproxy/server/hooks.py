@@ -1,5 +1,4 @@
 """What a gunicorn worker does at SIGTERM and SIGHUP, as hooks for a gunicorn.conf.py; ``--server gunicorn`` has them.
-Its log quotes no request that it could not read: a line without its colon may be a key, or a prompt.
 
 ``from sseproxy.server.hooks import post_worker_init, worker_exit, worker_int`` and a ``graceful_timeout`` of
 ``server.shutdown_grace`` and 15 s more: https://docs.gunicorn.org/en/stable/settings.html#server-hooks.
@@ -12,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -26,6 +24,7 @@ from sseproxy.server import Load
 from sseproxy.server.drain import LOOK, Drain
 from sseproxy.server.futexes import share_table
 from sseproxy.server.interpreter import suit_serving
+from sseproxy.server.quoting import quote_nothing
 from sseproxy.server.served import Served
 from sseproxy.server.writers import SocketWriter
 from sseproxy.wsgi.relay import Relay
@@ -56,7 +55,7 @@ class Worker:
         worker.wsgi = self.served
         share_table()
         suit_serving()
-        logging.getLogger("gunicorn.error").addFilter(_quote_nothing)
+        logging.getLogger("gunicorn.error").addFilter(quote_nothing)
 
     def handle_signals(self) -> None:
         """Take over SIGTERM, SIGHUP and :data:`ALL_GO_DOWN`."""
@@ -160,17 +159,6 @@ def _close_afterwards(start_response: Any) -> None:
     force_close = getattr(getattr(start_response, "__self__", None), "force_close", None)
     if force_close is not None:
         force_close()
-
-
-def _quote_nothing(record: logging.LogRecord) -> bool:
-    """For a logger's filter: takes what came from a client out of what gunicorn says of it."""
-    if record.args and "Error handling request" in record.msg:
-        record.msg, record.args = "Error handling request", None
-    error = sys.exc_info()[1]
-    if error is not None and type(error).__module__ == "gunicorn.http.errors":
-        words = record.getMessage().replace(str(error), "").rstrip()
-        record.msg, record.args, record.exc_info = f"{words} {type(error).__name__}", None, None
-    return True
 
 
 def post_worker_init(worker: Any) -> None:
