@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime, timezone
+from functools import partial
 from os import urandom
 from time import monotonic, time_ns
 from typing import Final
@@ -185,14 +186,14 @@ class Bill:
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
         if self._ended.acquire(False):
-            usage, source = self._meter.total(outcome == "completed")
-            self._book("client_gone" if self._client_left else outcome, usage, source)
+            said = partial(self._meter.total, outcome == "completed")
+            self._book("client_gone" if self._client_left else outcome, said)
 
     def release(self, outcome: Outcome) -> None:
         """Give the charge back, for nothing was produced; but book what a vendor says it charges all the same."""
         if self._ended.acquire(False):
             sunk = self._exchange.sunk > 0
-            self._book(outcome, Usage(cost=0), "reported" if sunk else "none", released=not sunk)
+            self._book(outcome, lambda: (Usage(cost=0), "reported" if sunk else "none"), released=not sunk)
 
     def failed(self, status: int) -> None:
         """There is no answer but this status. A client that left had its prompt sent, which the upstream bills, unless
@@ -272,23 +273,28 @@ class Bill:
             unpriced=billed is not None and not all(self._target.prices),
         )
 
-    def _book(self, outcome: Outcome, usage: Usage, source: str, *, released: bool = False) -> None:
+    def _book(self, outcome: Outcome, read: Callable[[], tuple[Usage, str]], *, released: bool = False) -> None:
         exchange = self._exchange
-        exchange.outcome, exchange.usage, exchange.cost = outcome, usage, self._cost(usage)
-        prefix_tokens = self._meter.prefix_tokens() if usage.input_tokens else 0
-        settlement = Settlement(
-            outcome, source, usage, prefix_tokens, exchange.cost, self._status, exchange.first_token_ms,
-            exchange.elapsed_ms(), self._target.upstream, self._target.model, tuple(exchange.tries),
-            unpriced=self._target.price is None,
-        )  # fmt: skip
-        self._forget(self.id)
-        if exchange.when_booked:
-            call_once(exchange.when_booked)
         try:
+            usage, source = read()
+            exchange.outcome, exchange.usage, exchange.cost = outcome, usage, self._cost(usage)
+            prefix_tokens = self._meter.prefix_tokens() if usage.input_tokens else 0
+            settlement = Settlement(
+                outcome, source, usage, prefix_tokens, exchange.cost, self._status, exchange.first_token_ms,
+                exchange.elapsed_ms(), self._target.upstream, self._target.model, tuple(exchange.tries),
+                unpriced=self._target.price is None,
+            )  # fmt: skip
+            self._let_go()
             (self._ledger.release if released else self._ledger.settle)(self.id, settlement)
         except Failure as failure:
             log.error("charge %s of %s stays pending: %s", self.id, exchange.request_id, failure.message)
         except Exception:
             log.exception("charge %s of %s cannot be settled; it expires as last noted", self.id, exchange.request_id)
+            self._let_go()
             with contextlib.suppress(Failure):
                 self._ledger.expire(self.id)
+
+    def _let_go(self) -> None:
+        self._forget(self.id)
+        if self._exchange.when_booked:
+            call_once(self._exchange.when_booked)

@@ -52,8 +52,8 @@ def closed_at_the_end() -> Iterator[None]:
 MADE: list[AccountingMiddleware] = []
 
 
-def accounting(app: Any, ledger: Any) -> AccountingMiddleware:
-    MADE.append(AccountingMiddleware(app, ledger, Tokenizer()))
+def accounting(app: Any, ledger: Any, counter: Any = None) -> AccountingMiddleware:
+    MADE.append(AccountingMiddleware(app, ledger, counter or Tokenizer()))
     return MADE[-1]
 
 
@@ -310,6 +310,28 @@ def test_a_charge_that_cannot_be_settled_holds_nothing_back(
 
     assert b"[DONE]" in b"".join(answer.body)
     assert only_charge(ledger)["state"] == "expired"
+    assert "cannot be settled" in caplog.text
+
+
+def test_a_charge_that_cannot_be_counted_holds_nothing_back(
+    ledger: SQLLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def count(self, text: str, model: str) -> int:
+            raise ArithmeticError
+
+    settled: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        Exchange.of(environ).when_booked.append(lambda: settled.append("once"))
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [TEXT + DONE]
+
+    answer = post(accounting(app, ledger, counter=Broken()), body=STREAM)
+
+    assert b"[DONE]" in b"".join(answer.body)
+    assert only_charge(ledger)["state"] == "expired"
+    assert settled == ["once"]
     assert "cannot be settled" in caplog.text
 
 
