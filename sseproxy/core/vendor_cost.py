@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any, Final
 
 __all__ = ["NANO_PER_USD", "nano_of", "tidy_cost", "usd_of"]
@@ -54,4 +54,4 @@ def nano_of(cost: Any) -> int | None:
         return None
     if not amount.is_finite() or amount < 0 or amount > _MOST:
         return None
-    return int((amount * NANO_PER_USD).to_integral_value())
+    return int((amount * NANO_PER_USD).to_integral_value(rounding=ROUND_HALF_UP))
