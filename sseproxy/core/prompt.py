@@ -105,8 +105,11 @@ def _responses(prefix: Prefix, fields: Fields) -> Fields:
         given = peek_field(fields, "input", Items | Fields)  # type: ignore[arg-type]
         items = [fields["input"]] if isinstance(given, dict) else given or []
         system, others = _split(items, "input")
-        _refuse_system(prefix, bool(own or system), "instructions" if own else "input")
+        stored = fields.get("prompt", NULL) != NULL  # kept by the vendor, with instructions in it
+        found = "instructions" if own else "input" if system else "prompt"
+        _refuse_system(prefix, bool(own or system or stored), found)
         own = ""
+        fields = {name: raw for name, raw in fields.items() if name != "prompt"}
         if items:
             fields = {**fields, "input": as_raw(others)}
     instructions = SEPARATOR.join(text for text in (prefix.text, own) if text)
