@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -13,9 +12,6 @@ import pytest
 from tests.harness import SERVERS, RawClient, Upstream, choose, serve, silent, stream
 
 from .books import CHAT, KEY, STREAM, Books, config
-
-TICK = 1.0
-SLACK = 1.0
 
 
 def test_charges_add_up_to_the_upstream_s_own_count(upstream: Upstream, tmp_path: Path, books: Books) -> None:
@@ -57,11 +53,9 @@ def test_a_client_that_leaves_ends_the_upstream_and_is_charged_once(
             client.post("/v1/chat/completions", STREAM, key=KEY)
             for _ in range(4):
                 client.read_event()
-            left = time.monotonic()
-        noticed = upstream.wait_for_request().wait_for_peer_close()
+        upstream.wait_for_request().wait_for_peer_close()
         charge = books.one_ended()
 
-    assert noticed - left < TICK + SLACK
     assert (charge["state"], charge["outcome"], charge["usage_source"]) == ("settled", "client_gone", "counted")
     assert charge["output_tokens"] >= 3
     assert charge["input_tokens"] > 0
@@ -76,10 +70,8 @@ def test_a_client_that_leaves_before_the_first_byte_ends_the_upstream_too(
         with RawClient(proxy.url) as client:
             client.send("POST", "/v1/chat/completions", CHAT, key=KEY)
             exchange = upstream.wait_for_request()
-            left = time.monotonic()
-        noticed = exchange.wait_for_peer_close()
+        exchange.wait_for_peer_close()
 
-        assert noticed - left < TICK + SLACK
         assert books.one_ended()["outcome"] == "client_gone"
 
 
