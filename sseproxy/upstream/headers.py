@@ -51,6 +51,19 @@ ADDRESSES: Final = frozenset(
 )
 """Where the client is: no business of the upstream's."""
 
+OVERRIDES: Final = frozenset(
+    [
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
+        "x-original-method",
+        "x-original-uri",
+        "x-original-url",
+        "x-rewrite-url",
+    ]
+)
+"""What an upstream or a server in front of it may take for the method or path, instead of those that were checked."""
+
 BROWSER: Final = frozenset(
     [
         "origin",
@@ -133,8 +146,9 @@ nginx sends a client files of its own site, and llama.cpp's server allows every 
 ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
 """What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
 
-NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | BROWSER
+NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | OVERRIDES | BROWSER
 _NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE | STEERING
+_SHARED: Final = frozenset(["private", "public", "s-maxage"])
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 MOST_KEYS: Final = 100
 """Of an environ of which it is remembered which go on."""
@@ -176,6 +190,8 @@ def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
         known = _received(item[0])
         if known == "connection":
             listed |= _listed(item[1])
+        elif known == "cache-control":
+            passed.append((item[0], _private(item[1])))
         elif known:
             passed.append(item)
     if not listed <= _NOT_RECEIVED:
@@ -194,6 +210,13 @@ def _received(name: str) -> str:
         return known
     passes = known not in _NOT_RECEIVED and not known.startswith(STEERING_FAMILIES) and TOKEN.fullmatch(name)
     return known if passes else ""
+
+
+def _private(directives: str) -> str:
+    """The same, for its client alone: to the upstream, all users are one (RFC 9111 section 3.5)."""
+    given = [each.strip() for each in directives.split(",")]
+    kept = [each for each in given if each and each.partition("=")[0].lower() not in _SHARED]
+    return ", ".join(["private", *kept])
 
 
 @lru_cache(maxsize=16)

@@ -17,7 +17,7 @@ def sent(**fields: str) -> dict[str, str]:
     "name",
     ["Cookie", "X-Api-Key", "Api-Key", "Proxy-Authorization", "Connection", "Keep-Alive", "TE", "Upgrade",
      "Transfer-Encoding", "X-Forwarded-For", "Forwarded", "Accept-Encoding", "OpenAI-Organization", "Expect",
-     "Idempotency-Key", "Last-Event-ID", "Prefer"],
+     "Idempotency-Key", "Last-Event-ID", "Prefer", "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL"],
 )  # fmt: skip
 def test_the_client_s_own_connection_and_secrets_stay_here(name: str) -> None:
     environ = create_environ(headers={name: "client-value"})
@@ -109,12 +109,26 @@ def test_no_upstream_steers_a_browser_or_a_server_in_front(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["Content-Type", "Content-Encoding", "Content-Disposition", "Content-Range", "Content-Language", "Accept-Ranges",
-     "ETag", "Last-Modified", "Cache-Control", "Vary", "Retry-After", "X-Request-Id", "Request-Id",
+     "ETag", "Last-Modified", "Vary", "Retry-After", "X-Request-Id", "Request-Id",
      "OpenAI-Processing-Ms", "CF-Ray", "X-RateLimit-Remaining-Tokens", "Anthropic-RateLimit-Tokens-Reset",
      "apim-request-id", "azureml-model-session"],
 )  # fmt: skip
 def test_what_clients_read_of_an_answer_s_head_passes(name: str) -> None:
     assert response_headers([(name, "1")]) == [(name, "1")]
+
+
+@pytest.mark.parametrize(
+    ("said", "passed"),
+    [
+        ("public, max-age=3600", "private, max-age=3600"),
+        ("s-maxage=60,Public , max-age=1", "private, max-age=1"),
+        ("no-store", "private, no-store"),
+        ("private", "private"),
+        ("", "private"),
+    ],
+)
+def test_no_cache_that_users_share_keeps_an_answer(said: str, passed: str) -> None:
+    assert response_headers([("Cache-Control", said)]) == [("Cache-Control", passed)]
 
 
 @pytest.mark.parametrize("name", ["Origin", "Referer", "Sec-Fetch-Site", "Access-Control-Request-Method"])
