@@ -6,6 +6,7 @@ from base64 import b64decode, b64encode
 from typing import Any, ClassVar, Final
 
 from sseproxy.core.chunk import read_json
+from sseproxy.core.normalize.deltas import PIECES
 from sseproxy.core.normalize.first import NOTHING
 
 __all__ = ["Answer", "Message", "Response"]
@@ -13,8 +14,6 @@ __all__ = ["Answer", "Message", "Response"]
 _TEXTS: Final = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal", "arguments", "input", "text", "name")
 )
-# Lists of pieces, which may equal those before.
-_LISTS: Final = frozenset(("content", "refusal", "reasoning_details", "content_parts", "images"))
 
 
 class Answer:
@@ -141,7 +140,7 @@ def _put(fields: dict[str, Any], name: str, value: Any) -> None:
 
 def _extends(name: str, old: list[Any], value: list[Any]) -> bool:
     """Whether a list goes on with this. Numbers (``token_ids``) do; of other things an upstream may say all again."""
-    return name in _LISTS or value[: len(old)] != old or all(isinstance(each, int) for each in value)
+    return name in PIECES or value[: len(old)] != old or all(isinstance(each, int) for each in value)
 
 
 def _is_less(value: Any, old: Any) -> bool:

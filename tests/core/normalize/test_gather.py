@@ -97,6 +97,15 @@ def test_a_list_of_sources_that_is_repeated_whole_is_kept_once(name: str) -> Non
     assert message_of({name: ["a"]}, {name: ["a", "b"]}, {name: ["a", "b", "c"]})[name] == ["a", "b", "c"]
 
 
+def test_entries_of_lists_are_numbered_on_and_anew_where_all_come_again() -> None:
+    a, b, c = ({"type": "url_citation", "url_citation": {"url": url}} for url in "abc")
+    numbered = [{**entry, "index": index} for index, entry in enumerate([a, b, c])]
+
+    assert message_of({"annotations": [a]}, {"annotations": [b, c]})["annotations"] == numbered
+    assert message_of({"annotations": [a, b]}, {"annotations": [a, b, c]})["annotations"] == numbered
+    assert message_of({"annotations": numbered[1:]}, {"annotations": ["x"]})["annotations"] == [*numbered[1:], "x"]
+
+
 def test_what_came_is_not_erased_by_nothing() -> None:
     chunks = [
         {"choices": [], "citations": ["a"], "service_tier": "flex"},
