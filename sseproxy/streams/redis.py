@@ -144,6 +144,7 @@ class RedisStreams:
 
     def _watch(self) -> None:
         due = 0.0
+        away = False
         while not self._stopping.wait(ROUND):
             mirrors = self._watched()
             if not mirrors:
@@ -155,8 +156,13 @@ class RedisStreams:
                 self._listen(mirrors)
                 for mirror in mirrors:
                     mirror.catch_up()
+                if away:
+                    log.warning("running streams are looked after again")
+                away = False
             except (self._error, RuntimeError) as error:  # the latter where no thread can be started
-                log.warning("running streams could not be looked after: %s", type(error).__name__)
+                if not away:
+                    log.warning("running streams cannot be looked after: %s", type(error).__name__)
+                away = True
 
     def _watched(self) -> list[Mirror]:
         """What runs, and what has ended while Redis was away, as long as it is kept."""

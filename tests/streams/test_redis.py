@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -202,6 +203,24 @@ def test_a_copy_learns_of_an_end_that_it_missed(redis: RedisServer, open_store: 
     assert again.has_ended_at(1)
     assert rest(again.join()) == [b"1"]
     assert here._mirrors == {}
+
+
+def test_that_redis_is_away_is_logged_once_and_so_is_its_return(
+    redis: RedisServer, open_store: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = open_store()
+    _, writer = here.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    redis.stop()
+    with socket.create_server(("127.0.0.1", redis.port)) as hanging_up:
+        for _ in range(8):
+            hanging_up.accept()[0].close()
+    redis.start()
+    wait_until(lambda: "looked after again" in caplog.text)
+    writer.end()
+
+    assert caplog.text.count("cannot be looked after") == caplog.text.count("looked after again") == 1
 
 
 def test_what_was_dropped_while_redis_was_away_is_lost_and_not_skipped(redis: RedisServer, open_store: Open) -> None:
