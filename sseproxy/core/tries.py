@@ -53,7 +53,16 @@ class Try(msgspec.Struct):
     @property
     def may_be_billed(self) -> bool:
         """Whether an upstream may have worked for nothing: it had the request, and failed without refusing it."""
-        return self.error is not None and self.reached and (self.status is None or self.status < 400)
+        return self.error is not None and self.reached and not self._is_refused
+
+    @property
+    def is_free(self) -> bool:
+        """Whether nobody pays for it, though its client left meanwhile: it had failed already, or was refused."""
+        return not self.reached or self._is_refused or self.error not in (None, "client_gone")
+
+    @property
+    def _is_refused(self) -> bool:
+        return self.status is not None and self.status >= 400
 
     @property
     def result(self) -> str:

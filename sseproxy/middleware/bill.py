@@ -197,11 +197,10 @@ class Bill:
 
     def failed(self, status: int) -> None:
         """There is no answer but this status. A client that left had its prompt sent, which the upstream bills, unless
-        that try had failed already."""
+        that try was for nothing anyway."""
         if status == ClientGone.STATUS:
             tries = self._exchange.tries
-            waited = bool(tries) and tries[-1].error not in (None, "client_gone")
-            (self.release if waited else self.settle)("client_gone")
+            (self.release if tries and tries[-1].is_free else self.settle)("client_gone")
         else:
             self.release("refused" if status < 500 or self._exchange.cut_short else "upstream_failed")
 

@@ -42,11 +42,10 @@ class Cooldown:
         if self._until is None:
             return True
         with self._lock:
-            if self._until is None:
-                return True
-            if self._prober is not None or self._clock() < self._until:
-                return False
-            self._prober = threading.get_ident()
+            if self._until is not None:
+                if not self.admits:
+                    return False
+                self._prober = threading.get_ident()
             return True
 
     def succeeded(self) -> None:
@@ -85,6 +84,11 @@ class Cooldown:
         if mine:
             self._prober = None
         return mine
+
+    @property
+    def admits(self) -> bool:
+        """Whether a request might :meth:`enter` now."""
+        return self._until is None or (self._prober is None and self._clock() >= self._until)
 
     @property
     def is_probing(self) -> bool:

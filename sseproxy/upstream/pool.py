@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from io import BytesIO
@@ -79,43 +79,48 @@ class UpstreamPool:
         return answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, target: Target) -> Answer:
-        places = in_order(target, random.random)
-        skipped: list[Target] = []
         answer: Answer | None = None
-        while places:
+        for place, has_spare in self._places(target):
             if answer is not None:
                 self._wait(environ, 0)
-            place = places.pop(0)
-            health = self._health[place.upstream]
-            if not health.enter():
-                skipped.append(place)
-                continue
-            answer, verdict = self._ask(environ, exchange, place, health, answer, bool(places))
+            answer, verdict = self._ask(environ, exchange, place, answer, has_spare)
             if verdict == "final":
                 return answer
-        # Where one request may have been at fault, another need not be refused for it.
-        for place in [] if answer is not None else skipped:
-            health = self._health[place.upstream]
-            if not health.is_certain:
-                return self._ask(environ, exchange, place, health, None, False)[0]
-        return answer or self._refusal(environ, exchange, skipped)
+        return answer or self._refusal(environ, exchange, [target, *target.spares])
+
+    def _places(self, target: Target) -> Iterator[tuple[Target, bool]]:
+        """Where to ask, one after the other, and whether another is left that works as far as is known.
+
+        Last come those left alone for what they answered: one request may have been at fault, and another need not be
+        refused for it.
+        """
+        places = in_order(target, random.random)
+        cooling: list[Target] = []
+        while places:
+            place = places.pop(0)
+            if self._health[place.upstream].enter():
+                yield place, any(self._health[other.upstream].admits for other in places)
+            else:
+                cooling.append(place)
+        for place in cooling:
+            if not self._health[place.upstream].is_certain:
+                yield place, False
 
     def _ask(
         self,
         environ: WSGIEnvironment,
         exchange: Exchange,
         place: Target,
-        health: Cooldown,
         before: Answer | None,
         has_spare: bool,
     ) -> tuple[Answer, Verdict]:
-        """The answer of one place.
+        """The answer of one place, of whose health this is to be told.
 
-        :param health: its own, which learns of it.
         :param before: the answer of the place before, which the client will not get.
         """
         if before is not None:
             before.close()
+        health = self._health[place.upstream]
         is_probing = health.is_probing
         try:
             answer = self._try(environ, exchange, place, has_spare)
@@ -210,15 +215,15 @@ class UpstreamPool:
             time.sleep(min(TICK, left))  # looked up late: gevent may have replaced it since
         raise ClientGone
 
-    def _refusal(self, environ: WSGIEnvironment, exchange: Exchange, skipped: list[Target]) -> Answer:
+    def _refusal(self, environ: WSGIEnvironment, exchange: Exchange, places: list[Target]) -> Answer:
         """Nobody is asked: all failed again and again, and it is not yet time to see whether they still do."""
         failure = UpstreamFailure(
             "No upstream of this model is available at the moment; try again later.",
             status=503,
             code="upstream_cooling_down",
         )
-        exchange.tries += [Try(place.upstream, place.model, error="cooling_down", reached=False) for place in skipped]
-        failure.retry_after = max(1.0, min(self._health[place.upstream].wait for place in skipped))
+        exchange.tries += [Try(place.upstream, place.model, error="cooling_down", reached=False) for place in places]
+        failure.retry_after = max(1.0, min(self._health[place.upstream].wait for place in places))
         return refuse(failure, environ)
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Transform = Callable[[Iterator[Event]], Iterator[Event]]
 Encoder = Callable[[Event], bytes]
 MAX_WRITE = 64 * 1024
+MAX_HELD = 256 * 1024
+"""Bytes of events that wait for the one that tells how an answer goes."""
 
 
 class EventStream:
@@ -141,7 +143,7 @@ class EventStream:
 
     def peek(self, tells: Callable[[Event], bool] = lambda event: True) -> Event | None:
         """Wait for the first event that tells how it goes, and leave it and those before it in place; None when it did
-        not come within :attr:`keepalive`.
+        not come within :attr:`keepalive` and :data:`MAX_HELD`.
 
         Transforms may still be attached afterwards.
 
@@ -150,12 +152,16 @@ class EventStream:
         """
         deadline = monotonic() + self.keepalive
         held: list[Event] = []
+        size = 0
         for event in self._events:
             if event is not FLUSH:
                 held.append(event)
                 if tells(event):
                     self._events = chain(held, self._events)
                     return event
+                size += len(event.data)
+                if size > MAX_HELD:
+                    break
                 continue
             if self.gone is not None and self.gone():
                 self._leave()

@@ -265,6 +265,16 @@ def test_a_client_that_leaves_while_waiting_ends_it_at_once_and_pays_nothing(ups
     assert (row["state"], row["outcome"], row["cost_usd"]) == ("released", "client_gone", "0")
 
 
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_client_that_leaves_amid_a_refusal_pays_nothing(status: int, upstream: Upstream, make: Make) -> None:
+    app = make(main={"url": upstream.url, "retries": 0})
+    upstream.script = raw(b"{", status=status, end="hang")
+
+    assert ask(app, **{GONE_KEY: lambda: bool(upstream.exchanges)}).status_code == 499
+    row = charge(app)
+    assert (row["state"], row["outcome"], row["cost_usd"]) == ("released", "client_gone", "0")
+
+
 def test_an_upstream_that_fails_again_and_again_is_left_alone_and_then_tried_by_one_request(
     upstream: Upstream, spare: Upstream, make: Make
 ) -> None:
@@ -310,6 +320,37 @@ def test_requests_that_make_an_upstream_stumble_do_not_shut_the_others_out(
     upstream.script = stream(tokens=1)
 
     assert ask(app).status_code == 200
+
+
+@pytest.mark.parametrize("main", ["cools down too", "works again and fails"])
+def test_nor_out_of_a_spare_that_works_but_for_them(main: str, upstream: Upstream, spare: Upstream, make: Make) -> None:
+    cooldown = "30s" if main == "cools down too" else "1ms"
+    app = make(
+        main={"url": upstream.url, "retries": 0, "cooldown": cooldown},
+        spare={"url": spare.url, "retries": 0, "cooldown": "30s"},
+    )
+    upstream.script = spare.script = refuse(503)
+    for _ in range(FAILURES):
+        assert ask(app).status_code == 503
+    spare.script = stream(tokens=1)
+
+    assert ask(app).status_code == 200
+    assert charge(app)["upstream"] == "spare"
+
+
+def test_an_upstream_is_waited_for_where_its_spare_is_left_alone(
+    upstream: Upstream, spare: Upstream, make: Make
+) -> None:
+    gone = f"http://127.0.0.1:{free_port()}/v1"
+    app = make(main=upstream.url, spare={"url": gone, "retries": 0, "cooldown": "30s"})
+    upstream.script = refuse(429, headers={"Retry-After": "60"})
+    for _ in range(FAILURES):
+        assert ask(app).status_code == 502
+    upstream.scripts += [refuse(429, headers={"Retry-After": "2"})]
+    upstream.script = stream(tokens=1)
+
+    assert ask(app).status_code == 200
+    assert [each[:2] for each in tried(charge(app))] == [("main", 429), ("main", 200)]
 
 
 def test_uploads_that_are_kept_are_tried_again_and_those_that_are_not_are_not(upstream: Upstream, make: Make) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.sse import FLUSH, PING, Event
 from sseproxy.wsgi.ride import RELAY_KEY, board
-from sseproxy.wsgi.stream import EventStream
+from sseproxy.wsgi.stream import MAX_HELD, EventStream
 from tests.harness import PATIENCE
 
 
@@ -194,6 +194,15 @@ def test_peek_gives_up_after_the_keep_alive_time_and_the_stream_goes_on() -> Non
 
     assert stream.peek() is None
     assert b"".join(stream).endswith(b"data: a\n\n")
+
+
+def test_peek_gives_up_where_too_much_would_wait_and_the_stream_goes_on() -> None:
+    silent = (Event(data=b"x" * 1000) for _ in range(10 * MAX_HELD // 1000))
+    stream = EventStream(silent)
+
+    assert stream.peek(lambda event: event.data == b"told") is None
+    assert sum(1 for _ in silent) >= 8 * MAX_HELD // 1000
+    assert next(stream).startswith(b"data: xxx")
 
 
 def test_a_stream_that_is_dropped_unclosed_still_ends() -> None:
