@@ -31,6 +31,7 @@ EXTRAS = {
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
+        "build>=1.2",
         "hypothesis>=6.100",
         "openai>=1.109",
         "anthropic>=0.60",

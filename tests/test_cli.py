@@ -166,8 +166,22 @@ def test_a_revoked_key_is_listed_as_such_and_cannot_be_revoked_again(run: Run) -
     assert "there is no valid key" in run("keys", "revoke", "key_none", code=2).stderr
 
 
+@pytest.mark.parametrize("style", ["table", "csv"])
+def test_a_letter_that_the_terminal_lacks_ends_no_listing(style: str, ledger: SQLLedger) -> None:
+    for id, user in (("1", "Zo\u00eb \u65e5\u672c"), ("2", "zz")):
+        book(ledger, id, user)
+    command = [sys.executable, "-m", "sseproxy", "usage", "--format", style]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)}
+    listed = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE)
+
+    assert (listed.returncode, listed.stderr) == (0, b"")
+    assert b"Zo\xeb \\u65e5\\u672c" in listed.stdout and b"zz" in listed.stdout
+
+
 def test_a_key_needs_a_sane_user_and_duration(run: Run) -> None:
-    assert "printable" in run("keys", "new", "a\nb", code=2).stderr
+    for arguments in (["new", "a\nb"], ["new", "\udcff"], ["new", "a", "--label", "\x1b[0m"], ["revoke", "\udcff"]):
+        assert "expected printable characters" in run("keys", *arguments, code=2).stderr
+    assert "expected a name" in run("keys", "new", " ", code=2).stderr
     for expires in ("90", "soon", "9999999w"):
         assert "expected a duration" in run("keys", "new", "alice", "--expires", expires, code=2).stderr
 

@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SOURCES = ("setup.py", "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE")
+SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """A wheel built from a copy, so that nothing is left in the tree."""
+    """A wheel built from a source distribution, and that from a copy, so that nothing is left in the tree."""
     copy, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     shutil.copytree(ROOT / "sseproxy", copy / "sseproxy", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for name in SOURCES:
         shutil.copy(ROOT / name, copy)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "--wheel-dir", str(out), str(copy)]
+    command = [sys.executable, "-m", "build", "--outdir", str(out), str(copy)]
     built = subprocess.run(command, capture_output=True, text=True, timeout=110)
     assert built.returncode == 0, built.stderr
     return zipfile.ZipFile(next(out.glob("*.whl")))

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 what was asked for cannot be done now, 2 wrong configurati
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -23,6 +24,9 @@ from sseproxy.cli.serve import serve
 @click.version_option(__version__, prog_name="sseproxy")
 def main() -> None:
     """A proxy for OpenAI-compatible APIs: clean event streams, and books you can prove."""
+    # Names come from clients: a letter that the terminal's encoding lacks is no reason to stop amid a table.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     # So that `wsgi: "myapp:app"` finds myapp.py here, as with flask and gunicorn; last, so that it hides nothing.
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())

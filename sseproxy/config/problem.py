@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from sseproxy.core.printable import printable
+
 #: Where something stands in the configuration: keys and list positions, from the top.
 Path = tuple[str | int, ...]
 
@@ -52,7 +54,7 @@ class Problem:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         parts = [place, self.key, self.message] if self.key else [place, self.message]
         hint = f" (did you mean {self.suggestion}?)" if self.suggestion else ""
-        return ": ".join(parts) + hint
+        return printable(": ".join(parts) + hint)
 
 
 class ConfigError(ValueError):

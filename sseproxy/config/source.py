@@ -19,6 +19,8 @@ from sseproxy.config.problem import ConfigError, Path, Problem, dotted
 
 VARIABLE = "SSEPROXY_CONFIG"
 DEFAULT_FILE = "config.yaml"
+MOST_VALUES = 300_000
+"""In a file: a few lines of aliases of aliases can stand for more than a machine can hold."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
@@ -78,9 +80,11 @@ def _read(name: str) -> Source:
     source = Source(name, FilePath(name).resolve().parent, {})
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = _Builder(source).value(node, ()) if node else {}
     except yaml.YAMLError as error:
         raise ConfigError([_syntax(name, text, error)]) from None
-    data = _Builder(source).value(node, ()) if node else {}
+    except RecursionError:
+        raise ConfigError([Problem(name, None, "", "is nested too deeply")]) from None
     if not isinstance(data, dict):
         source.problems.append(Problem(name, 1, "", "expected a mapping (`key: value` lines) at the top of the file"))
         raise ConfigError(source.problems)
@@ -116,8 +120,13 @@ class _Builder:
         self._source = source
         self._scalars = yaml.constructor.SafeConstructor()
         self._open: set[int] = set()
+        self._count = 0
 
     def value(self, node: yaml.Node, path: Path) -> Any:
+        self._count += 1
+        if self._count > MOST_VALUES:
+            message = f"has more than {MOST_VALUES:,} values, aliases written out"
+            raise ConfigError([Problem(self._source.name, None, "", message)])
         if id(node) in self._open:
             self._source.problems.append(self._source.problem(path, "an alias that contains itself"))
             return None
@@ -137,7 +146,11 @@ class _Builder:
         for key_node, value_node in node.value:
             if key_node.tag == _MERGE:
                 continue
-            key, line = str(key_node.value), key_node.start_mark.line + 1
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._source.problems.append(Problem(self._source.name, line, dotted(path), "a key must be text"))
+                continue
+            key = str(key_node.value)
             inner = (*path, key)
             if key in result:
                 message = f"given twice; the first is on line {self._source.lines[inner]}"

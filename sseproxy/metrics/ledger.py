@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sseproxy.ledger.protocol import (
     Balance,
@@ -23,6 +23,7 @@ from sseproxy.ledger.protocol import (
 from sseproxy.metrics.instruments import Instruments
 
 T = TypeVar("T")
+_OPERATIONS: Final = ("reserve", "settle", "extend", "release", "find_key", "ping")
 
 
 class TimedLedger(Ledger):
@@ -33,6 +34,8 @@ class TimedLedger(Ledger):
         self._instruments = instruments
         self._note = instruments.tally.note
         self._count_durations = self._count  # bound once, not for each note
+        for operation in _OPERATIONS:  # from 0: Prometheus sees no increase in what begins with the first error
+            instruments.ledger_errors.labels(operation)
 
     def _count(self, operation: str, seconds: Sequence[float]) -> None:
         self._instruments.ledger.labels(operation).observe_all(seconds)

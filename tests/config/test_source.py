@@ -28,6 +28,14 @@ Problems = Callable[[str], list[str]]
         ("server: {threads: !!int x}\n", "config.yaml:1: server.threads: a value that YAML cannot read as int"),
         ("log: &a {level: info, x: *a}\n", "config.yaml:1: log.x: an alias that contains itself"),
         ("log:\n  <<: 3\n", "config.yaml:1: log: `<<` expects an alias of a mapping"),
+        ("log:\n  ? [a, b]\n  : 3\n", "config.yaml:2: log: a key must be text"),
+        ('"a\\nFAKE: \\e[0m": 3\n', "config.yaml:1: a\ufffdFAKE: \ufffd[0m: unknown key"),
+        ("a: " + "[" * 3000, "config.yaml: is nested too deeply"),
+        ("a: " + "{a: " * 600 + "1" + "}" * 600, "config.yaml: is nested too deeply"),
+        (
+            "a: &a0 [1]\n" + "".join(f"b{n}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]\n" for n in range(7)),
+            "config.yaml: has more than 300,000 values, aliases written out",
+        ),
     ],
 )
 def test_what_is_no_yaml_is_said_with_its_line(problems: Problems, text: str, problem: str) -> None:

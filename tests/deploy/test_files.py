@@ -146,6 +146,13 @@ def test_compose_is_valid(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
+def test_the_redis_of_compose_forgets_nothing_early_as_the_operations_guide_asks() -> None:
+    advice = re.search(r"`maxmemory-policy (\w+)`", (ROOT / "docs" / "operations.md").read_text("utf-8"))
+    command = compose()["services"]["redis"]["command"]
+
+    assert advice and command[command.index("--maxmemory-policy") + 1] == advice[1]
+
+
 def test_compose_runs_two_instances_with_everything_they_need() -> None:
     services = compose()["services"]
     named = set(re.findall(r"\$\{(\w+)", read("config.yaml").replace("${VAR}", "")))
@@ -304,6 +311,18 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
 
     assert all(rule["labels"]["severity"] in ("page", "ticket") for rule in rules)
     assert all({"summary", "action"} == set(rule["annotations"]) for rule in rules)
+
+
+def test_what_a_client_s_own_request_is_refused_for_pages_nobody() -> None:
+    rules = [rule for group in yaml.safe_load(read("prometheus/alerts.yml"))["groups"] for rule in group["rules"]]
+    expression = next(rule["expr"] for rule in rules if rule["alert"] == "SSEProxyUpstreamFailing")
+    passed_over = re.search(r'result!~"([^"]+)"', expression)
+
+    assert passed_over
+    for result in ("answered", "client_gone", "status_400", "status_404", "status_413", "status_415", "status_422"):
+        assert re.fullmatch(passed_over[1], result)
+    for result in ("status_401", "status_403", "status_408", "status_429", "status_500", "upstream_unreachable"):
+        assert not re.fullmatch(passed_over[1], result)
 
 
 def test_the_panels_of_the_dashboard_do_not_overlap() -> None:

@@ -97,6 +97,7 @@ def test_the_ledger_is_timed_and_its_failures_are_counted(own: Instruments, tmp_
 
     ledger = open_ledger(f"sqlite:///{tmp_path}/usage.db")
     timed = TimedLedger(ledger, own)
+    begun = own.exposition("")[1].decode()
     timed.ping()
     ledger.close()
     (tmp_path / "usage.db").unlink()
@@ -108,6 +109,7 @@ def test_the_ledger_is_timed_and_its_failures_are_counted(own: Instruments, tmp_
     for operation in ("ping", "find_key"):
         assert f'sseproxy_ledger_duration_seconds_count{{operation="{operation}"}} 1.0' in text
     assert re.findall(r'sseproxy_ledger_errors_total\{operation="(\w+)"\} 1.0', text) == ["find_key"]
+    assert 'sseproxy_ledger_errors_total{operation="find_key"} 0.0' in begun
 
 
 def test_every_operation_of_a_ledger_is_handed_on() -> None:
