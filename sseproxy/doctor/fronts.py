@@ -84,7 +84,7 @@ FRONTS: Final = (
         "Caddy",
         ("caddy",),
         {
-            "buffering": "reverse_proxy { flush_interval -1 }, and no `response_buffers`",
+            "buffering": "no `response_buffers` in reverse_proxy (nor `flush_interval -1`: it hides who left)",
             "compression": "`encode` with a matcher that leaves these paths out",
             "idle_timeout": "reverse_proxy { transport http { read_timeout 0 } }",
         },

@@ -1,4 +1,4 @@
-"""deploy/nginx.conf and its sibling for compose, run by a real nginx before a real proxy; deploy/Caddyfile by Caddy."""
+"""deploy/nginx.conf and its sibling for compose, run by a real nginx before a real proxy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import requests
 
 from sseproxy.doctor import examine
 from sseproxy.doctor.target import Target
-from tests.harness import PATIENCE, Server, Upstream, free_port, raw, require_tool, run_nginx, serve, start
+from tests.harness import PATIENCE, Server, Upstream, free_port, raw, require_tool, run_nginx, serve
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}], "demo": {"tokens": 5}}
@@ -136,28 +136,3 @@ def test_no_answer_is_exchanged_for_a_file_of_the_site(upstream: Upstream, tmp_p
 
     assert answer.text == "an answer"
     assert "X-Accel-Redirect" not in answer.headers
-
-
-def test_the_caddyfile_is_valid() -> None:
-    command = [require_tool("caddy"), "validate", "--adapter", "caddyfile", "--config", str(DEPLOY / "Caddyfile")]
-    checked = subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-    assert checked.returncode == 0, checked.stderr
-    assert "warn" not in checked.stderr.lower()
-
-
-def test_a_stream_comes_through_the_caddyfile(proxy: Server, tmp_path: Path) -> None:
-    port = free_port()
-    text = (DEPLOY / "Caddyfile").read_text("utf-8")
-    for old, new in (("llm.example.com {", f"http://127.0.0.1:{port} {{"), ("127.0.0.1:8080 {", f"{proxy.url[7:]} {{")):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + text, "utf-8")
-    command = [require_tool("caddy"), "run", "--adapter", "caddyfile", "--config", str(tmp_path / "Caddyfile")]
-    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
-    with start(command, port, tmp_path, home) as caddy:
-        report = examine(Target.of(caddy.url), "sk-alice", idle=1)
-        private = requests.get(f"{caddy.url}/-/metrics", timeout=PATIENCE)
-
-    assert report.faults == []
-    assert private.status_code == 404

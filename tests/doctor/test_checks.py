@@ -144,6 +144,13 @@ def test_events_that_come_all_at_once_are_held_back() -> None:
     assert all(name in finding.cure for name in ("nginx", "Apache", "Cloudflare"))
 
 
+def test_the_cure_behind_caddy_is_not_one_that_hides_that_clients_leave() -> None:
+    held = reading([2.0, 2.0, 2.0], sent=[0.0, 1.0, 2.0], headers=[("Server", "Caddy")])
+
+    assert "no `response_buffers`" in check_buffering(held).cure
+    assert "nor `flush_interval -1`" in check_buffering(held).cure
+
+
 def test_an_even_delay_is_the_networks() -> None:
     assert check_buffering(reading([5.0, 6.0, 7.0], sent=[0.0, 1.0, 2.0])).status == "ok"
 
