@@ -22,7 +22,11 @@ KEY = {"Authorization": "Bearer sk-alice"}
 
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Server]:
-    config = {"server": {"trusted_proxy": "127.0.0.1"}, "users": {"alice": {"keys": ["sk-alice"]}}}
+    config = {
+        "server": {"trusted_proxy": "127.0.0.1"},
+        "users": {"alice": {"keys": ["sk-alice"]}},
+        "routes": {"/ask": {"model": "demo"}},
+    }
     with serve(config) as running:
         yield running
 
@@ -102,6 +106,26 @@ def test_a_body_that_is_too_long_is_refused_in_the_apis_own_words(secure: int, c
     answer = requests.post(url, json=body, headers=KEY, verify=str(certificate / "fullchain.pem"), timeout=PATIENCE)
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_a_prompt_in_an_address_may_be_longer_than_nginx_takes_by_itself(
+    version: str, secure: int, certificate: Path
+) -> None:
+    trust = ["--cacert", str(certificate / "fullchain.pem"), "-H", f"Authorization: {KEY['Authorization']}"]
+    prompt = ["--get", "--data-urlencode", "message=" + "ж" * 4000, f"https://localhost:{secure}/ask"]
+    asked = subprocess.run([require_tool("curl"), "-sS", version, *trust, *prompt], capture_output=True, text=True)
+
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout.endswith("data: [DONE]\n\n")
+
+
+def test_an_address_that_is_too_long_is_refused_in_the_apis_own_words(secure: int, certificate: Path) -> None:
+    url = f"https://localhost:{secure}/ask?message={'x' * 300_000}"
+    answer = requests.get(url, headers=KEY, verify=str(certificate / "fullchain.pem"), timeout=PATIENCE)
+
+    assert answer.status_code == 431
+    assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_the_nginx_of_compose_goes_on_where_one_of_two_instances_is_gone(proxy: Server) -> None:
