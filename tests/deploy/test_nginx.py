@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import subprocess
@@ -24,7 +25,7 @@ KEY = {"Authorization": "Bearer sk-alice"}
 def proxy() -> Iterator[Server]:
     config = {
         "server": {"trusted_proxy": "127.0.0.1"},
-        "users": {"alice": {"keys": ["sk-alice"]}},
+        "users": {"alice": {"keys": ["sk-alice"]}, "root": {"keys": ["sk-root"], "admin": True}},
         "routes": {"/ask": {"model": "demo"}},
     }
     with serve(config) as running:
@@ -51,18 +52,38 @@ def put(name: str, *replacements: tuple[str, str]) -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def secure(proxy: Server, certificate: Path) -> Iterator[int]:
-    """The port of nginx.conf's TLS server."""
+@contextlib.contextmanager
+def compose_nginx(first: int, second: int, more: str = "") -> Iterator[int]:
+    """The port of compose-nginx.conf before servers on these ports, with `more` in its ``server`` block."""
+    port = free_port()
+    text = put(
+        "compose-nginx.conf",
+        ("listen 80;", f"listen 127.0.0.1:{port}; {more}"),
+        ("server proxy-1:8080", f"server 127.0.0.1:{first}"),
+        ("server proxy-2:8080", f"server 127.0.0.1:{second}"),
+    )
+    with run_nginx(text, port):
+        yield port
+
+
+@contextlib.contextmanager
+def nginx_conf(target: int, certificate: Path) -> Iterator[int]:
+    """The port of nginx.conf's TLS server before a server on port `target`."""
     port, plain = free_port(), free_port()
     text = put(
         "nginx.conf",
         ("listen 80;", f"listen 127.0.0.1:{plain};"),
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
-        ("server 127.0.0.1:8080", f"server 127.0.0.1:{proxy.port}"),
+        ("server 127.0.0.1:8080", f"server 127.0.0.1:{target}"),
         ("/etc/nginx/tls", str(certificate)),
     )
     with run_nginx(text, port):
+        yield port
+
+
+@pytest.fixture(scope="module")
+def secure(proxy: Server, certificate: Path) -> Iterator[int]:
+    with nginx_conf(proxy.port, certificate) as port:
         yield port
 
 
@@ -129,18 +150,44 @@ def test_an_address_that_is_too_long_is_refused_in_the_apis_own_words(secure: in
 
 
 def test_the_nginx_of_compose_goes_on_where_one_of_two_instances_is_gone(proxy: Server) -> None:
-    port, dead = free_port(), free_port()
-    text = put(
-        "compose-nginx.conf",
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("server proxy-1:8080", f"server 127.0.0.1:{dead}"),
-        ("server proxy-2:8080", f"server 127.0.0.1:{proxy.port}"),
-    )
-    with run_nginx(text, port):
+    with compose_nginx(free_port(), proxy.port) as port:
         url = f"http://127.0.0.1:{port}/v1/chat/completions"
         answers = [requests.post(url, json=ASK, headers=KEY, timeout=PATIENCE) for _ in range(3)]
 
     assert [answer.text.endswith("data: [DONE]\n\n") for answer in answers] == [True] * 3
+
+
+@pytest.mark.parametrize("host", ["llm.example.com", "llm.example.com:8080", "LLM.example.com:8443", "[::1]:8080"])
+def test_the_host_that_a_client_names_comes_through_with_its_port(host: str, upstream: Upstream) -> None:
+    with compose_nginx(upstream.port, upstream.port) as port:
+        requests.get(f"http://127.0.0.1:{port}/v1/models", headers={"Host": host}, timeout=PATIENCE)
+    arrived = upstream.last.headers
+
+    assert (arrived["host"], arrived["x-forwarded-host"]) == (host.lower(), host.lower())
+
+
+def test_the_host_comes_through_over_http_2_too(upstream: Upstream, certificate: Path) -> None:
+    with nginx_conf(upstream.port, certificate) as port:
+        url = f"https://localhost:{port}/v1/models"
+        command = [require_tool("curl"), "-sS", "--http2", "--cacert", str(certificate / "fullchain.pem"), url]
+        subprocess.run(command, check=True, capture_output=True)
+    arrived = upstream.last.headers
+
+    assert (arrived["host"], arrived["x-forwarded-host"]) == (f"localhost:{port}", f"localhost:{port}")
+
+
+def test_the_dashboard_lets_its_own_page_log_in_and_no_other_at_a_port_of_plain_http(proxy: Server) -> None:
+    with compose_nginx(proxy.port, proxy.port) as port:
+        ours = f"http://127.0.0.1:{port}"
+        status = {}
+        for origin in (ours, "http://127.0.0.1", f"http://127.0.0.1:{port + 1}"):
+            form, headers = {"key": "sk-root"}, {"Origin": origin}
+            answer = requests.post(
+                f"{ours}/-/dashboard/login", form, headers=headers, timeout=PATIENCE, allow_redirects=False
+            )
+            status[origin] = answer.status_code
+
+    assert list(status.values()) == [303, 403, 403]
 
 
 def test_no_answer_is_exchanged_for_a_file_of_the_site(upstream: Upstream, tmp_path: Path) -> None:
@@ -148,14 +195,8 @@ def test_no_answer_is_exchanged_for_a_file_of_the_site(upstream: Upstream, tmp_p
     (tmp_path / "secret").write_text("a file of the site")
     headers = {"Content-Type": "text/plain", "X-Accel-Redirect": "/secret"}
     upstream.script = raw(b"an answer", headers=headers)
-    port = free_port()
-    text = put(
-        "compose-nginx.conf",
-        ("listen 80;", f"listen 127.0.0.1:{port}; location /secret {{ internal; root {tmp_path}; }}"),
-        ("server proxy-1:8080", f"server 127.0.0.1:{upstream.port}"),
-        ("server proxy-2:8080", f"server 127.0.0.1:{upstream.port}"),
-    )
-    with run_nginx(text, port):
+    files = f"location /secret {{ internal; root {tmp_path}; }}"
+    with compose_nginx(upstream.port, upstream.port, files) as port:
         answer = requests.get(f"http://127.0.0.1:{port}/v1/files", timeout=PATIENCE)
 
     assert answer.text == "an answer"
