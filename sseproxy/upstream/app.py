@@ -167,11 +167,12 @@ class UpstreamApp:
         self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None, look_up: Callable[[], None]
     ) -> Response:
         outgoing = self._prepare(environ, exchange, request)
+        if outgoing.upload is not None:  # which could not be sent again, were the connection stale
+            return self._ask(self._connections.open, outgoing, exchange, look_up)
         try:
             return self._ask(self._connections.take, outgoing, exchange, look_up)
-        except StaleConnection as error:
-            if outgoing.upload is not None:
-                raise failure_to_reach(error, self._timeout) from error
+        except StaleConnection:
+            pass
         # The upstream closed it without a byte, so it has most likely read none either.
         self._connections.drop_waiting()
         before = exchange.this_try()

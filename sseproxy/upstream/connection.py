@@ -97,7 +97,8 @@ class Connection:
             self.close()
             raise
         self._is_used = True
-        return head if is_sent else head._replace(keeps=False), rest
+        # An upload takes a new connection each time; kept, they would only add up.
+        return head if is_sent and request.upload is None else head._replace(keeps=False), rest
 
     def _send(self, request: Outgoing, timeout: float) -> bool:
         """Whether the upstream took all of it."""

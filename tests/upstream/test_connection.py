@@ -316,6 +316,41 @@ def test_an_upload_is_passed_on_with_its_length_or_in_chunks(upstream: Upstream)
         assert upstream.last.headers.get("transfer-encoding") == (None if length else "chunked")
 
 
+def test_an_upload_takes_a_connection_of_its_own_since_it_could_not_be_sent_again(upstream: Upstream) -> None:
+    """A kept one may be stale, and what comes on in pieces is read only once."""
+    app = UpstreamApp(upstream.url)
+    body = b"x" * 300_000
+    body_of(ask(app, CHAT))
+    for _ in range(2):
+        body_of(call_app(app, upload(body, CONTENT_LENGTH=str(len(body)))))
+
+    assert upstream.connections == 3
+    wait_until(lambda: upstream.open_connections == 1)  # none of theirs waits, since none would be taken
+    body_of(ask(app, CHAT))
+    assert upstream.connections == 3
+    app.close()
+
+
+def test_a_stale_connection_costs_no_upload() -> None:
+    """A relay in between resets what was idle too long, and only when something comes on it."""
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            read_request(connection)
+            connection.sendall(OK)
+            if number == 0 and connection.recv(1):  # unread bytes make the close a reset
+                return
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        assert body_of(ask(app, CHAT)) == b"{}"
+        body = b"x" * 1_000_000
+        answer = call_app(app, upload(body, CONTENT_LENGTH=str(len(body))))
+
+        assert (answer.code, body_of(answer)) == (200, b"{}")
+        app.close()
+
+
 def test_an_upload_that_nobody_wants_is_answered_with_what_the_upstream_says() -> None:
     """It may answer and close before it has read all (RFC 9112 section 9.6)."""
     refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
