@@ -21,11 +21,12 @@ from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.redact import Redactor, secrets_of
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
-from sseproxy.upstream.connection import Connection, Connections, Outgoing, StaleConnection
+from sseproxy.upstream.connection import Connection, Outgoing, StaleConnection
 from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
 from sseproxy.upstream.head import ResponseHead, length_to_state, write_fields, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
+from sseproxy.upstream.kept import Connections
 from sseproxy.upstream.target import Targets
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.wsgi.call import Answer, Headers, close_body

@@ -18,8 +18,9 @@ from urllib3.util.ssltransport import SSLTransport
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.broken_off import broken, timed_out, truncated
 from sseproxy.upstream.chunked import ChunkedDecoder
-from sseproxy.upstream.connection import READ_SIZE, TICK, Connection, Connections
+from sseproxy.upstream.connection import READ_SIZE, TICK, Connection
 from sseproxy.upstream.head import ResponseHead
+from sseproxy.upstream.kept import Connections
 
 MUCH: Final = 2048
 """Bytes of which not all are handed out at once if they have come with the head."""
@@ -205,11 +206,10 @@ class UpstreamBody:
         """Take the transfer framing off what was received; None: the end or a failure, which iterating tells after the
         :meth:`rest`.
         """
-        payload = b""
         try:
             payload = self._decode(data)
         except UpstreamFailure as failure:
-            self._failure = failure
+            self._failure, payload = failure, b""
         if self._ended or self._failure is not None:
             self._later = payload
             return None

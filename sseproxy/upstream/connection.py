@@ -1,5 +1,5 @@
-"""Connections to an upstream that are kept and used again: one request and its answer's head at a time, on the bare
-socket, in ticks, so that a client that leaves while the upstream is silent is noticed.
+"""A connection to an upstream, used again and again: one request and its answer's head at a time, on the bare socket,
+in ticks, so that a client that leaves while the upstream is silent is noticed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import contextlib
 import select
 import socket
 import ssl
-from collections import deque
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Final
@@ -27,11 +26,6 @@ TICK: Final = 1.0
 READ_SIZE: Final = 64 * 1024
 SENT_AS_ONE: Final = 64 * 1024
 """Bytes up to which a body is copied to leave together with its head."""
-
-KEPT_FOR: Final = 60.0
-"""Seconds after which a connection that nobody needed is closed: upstreams and firewalls drop it sooner or later."""
-CLOSED_AT_ONCE: Final = 4
-"""Connections that one request closes at most because of their age."""
 
 _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What it looks like that the other side has closed."""
@@ -216,70 +210,6 @@ class Connection:
     def close(self) -> None:
         """Close it for good."""
         self.socket.close()
-
-
-class Connections:
-    """The connections of one upstream that wait for a request. The one used last is used first.
-
-    :param dial: opens one.
-    :param limit: kept at most.
-    :param clock: gives seconds.
-    """
-
-    def __init__(self, dial: Callable[[], socket.socket], limit: int, clock: Callable[[], float] = monotonic) -> None:
-        self._dial = dial
-        self._limit = limit
-        self._clock = clock
-        self._waiting: deque[tuple[float, Connection]] = deque()  # since when; the oldest first
-        self._closed = False
-
-    def take(self) -> Connection:
-        """A connection that waits, or else a new one."""
-        while self._waiting:
-            try:
-                _, connection = self._waiting.pop()
-            except IndexError:  # another request was faster
-                break
-            if connection.is_silent():
-                return connection
-            connection.close()
-        return self.open()
-
-    def open(self) -> Connection:
-        """A new connection."""
-        return Connection(self._dial())
-
-    def keep(self, connection: Connection) -> None:
-        """Let this one, whose answer has been read to its end, wait for the next request; or close it if enough do."""
-        now = self._clock()
-        waiting = self._waiting
-        # TLS within TLS cannot tell whether something came that is not read yet.
-        if self._closed or isinstance(connection.socket, SSLTransport) or len(waiting) >= self._limit:
-            connection.close()
-        else:
-            waiting.append((now, connection))
-        try:
-            if waiting[0][0] < now - KEPT_FOR:
-                self._close_old(now)
-        except IndexError:  # none is left
-            pass
-
-    def _close_old(self, now: float) -> None:
-        for _ in range(CLOSED_AT_ONCE):
-            if self._waiting[0][0] >= now - KEPT_FOR:
-                break
-            self._waiting.popleft()[1].close()
-
-    def drop_waiting(self) -> None:
-        """Close those that wait: where one is stale, so are the others most likely."""
-        with contextlib.suppress(IndexError):
-            while True:
-                self._waiting.pop()[1].close()
-
-    def close(self) -> None:
-        """Keep none any more."""
-        self._closed = True
-        self.drop_waiting()
 
 
 def _poll_of(connection: socket.socket) -> Callable[[float], object] | None:

@@ -29,8 +29,9 @@ from sseproxy.core.chat import Request
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.app import Timeout, UpstreamApp
 from sseproxy.upstream.body import UpstreamBody
-from sseproxy.upstream.connection import Connection, Connections
+from sseproxy.upstream.connection import Connection
 from sseproxy.upstream.head import ResponseHead
+from sseproxy.upstream.kept import Connections
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange
 from tests.harness import PATIENCE, Upstream, raw, refuse, refuse_stream_options, silent, stream

@@ -9,8 +9,9 @@ import pytest
 
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.body import BEGINNING, MUCH, UpstreamBody
-from sseproxy.upstream.connection import Connection, Connections
+from sseproxy.upstream.connection import Connection
 from sseproxy.upstream.head import ResponseHead
+from sseproxy.upstream.kept import Connections
 
 EVENT = b"data: " + b"x" * 300 + b"\n\n"
 LONG = b"data: " + b"x" * MUCH + b"\n\n"

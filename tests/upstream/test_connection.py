@@ -1,4 +1,4 @@
-"""upstream/connection and upstream/dialer: kept connections, what is sent on them, certificates, and HTTP proxies."""
+"""upstream/connection, kept and dialer: kept connections, what is sent on them, certificates, and HTTP proxies."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.test import create_environ
 
 from sseproxy.upstream.app import Timeout, UpstreamApp
-from sseproxy.upstream.connection import KEPT_FOR, Connection, Connections, Outgoing
+from sseproxy.upstream.connection import Connection, Outgoing
 from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Azure
+from sseproxy.upstream.kept import KEPT_FOR, Connections
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange, Target
 from sseproxy.wsgi.upload import Upload
@@ -510,6 +511,29 @@ def test_connections_that_nobody_needs_are_closed_after_a_while() -> None:
     for ours, theirs in pairs:
         ours.close()
         theirs.close()
+
+
+def test_a_connection_that_has_waited_for_long_is_closed_and_not_used_though_it_looks_alive() -> None:
+    """A firewall that has forgotten it drops what comes on it, and tells nobody: that is silence until the time-out."""
+    now = 0.0
+    pairs = [socket.socketpair() for _ in range(3)]
+    fresh = pairs.pop()
+    pool = Connections(lambda: fresh[0], 10, clock=lambda: now)
+    old, young = (Connection(ours) for ours, _ in pairs)
+    pool.keep(old)
+    now = 1.0
+    pool.keep(young)
+    now = KEPT_FOR + 2
+    taken = pool.take()
+
+    assert taken.socket is fresh[0]
+    assert pairs[1][1].recv(1) == b""
+    pool.keep(taken)
+    assert pairs[0][1].recv(1) == b""
+    assert pool.take() is taken
+    for _, theirs in (*pairs, fresh):
+        theirs.close()
+    pool.close()
 
 
 def test_a_request_without_a_body_says_so(upstream: Upstream) -> None:

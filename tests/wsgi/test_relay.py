@@ -24,8 +24,9 @@ from sseproxy.core.sse import Event
 from sseproxy.server.writers import SocketWriter
 from sseproxy.upstream.body import BEGINNING, UpstreamBody
 from sseproxy.upstream.chunked import ChunkedDecoder
-from sseproxy.upstream.connection import Connection, Connections
+from sseproxy.upstream.connection import Connection
 from sseproxy.upstream.head import ResponseHead
+from sseproxy.upstream.kept import Connections
 from sseproxy.wsgi.relay import Express, Relay
 from sseproxy.wsgi.ride import RELAY_KEY, Ride, board
 from sseproxy.wsgi.stream import EventStream
