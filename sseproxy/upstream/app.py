@@ -6,11 +6,10 @@ Passes bytes on as they arrive; what they mean is for the middlewares around it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
-from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
 from werkzeug.wsgi import get_input_stream
@@ -29,8 +28,9 @@ from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.kept import Connections
 from sseproxy.upstream.target import Targets
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
+from sseproxy.upstream.waiting import Waiting
 from sseproxy.wsgi.call import Answer, Headers, close_body
-from sseproxy.wsgi.client import ClientGone, asking, lingering, watch_client
+from sseproxy.wsgi.client import ClientGone, asking
 from sseproxy.wsgi.errors import refuse, status_line
 from sseproxy.wsgi.exchange import KEY, Exchange
 from sseproxy.wsgi.upload import Upload
@@ -129,22 +129,21 @@ class UpstreamApp:
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
-        deadline = monotonic() + self._timeout.total
+        waiting = Waiting(environ, self._timeout.total, exchange.linger)
         request = exchange.request
         if request is not None and request.stream:
             request = self._with_usage_option(request)
-        gone = lingering(watch_client(environ), exchange.linger)
-        look_up = _looking_up(gone).__next__
-        connection, head, rest = self._send(environ, exchange, request, look_up)
+        connection, head, rest = self._send(environ, exchange, request, waiting)
         if head.status >= 400:
-            text = _error_text(self._body(connection, head, rest, deadline), gone)
+            text = _error_text(self._body(connection, head, rest, waiting.deadline), waiting.is_over)
             if not self._refuses_option(head.status, text, request):
                 return self._refusal(head, text)
             request = request and request.asking_usage(False)
-            connection, head, rest = self._send(environ, exchange, request, look_up)
+            connection, head, rest = self._send(environ, exchange, request, waiting)
             if head.status >= 400:
-                return self._refusal(head, _error_text(self._body(connection, head, rest, deadline), gone))
-        return self._relay(head, self._body(connection, head, rest, deadline))
+                text = _error_text(self._body(connection, head, rest, waiting.deadline), waiting.is_over)
+                return self._refusal(head, text)
+        return self._relay(head, self._body(connection, head, rest, waiting.deadline))
 
     def _with_usage_option(self, request: Request) -> Request:
         if self._include_usage == "always":
@@ -165,13 +164,13 @@ class UpstreamApp:
         return True
 
     def _send(
-        self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None, look_up: Callable[[], None]
+        self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None, waiting: Waiting
     ) -> Response:
         outgoing = self._prepare(environ, exchange, request)
         if outgoing.upload is not None:  # which could not be sent again, were the connection stale
-            return self._ask(self._connections.open, outgoing, exchange, look_up)
+            return self._ask(self._connections.open, outgoing, exchange, waiting)
         try:
-            return self._ask(self._connections.take, outgoing, exchange, look_up)
+            return self._ask(self._connections.take, outgoing, exchange, waiting)
         except StaleConnection:
             pass
         # The upstream closed it without a byte, so it has most likely read none either.
@@ -179,17 +178,20 @@ class UpstreamApp:
         before = exchange.this_try()
         before.error = "stale_connection"
         exchange.tries.append(Try(before.upstream, before.upstream_model))
-        return self._ask(self._connections.open, outgoing, exchange, look_up)
+        return self._ask(self._connections.open, outgoing, exchange, waiting)
 
     def _ask(
-        self, connect: Callable[[], Connection], outgoing: Outgoing, exchange: Exchange, look_up: Callable[[], None]
+        self, connect: Callable[[], Connection], outgoing: Outgoing, exchange: Exchange, waiting: Waiting
     ) -> Response:
         this_try = exchange.this_try()
         this_try.reached = False
         try:
             connection = connect()
+            if waiting.is_alone():  # since when the server had no thread for it, or while the upstream accepted
+                connection.close()
+                raise ClientGone
             this_try.reached = True
-            head, rest = connection.ask(outgoing, self._timeout.connect, self._timeout.first_byte, look_up)
+            head, rest = connection.ask(outgoing, self._timeout.connect, self._timeout.first_byte, waiting.look_up)
         except StaleConnection:
             raise
         except UNREACHABLE as error:
@@ -266,13 +268,6 @@ class UpstreamApp:
         if self._redact.holds("\n".join([value for _, value in fields])):
             fields = [item for item in fields if not self._redact.holds(item[1])]
         return fields
-
-
-def _looking_up(gone: Callable[[], bool]) -> Iterator[None]:
-    """Looks out, while the upstream's head is waited for, for a client that leaves. Most need no look at all."""
-    while not gone():
-        yield
-    raise ClientGone
 
 
 def _error_text(body: Iterable[bytes], gone: Callable[[], bool]) -> str:

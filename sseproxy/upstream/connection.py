@@ -4,9 +4,7 @@ in ticks, so that a client that leaves while the upstream is silent is noticed.
 
 from __future__ import annotations
 
-import _socket
 import contextlib
-import select
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -18,6 +16,7 @@ from urllib3.util import wait_for_read
 from urllib3.util.ssltransport import SSLTransport
 
 from sseproxy.upstream.head import BadHead, ResponseHead, end_of_head, read_head
+from sseproxy.wsgi.polling import poll_of
 from sseproxy.wsgi.upload import Upload
 
 TICK: Final = 1.0
@@ -62,7 +61,7 @@ class Connection:
     def __init__(self, socket: socket.socket) -> None:
         self.socket = socket
         self._is_used = False
-        self.poll = _poll_of(socket)
+        self.poll = poll_of(socket)
         if self.poll is not None:
             socket.settimeout(0)
 
@@ -210,18 +209,6 @@ class Connection:
     def close(self) -> None:
         """Close it for good."""
         self.socket.close()
-
-
-def _poll_of(connection: socket.socket) -> Callable[[float], object] | None:
-    """What waits so many milliseconds for something to read, for a bare socket: a peek costs an exception where there
-    is nothing, and each other time-out a system call. gevent's sockets know better, and those for TLS are no bare ones.
-    """
-    is_bare = isinstance(connection, _socket.socket) and not isinstance(connection, ssl.SSLSocket)
-    if not is_bare or not hasattr(select, "poll"):
-        return None
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return poll.poll
 
 
 def _stale() -> StaleConnection:

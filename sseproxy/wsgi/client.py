@@ -13,6 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.failure import Failure
+from sseproxy.wsgi.polling import poll_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -94,6 +95,13 @@ class _Peek:
         self._connection = connection
 
     def __call__(self) -> bool:
+        try:
+            poll = poll_of(self._connection)
+        except ValueError:  # it is closed
+            return True
+        return (poll is None or bool(poll(0))) and self._has_ended()
+
+    def _has_ended(self) -> bool:
         timeout = self._connection.gettimeout()
         try:
             self._connection.settimeout(0)

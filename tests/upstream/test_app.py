@@ -34,7 +34,7 @@ from sseproxy.upstream.head import ResponseHead
 from sseproxy.upstream.kept import Connections
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange
-from tests.harness import PATIENCE, Upstream, raw, refuse, refuse_stream_options, silent, stream
+from tests.harness import PATIENCE, Upstream, raw, refuse, refuse_stream_options, silent, stream, wait_until
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -312,12 +312,28 @@ def test_an_address_that_does_not_accept_is_504_connect() -> None:
 
 def test_a_client_that_leaves_before_the_head_ends_the_waiting(upstream: Upstream) -> None:
     upstream.script = silent()
-    gone: Callable[[], bool] = lambda: True  # noqa: E731
+    gone: Callable[[], bool] = lambda: bool(upstream.exchanges)  # noqa: E731
 
     answer = ask(UpstreamApp(upstream.url), **{"waitress.client_disconnected": gone})
 
     assert answer.code == 499
     upstream.last.wait_for_peer_close()
+
+
+@pytest.mark.parametrize("linger", [0.0, 60.0])
+def test_what_a_client_asked_that_has_left_is_not_sent_though_answers_are_read_on(
+    linger: float, upstream: Upstream
+) -> None:
+    environ = create_environ("/v1/chat/completions", method="POST", json=CHAT)
+    exchange = Exchange.of(environ)
+    exchange.linger = linger
+    app = UpstreamApp(upstream.url)
+    environ["waitress.client_disconnected"] = lambda: True
+
+    assert call_app(app, environ).code == 499
+    assert upstream.exchanges == []
+    assert (exchange.this_try().error, exchange.this_try().reached) == ("client_gone", False)
+    wait_until(lambda: upstream.open_connections == 0)
 
 
 def test_a_hundred_hang_ups_leave_no_connection_behind(upstream: Upstream) -> None:
@@ -364,20 +380,20 @@ def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_p
     certificate = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
-    closed = threading.Event()
+    asked, closed = threading.Event(), threading.Event()
 
     def serve(listener: socket.socket) -> None:
         connection, _ = listener.accept()
         with context.wrap_socket(connection, server_side=True) as tls:
             while tls.recv(65536):
-                pass
+                asked.set()
             closed.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         url = f"https://localhost:{listener.getsockname()[1]}/v1"
         app = UpstreamApp(url, timeout=Timeout(first_byte=30), ca_file=str(certificate))
-        answer = ask(app, **{"waitress.client_disconnected": lambda: True})
+        answer = ask(app, **{"waitress.client_disconnected": asked.is_set})
 
         assert answer.code == 499
         assert closed.wait(PATIENCE)

@@ -265,6 +265,19 @@ def test_a_client_that_leaves_while_waiting_ends_it_at_once_and_pays_nothing(ups
     assert (row["state"], row["outcome"], row["cost_usd"]) == ("released", "client_gone", "0")
 
 
+def test_what_a_client_asked_that_left_before_a_thread_was_free_is_not_sent_and_free(
+    upstream: Upstream, make: Make
+) -> None:
+    app = make(main=upstream.url)
+
+    assert ask(app, **{GONE_KEY: lambda: True}).status_code == 499
+    assert upstream.exchanges == []
+    row = charge(app)
+    assert (row["state"], row["outcome"], row["cost_usd"]) == ("released", "client_gone", "0")
+    assert [(each["error"], each["reached"]) for each in row["tries"]] == [("client_gone", False)]
+    assert ask(app).status_code == 200
+
+
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_client_that_leaves_amid_a_refusal_pays_nothing(status: int, upstream: Upstream, make: Make) -> None:
     app = make(main={"url": upstream.url, "retries": 0})
