@@ -16,7 +16,6 @@ from werkzeug.wsgi import get_input_stream
 
 from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure, UpstreamFailure
-from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.redact import Redactor, secrets_of
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
@@ -26,11 +25,12 @@ from sseproxy.upstream.flavor import Flavor, OpenAI
 from sseproxy.upstream.head import ResponseHead, length_to_state, write_fields, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.kept import Connections
+from sseproxy.upstream.refusal import read_refusal
 from sseproxy.upstream.target import Targets
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.upstream.waiting import Waiting
 from sseproxy.wsgi.call import Answer, Headers, close_body
-from sseproxy.wsgi.client import ClientGone, asking
+from sseproxy.wsgi.client import ClientGone
 from sseproxy.wsgi.errors import refuse, status_line
 from sseproxy.wsgi.exchange import KEY, Exchange
 from sseproxy.wsgi.upload import Upload
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseproxy.upstream")
 
 IncludeUsage = Literal["auto", "always", "never"]
-ERROR_BODY_LIMIT: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 2048
 MODELS_REMEMBERED: Final = 4096
 USER_AGENT: Final = "sseproxy"
@@ -135,14 +134,13 @@ class UpstreamApp:
             request = self._with_usage_option(request)
         connection, head, rest = self._send(environ, exchange, request, waiting)
         if head.status >= 400:
-            text = _error_text(self._body(connection, head, rest, waiting.deadline), waiting.is_over)
+            text = self._read_refusal(connection, head, rest, waiting)
             if not self._refuses_option(head.status, text, request):
                 return self._refusal(head, text)
             request = request and request.asking_usage(False)
             connection, head, rest = self._send(environ, exchange, request, waiting)
             if head.status >= 400:
-                text = _error_text(self._body(connection, head, rest, waiting.deadline), waiting.is_over)
-                return self._refusal(head, text)
+                return self._refusal(head, self._read_refusal(connection, head, rest, waiting))
         return self._relay(head, self._body(connection, head, rest, waiting.deadline))
 
     def _with_usage_option(self, request: Request) -> Request:
@@ -240,6 +238,9 @@ class UpstreamApp:
             connection.close()
         return [rest] if rest else []
 
+    def _read_refusal(self, connection: Connection, head: ResponseHead, rest: bytes, waiting: Waiting) -> str:
+        return read_refusal(partial(self._body, connection, head, rest, waiting.deadline), waiting.is_over)
+
     def _relay(self, head: ResponseHead, body: Iterable[bytes]) -> Answer:
         if 300 <= head.status < 400 and head.status != HTTPStatus.NOT_MODIFIED:
             close_body(body)
@@ -268,21 +269,3 @@ class UpstreamApp:
         if self._redact.holds("\n".join([value for _, value in fields])):
             fields = [item for item in fields if not self._redact.holds(item[1])]
         return fields
-
-
-def _error_text(body: Iterable[bytes], gone: Callable[[], bool]) -> str:
-    """A refused request's answer, uncompressed, as far as it is worth reading.
-
-    :raises ClientGone: the client has left meanwhile.
-    """
-    content = b""
-    try:
-        for piece in asking(unzip(body), gone):
-            content += piece
-            if len(content) > ERROR_BODY_LIMIT:
-                break
-    except UpstreamFailure:
-        pass
-    finally:
-        close_body(body)
-    return content[:ERROR_BODY_LIMIT].decode("utf-8", "replace")

@@ -22,7 +22,7 @@ from sseproxy.upstream.cooldown import FAILURES
 from sseproxy.upstream.pool import in_order
 from sseproxy.wsgi.client import GONE_KEY
 from sseproxy.wsgi.exchange import Target
-from tests.harness import PATIENCE, Upstream, free_port, raw, refuse, silent, stream
+from tests.harness import PATIENCE, Exchange, Upstream, free_port, raw, refuse, silent, stream
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**CHAT, "stream": True}
@@ -102,6 +102,23 @@ def test_a_refusal_of_the_request_is_the_client_s_answer(
     upstream.script = refuse(status)
 
     assert ask(app).status_code == status
+    assert (len(upstream.exchanges), len(spare.exchanges)) == (1, 0)
+
+
+@pytest.mark.parametrize("body", [b"zz\r\n", b"", b"5\r\n{"])
+def test_a_refusal_stays_one_however_badly_its_body_is_framed(
+    body: bytes, upstream: Upstream, spare: Upstream, make: Make
+) -> None:
+    app = make(main=upstream.url, spare=spare.url)
+
+    def script(exchange: Exchange) -> None:
+        exchange._send(b"HTTP/1.1 400 Bad Request\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
+        exchange.cut()
+
+    upstream.script = script
+    answer = ask(app)
+
+    assert (answer.status_code, set(answer.get_json()["error"])) == (400, {"message", "type", "param", "code"})
     assert (len(upstream.exchanges), len(spare.exchanges)) == (1, 0)
 
 
