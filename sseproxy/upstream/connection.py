@@ -75,7 +75,7 @@ class Connection:
 
         :param send_timeout: seconds for each piece that is sent.
         :param head_timeout: seconds until the head has to be there.
-        :param look_up: called once a tick; what it raises ends the waiting.
+        :param look_up: called once a tick, in silence or while the head drips; what it raises ends the waiting.
         :raises StaleConnection: this is not the first request here, and the upstream has closed meanwhile.
         :raises TimeoutError: the head was not there in time.
         :raises OSError: the connection broke.
@@ -143,7 +143,8 @@ class Connection:
 
     def _receive_head(self, method: str, timeout: float, look_up: Callable[[], None]) -> tuple[ResponseHead, bytes]:
         """The first head that is not interim (RFC 9110 section 15.2)."""
-        deadline = monotonic() + timeout
+        looked = monotonic()
+        deadline = looked + timeout
         try:
             data = self._receive(deadline, look_up)
         except _CLOSED as error:
@@ -156,6 +157,9 @@ class Connection:
         while True:
             end = end_of_head(data, begin)
             if end is None:
+                if monotonic() - looked >= TICK:  # what comes bit by bit is no silence
+                    look_up()
+                    looked = monotonic()
                 begin = len(data)
                 data += self._receive(deadline, look_up)
                 if len(data) == begin:

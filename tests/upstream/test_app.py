@@ -376,6 +376,23 @@ def test_a_head_that_drips_is_over_when_its_time_is(upstream: Upstream) -> None:
     assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_first_byte_timeout"
 
 
+@pytest.mark.parametrize("drop", [b"HTTP/1.1 102 Processing\r\n\r\n", b"X-A: a\r\n"])
+def test_a_head_that_drips_does_not_hide_a_client_that_leaves(drop: bytes, upstream: Upstream) -> None:
+    def drip(exchange: Any) -> None:
+        if drop.startswith(b"X-A"):
+            exchange._send(b"HTTP/1.1 200 OK\r\n")
+        for _ in range(90):
+            exchange._send(drop)
+            exchange.pause(0.1)
+        exchange._send(b"HTTP/1.1 200 OK\r\n\r\n")
+
+    upstream.script = drip
+    app = UpstreamApp(upstream.url, timeout=Timeout(first_byte=PATIENCE))
+
+    assert ask(app, **{"waitress.client_disconnected": lambda: bool(upstream.exchanges)}).code == 499
+    upstream.last.wait_for_peer_close()
+
+
 def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
