@@ -17,8 +17,9 @@ from sseproxy.core.chunk import write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.formats.failing import encode_failure
 from sseproxy.core.normalize import failure_of
+from sseproxy.middleware.personal import split_personal
 from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
-from sseproxy.wsgi.call import Answer, call_app, close_read
+from sseproxy.wsgi.call import Answer, Headers, call_app, close_read
 from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange
@@ -59,6 +60,7 @@ class Generation:
         self._is_stream = exchange.request is not None and exchange.request.stream
         self._settled = threading.Event()
         self._accepted = False
+        self._personal: Headers = []
         exchange.when_reserved.append(self._accept)
         self._environ = {key: value for key, value in environ.items() if key not in SOCKET_KEYS}
         self._environ[GONE_KEY] = writer.unwanted
@@ -82,6 +84,14 @@ class Generation:
         """Wait until it is known whether the request is refused before anything is generated."""
         self._settled.wait()
         return self._accepted
+
+    def told_to_asker(self, answer: Answer) -> Answer:
+        """The answer to the request that asked, with the fields that are for its visitor alone, where they are known.
+
+        They are kept here, where the stream's store cannot tell them to anybody.
+        """
+        answer.headers = [*answer.headers, *self._personal]
+        return answer
 
     def _accept(self) -> None:
         if not self._settled.is_set():
@@ -108,7 +118,8 @@ class Generation:
         if answer.code >= 400:
             return self._refuse(answer)
         format = self._exchange.format
-        self._writer.begin(Head(answer.status, answer.headers, optional_names=format is not None and format.events))
+        self._personal, headers = split_personal(answer.headers)
+        self._writer.begin(Head(answer.status, headers, optional_names=format is not None and format.events))
         self._accept()
         last: list[bytes] = []
         broken = False
@@ -144,7 +155,8 @@ class Generation:
         entries, broken = self._failed(failure) if self._is_stream else ([], False)
         refusal = write_json(failure.as_json())
         answer.drop_headers("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering")
-        self._writer.begin(Head(answer.status, answer.headers, refusal))
+        self._personal, headers = split_personal(answer.headers)
+        self._writer.begin(Head(answer.status, headers, refusal))
         self._writer.end(entries, broken=broken)
 
     def _failed(self, failure: Failure) -> tuple[list[bytes], bool]:

@@ -76,17 +76,18 @@ class ResumeMiddleware:
         visitor = f"{environ.get('REMOTE_ADDR', '')}\0{environ.get('HTTP_COOKIE', '')}"
         asker = f"{visitor}\0{_digest(exchange, request)}"
         stream = self._by_get.get(asker)
-        if stream is None or not stream.is_unheard():
-            stream = self._begin(environ, exchange, None)[0]
-            self._by_get[asker] = stream
-        return self._joining.answer(environ, stream)
+        if stream is not None and stream.is_unheard():
+            return self._joining.answer(environ, stream)
+        stream, generation = self._begin(environ, exchange, None)
+        self._by_get[asker] = stream
+        return _told(self._joining.answer(environ, stream), generation)
 
     def _run(self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None, asynchronous: bool) -> Answer:
         stream, generation = self._begin(environ, exchange, claim)
         if asynchronous and (generation is None or generation.is_accepted()):
-            return _accepted(environ, stream)
+            return _told(_accepted(environ, stream), generation)
         try:
-            return self._joining.answer(environ, stream)
+            return _told(self._joining.answer(environ, stream), generation)
         except StreamLost:
             if generation is not None:
                 raise
@@ -128,6 +129,10 @@ def _digest(exchange: Exchange, request: Request) -> str:
 
 def _user(exchange: Exchange) -> str:
     return exchange.user.name if exchange.user is not None else "anonymous"
+
+
+def _told(answer: Answer, generation: Generation | None) -> Answer:
+    return answer if generation is None else generation.told_to_asker(answer)
 
 
 def _accepted(environ: WSGIEnvironment, stream: Stream) -> Answer:

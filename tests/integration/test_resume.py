@@ -15,6 +15,7 @@ import pytest
 from sseproxy.app import SSEProxyMiddleware, create_app
 from sseproxy.streams.memory import MemoryStreams
 from tests.harness import (
+    PATIENCE,
     SERVERS,
     RawClient,
     RawEvent,
@@ -432,6 +433,40 @@ def test_an_application_in_this_process_is_closed_in_its_own_thread_when_its_ans
     assert books.one_ended()["outcome"] == "client_gone"
     assert closed == ["own"]
     app.close()
+
+
+def of_the_visitor(raw: RawClient) -> list[str | None]:
+    """What an application said to the visitor who asked it, and what it said of its answer."""
+    return [raw.headers.get(name) for name in ("set-cookie", "x-csrf-token", "x-own")]
+
+
+@pytest.mark.parametrize("status", ["200 OK", "403 FORBIDDEN"])
+@pytest.mark.parametrize("asked", [EVENTS, {"Idempotency-Key": "k"}], ids=["events", "key"])
+def test_only_the_connection_that_began_an_answer_gets_what_is_for_its_visitor_alone(
+    asked: dict[str, str], status: str, tmp_path: Path
+) -> None:
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def wrapped(environ: Any, start_response: Any) -> list[bytes]:
+        arrived.set()
+        go_on.wait(PATIENCE)
+        own = [("Set-Cookie", "session=alice"), ("X-CSRF-Token", "secret"), ("X-Own", "kept")]
+        start_response(status, [("Content-Type", "text/event-stream"), *own])
+        return [b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n']
+
+    app = SSEProxyMiddleware(wrapped, config("http://unused.invalid/v1", tmp_path))
+    with contextlib.closing(app), waitress_thread(app) as server, RawClient(server.url) as first:
+        first.send("POST", PATH, STREAM, key=KEY, headers=asked)
+        assert arrived.wait(PATIENCE)
+        (live,) = app._lasting.streams.running()  # type: ignore[attr-defined]
+        with RawClient(server.url) as second, RawClient(server.url) as third:
+            second.send("GET", f"/-/streams/{live.id}")
+            wait_until(lambda: len(live._readers) == 2)
+            go_on.set()
+            assert of_the_visitor(first.read_head()) == ["session=alice", "secret", "kept"]
+            assert of_the_visitor(second.read_head()) == [None, None, "kept"]
+            assert of_the_visitor(third.get(f"/-/streams/{live.id}")) == [None, None, "kept"]
+            assert {first.status, second.status, third.status} == {int(status[:3])}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sseproxy.app import create_app
+from sseproxy.app import SSEProxyMiddleware, create_app
 from sseproxy.streams.redis import RedisStreams
 from sseproxy.streams.remote import key_of
 from tests.harness import RawClient, RedisServer, Upstream, silent, stream, wait_until, waitress_thread
@@ -114,3 +114,17 @@ def test_a_place_that_was_lost_or_never_was_is_refused_in_every_process(upstream
             raw.get(location, headers={**EVENTS, "Last-Event-ID": f"{stream_id}:{len(events) + 1}"})
             assert raw.status == 410
             assert b"stream_position_lost" in raw.read_body()
+
+
+def test_what_is_for_the_visitor_who_asked_alone_never_gets_to_redis(redis: RedisServer, tmp_path: Path) -> None:
+    def wrapped(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream"), ("Set-Cookie", "session=a"), ("X-Own", "b")])
+        return [b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n']
+
+    app = SSEProxyMiddleware(wrapped, config("http://unused.invalid/v1", tmp_path, streams={"store": redis.url}))
+    with closing(app), waitress_thread(app) as server, RawClient(server.url) as raw:
+        assert raw.post(PATH, STREAM, key=KEY, headers=EVENTS).headers["set-cookie"] == "session=a"
+        stream_id = raw.headers["content-location"].removeprefix("/-/streams/")
+        kept = app._lasting.streams._redis.hget(key_of(stream_id, "meta"), "head")  # type: ignore[attr-defined]
+    assert b"X-Own" in kept
+    assert b"session" not in kept
