@@ -136,6 +136,11 @@ class Proxy(_Reloadable[ProxyStack]):
 
     can_relay: Final = True
 
+    @property
+    def refusing(self) -> WSGIApplication:
+        """Answers a request that the server refuses: see :data:`~sseproxy.wsgi.errors.REFUSED_KEY`."""
+        return self._stack.refusing
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         return self._entry(stand_alone(environ), start_response)
 

@@ -53,6 +53,7 @@ from sseproxy.upstreams import make_pool, make_redactor, passthrough_paths
 from sseproxy.users import Users
 from sseproxy.web.dashboard.app import PATHS as DASHBOARD
 from sseproxy.web.pages import FILES, ChatPage
+from sseproxy.wsgi.errors import tell_refusal
 from sseproxy.wsgi.exchange import Target
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Stack:
         self._lasting = lasting
         self.users = Users(config)
         self.routes = Routes(config.routes, config.prompt)
+        self._origins = Origins(config.cors.origins)
         self._paths = ENDPOINTS | DASHBOARD if config.dashboard.enabled else ENDPOINTS
         self._joining = Joining(lasting.streams, keepalive=config.streams.keepalive)
 
@@ -114,8 +116,7 @@ class Stack:
 
     def _guarded(self, app: WSGIApplication, *, wraps: bool = False) -> WSGIApplication:
         """The concerns of the door: who comes in, and what is written down of it."""
-        cors = self.config.cors
-        origins = Origins(cors.origins)
+        origins = self._origins
         # Which pages may ask the LLM paths of a wrapped application is its own affair until origins are configured.
         theirs = wraps and not origins
         lasting = self._lasting
@@ -130,10 +131,14 @@ class Stack:
         checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
         own = lasting.telemetry.told(HealthEndpoints(own, *checks))
         app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, exempt=exempt), own)
-        count = lasting.telemetry.counting(self.config, self.routes.pattern, self._paths)
+        return self._outermost(app, wraps=wraps)
+
+    def _outermost(self, app: WSGIApplication, *, wraps: bool = False) -> WSGIApplication:
+        """What stands around every answer, that of a server that refuses included."""
+        count = self._lasting.telemetry.counting(self.config, self.routes.pattern, self._paths)
         app = LogMiddleware(app, self.config.log.format, shown=self._shown, count=count)
-        if not theirs:
-            app = CorsMiddleware(app, origins, credentials=cors.credentials)
+        if self._origins or not wraps:
+            app = CorsMiddleware(app, self._origins, credentials=self.config.cors.credentials)
         proxy = self.config.server.trusted_proxy
         # What a wrapped application makes of such headers is its own affair, too.
         return app if wraps and proxy is None else TrustedProxyMiddleware(app, proxy)
@@ -157,7 +162,10 @@ class Stack:
 
 
 class ProxyStack(Stack):
-    """In front of the configured upstreams."""
+    """In front of the configured upstreams.
+
+    :ivar refusing: answers what the server refuses.
+    """
 
     def __init__(self, config: Config, lasting: Lasting) -> None:
         super().__init__(config, lasting)
@@ -167,6 +175,7 @@ class ProxyStack(Stack):
         paths = passthrough_paths(config)
         app = RouteMiddleware(app, models.resolve, passthrough=paths, max_body=config.server.max_body)
         self.app = self._guarded(ModelsEndpoint(self._with_routes(app), models, upstreams))
+        self.refusing = self._outermost(tell_refusal)
         if config.wrap.paths:
             log.warning("the section wrap is for sseproxy.SSEProxyMiddleware: a proxy has no application to wrap")
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from sseproxy.app import create_app
 from sseproxy.config import Config
 from sseproxy.server import ServerError, serve
 from sseproxy.server.address import http_address, ipv6_works
@@ -303,6 +304,46 @@ def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_p
         assert exchange(server, GET.replace(b"GET / ", b"GET /-/health "))[0] == b"HTTP/1.1 200 OK"
         release.set()
         assert all(client.recv(4096).startswith(b"HTTP/1.1 200 ") for client in clients[:8])
+
+
+def test_a_page_can_read_what_the_server_refuses_and_it_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sseproxy.access")
+    release, page = threading.Event(), "https://app.example.com"
+
+    def slow(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        assert release.wait(PATIENCE)
+        return hello(environ, start_response)
+
+    files = {"ledger": f"sqlite:///{tmp_path}/usage.db", "journal": str(tmp_path / "journal")}
+    sections = {"auth": {"required": False}, "cors": {"origins": [page]}, "accounting": files}
+    app = create_app({"upstreams": {"slow": {"wsgi": slow}}, **sections})
+    head = f"/v1/completions HTTP/1.1\r\nHost: x\r\nOrigin: {page}\r\n".encode()
+    content = b'{"model":"m","prompt":"hi"}'
+    ask = b"POST %bContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
+    preflight = b"OPTIONS %bAccess-Control-Request-Method: POST\r\n\r\n" % head
+    with contextlib.closing(app), running(app) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(server)) for _ in range(11)]
+        wait_until(lambda: server._dispatcher.idle == 4)
+        for client in clients[:8]:
+            client.sendall(ask)
+        wait_until(lambda: server.waiting() == 4)
+        large = b"POST %bContent-Length: 99999999\r\n\r\n" % head
+        answers = []
+        for client, request in zip(clients[8:], (ask, preflight, large), strict=True):
+            client.sendall(request)
+            answers.append(b"".join(iter(lambda client=client: client.recv(65536), b"")))  # type: ignore[misc]
+        release.set()
+        for client in clients[:8]:
+            assert client.recv(65536)
+
+    assert [answer[9:12] for answer in answers] == [b"503", b"204", b"413"]
+    assert all(f"\r\nAccess-Control-Allow-Origin: {page}\r\n".encode() in answer for answer in answers)
+    assert b"\r\nRetry-After: 1\r\n" in answers[0] and b"Retry-After" in answers[0].split(b"Expose-Headers: ")[1]
+    assert all(b"\r\nX-Request-Id: " in answer for answer in answers)
+    logged = [record.getMessage() for record in caplog.records if "status=503" in record.getMessage()]
+    assert len(logged) == 1 and "path=/v1/completions" in logged[0]
 
 
 def test_a_burst_no_larger_than_capacity_is_not_refused() -> None:

@@ -1,7 +1,7 @@
 """An application as a server runs it: what runs on it, and what it offers besides answering.
 
-``drain(grace)``, ``running``, ``reload(config)``, ``can_relay`` and ``close()`` are used where the application has
-them.
+``drain(grace)``, ``running``, ``reload(config)``, ``can_relay``, ``refusing`` and ``close()`` are used where the
+application has them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sseproxy.config import Config, ConfigError
 from sseproxy.core.failure import Failure
 from sseproxy.wsgi.closing import ClosingBody
+from sseproxy.wsgi.errors import tell_refusal
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -47,6 +48,11 @@ class Served:
     def can_relay(self) -> bool:
         """Whether the application's streams may be written past the server: nothing else sees them on their way."""
         return hasattr(select, "epoll") and getattr(self.app, "can_relay", False)
+
+    @property
+    def refusing(self) -> WSGIApplication:
+        """Answers what the server refuses; the application's own way, it is logged and pages may read it."""
+        return getattr(self.app, "refusing", tell_refusal)
 
     @property
     def can_drain(self) -> bool:

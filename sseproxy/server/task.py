@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -10,11 +9,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
-from waitress.task import ErrorTask, WSGITask, hop_by_hop
-from waitress.utilities import build_http_date
+from waitress.task import WSGITask, hop_by_hop
+from waitress.utilities import RequestEntityTooLarge, build_http_date
 
 from sseproxy.core.failure import Failure
 from sseproxy.server.dispatcher import Busy
+from sseproxy.wsgi.call import close_body
+from sseproxy.wsgi.errors import REFUSED_KEY, refuse
 from sseproxy.wsgi.ride import RELAY_KEY
 
 if TYPE_CHECKING:
@@ -28,23 +29,6 @@ _OF_WAITRESS: Final = frozenset({"Connection", "Date", "Server"})
 """Fields of which waitress makes more than a line of the head."""
 _BODYLESS: Final = ("204", "304")
 _HOP_BY_HOP: Final = frozenset(name.title() for name in hop_by_hop)
-
-
-class RefusalTask(ErrorTask):  # type: ignore[misc]
-    """A request that waitress itself refuses (no HTTP, far too large) gets the same kind of body as any other."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        code = "request_too_large" if error.code == 413 else None
-        kind = "invalid_request_error" if error.code < 500 else "server_error"
-        body = json.dumps(Failure(f"{error.reason}: {error.body}", type=kind, code=code).as_json()).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        if isinstance(error, Busy):
-            self.response_headers.append(("Retry-After", "1"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
 
 
 class Task(WSGITask):  # type: ignore[misc]
@@ -169,6 +153,33 @@ class Task(WSGITask):  # type: ignore[misc]
         if channel.relay is not None:
             environ[RELAY_KEY] = channel.open_ride
         return environ
+
+
+class RefusalTask(Task):
+    """A request that the server itself refuses (no HTTP, far too large, too many) is answered as any other."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        code = "request_too_large" if error.code == 413 else None
+        failure = Failure(
+            f"{error.reason}: {error.body}",
+            status=error.code,
+            type="invalid_request_error" if error.code < 500 else "server_error",
+            code=code,
+            retry_after=1 if isinstance(error, Busy) else None,
+        )
+        self.set_close_on_finish()
+        # Of other requests there is no head, or none to rely on.
+        if isinstance(error, Busy | RequestEntityTooLarge):
+            environ = {**self.get_environment(), REFUSED_KEY: failure}
+            body = self.channel.served.refusing(environ, self.start_response)
+        else:
+            body = refuse(failure, {})({}, self.start_response)
+        try:
+            for piece in body:
+                self.write(piece)
+        finally:
+            close_body(body)
 
 
 def environ_of(channel: Any) -> dict[str, Any]:

@@ -18,8 +18,12 @@ from sseproxy.core.sse import Event, encode
 from sseproxy.wsgi.call import Answer, Headers
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
+    from collections.abc import Iterable
 
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+REFUSED_KEY: Final = "sseproxy.refused"
+"""The :class:`Failure` for which the server itself refuses a request."""
 EVENTS: Final = "text/event-stream"
 STREAM_HEADERS: Headers = [
     ("Content-Type", f"{EVENTS}; charset=utf-8"),
@@ -57,3 +61,8 @@ def error_answer(status: str, body: bytes, environ: WSGIEnvironment, headers: He
         return Answer(status, [*STREAM_HEADERS, *headers], [encode(Event(data=body))])
     content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     return Answer(status, [*content, *headers], [body])
+
+
+def tell_refusal(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """The application that answers what the server refuses."""
+    return refuse(environ[REFUSED_KEY], environ)(environ, start_response)
