@@ -278,6 +278,7 @@ def test_a_body_far_over_the_limit_is_refused_unread_with_json() -> None:
         assert status.split()[1] == b"413"
         assert body["error"]["code"] == "request_too_large"
         assert body["error"]["type"] == "invalid_request_error"
+        assert "larger than 1024 bytes" in body["error"]["message"]
 
 
 def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_probes_are_answered() -> None:

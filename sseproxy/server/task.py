@@ -17,6 +17,7 @@ from sseproxy.server.dispatcher import Busy
 from sseproxy.wsgi.call import close_body
 from sseproxy.wsgi.errors import REFUSED_KEY, refuse
 from sseproxy.wsgi.ride import RELAY_KEY
+from sseproxy.wsgi.upload import too_large
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
@@ -160,14 +161,7 @@ class RefusalTask(Task):
 
     def execute(self) -> None:
         error = self.request.error
-        code = "request_too_large" if error.code == 413 else None
-        failure = Failure(
-            f"{error.reason}: {error.body}",
-            status=error.code,
-            type="invalid_request_error" if error.code < 500 else "server_error",
-            code=code,
-            retry_after=1 if isinstance(error, Busy) else None,
-        )
+        failure = self._failure(error)
         self.set_close_on_finish()
         # Of other requests there is no head, or none to rely on.
         if isinstance(error, Busy | RequestEntityTooLarge):
@@ -180,6 +174,16 @@ class RefusalTask(Task):
                 self.write(piece)
         finally:
             close_body(body)
+
+    def _failure(self, error: Any) -> Failure:
+        if isinstance(error, RequestEntityTooLarge):  # waitress's own limit is another, see _adjustments()
+            return too_large(self.channel.server.max_body)
+        return Failure(
+            f"{error.reason}: {error.body}",
+            status=error.code,
+            type="invalid_request_error" if error.code < 500 else "server_error",
+            retry_after=1 if isinstance(error, Busy) else None,
+        )
 
 
 def environ_of(channel: Any) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class WaitressServer:
         for server in self._servers:
             server.channel_class = self._open_channel
             server.pull_trigger = _unneeded
+            server.max_body = max_body
 
     @property
     def addresses(self) -> list[str]:
