@@ -83,6 +83,26 @@ def test_a_page_of_another_site_is_refused_before_anything_is_sent_or_charged(
     assert books.charges() == []
 
 
+def test_over_plain_http_too_a_page_of_another_host_is_refused_before_anything_is_sent_or_charged(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    routes = {"/ask": {"model": "m", "input": {"message": "content"}, "auth": False}}
+    settings = config(upstream.url, tmp_path, cors=CORS, routes=routes, server={"trusted_proxy": "127.0.0.1"})
+    with serve(settings) as proxy:
+        for origin in (EVIL, "null"):
+            assert ask(proxy, "GET", "/ask?content=hi", Origin=origin).status == 403
+            assert ask(proxy, "POST", "/ask", {"content": "hi"}, Origin=origin).status == 403
+            assert ask(proxy, "POST", PATH, CHAT, KEY, Origin=origin).status == 403
+        assert upstream.exchanges == []
+        assert books.charges() == []
+
+        behind = {"X-Forwarded-Host": "ai.example.net", "X-Forwarded-Proto": "https"}
+        for headers in ({}, {"Origin": proxy.url}, {"Origin": APP}, {**behind, "Origin": "https://ai.example.net"}):
+            assert ask(proxy, "POST", PATH, CHAT, KEY, **headers).status == 200
+        assert ask(proxy, "POST", PATH, CHAT, KEY, **behind, Origin=proxy.url).status == 403
+    assert len(upstream.exchanges) == 4
+
+
 @pytest.mark.parametrize("cors", [{}, CORS])
 def test_what_an_upstream_says_of_cors_reaches_nobody_and_the_page_s_origin_not_the_upstream(
     cors: dict[str, Any], upstream: Upstream, tmp_path: Path

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from werkzeug.test import create_environ
 
 from sseproxy.core.origins import Origins
 from sseproxy.middleware.cross_site import CrossSiteMiddleware
+from sseproxy.middleware.trusted_proxy import TrustedProxyMiddleware
+from sseproxy.wsgi.call import call_app
 
 from .apps import Echo, error_of, post, request
 
@@ -51,6 +54,52 @@ def test_what_comes_from_the_own_site_or_from_no_page_is_let_in(site: str | None
     headers = {"Sec_Fetch_Site": site} if site else {}
 
     assert post(guarded()[1], **headers).code == 200
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["http://evil.net", "https://evil.net", "null", "http://ai.lan.evil.net", "http://evil-ai.lan", "http://evil.net:80",
+     "http://other.lan", "http://[::1]", "file://", "chrome-extension://ai.lan", "ai.lan", "http://", "http://ai.lan@x"],
+)  # fmt: skip
+def test_over_plain_http_a_page_of_another_host_is_known_by_its_origin(origin: str) -> None:
+    echo, app = guarded("https://*.example.com")
+
+    assert request(app, "GET", "/chat?prompt=x", Host="ai.lan:8080", Origin=origin).code == 403
+    assert post(app, Host="ai.lan:8080", Origin=origin).code == 403
+    assert echo.environ is None
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [
+        ("ai.lan", "http://ai.lan"),
+        ("AI.lan:8080", "http://ai.lan:8080"),
+        ("192.168.1.5:8080", "http://192.168.1.5:3000"),
+        ("[fe80::1]:8080", "http://[fe80::1]:8080"),
+        ("[fe80::1]", "http://[fe80::1]"),
+        ("ai.lan", "https://ai.lan"),  # TLS ends in front, and nobody says so
+        ("ai.lan", "http://app.example.com:8080"),
+        ("ai.lan", "https://deep.app.example.net"),
+        ("ai.lan", None),
+    ],
+)
+def test_over_plain_http_the_own_pages_those_that_are_listed_and_what_is_no_page_are_let_in(
+    host: str, origin: str | None
+) -> None:
+    _, app = guarded("http://app.example.com:8080", "https://*.example.net")
+
+    assert post(app, Host=host, **({"Origin": origin} if origin else {})).code == 200
+
+
+def test_where_https_is_known_to_be_spoken_a_page_by_plain_http_is_another_site_s() -> None:
+    app = TrustedProxyMiddleware(guarded()[1], "127.0.0.1")
+
+    def ask(origin: str) -> int:
+        fields = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "ai.example.com", "Origin": origin}
+        peer = {"REMOTE_ADDR": "127.0.0.1"}
+        return call_app(app, create_environ("/", method="POST", headers=fields, environ_overrides=peer)).code
+
+    assert (ask("https://ai.example.com"), ask("http://ai.example.com"), ask("https://localhost")) == (200, 403, 403)
 
 
 def test_a_page_whose_origin_is_allowed_is_let_in() -> None:
