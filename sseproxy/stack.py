@@ -42,6 +42,7 @@ from sseproxy.middleware.options import OptionsMiddleware
 from sseproxy.middleware.prompt import Prefixes, PromptMiddleware
 from sseproxy.middleware.resume import ResumeMiddleware
 from sseproxy.middleware.route import RouteMiddleware
+from sseproxy.middleware.their_cors import TheirCorsMiddleware
 from sseproxy.middleware.trusted_proxy import TrustedProxyMiddleware
 from sseproxy.models import Models
 from sseproxy.prices import PriceTable
@@ -114,11 +115,14 @@ class Stack:
             return app
         return InputMiddleware(app, self.routes.match, max_body=self.config.server.max_body)
 
-    def _guarded(self, app: WSGIApplication, *, wraps: bool = False) -> WSGIApplication:
-        """The concerns of the door: who comes in, and what is written down of it."""
+    def _guarded(self, app: WSGIApplication, *, wrapped: WSGIApplication | None = None) -> WSGIApplication:
+        """The concerns of the door: who comes in, and what is written down of it.
+
+        :param wrapped: somebody's application inside, as it answers OPTIONS.
+        """
         origins = self._origins
         # Which pages may ask the LLM paths of a wrapped application is its own affair until origins are configured.
-        theirs = wraps and not origins
+        theirs = wrapped is not None and not origins
         lasting = self._lasting
         llm_paths = PathPatterns((*API_PATHS, *self.config.wrap.paths))
         exempt = llm_paths if theirs else ()
@@ -131,17 +135,19 @@ class Stack:
         checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
         own = lasting.telemetry.told(HealthEndpoints(own, *checks))
         app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, exempt=exempt), own)
-        return self._outermost(app, wraps=wraps)
+        return self._outermost(app, wrapped)
 
-    def _outermost(self, app: WSGIApplication, *, wraps: bool = False) -> WSGIApplication:
+    def _outermost(self, app: WSGIApplication, wrapped: WSGIApplication | None = None) -> WSGIApplication:
         """What stands around every answer, that of a server that refuses included."""
         count = self._lasting.telemetry.counting(self.config, self.routes.pattern, self._paths)
         app = LogMiddleware(app, self.config.log.format, shown=self._shown, count=count)
-        if self._origins or not wraps:
+        if self._origins or wrapped is None:
             app = CorsMiddleware(app, self._origins, credentials=self.config.cors.credentials)
+        else:
+            app = TheirCorsMiddleware(app, wrapped)
         proxy = self.config.server.trusted_proxy
         # What a wrapped application makes of such headers is its own affair, too.
-        return app if wraps and proxy is None else TrustedProxyMiddleware(app, proxy)
+        return app if wrapped is not None and proxy is None else TrustedProxyMiddleware(app, proxy)
 
     def _own_for_users(self, app: WSGIApplication) -> WSGIApplication:
         app = StreamsEndpoint(app, self._joining)
@@ -192,8 +198,8 @@ class WrapStack(Stack):
         self._own_shapes = PathPatterns(config.wrap.paths)
         stack = RouteMiddleware(self._metered(app), resolve, max_body=config.server.max_body)
         self._mapped = _mapped(self._with_routes(stack), config, resolve)
-        self.app = self._guarded(self._mapped, wraps=True)
         self.untaken = OptionsMiddleware(app, self._is_model)
+        self.app = self._guarded(self._mapped, wrapped=self.untaken)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
         """Whether the stack answers, if only to refuse: it must see what the application might take for an LLM call.

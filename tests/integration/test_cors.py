@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +178,68 @@ def test_around_an_application_without_origins_its_own_cors_stays(tmp_path: Path
             assert (answer.status, allowed(answer)) == (200, ("https://theirs.example", None))
         assert ask(server, "GET", "/-/usage", None, KEY, Origin=EVIL, **FOREIGN).status == 403
     wrapped.close()
+
+
+class Theirs:
+    """An application whose CORS lets one origin read, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        self.asked.append({**environ, "content": environ["wsgi.input"].read()})
+        if environ["PATH_INFO"] == "/fails":
+            raise KeyError("no such view")
+        fields = [("Access-Control-Allow-Origin", APP), ("Access-Control-Allow-Credentials", "true")]
+        start_response("200 OK", fields if environ["HTTP_ORIGIN"] == APP else [])
+        return [b"never sent"]
+
+
+@pytest.fixture
+def theirs() -> Theirs:
+    return Theirs()
+
+
+@pytest.fixture
+def wrapped(theirs: Theirs, tmp_path: Path) -> Iterator[Server]:
+    mapped = {"paths": ["/fails", "/api/*"], "text": "answer", "default_model": "m"}
+    app = SSEProxyMiddleware(theirs, wrapping(tmp_path, wrap=mapped))
+    with contextlib.closing(app), waitress_thread(app) as server:
+        yield server
+
+
+def test_an_application_s_own_cors_is_that_of_refusals_which_it_never_sees_too(wrapped: Server, theirs: Theirs) -> None:
+    refusals = [
+        ask(wrapped, "POST", PATH, CHAT, Origin=APP, **FOREIGN),
+        ask(wrapped, "POST", PATH, STREAM, "sk-wrong", Origin=APP, Accept="text/event-stream", Cookie="a=b"),
+        ask(wrapped, "POST", PATH, b"{", KEY, Origin=APP, **FOREIGN),
+        ask(wrapped, "GET", PATH, None, KEY, Origin=APP),
+        ask(wrapped, "POST", "/api/own", CHAT, Origin=APP, **FOREIGN),
+    ]
+
+    assert [each.status for each in refusals] == [401, 401, 400, 405, 401]
+    for each in refusals:
+        assert (allowed(each), each.headers["vary"]) == ((APP, "true"), "Origin")
+        assert "X-Request-Id" in each.headers["access-control-expose-headers"]
+    for each in theirs.asked:
+        assert (each["REQUEST_METHOD"], each["content"]) == ("OPTIONS", b"")
+        assert not {"HTTP_AUTHORIZATION", "HTTP_COOKIE", "CONTENT_LENGTH"} & each.keys()
+    methods = [each["HTTP_ACCESS_CONTROL_REQUEST_METHOD"] for each in theirs.asked]
+    assert methods == ["POST", "POST", "POST", "GET", "POST"]
+
+
+def test_who_may_not_read_answers_of_an_application_may_not_read_refusals_either(
+    wrapped: Server, theirs: Theirs
+) -> None:
+    refused = ask(wrapped, "POST", PATH, CHAT, Origin=EVIL, **FOREIGN)
+    assert (refused.status, allowed(refused)) == (401, (None, None))
+    failing = ask(wrapped, "POST", "/fails", CHAT, Origin=APP, **FOREIGN)
+    assert (failing.status, allowed(failing)) == (401, (None, None))
+
+
+def test_an_application_is_asked_of_pages_elsewhere_and_of_its_own_paths_alone(wrapped: Server, theirs: Theirs) -> None:
+    for headers in ({}, {"Origin": wrapped.url}, {"Origin": "https://here.example", "Sec-Fetch-Site": "same-origin"}):
+        assert ask(wrapped, "POST", PATH, CHAT, **headers).status == 401
+    refused = ask(wrapped, "GET", "/-/usage", Origin=APP, Sec_Fetch_Site="same-site")
+    assert (refused.status, allowed(refused)) == (401, (None, None))
+    assert theirs.asked == []

@@ -1,0 +1,85 @@
+"""Refusals around an application with CORS of its own: it never sees them, but its pages are to read them.
+
+It is asked what it told the page's browser before the request: the answer to the preflight. Other answers than refusals
+are never opened like that: only the application knows who may read those.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from sseproxy.middleware.cors import EXPOSED, vary
+from sseproxy.wsgi.call import Headers, call_app
+
+if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.cors")
+
+PERMISSIONS: Final = ("access-control-allow-origin", "access-control-allow-credentials")
+_NOT_ASKED_WITH: Final = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_API_KEY", "HTTP_API_KEY"})
+"""Credentials: a preflight has none."""
+
+
+class TheirCorsMiddleware:
+    """Gives a refusal to a page of another origin the permission to be read that the application gives.
+
+    :param asked: answers preflights as the application does.
+    """
+
+    def __init__(self, app: WSGIApplication, asked: WSGIApplication) -> None:
+        self.app = app
+        self._asked = asked
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if _concerns_the_application(environ):
+            start_response = partial(self._start, start_response, _preflight(environ))
+        return self.app(environ, start_response)
+
+    def _start(
+        self,
+        start_response: StartResponse,
+        preflight: WSGIEnvironment,
+        status: str,
+        headers: Headers,
+        exc_info: OptExcInfo | None = None,
+    ) -> Callable[[bytes], object]:
+        if status[0] in "45" and not _permissions(headers):
+            headers = self._permitted(headers, preflight)
+        return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
+
+    def _permitted(self, headers: Headers, preflight: WSGIEnvironment) -> Headers:
+        try:
+            answer = call_app(self._asked, preflight)
+            answer.close()
+        except Exception:
+            log.warning("the application fails at a preflight, so that no page can read a refusal", exc_info=True)
+            return headers
+        permissions = _permissions(answer.headers)
+        if not permissions:
+            return headers
+        return [*vary(headers, "Origin"), *permissions, ("Access-Control-Expose-Headers", EXPOSED)]
+
+
+def _concerns_the_application(environ: WSGIEnvironment) -> bool:
+    """Whether a page of another origin asks at a path that the application knows."""
+    origin = environ.get("HTTP_ORIGIN")
+    if origin is None or environ.get("PATH_INFO", "").startswith("/-/"):
+        return False
+    own = f"{environ['wsgi.url_scheme']}://{environ.get('HTTP_HOST', '')}"
+    return bool(origin != own and environ.get("HTTP_SEC_FETCH_SITE") != "same-origin")
+
+
+def _preflight(environ: WSGIEnvironment) -> WSGIEnvironment:
+    """What the page's browser asked before, made before anything inside changes the environ."""
+    asked = {name: value for name, value in environ.items() if name not in _NOT_ASKED_WITH}
+    method = environ["REQUEST_METHOD"]
+    return {**asked, "REQUEST_METHOD": "OPTIONS", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": method}
+
+
+def _permissions(headers: Headers) -> Headers:
+    return [item for item in headers if item[0].lower() in PERMISSIONS]
