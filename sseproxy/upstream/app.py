@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
 from werkzeug.wsgi import get_input_stream
@@ -19,8 +20,9 @@ from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.redact import Redactor, secrets_of
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
+from sseproxy.upstream.broken_off import timed_out
 from sseproxy.upstream.connection import Connection, Outgoing, StaleConnection
-from sseproxy.upstream.dialer import Dialer
+from sseproxy.upstream.dialer import ConnectTimeout, Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
 from sseproxy.upstream.head import ResponseHead, length_to_state, write_fields, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
@@ -97,7 +99,8 @@ class UpstreamApp:
         self._flavor = flavor or OpenAI()
         self._timeout = timeout
         self._dialer = Dialer(url, proxy, ca_file)
-        self._connections = Connections(partial(self._dialer.dial, timeout.connect), MAX_CONNECTIONS)
+        dial = partial(self._dialer.dial, min(timeout.connect, timeout.total))
+        self._connections = Connections(dial, MAX_CONNECTIONS)
         own = {**(self._flavor.credentials(api_key) if api_key else {}), **(headers or {})}
         headers = {
             "host": self._dialer.host,
@@ -189,10 +192,13 @@ class UpstreamApp:
                 connection.close()
                 raise ClientGone
             this_try.reached = True
-            head, rest = connection.ask(outgoing, self._timeout.connect, self._timeout.first_byte, waiting.look_up)
+            limits = self._timeout
+            head, rest = connection.ask(outgoing, limits.connect, limits.first_byte, waiting.deadline, waiting.look_up)
         except StaleConnection:
             raise
         except UNREACHABLE as error:
+            if isinstance(error, TimeoutError | ConnectTimeout) and monotonic() >= waiting.deadline:
+                raise timed_out("total", f"it has not begun within {self._timeout.total:g} seconds") from error
             raise failure_to_reach(error, self._timeout) from error
         this_try.status = head.status
         return connection, head, rest

@@ -69,12 +69,18 @@ class Connection:
         self.close()  # who drops an application or an answer may not have closed it
 
     def ask(
-        self, request: Outgoing, send_timeout: float, head_timeout: float, look_up: Callable[[], None]
+        self,
+        request: Outgoing,
+        send_timeout: float,
+        head_timeout: float,
+        deadline: float,
+        look_up: Callable[[], None],
     ) -> tuple[ResponseHead, bytes]:
         """Send a request and wait for its answer: the head, and what has come after it. Closes unless that succeeds.
 
         :param send_timeout: seconds for each piece that is sent.
-        :param head_timeout: seconds until the head has to be there.
+        :param head_timeout: seconds, once it is sent, until the head has to be there.
+        :param deadline: :func:`time.monotonic` value at which it has to be there at the latest.
         :param look_up: called once a tick, in silence or while the head drips; what it raises ends the waiting.
         :raises StaleConnection: this is not the first request here, and the upstream has closed meanwhile.
         :raises TimeoutError: the head was not there in time.
@@ -85,7 +91,7 @@ class Connection:
             if self.poll is None and not self._is_used:  # else it does not wait, see is_silent()
                 self.socket.settimeout(send_timeout)
             is_sent = self._send(request, send_timeout)
-            head, rest = self._receive_head(request.method, head_timeout, look_up)
+            head, rest = self._receive_head(request.method, head_timeout, deadline, look_up)
         except BaseException:
             self.close()
             raise
@@ -141,10 +147,13 @@ class Connection:
         if chunked:
             self.socket.sendall(b"0\r\n\r\n")
 
-    def _receive_head(self, method: str, timeout: float, look_up: Callable[[], None]) -> tuple[ResponseHead, bytes]:
+    def _receive_head(
+        self, method: str, timeout: float, deadline: float, look_up: Callable[[], None]
+    ) -> tuple[ResponseHead, bytes]:
         """The first head that is not interim (RFC 9110 section 15.2)."""
         looked = monotonic()
-        deadline = looked + timeout
+        if looked + timeout < deadline:
+            deadline = looked + timeout
         try:
             data = self._receive(deadline, look_up)
         except _CLOSED as error:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import socket
 import ssl
 from functools import cached_property
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import unquote
 
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util import Url, make_headers, parse_url
+from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssl_ import create_urllib3_context
 
 _PORTS: Final = {"http": 80, "https": 443}
-_KINDS: Final[dict[str | None, type[HTTPConnection]]] = {"http": HTTPConnection, "https": HTTPSConnection}
 
 
 class ConnectTimeout(OSError):
@@ -53,7 +53,7 @@ class Dialer:
     def dial(self, timeout: float) -> socket.socket:
         """A new connection.
 
-        :param timeout: seconds for each step.
+        :param timeout: seconds in all, from the name's addresses on; with a tunnel, for each end of it.
         :raises ConnectTimeout: it took too long.
         :raises OSError: or urllib3's or http.client's own error: it did not come about.
         """
@@ -63,7 +63,7 @@ class Dialer:
         except BaseException as error:
             is_proxy_s = self._proxy is not None and not connection.has_connected_to_proxy
             connection.close()
-            if _is_timeout(error):
+            if isinstance(error, TimeoutError):
                 raise ConnectTimeout("not connected in time") from error
             if is_proxy_s and isinstance(error, ssl.SSLError):
                 raise ConnectionError("the proxy's certificate was not accepted") from error
@@ -79,7 +79,7 @@ class Dialer:
         settings |= {"proxy": self._proxy, "proxy_config": ProxyConfig(None, False, None, None)}
         if self._url.scheme == "http":
             return _KINDS[self._proxy.scheme](*_address(self._proxy), **settings)
-        connection = HTTPSConnection(*_address(self._proxy), **settings)
+        connection = _ConnectingByTLS(*_address(self._proxy), **settings)
         connection.set_tunnel(*_address(self._url), self._credentials(), scheme=self._proxy.scheme or "")
         return connection
 
@@ -98,10 +98,50 @@ class Dialer:
         return context
 
 
-def _is_timeout(error: BaseException) -> bool:
-    """urllib3 derives "refused" from "in time", but means to change that."""
-    is_told = isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError)
-    return is_told or isinstance(error, TimeoutError)
+class _Connecting(HTTPConnection):
+    """What urllib3 connects, but all addresses of a name have one time-out together: each an even share of what is left
+    by then, and TLS the rest.
+    """
+
+    def _new_conn(self) -> socket.socket:
+        try:
+            found = socket.getaddrinfo(self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise OSError("this cannot be the name of a host") from error
+        assert self.timeout is not None
+        deadline = monotonic() + self.timeout
+        while True:
+            family, kind, protocol, _, address = found.pop(0)
+            try:
+                return self._connect(socket.socket(family, kind, protocol), address, deadline, len(found) + 1)
+            except OSError:
+                if not found:
+                    raise
+
+    def _connect(self, connection: socket.socket, address: Any, deadline: float, shares: int) -> socket.socket:
+        try:
+            connection.settimeout(_left(deadline) / shares)
+            for option in self.socket_options or ():
+                connection.setsockopt(*option)
+            connection.connect(address)
+            connection.settimeout(_left(deadline))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class _ConnectingByTLS(_Connecting, HTTPSConnection):
+    pass
+
+
+_KINDS: Final[dict[str | None, type[HTTPConnection]]] = {"http": _Connecting, "https": _ConnectingByTLS}
+
+
+def _left(deadline: float) -> float:
+    if (left := deadline - monotonic()) <= 0:
+        raise TimeoutError("not connected in time")
+    return left
 
 
 def _parse(url: str) -> Url:

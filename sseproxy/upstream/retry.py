@@ -27,9 +27,8 @@ BRIEF: Final = 1.0
 
 _PASSING: Final = frozenset((408, 409, 429))
 _FINAL: Final = frozenset(("upstream_redirect", "answer_too_large", "no_upstream"))
-_ELSEWHERE: Final = frozenset(
-    ("upstream_tls", "upstream_first_byte_timeout", "upstream_idle_timeout", "upstream_total_timeout")
-)
+_SILENT: Final = frozenset(("upstream_first_byte_timeout", "upstream_total_timeout"))
+_ELSEWHERE: Final = _SILENT | {"upstream_tls", "upstream_idle_timeout"}
 
 
 def judge(status: int, error: str | None) -> Verdict:
@@ -50,7 +49,7 @@ def is_failing(status: int) -> bool:
 
 def is_down(last: Try) -> bool:
     """Whether it says so for every request. What an upstream makes of one that it got may be that one's fault."""
-    return not last.reached or last.error == "upstream_first_byte_timeout"
+    return not last.reached or (last.status is None and last.error in _SILENT)
 
 
 def delay_before(number: int, random: Callable[[], float]) -> float:

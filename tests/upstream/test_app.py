@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -296,18 +296,69 @@ def test_no_answer_at_all_is_504_first_byte(upstream: Upstream) -> None:
     assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_first_byte_timeout"
 
 
-def test_an_address_that_does_not_accept_is_504_connect() -> None:
+@contextlib.contextmanager
+def not_accepting(*hosts: str) -> Iterator[int]:
+    """A port on which these addresses accept no connection: the kernel's queues for it are full."""
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        address = listener.getsockname()
-        for _ in range(4):  # until the kernel's queue of connections that nobody accepts is full
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(address)
-        answer = ask(UpstreamApp(f"http://127.0.0.1:{address[1]}/v1", timeout=Timeout(connect=0.3)))
+        port = 0
+        for host in hosts:
+            listener = stack.enter_context(socket.create_server((host, port), backlog=0))
+            port = listener.getsockname()[1]
+            for _ in range(4):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex((host, port))
+        yield port
+
+
+def test_an_address_that_does_not_accept_is_504_connect() -> None:
+    with not_accepting("127.0.0.1") as port:
+        answer = ask(UpstreamApp(f"http://127.0.0.1:{port}/v1", timeout=Timeout(connect=0.3)))
 
     assert answer.code == 504
     assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_connect_timeout"
+
+
+def resolving_to(*hosts: str) -> Callable[..., list[Any]]:
+    """A resolver that knows of these addresses."""
+    return lambda name, port, *_: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in hosts]
+
+
+def test_all_addresses_of_a_name_share_the_time_to_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the client is told in time, and one that works after some that do not is still asked."""
+    dead = ("127.0.0.2", "127.0.0.3")
+    waited = []
+
+    class Socket(socket.socket):
+        def settimeout(self, value: float | None) -> None:
+            waited.append(value or 0)
+            super().settimeout(value)
+
+    with not_accepting(*dead) as port, Upstream(port=port) as upstream:
+        app = UpstreamApp(f"http://up.test:{port}/v1", timeout=Timeout(connect=3))
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to(*dead))
+        monkeypatch.setattr(socket, "socket", Socket)
+        refused = ask(app)
+        shares = waited[:2]
+        monkeypatch.setattr(socket, "getaddrinfo", resolving_to(*dead, "127.0.0.1"))
+        answer = ask(app)
+        monkeypatch.undo()
+        answer.close()
+
+        assert json.loads(b"".join(refused.body))["error"]["code"] == "upstream_connect_timeout"
+        assert sum(shares) <= 3 and min(shares) > 0
+        assert (answer.code, len(upstream.exchanges)) == (200, 1)
+
+
+@pytest.mark.parametrize("what", ["connection", "head"])
+def test_the_time_for_the_whole_exchange_is_that_of_its_beginning_too(what: str, upstream: Upstream) -> None:
+    upstream.script = silent()
+    limits = Timeout(connect=PATIENCE, first_byte=PATIENCE, total=0.3)
+    with not_accepting("127.0.0.1") as port:
+        answer = ask(UpstreamApp(upstream.url if what == "head" else f"http://127.0.0.1:{port}/v1", timeout=limits))
+
+    assert answer.code == 504
+    assert json.loads(b"".join(answer.body))["error"]["code"] == "upstream_total_timeout"
 
 
 def test_a_client_that_leaves_before_the_head_ends_the_waiting(upstream: Upstream) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import socket
 import ssl
 import threading
@@ -426,7 +427,7 @@ def test_a_connection_that_did_not_take_the_whole_request_is_not_used_again() ->
     with ours, theirs:
         ours.shutdown(socket.SHUT_WR)
         theirs.sendall(OK)
-        head, rest = Connection(ours).ask(Outgoing("GET", b"GET / HTTP/1.1\r\n\r\n"), 1, 1, lambda: None)
+        head, rest = Connection(ours).ask(Outgoing("GET", b"GET / HTTP/1.1\r\n\r\n"), 1, 1, math.inf, lambda: None)
 
         assert (head.status, rest, head.keeps) == (200, b"{}", False)
 
@@ -445,7 +446,7 @@ def test_a_connection_waits_while_it_sends_much_and_by_its_poll_alone_after_that
     with ours, theirs, ThreadPoolExecutor(1) as pool:
         connection = Connection(ours)
         served = pool.submit(serve)
-        head, rest = connection.ask(Outgoing("POST", b"", body), 20, 20, lambda: None)
+        head, rest = connection.ask(Outgoing("POST", b"", body), 20, 20, math.inf, lambda: None)
 
         assert (served.result(), head.status, rest) == (0, 200, b"{}")
         assert ours.gettimeout() == 0

@@ -80,5 +80,7 @@ def test_what_an_upstream_wishes_is_read_in_every_spelling(
 def test_an_upstream_is_down_if_it_takes_no_request_or_says_nothing_to_one() -> None:
     assert is_down(Try("a", "m", error="upstream_unreachable", reached=False))
     assert is_down(Try("a", "m", error="upstream_first_byte_timeout"))
+    assert is_down(Try("a", "m", error="upstream_total_timeout"))
+    assert not is_down(Try("a", "m", status=200, error="upstream_total_timeout"))
     assert not is_down(Try("a", "m", error="upstream_unreachable"))
     assert not is_down(Try("a", "m", status=503, error="overloaded"))
