@@ -137,13 +137,13 @@ class UpstreamApp:
             request = self._with_usage_option(request)
         connection, head, rest = self._send(environ, exchange, request, waiting)
         if head.status >= 400:
-            text = self._read_refusal(connection, head, rest, waiting)
+            text = read_refusal(partial(self._body, connection, head, rest), waiting)
             if not self._refuses_option(head.status, text, request):
                 return self._refusal(head, text)
             request = request and request.asking_usage(False)
             connection, head, rest = self._send(environ, exchange, request, waiting)
             if head.status >= 400:
-                return self._refusal(head, self._read_refusal(connection, head, rest, waiting))
+                return self._refusal(head, read_refusal(partial(self._body, connection, head, rest), waiting))
         return self._relay(head, self._body(connection, head, rest, waiting.deadline))
 
     def _with_usage_option(self, request: Request) -> Request:
@@ -243,9 +243,6 @@ class UpstreamApp:
         else:
             connection.close()
         return [rest] if rest else []
-
-    def _read_refusal(self, connection: Connection, head: ResponseHead, rest: bytes, waiting: Waiting) -> str:
-        return read_refusal(partial(self._body, connection, head, rest, waiting.deadline), waiting.is_over)
 
     def _relay(self, head: ResponseHead, body: Iterable[bytes]) -> Answer:
         if 300 <= head.status < 400 and head.status != HTTPStatus.NOT_MODIFIED:

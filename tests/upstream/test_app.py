@@ -444,6 +444,25 @@ def test_a_head_that_drips_does_not_hide_a_client_that_leaves(drop: bytes, upstr
     upstream.last.wait_for_peer_close()
 
 
+def test_a_refusal_whose_body_drips_is_not_read_for_long(monkeypatch: pytest.MonkeyPatch, upstream: Upstream) -> None:
+    """Another upstream may be waiting to be asked."""
+    monkeypatch.setattr("sseproxy.upstream.refusal.ERROR_BODY_TIME", 0.5)
+
+    def drip(exchange: Any) -> None:
+        exchange._send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 500\r\n\r\nbusy")
+        for _ in range(100):
+            exchange._send(b".")
+            exchange.pause(0.1)
+        exchange._send(b"!" * 396)
+
+    upstream.script = drip
+    answer = ask(UpstreamApp(upstream.url))
+
+    body = b"".join(answer.body)
+    assert answer.code == 503 and body.startswith(b"busy") and not body.endswith(b"!")
+    upstream.last.wait_for_peer_close()
+
+
 def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
