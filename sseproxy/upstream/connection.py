@@ -91,7 +91,8 @@ class Connection:
             if self.poll is None and not self._is_used:  # else it does not wait, see is_silent()
                 self.socket.settimeout(send_timeout)
             is_sent = self._send(request, send_timeout)
-            head, rest = self._receive_head(request.method, head_timeout, deadline, look_up)
+            receive = self._receive_head if is_sent else self._receive_early_head
+            head, rest = receive(request.method, head_timeout, deadline, look_up)
         except BaseException:
             self.close()
             raise
@@ -100,7 +101,7 @@ class Connection:
         return head if is_sent and request.upload is None else head._replace(keeps=False), rest
 
     def _send(self, request: Outgoing, timeout: float) -> bool:
-        """Whether the upstream took all of it."""
+        """Whether the upstream took all of it. If not, its answer may be there all the same (RFC 9112 section 9.6)."""
         try:
             if len(request.body) <= SENT_AS_ONE:
                 self._send_at_once(request.head + request.body, timeout)
@@ -116,9 +117,9 @@ class Connection:
         except _CLOSED as error:
             if self._is_used:
                 raise _stale() from error
-            return False  # its answer may be there all the same (RFC 9112 section 9.6)
-        except TimeoutError as error:
-            raise OSError("the upstream does not take the request") from error
+            return False
+        except TimeoutError:
+            return False
         return True
 
     def _send_at_once(self, data: bytes, timeout: float) -> None:
@@ -177,6 +178,15 @@ class Connection:
             head, data, begin = read_head(data[:end], method), data[end:], 0
             if head.status >= 200:
                 return head, data
+
+    def _receive_early_head(
+        self, method: str, timeout: float, deadline: float, look_up: Callable[[], None]
+    ) -> tuple[ResponseHead, bytes]:
+        """The head of an upstream that did not take the whole request: now or never."""
+        try:
+            return self._receive_head(method, min(timeout, TICK), deadline, look_up)
+        except TimeoutError as error:
+            raise OSError("the upstream does not take the request") from error
 
     def _receive(self, deadline: float, look_up: Callable[[], None]) -> bytes:
         """What comes next; nothing at the end of the connection."""

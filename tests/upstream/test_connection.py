@@ -32,6 +32,7 @@ from tests.harness import PATIENCE, Upstream, raw, stream, wait_until
 from tests.upstream.test_app import CHAT, ask, make_certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+REFUSED = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
 
 
 @contextlib.contextmanager
@@ -355,14 +356,13 @@ def test_a_stale_connection_costs_no_upload() -> None:
 
 def test_an_upload_that_nobody_wants_is_answered_with_what_the_upstream_says() -> None:
     """It may answer and close before it has read all (RFC 9112 section 9.6)."""
-    refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
     connections: list[int] = []
 
     def serve(connection: socket.socket, number: int) -> None:
         connections.append(number)
         with connection:
             connection.recv(1000)
-            connection.sendall(refused)
+            connection.sendall(REFUSED)
             connection.shutdown(socket.SHUT_WR)
             while number == 0 and connection.recv(65536):
                 pass
@@ -376,6 +376,33 @@ def test_an_upload_that_nobody_wants_is_answered_with_what_the_upstream_says() -
         app.close()
 
     assert connections == [0, 1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize(("said", "status"), [(REFUSED, 413), (b"HTTP/1.1 103 Early Hints\r\n\r\n", 502), (b"", 502)])
+def test_an_upstream_that_answers_and_takes_no_more_of_a_request_is_heard(
+    said: bytes, status: int, scheme: str, tmp_path: Path
+) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    ended = threading.Event()
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with context.wrap_socket(connection, server_side=True) if scheme == "https" else connection as taking:
+            taking.recv(1000)
+            taking.sendall(said)
+            ended.wait(PATIENCE)
+
+    with server(serve) as port:
+        limits = Timeout(connect=2, first_byte=PATIENCE)
+        app = UpstreamApp(f"{scheme}://localhost:{port}/v1", timeout=limits, ca_file=str(certificate))
+        answer = call_app(app, create_environ("/v1/files", method="POST", data=b"x" * 20_000_000))
+        content = json.loads(body_of(answer))
+        ended.set()
+
+    assert answer.code == status
+    assert status == 413 or content["error"]["code"] == "upstream_unreachable"
 
 
 def test_an_upload_that_the_client_breaks_off_leaves_no_half_request_behind(upstream: Upstream) -> None:
