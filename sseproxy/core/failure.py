@@ -23,7 +23,7 @@ class Failure(Exception):
     :param type: OpenAI's ``error.type``.
     :param code: OpenAI's ``error.code``; machine-readable.
     :param param: the request field at fault, if one is.
-    :param retry_after: seconds after which the same request may succeed, if that is known.
+    :param retry_after: seconds after which the same request may succeed, if that is known; infinite: never.
     :ivar usage: what the vendor says it took all the same.
     :ivar further: what else the upstream says of it, in fields of its own; the client gets them too.
     """

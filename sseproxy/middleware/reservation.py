@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from datetime import datetime
+from math import inf
 from sys import maxsize
 from typing import Any, Final
 
@@ -166,13 +167,13 @@ class Reservation:
             return 0
         return self._cost(_size_of(self._request) // BYTES_PER_TOKEN, min(_most_output(self._request), 1))
 
-    def _retry_after(self, user: str, failure: BudgetExceeded) -> float | None:
+    def _retry_after(self, user: str, failure: BudgetExceeded) -> float:
         """When the same may succeed: soon, if only running answers hold the money, else when the budget renews."""
         budget = self._budget
         with suppress(Failure):
             if self._least() <= budget.limit - self._ledger.balance(user, budget.per, self._at).spent:
                 return BUSY_RETRY
-        return None if failure.renews_at is None else (failure.renews_at - self._at).total_seconds()
+        return inf if failure.renews_at is None else (failure.renews_at - self._at).total_seconds()
 
     def _shrink(self, held: int) -> bool:
         """Bound the output to what so much money pays for; False if it does not even pay for the input."""

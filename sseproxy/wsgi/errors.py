@@ -30,6 +30,8 @@ STREAM_HEADERS: Headers = [
     ("Cache-Control", "no-cache, no-transform"),
     ("X-Accel-Buffering", "no"),
 ]
+LONGEST_WAIT: Final = 120.0
+"""Seconds that a client may be told to wait, which is what OpenAI's SDKs take at most; Anthropic's sleep for days."""
 
 
 def status_line(code: int) -> str:
@@ -47,7 +49,7 @@ def wants_events(environ: WSGIEnvironment) -> bool:
 
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
     """The answer that tells a client of a failure while nothing has been sent."""
-    own = [("Retry-After", str(max(1, ceil(failure.retry_after))))] if failure.retry_after is not None else []
+    own = [] if failure.retry_after is None else [_when_to_retry(failure.retry_after)]
     body = write_json(failure.as_json())
     return error_answer(status_line(failure.status), body, environ, [*own, *(headers or [])])
 
@@ -66,3 +68,8 @@ def error_answer(status: str, body: bytes, environ: WSGIEnvironment, headers: He
 def tell_refusal(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     """The application that answers what the server refuses."""
     return refuse(environ[REFUSED_KEY], environ)(environ, start_response)
+
+
+def _when_to_retry(seconds: float) -> tuple[str, str]:
+    """The time to wait; where nobody would wait as long, what keeps the SDKs from trying again all the same."""
+    return ("Retry-After", str(max(1, ceil(seconds)))) if seconds <= LONGEST_WAIT else ("X-Should-Retry", "false")

@@ -91,6 +91,14 @@ def test_headers_count_down_and_one_request_too_many_is_429(limiter: Limiter) ->
     assert app.seen == 3
 
 
+def test_nobody_is_told_to_sleep_until_a_limit_by_the_day_is_over(limiter: Limiter) -> None:
+    app = as_user(LimitsMiddleware(Booked(), limiter), "alice", Limits(requests=Rate(1, 86400)))
+
+    refused = [post(app) for _ in range(2)][1]
+
+    assert (refused.header("Retry-After"), refused.header("X-Should-Retry")) == ("", "false")
+
+
 def test_users_do_not_share_their_limits(limiter: Limiter) -> None:
     app = LimitsMiddleware(Booked(), limiter)
 

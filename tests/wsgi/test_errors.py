@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 
 import pytest
 from werkzeug.test import create_environ
@@ -29,6 +30,21 @@ def test_an_event_source_gets_one_event_with_the_true_status() -> None:
     body = b"".join(answer.body)
     assert body.count(b"\n\n") == 1
     assert json.loads(body.removeprefix(b"data: "))["error"]["code"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0.2, ("Retry-After", "1")),
+        (119.5, ("Retry-After", "120")),
+        (8.5 * 86400, ("X-Should-Retry", "false")),
+        (inf, ("X-Should-Retry", "false")),
+    ],
+)
+def test_a_client_is_told_to_wait_only_as_long_as_one_would(seconds: float, told: tuple[str, str]) -> None:
+    answer = refuse(Failure("later", status=429, retry_after=seconds), create_environ())
+
+    assert [item for item in answer.headers if not item[0].startswith("Content-")] == [told]
 
 
 @pytest.mark.parametrize(
