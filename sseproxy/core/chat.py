@@ -26,6 +26,9 @@ API_PATHS: Final[dict[str, Api]] = {
     "/v1/embeddings": "embeddings",
 }
 
+TYPED: Final[frozenset[Api | None]] = frozenset(["responses", "messages"])
+"""The APIs whose events name their types; SDKs and programs speak them, seldom pages."""
+
 CONTENT_FIELDS: Final[dict[Api, str]] = {
     "chat": "messages",
     "completions": "prompt",
@@ -75,6 +78,11 @@ _HALF_A_PAIR: Final = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
 """An escaped surrogate without its other half (RFC 8259 section 7), as a browser writes a text that it cut."""
+
+
+def api_at(path: str) -> Api | None:
+    """The API that a path belongs to, as ``/v1/messages/count_tokens`` does too."""
+    return next((api for base, api in API_PATHS.items() if path == base or path.startswith(f"{base}/")), None)
 
 
 class BadRequest(Failure):

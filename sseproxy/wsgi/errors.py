@@ -1,7 +1,7 @@
-"""Failures as WSGI answers: OpenAI's JSON error body, or one error event for a client that reads event streams.
+"""Failures as WSGI answers: OpenAI's JSON error body, or one error event for an event source.
 
 fetch-event-source re-POSTs every second on a JSON 401, 402 or 429; the same status as ``text/event-stream`` with one
-error event ends it. The status stays the true one.
+error event ends it. The status stays the true one. Codex reads a refusal as JSON, whatever it accepts.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final
 from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 
+from sseproxy.core.chat import TYPED, api_at
 from sseproxy.core.chunk import write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.sse import Event, encode
 from sseproxy.wsgi.call import Answer, Headers
+from sseproxy.wsgi.exchange import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,6 +49,18 @@ def wants_events(environ: WSGIEnvironment) -> bool:
     return EVENTS in accept and parse_accept_header(accept, MIMEAccept).quality(EVENTS) > 0
 
 
+def is_event_source(environ: WSGIEnvironment) -> bool:
+    """Whether the client takes all it gets for events, a refusal too, and comes back for what it missed.
+
+    Of the typed APIs' clients only those in a browser do: others name event streams with each request, as Codex does.
+    """
+    if not wants_events(environ):
+        return False
+    # Not Sec-Fetch-Mode, which Node's fetch sends too.
+    is_in_browser = "HTTP_SEC_FETCH_SITE" in environ or "HTTP_ORIGIN" in environ
+    return is_in_browser or api_at(Exchange.of(environ).path) not in TYPED
+
+
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
     """The answer that tells a client of a failure while nothing has been sent."""
     own = [] if failure.retry_after is None else [_when_to_retry(failure.retry_after)]
@@ -55,11 +69,11 @@ def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None =
 
 
 def error_answer(status: str, body: bytes, environ: WSGIEnvironment, headers: Headers) -> Answer:
-    """OpenAI's JSON error body as it is, or as the one event of a stream for a client that reads such.
+    """OpenAI's JSON error body as it is, or as the one event of a stream for an event source.
 
     :param headers: further fields.
     """
-    if wants_events(environ):
+    if is_event_source(environ):
         return Answer(status, [*STREAM_HEADERS, *headers], [encode(Event(data=body))])
     content = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
     return Answer(status, [*content, *headers], [body])

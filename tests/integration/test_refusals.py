@@ -93,6 +93,19 @@ def test_an_upstream_s_refusal_keeps_its_status_and_is_released(
     assert (charge["state"], charge["outcome"], charge["cost_usd"]) == ("released", "refused", "0")
 
 
+@pytest.mark.parametrize(("key", "status"), [(KEY, 429), ("sk-wrong", 401)])
+def test_codex_reads_a_refusal_as_json_whatever_it_accepts(
+    key: str, status: int, proxy: Server, upstream: Upstream
+) -> None:
+    upstream.script = refuse(429, "Your quota is used up.")
+    body = {"model": "m", "input": "hi", "stream": True}
+    with RawClient(proxy.url) as client:
+        client.post("/v1/responses", body, key=key, headers={"Accept": "text/event-stream"})
+
+        assert (client.status, client.headers["content-type"]) == (status, "application/json")
+        assert json.loads(client.read_body())["error"]["message"]
+
+
 def test_the_upstream_s_key_never_reaches_a_client(proxy: Server, upstream: Upstream) -> None:
     upstream.script = refuse(401, "Incorrect API key provided: sk-upstream. See sk-proj-****abcd.")
     with RawClient(proxy.url) as client:

@@ -33,6 +33,27 @@ def test_an_event_source_gets_one_event_with_the_true_status() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "headers", "content_type"),
+    [
+        ("/v1/responses", {}, "application/json"),
+        ("/v1/messages", {}, "application/json"),
+        ("/v1/messages/count_tokens", {}, "application/json"),
+        ("/v1/responses", {"Sec-Fetch-Mode": "cors"}, "application/json"),
+        ("/v1/responses", {"Sec-Fetch-Site": "same-origin"}, "text/event-stream; charset=utf-8"),
+        ("/v1/messages", {"Origin": "http://app.example"}, "text/event-stream; charset=utf-8"),
+        ("/v1/chat/completions", {}, "text/event-stream; charset=utf-8"),
+        ("/ask", {}, "text/event-stream; charset=utf-8"),
+    ],
+)
+def test_clients_of_the_typed_apis_outside_a_browser_get_json_though_they_accept_events(
+    path: str, headers: dict[str, str], content_type: str
+) -> None:
+    environ = create_environ(path, method="POST", headers={"Accept": "text/event-stream", **headers})
+
+    assert refuse(FAILURE, environ).header("Content-Type") == content_type
+
+
+@pytest.mark.parametrize(
     ("seconds", "told"),
     [
         (0.2, ("Retry-After", "1")),
