@@ -19,7 +19,7 @@ from sseproxy.middleware.generation import Generation
 from sseproxy.middleware.joining import Joining, StreamLost, last_event, location_of
 from sseproxy.streams.protocol import Claim, Stream
 from sseproxy.wsgi.call import Answer
-from sseproxy.wsgi.errors import refuse, status_line, wants_events
+from sseproxy.wsgi.errors import is_event_source, refuse, status_line
 from sseproxy.wsgi.exchange import KEY, Exchange
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ResumeMiddleware:
     """Runs a request apart from its connection where the client can come back for the answer; else passes it on.
 
     It can if it named the request (``Idempotency-Key``), asked for an address instead of the answer
-    (``Prefer: respond-async``) or reads events with ids (``Accept: text/event-stream``).
+    (``Prefer: respond-async``) or is an event source, which reads events with ids (``Accept: text/event-stream``).
     """
 
     def __init__(self, app: WSGIApplication, joining: Joining) -> None:
@@ -64,7 +64,7 @@ class ResumeMiddleware:
             return None
         asynchronous = request.stream and "HTTP_PREFER" in environ and _prefers_later(environ)
         claim = _claim(environ, exchange, request) if "HTTP_IDEMPOTENCY_KEY" in environ else None
-        if not (claim or asynchronous or (request.stream and wants_events(environ))):
+        if not (claim or asynchronous or (request.stream and is_event_source(environ))):
             return None
         if exchange.method == "GET" and not claim:
             return self._run_for_get(environ, exchange, request)

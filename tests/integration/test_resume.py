@@ -101,6 +101,45 @@ def test_a_reader_that_comes_back_gets_what_follows_its_last_event(
     assert len(upstream.exchanges) == len(books.charges()) == 1
 
 
+TYPED: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/responses", {"model": "m", "input": "Hello", "stream": True}),
+    ("/v1/messages", {**STREAM, "max_tokens": 5}),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), TYPED)
+def test_to_hang_up_is_to_stop_for_a_client_of_a_typed_api_that_accepts_events_and_cannot_come_back(
+    path: str, body: dict[str, Any], upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = stream(tokens=50, steps=True)
+    with RawClient(proxied(streams={"keep_alone": "10m"})) as raw:
+        raw.send("POST", path, body, key=KEY, headers=EVENTS)
+        exchange = upstream.wait_for_request()
+        exchange.allow(4)
+        event = raw.read_head().read_event()
+        assert event is not None and event.id is None
+        assert "content-location" not in raw.headers
+    exchange.wait_for_peer_close(AT_ONCE)
+    assert books.one_ended()["outcome"] == "client_gone"
+
+
+@pytest.mark.parametrize(("path", "body"), TYPED)
+@pytest.mark.parametrize("header", [{"Origin": "http://app.example"}, {"Idempotency-Key": "k"}])
+def test_a_page_or_who_names_the_request_comes_back_to_a_typed_stream(
+    header: dict[str, str], path: str, body: dict[str, Any], upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = stream(tokens=3)
+    url = proxied()
+    with RawClient(url) as raw:
+        events = list(raw.post(path, body, key=KEY, headers={**EVENTS, **header}).events())
+    with RawClient(url) as raw:
+        last = {**EVENTS, "Last-Event-ID": events[1].id or ""}
+        assert [event.data for event in raw.post(path, body, key=KEY, headers=last).events()] == [
+            event.data for event in events[2:]
+        ]
+    assert len(upstream.exchanges) == 1
+
+
 def test_a_reader_that_has_all_is_told_so_in_the_way_that_ends_it(
     upstream: Upstream, proxied: Callable[..., str]
 ) -> None:
