@@ -279,6 +279,7 @@ def test_a_body_far_over_the_limit_is_refused_unread_with_json() -> None:
         assert body["error"]["code"] == "request_too_large"
         assert body["error"]["type"] == "invalid_request_error"
         assert "larger than 1024 bytes" in body["error"]["message"]
+        assert exchange(server, head.replace(b"/", b"/v1/messages", 1))[1]["error"]["type"] == "request_too_large"
 
 
 def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_probes_are_answered() -> None:

@@ -45,6 +45,7 @@ def _spellings(secret: str) -> str:
 def redact_failure(failure: Failure, redact: Callable[[str], str]) -> None:
     """Let `redact` cut what is no client's business out of all that a failure says."""
     failure.message, failure.type = redact(failure.message), redact(failure.type)
+    failure.request_id = redact(failure.request_id)
     if isinstance(failure.code, str):
         failure.code = redact(failure.code)
     if failure.param is not None:

@@ -13,7 +13,6 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sseproxy.core.chunk import write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.formats.failing import encode_failure
 from sseproxy.core.normalize import failure_of
@@ -21,7 +20,7 @@ from sseproxy.middleware.personal import split_personal
 from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
 from sseproxy.wsgi.call import Answer, Headers, call_app, close_read
 from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone
-from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.errors import error_body, refuse
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.stream import EventStream
 
@@ -153,7 +152,7 @@ class Generation:
             answer.close()
         failure = failure_of(answer.code, body, answer.header("Content-Type"))
         entries, broken = self._failed(failure) if self._is_stream else ([], False)
-        refusal = write_json(failure.as_json())
+        refusal = error_body(failure, self._environ)
         answer.drop_headers("Content-Type", "Content-Length", "Cache-Control", "X-Accel-Buffering")
         self._personal, headers = split_personal(answer.headers)
         self._writer.begin(Head(answer.status, headers, refusal))

@@ -1,4 +1,4 @@
-"""Failures as WSGI answers: OpenAI's JSON error body, or one error event for an event source.
+"""Failures as WSGI answers: the JSON error body of the API that was asked, or one error event for an event source.
 
 fetch-event-source re-POSTs every second on a JSON 401, 402 or 429; the same status as ``text/event-stream`` with one
 error event ends it. The status stays the true one. Codex reads a refusal as JSON, whatever it accepts.
@@ -15,6 +15,7 @@ from werkzeug.http import HTTP_STATUS_CODES, parse_accept_header
 from sseproxy.core.chat import TYPED, api_at
 from sseproxy.core.chunk import write_json
 from sseproxy.core.failure import Failure
+from sseproxy.core.refusal import refusal_at
 from sseproxy.core.sse import Event, encode
 from sseproxy.wsgi.call import Answer, Headers
 from sseproxy.wsgi.exchange import Exchange
@@ -64,12 +65,17 @@ def is_event_source(environ: WSGIEnvironment) -> bool:
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
     """The answer that tells a client of a failure while nothing has been sent."""
     own = [] if failure.retry_after is None else [_when_to_retry(failure.retry_after)]
-    body = write_json(failure.as_json())
-    return error_answer(status_line(failure.status), body, environ, [*own, *(headers or [])])
+    return error_answer(status_line(failure.status), error_body(failure, environ), environ, [*own, *(headers or [])])
+
+
+def error_body(failure: Failure, environ: WSGIEnvironment) -> bytes:
+    """What tells the client of a failure, in the words of the API that it asks."""
+    exchange = Exchange.of(environ)
+    return write_json(refusal_at(exchange.path, failure, exchange.request_id))
 
 
 def error_answer(status: str, body: bytes, environ: WSGIEnvironment, headers: Headers) -> Answer:
-    """OpenAI's JSON error body as it is, or as the one event of a stream for an event source.
+    """The JSON error body as it is, or as the one event of a stream for an event source.
 
     :param headers: further fields.
     """

@@ -38,10 +38,12 @@ def test_nothing_that_a_failure_says_holds_a_secret() -> None:
     said = "x secret-1234 y"
     failure = Failure(said, type=said, code=said, param=said)
     failure.further = {"metadata": {"raw": said}}
+    failure.request_id = said
 
     redact_failure(failure, Redactor(["secret-1234"]))
 
     clean = "x [key] y"
+    assert failure.request_id == clean
     assert failure.as_json() == {
         "error": {"message": clean, "type": clean, "param": clean, "code": clean, "metadata": {"raw": clean}}
     }

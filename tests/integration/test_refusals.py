@@ -1,4 +1,4 @@
-"""What is refused is told in OpenAI's shape, sent nowhere and charged to nobody."""
+"""What is refused is told in the API's own shape, sent nowhere and charged to nobody."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sseproxy.ledger.ledger import open_ledger
 from tests.harness import RawClient, Server, Upstream, raw, refuse, serve
 
 from .books import CHAT, KEY, Books, config
+
+MESSAGE = {**CHAT, "max_tokens": 5}
 
 
 @pytest.fixture
@@ -91,6 +93,38 @@ def test_an_upstream_s_refusal_keeps_its_status_and_is_released(
         assert json.loads(client.read_body())["error"]["message"] == "slow down"
     charge = books.one_ended()
     assert (charge["state"], charge["outcome"], charge["cost_usd"]) == ("released", "refused", "0")
+
+
+@pytest.mark.parametrize(
+    ("body", "key", "status", "type"),
+    [
+        (MESSAGE, "sk-wrong", 401, "authentication_error"),
+        ({**MESSAGE, "model": "unknown"}, KEY, 404, "not_found_error"),
+        ({**MESSAGE, "metadata": "x" * 3000}, KEY, 413, "request_too_large"),
+        (MESSAGE, KEY, 529, "overloaded_error"),
+    ],
+)
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}], ids=["direct", "rejoinable"])
+def test_a_refusal_of_messages_has_anthropic_s_shape(
+    headers: dict[str, str],
+    body: dict[str, Any],
+    key: str,
+    status: int,
+    type: str,
+    proxy: Server,
+    upstream: Upstream,
+) -> None:
+    error = {"type": "overloaded_error", "message": "Overloaded"}
+    answer = json.dumps({"type": "error", "error": error, "request_id": "req_1"}).encode()
+    upstream.script = refuse(529, body=answer)
+    with RawClient(proxy.url) as client:
+        client.post("/v1/messages", body, key=key, headers=headers)
+        told = json.loads(client.read_body())
+
+    assert client.status == status
+    assert (told["type"], told["error"]["type"]) == ("error", type)
+    assert told["error"]["message"]
+    assert told["request_id"] == ("req_1" if status == 529 else client.headers["x-request-id"])
 
 
 @pytest.mark.parametrize(("key", "status"), [(KEY, 429), ("sk-wrong", 401)])

@@ -188,6 +188,8 @@ def _read(error: Mapping[str, Any], body: Mapping[str, Any]) -> UpstreamFailure:
         param=_whole(param) if isinstance(param, str) else None,
     )
     failure.usage = read_usage(body)
+    if isinstance(request_id := body.get("request_id"), str):
+        failure.request_id = _whole(request_id)
     if error is not body:
         further = {name: value for name, value in error.items() if name not in _READ}
         if len(write_json(further)) <= _FURTHER_LIMIT:
