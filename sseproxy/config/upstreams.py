@@ -21,6 +21,7 @@ from pydantic import (
 
 from sseproxy.config.section import Section
 from sseproxy.config.values import Duration, Expected, Flag, Text, Whole, kind
+from sseproxy.core.chat import API_PATHS
 
 # RFC 9110, 5.6.2 (token) and 5.5 (field values): what is neither would let a value add headers of its own.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -145,8 +146,11 @@ def _passthrough(value: str) -> str:
     """The path with ``/v1`` before it, however it was written."""
     path = "/" + value.strip().removeprefix("/").removeprefix("v1/")
     path = f"/v1{path}"
-    if not _PATH.fullmatch(path) or any(part in (".", "..") for part in path.split("/")):
-        raise Expected("expected a path under /v1/, such as /v1/audio/speech")
+    named = path.removesuffix("/*")
+    if not _PATH.fullmatch(named) or any(part in (".", "..") for part in named.split("/")):
+        raise Expected("expected a path under /v1/, such as /v1/files, or /v1/files/* for all below it")
+    if path != named and any(api.startswith(f"{named}/") for api in API_PATHS):
+        raise Expected(f"expected no LLM path below {named}: such a request is to be billed")
     return path
 
 
@@ -239,7 +243,8 @@ class Upstream(Section):
     passthrough: tuple[Annotated[Text, AfterValidator(_passthrough)], ...] = Field(
         default=(),
         description="Further paths under `/v1/` (with or without it) to hand on as they are: authenticated and "
-        "recorded, charged at 0. Every other path is 404.",
+        "recorded, charged at 0. Each is one path exactly; `files/*` is all that lies below `files`. What the "
+        "upstream keeps there, all users share. Every other path is 404.",
     )
 
     dialect: DialectOf = Field(

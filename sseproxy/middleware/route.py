@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.chat import API_PATHS
 from sseproxy.core.failure import Failure
@@ -13,6 +14,9 @@ from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, KEY, Exchange, Target, User
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_PLAIN: Final = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~:@-]+)+")
+"""A path that stays below its beginning, whoever reads it: no empty segment, no dots alone, nothing to decode again."""
 
 
 class NotFound(Failure):
@@ -26,7 +30,7 @@ class RouteMiddleware:
     """Reads the request, resolves its model, and refuses what leads nowhere before anything is sent or charged.
 
     :param resolve: the target of a model name; None: no such model.
-    :param passthrough: further ``/v1/`` paths and the upstream that serves each.
+    :param passthrough: further ``/v1/`` paths and the upstream that serves each; ``…/*`` for all below a path.
     :param closed: True: a ``/v1/`` path that is not known is 404. False: it is the wrapped app's own affair.
     :param max_body: bytes a request body may have.
     """
@@ -43,6 +47,8 @@ class RouteMiddleware:
         self.app = app
         self._resolve = resolve
         self._passthrough = passthrough or {}
+        patterns = [path for path in self._passthrough if path.endswith("/*")]
+        self._patterns = sorted(patterns, key=len, reverse=True)
         self._closed = closed
         self._max_body = max_body
 
@@ -65,13 +71,21 @@ class RouteMiddleware:
                 exchange.put_request(environ, request.with_model(exchange.target.model))
         elif exchange.rejoin:
             return
-        elif exchange.path in self._passthrough:
+        elif (entry := self._entry_of(exchange.path)) is not None:
             exchange.pass_bytes(environ, self._max_body)
-            exchange.target = Target(self._passthrough[exchange.path], "")
+            exchange.target, exchange.route = Target(self._passthrough[entry], ""), entry
         elif exchange.path in API_PATHS:
             raise NotFound("This path takes POST requests only.", "method_not_allowed", status=405)
         elif self._closed:
             raise NotFound(f"Unknown path: {environ['REQUEST_METHOD']} {exchange.path}.", "unknown_url")
+
+    def _entry_of(self, path: str) -> str | None:
+        """The entry by which a path is handed on as it is."""
+        if path in self._passthrough:
+            return path
+        if self._patterns and _PLAIN.fullmatch(path):
+            return next((each for each in self._patterns if path.startswith(each[:-1])), None)
+        return None
 
     def _target(self, model: str, user: User | None) -> Target:
         target = self._resolve(model) if may_use(user, model) else None

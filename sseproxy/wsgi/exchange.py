@@ -109,7 +109,8 @@ class Exchange(msgspec.Struct):
     :ivar path: ``PATH_INFO``, or all of an LLM path whose beginning the application is mounted at.
     :ivar method: as the client said it; a route calls the application with another.
     :ivar body: the request as it is sent, encoded.
-    :ivar route: the pattern of the app-facing route that the request came by; empty: one of OpenAI's paths.
+    :ivar route: the pattern of the app-facing route, or of passed-on paths, that the request came by; empty: one of
+        OpenAI's paths.
     :ivar mapped: set where the application answers in its own shape; then there is no :attr:`request`.
     :ivar prefix: the route's own prompt prefix, which beats every other.
     :ivar format: how the client gets its events; None: as OpenAI's.

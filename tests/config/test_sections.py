@@ -120,7 +120,17 @@ def test_passthrough_paths_are_under_v1_however_they_are_written(load: Load) -> 
     assert config.upstreams["a"].passthrough == ("/v1/audio/speech", "/v1/moderations", "/v1/files")
 
 
-@pytest.mark.parametrize("path", ["/", "../admin", "a/../b", "a?b=c", "a b", "a//b", ""])
+def test_all_below_a_passthrough_path_is_named_by_a_star(load: Load, problems: Problems) -> None:
+    text = "upstreams: {a: {url: 'https://x/v1', passthrough: ['%s']}}"
+
+    assert load(text % "files/*").upstreams["a"].passthrough == ("/v1/files/*",)
+    assert load(text % "chat/completions/*").upstreams["a"].passthrough == ("/v1/chat/completions/*",)
+    assert "no LLM path below /v1/chat" in problems(text % "chat/*")[0]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "../admin", "a/../b", "a?b=c", "a b", "a//b", "", "*", "/v1/*", "files*", "a/*/b", "../*", "a/**"]
+)
 def test_paths_that_are_none_are_refused(problems: Problems, path: str) -> None:
     text = f"upstreams: {{a: {{url: 'https://x/v1', passthrough: ['{path}']}}}}"
 

@@ -21,7 +21,19 @@ from werkzeug.test import Client
 
 from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.demo import app as demo
-from tests.harness import PATIENCE, Server, Upstream, free_port, refuse, serve, start, stream, wait_until, write_config
+from tests.harness import (
+    PATIENCE,
+    Server,
+    Upstream,
+    free_port,
+    raw,
+    refuse,
+    serve,
+    start,
+    stream,
+    wait_until,
+    write_config,
+)
 
 Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -160,6 +172,17 @@ def test_after_a_reload_no_upstream_is_left_alone(upstream: Upstream, tmp_path: 
     app.reload(settings)
     assert cooling() == 0
     app.close()
+
+
+def test_all_below_a_passthrough_path_is_one_route(upstream: Upstream) -> None:
+    upstream.script = raw(b"{}", framing="length")
+    upstreams = {"main": {"url": upstream.url, "passthrough": ["batches", "batches/*"]}}
+    with serve(config(upstream, upstreams=upstreams)) as proxy:
+        for path in ("/v1/batches", "/v1/batches/b1", "/v1/batches/b2/cancel"):
+            ask(proxy, path=path)
+            assert upstream.last.path == path
+        for route, number in (("/v1/batches", 1), ("/v1/batches/*", 2)):
+            wait_until(lambda: total(scrape(proxy), "sseproxy_requests_total", route=route) == number)  # noqa: B023
 
 
 def test_whatever_clients_make_up_there_are_few_labels_and_no_secret(upstream: Upstream, proxy: Server) -> None:

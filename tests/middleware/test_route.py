@@ -93,6 +93,45 @@ def test_a_passthrough_path_goes_to_its_upstream_unread() -> None:
     assert echo.environ[KEY].target.upstream == "main"
 
 
+BELOW = {"/v1/files": "main", "/v1/files/*": "main", "/v1/files/old/*": "archive", "/v1/files/old/new": "main"}
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        ("/v1/files", "main"),
+        ("/v1/files/file-1", "main"),
+        ("/v1/files/file-1/content", "main"),
+        ("/v1/files/old", "main"),
+        ("/v1/files/old/file-1", "archive"),
+        ("/v1/files/old/new", "main"),
+        ("/v1/files/ft:gpt-4o.x~1@2", "main"),
+    ],
+)
+def test_all_below_a_passthrough_path_goes_to_the_upstream_of_the_nearest_entry(path: str, upstream: str) -> None:
+    echo = Echo()
+    app = RouteMiddleware(echo, {}.get, passthrough=BELOW)
+
+    assert request(app, "GET", path).code == 200
+    assert echo.environ is not None
+    assert echo.environ[KEY].target.upstream == upstream
+    assert echo.environ[KEY].route in BELOW, "the books have a row for each route"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "/", "//a", "/a/", "/.", "/..", "/../chat/completions", "/a/../../chat/completions", "/%252e%252e/a", "/a;b",
+     "/a\\..\\b", "/a%0a", "/\xe4"],
+)  # fmt: skip
+def test_nothing_that_could_lead_elsewhere_lies_below_a_passthrough_path(path: str) -> None:
+    echo = Echo()
+    app = RouteMiddleware(echo, {}.get, passthrough={"/v1/files/*": "main"})
+
+    answer = request(app, "GET", f"/v1/files{path}")
+
+    assert (answer.code, error_of(answer)["code"], echo.environ) == (404, "unknown_url", None)
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/audio/speech"])
 def test_a_body_over_the_limit_is_413(path: str) -> None:
     echo, app = routed(max_body=100)
