@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import or_
 from typing import Final
 
@@ -42,3 +42,9 @@ def bounded_names(*texts: str) -> tuple[str, ...]:
     """Each as :func:`bounded_name` has it."""
     together = "".join(texts)
     return texts if bounded_name(together) is together else tuple(map(bounded_name, texts))
+
+
+@lru_cache(256)
+def known_name(name: str | None) -> str | None:
+    """As :func:`bounded_name` has it; None stays None. Asked for the same few again and again."""
+    return None if name is None else bounded_name(name)

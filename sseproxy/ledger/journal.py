@@ -112,11 +112,11 @@ class JournalingLedger:
             return True
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
-        """Turn a pending charge into a settled one; see :meth:`Ledger.settle`. ``True`` also if it was journalled."""
+        """Turn a running charge into a settled one; see :meth:`Ledger.settle`. ``True`` also if it was journalled."""
         return self._end(charge_id, settlement, False)
 
     def release(self, charge_id: str, settlement: Settlement) -> bool:
-        """Give a pending charge back; see :meth:`Ledger.release`. ``True`` also if it was journalled."""
+        """Give a running charge back; see :meth:`Ledger.release`. ``True`` also if it was journalled."""
         return self._end(charge_id, settlement, True)
 
     def _end(self, charge_id: str, settlement: Settlement, released: bool) -> bool:

@@ -1,7 +1,8 @@
 """The ledger in a database: SQLite in a file, or PostgreSQL for several machines; the same code for both.
 
 Every method is one transaction. A charge leaves ``pending`` by ``UPDATE ... WHERE state = 'pending'`` and takes its
-money along in that transaction, so that neither a second caller nor a crash in between can book it twice or lose it.
+money along in that transaction, so that neither a second caller nor a crash in between can book it twice or lose it:
+see :mod:`sseproxy.ledger.endings`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,8 @@ from functools import lru_cache, partial
 from typing import Any, Final
 
 from sseproxy.core.pricing import nano_to_usd
-from sseproxy.core.tries import as_text
-from sseproxy.core.usage import Usage
-from sseproxy.ledger import keys, reports
-from sseproxy.ledger.bounds import bounded_amount, bounded_amounts, bounded_name, bounded_names
+from sseproxy.ledger import endings, keys, reports
+from sseproxy.ledger.bounds import bounded_amount, bounded_name, bounded_names, known_name
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Lease, Process
 from sseproxy.ledger.periods import day_of, days_of, period_name, renewal
@@ -33,7 +32,6 @@ from sseproxy.ledger.protocol import (
     Settlement,
 )
 from sseproxy.ledger.schema import micros, moment
-from sseproxy.ledger.statements import Statement
 
 #: A budget beyond this, which all bills together never reach, is none that a statement has to know.
 _MOST: Final = 2**62
@@ -78,7 +76,7 @@ class SQLLedger:
         user, route, model, upstream, upstream_model = _names(
             charge.user, charge.route, charge.model, charge.upstream, charge.upstream_model
         )
-        key = _known(charge.key)
+        key = known_name(charge.key)
         reserved, started_at = bounded_amount(charge.reserved), micros(charge.started_at)
         row = (
             charge.id, user, key, route, model, upstream, upstream_model, "pending", reserved, int(charge.unpriced),
@@ -147,34 +145,22 @@ class SQLLedger:
         return self.database.run(hold)
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
-        """Turn a pending charge into a settled one; see :meth:`Ledger.settle`."""
-        return self._end(charge_id, "settled", settlement)
+        """Turn a running charge into a settled one; see :meth:`Ledger.settle`."""
+        return endings.end(self.database, charge_id, "settled", settlement)
 
     def release(self, charge_id: str, settlement: Settlement) -> bool:
-        """Give a pending charge back; see :meth:`Ledger.release`."""
-        return self._end(charge_id, "released", settlement)
-
-    def _end(self, charge_id: str, state: str, settlement: Settlement) -> bool:
-        unpriced = settlement.unpriced and settlement.usage.cost is None
-        change = (state, settlement.outcome, int(unpriced), *_result(settlement), charge_id)
-        return self._book(self.database.statements.end_charge, change)
+        """Give a running charge back; see :meth:`Ledger.release`."""
+        return endings.end(self.database, charge_id, "released", settlement)
 
     def expire(self, charge_id: str) -> bool:
         """Book a charge whose process died at its last checkpoint; see :meth:`Ledger.expire`."""
-        return self._book(self.database.statements.expire_charge, ("expired", "expired", charge_id))
-
-    def _book(self, end: Statement, change: Sequence[Any]) -> bool:
-        """End a charge and carry it into the balances and the sums of its day; False if it had ended before."""
-        carry = self.database.statements.carry
-        if not carry:
-            return self.database.execute(end, change) == 1
-        return self.database.run(partial(_end_and_carry, end, change, carry))
+        return endings.expire(self.database, charge_id)
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
         self._lease.keep()
         # One order for everybody: two processes that note the same charges cannot wait for each other.
-        rows = [(*_result(running[charge_id]), charge_id) for charge_id in sorted(running)]
+        rows = [(*endings.result(running[charge_id]), charge_id) for charge_id in sorted(running)]
         if rows:
             with self.database.write() as cursor:
                 self.database.statements.note_charge.run_many(cursor, rows)
@@ -204,7 +190,7 @@ class SQLLedger:
     ) -> list[dict[str, Any]]:
         """Sums per group; see :func:`sseproxy.ledger.reports.usage`."""
         with self.database.read() as connection:
-            return reports.usage(connection, by, user=_known(user), since=since, until=until)
+            return reports.usage(connection, by, user=known_name(user), since=since, until=until)
 
     def charges(
         self,
@@ -218,7 +204,7 @@ class SQLLedger:
         """The charges themselves, read as they are taken; see :func:`sseproxy.ledger.reports.charge_rows`."""
         with self.database.read() as connection:
             yield from reports.charge_rows(
-                connection, user=_known(user), since=since, until=until, state=state, limit=limit
+                connection, user=known_name(user), since=since, until=until, state=state, limit=limit
             )
 
     def find_key(self, secret_hash: str) -> Key | None:
@@ -252,34 +238,8 @@ class SQLLedger:
         self.database.close()
 
 
-def _result(known: Settlement | Checkpoint) -> tuple[Any, ...]:
-    """What is written of it, in the order of the columns in ``RESULT``."""
-    usage: Usage = known.usage
-    amounts = bounded_amounts(
-        usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens,
-        usage.reasoning_tokens, known.prefix_tokens, known.cost,
-    )  # fmt: skip
-    return (
-        known.usage_source, *amounts, known.status, known.first_token_ms, known.duration_ms, _known(known.upstream),
-        _known(known.upstream_model), as_text(known.tries) or "",
-    )  # fmt: skip
-
-
-def _end_and_carry(end: Statement, change: Sequence[Any], carry: Sequence[Statement], cursor: Any) -> bool:
-    if end.run(cursor, change).rowcount != 1:
-        return False
-    for each in carry:
-        each.run(cursor, change[-1:])
-    return True
-
-
 _names: Final = lru_cache(256)(bounded_names)
 """Asked for the same few again and again, as are upstreams, their models and keys."""
-
-
-@lru_cache(256)
-def _known(name: str | None) -> str | None:
-    return None if name is None else bounded_name(name)
 
 
 def _exceeded(budget: Budget, used: int, needed: int, at: datetime) -> BudgetExceeded:

@@ -1,7 +1,9 @@
 """What a ledger promises, and the plain data that goes in and comes out. No SQL, no clock, no I/O.
 
 Money is an integer count of nano-USD, times are aware datetimes. A charge goes from ``pending`` to ``settled``,
-``released`` or ``expired`` exactly once; whoever comes second is told so (``False``) and changes nothing.
+``released`` or ``expired`` exactly once; whoever comes second is told so (``False``) and changes nothing. With one
+exception: ``expired`` is what others say of a process that they take for dead. What the process itself says of its
+charge, or what it had journalled, takes the place of that, once; every sum is then as if it had been said at first.
 """
 
 from __future__ import annotations
@@ -178,9 +180,11 @@ class Ledger(Protocol):
         """
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
-        """Turn a pending charge into a settled one and move its money from reserved to spent.
+        """Turn a charge that this process runs into a settled one and move its money from reserved to spent.
 
-        :returns: ``False`` if it was not pending any more; then nothing was changed.
+        Pending, or expired for want of a sign.
+
+        :returns: ``False`` if it was settled or released before, or is unknown; then nothing was changed.
         """
 
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
@@ -191,7 +195,7 @@ class Ledger(Protocol):
         """
 
     def release(self, charge_id: str, settlement: Settlement) -> bool:
-        """Give a pending charge back: refused, or failed before anything was produced.
+        """Give a charge that this process runs back: refused, or failed before anything was produced.
 
         ``settlement.cost`` is 0 unless the vendor reported one. Returns as :meth:`settle` does.
         """
@@ -222,7 +226,7 @@ class Ledger(Protocol):
         """
 
     def expire(self, charge_id: str) -> bool:
-        """Book a pending charge whose process died, at its last checkpoint. Returns as :meth:`settle` does."""
+        """Book a pending charge whose process died, at its last checkpoint; ``False`` if it had ended."""
 
     def balance(self, user: str, per: Period, at: datetime) -> Balance:
         """What the user has spent and reserved in the period that contains ``at``."""

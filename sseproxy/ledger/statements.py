@@ -22,11 +22,13 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    delete,
     func,
     insert,
     literal_column,
     select,
     true,
+    tuple_,
     union_all,
     update,
 )
@@ -91,9 +93,10 @@ class Statements:
     """All of them, for one dialect.
 
     :ivar carry: carry a charge that has just ended into the balances and the sums of its day.
+    :ivar take_back: undo that for a charge that has just become pending again, by ``reopen_charge``.
     :ivar triggers: have a connection to SQLite do that within the statement that ends the charge, and hold its money
         within the one that adds it: one step instead of five, at each of which a thread may have to wait for others.
-        Then nothing is left to ``carry``.
+        Then nothing is left to ``carry`` or to ``take_back``.
     :ivar add_within: adds a charge if with it no more than so much is spent and held in some days; None: no triggers.
     """
 
@@ -109,6 +112,13 @@ class Statements:
         )
         self.end_charge = _update_pending(dialect, "state", "outcome", "unpriced", *RESULT)
         self.expire_charge = _update_pending(dialect, "state", "outcome")
+        self.reopen_charge = Statement(
+            update(charges)
+            .where(charges.c.id == bindparam("charge"), charges.c.state == literal_column("'expired'"))
+            .values(state=literal_column("'pending'")),
+            dialect,
+            "charge",
+        )
         self.note_charge = _update_pending(dialect, *RESULT)
         self.read_start = Statement(
             select(charges.c.user, charges.c.started_at).where(charges.c.id == bindparam("charge")), dialect, "charge"
@@ -121,6 +131,7 @@ class Statements:
         columns = owners.columns.keys()
         self.beat = Statement(_add_up(dialect, owners, ("beat",), _given(*columns)), dialect, *columns)
         self.carry: tuple[Statement, ...] = ()
+        self.take_back: tuple[Statement, ...] = ()
         self.triggers = ""
         self.add_within: Statement | None = None
         if dialect.name == "sqlite":
@@ -128,8 +139,8 @@ class Statements:
             self.add_within = Statement(_add_within(), dialect, *_NEW, "first", "last", "most")
         else:
             row, is_it = dict(charges.columns), charges.c.id == bindparam("charge")
-            carry = (_spend_money(dialect, row, is_it), _add_usage(dialect, row, is_it))
-            self.carry = tuple(Statement(each, dialect, "charge") for each in carry)
+            self.carry = tuple(Statement(each, dialect, "charge") for each in _carry(dialect, row, is_it))
+            self.take_back = tuple(Statement(each, dialect, "charge") for each in _take_back(dialect, row, is_it))
 
 
 def _given(*names: str) -> list[dict[str, Any]]:
@@ -180,9 +191,11 @@ def _triggers(dialect: Dialect) -> str:
     """Temporary, so of one connection alone: what writes to the books in another way has to carry by itself."""
     new = {column.name: literal_column(f'NEW."{column.name}"', column.type) for column in charges.columns}
     hold = _change_balances(dialect, new, true(), literal_column("0"), new["reserved"])
-    carry = (_spend_money(dialect, new, true()), _add_usage(dialect, new, true()))
-    return _trigger(dialect, "charge_added AFTER INSERT", "NEW.reserved > 0", hold) + _trigger(
-        dialect, "charge_ended AFTER UPDATE OF state", "OLD.state = 'pending'", *carry
+    carry, take_back = _carry(dialect, new, true()), _take_back(dialect, new, true())
+    return (
+        _trigger(dialect, "charge_added AFTER INSERT", "NEW.reserved > 0", hold)
+        + _trigger(dialect, "charge_ended AFTER UPDATE OF state", "OLD.state = 'pending'", *carry)
+        + _trigger(dialect, "charge_reopened AFTER UPDATE OF state", "OLD.state = 'expired'", *take_back)
     )
 
 
@@ -202,9 +215,22 @@ def _hold_money(dialect: Dialect) -> ClauseElement:
     return _add_up(dialect, balances, ("spent", "reserved"), rows)
 
 
-def _spend_money(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -> ClauseElement:
-    """Turn what a charge that has just ended held back into what it cost."""
-    return _change_balances(dialect, charge, is_it, charge["cost"], -charge["reserved"])
+def _carry(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -> tuple[ClauseElement, ...]:
+    """Turn what a charge that has just ended held back into what it cost, and add it to the sums of its day."""
+    return (
+        _change_balances(dialect, charge, is_it, charge["cost"], -charge["reserved"]),
+        _add_usage(dialect, charge, is_it),
+    )
+
+
+def _take_back(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -> tuple[ClauseElement, ...]:
+    """As if the charge had never ended; of sums of nothing, no row is left."""
+    of_its_day = tuple_(daily_usage.c.user, daily_usage.c.day).in_(select(charge["user"], _day_of(charge)).where(is_it))
+    return (
+        _change_balances(dialect, charge, is_it, -charge["cost"], charge["reserved"]),
+        _add_usage(dialect, charge, is_it, negative=True),
+        delete(daily_usage).where(of_its_day, daily_usage.c.requests == literal_column("0")),
+    )
 
 
 def _change_balances(
@@ -232,8 +258,10 @@ def _sum_balance(*amounts: ColumnElement[int]) -> Select[Any]:
     return select(*sums).where(balances.c.user == bindparam("user"), in_days)
 
 
-def _add_usage(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -> ClauseElement:
-    """Add a charge that has just ended to the sums of its day."""
+def _add_usage(
+    dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool], *, negative: bool = False
+) -> ClauseElement:
+    """Add a charge to the sums of its day, or take it from them."""
     columns: dict[str, ColumnElement[Any]] = {
         **charge,
         "day": _day_of(charge),
@@ -241,6 +269,8 @@ def _add_usage(dialect: Dialect, charge: _Columns, is_it: ColumnElement[bool]) -
         "requests": literal_column("1"),
         "unpriced": cast(charge["unpriced"], Integer),
     }
+    if negative:
+        columns.update((name, -columns[name]) for name in SUMS)
     row = select(*(columns[column.name] for column in daily_usage.columns)).where(is_it)
     return _add_up(dialect, daily_usage, SUMS, query=row)
 

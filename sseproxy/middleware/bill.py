@@ -250,8 +250,7 @@ class Bill:
             duration_ms=self._exchange.elapsed_ms(),
             upstream=self._target.upstream,
             upstream_model=self._target.model,
-            # Copies: another thread may be trying on.
-            tries=tuple(map(copy, self._exchange.tries)),
+            tries=tuple(map(copy, self._exchange.tries)),  # another thread may be trying on
         )
 
     def _cost(self, usage: Usage) -> int:
@@ -284,7 +283,8 @@ class Bill:
                 unpriced=self._target.price is None,
             )  # fmt: skip
             self._let_go()
-            (self._ledger.release if released else self._ledger.settle)(self.id, settlement)
+            if not (self._ledger.release if released else self._ledger.settle)(self.id, settlement):
+                log.error("charge %s of %s is not in the ledger, or had ended there", self.id, exchange.request_id)
         except Failure as failure:
             log.error("charge %s of %s stays pending: %s", self.id, exchange.request_id, failure.message)
         except Exception:

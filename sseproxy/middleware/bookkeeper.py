@@ -84,7 +84,7 @@ class Bookkeeper:
             try:
                 self.note()
                 if rounds % ROUNDS_PER_RECOVERY == 0 and (expired := self._ledger.recover()):
-                    log.warning("%d charges of a process that died were booked as expired", expired)
+                    log.warning("%d charges of processes that died, or gave no sign, were booked as expired", expired)
             except Failure as failure:
                 log.warning("running charges could not be noted: %s", failure.message)
             except Exception:

@@ -527,6 +527,23 @@ def test_what_was_journalled_goes_before_what_is_taken_for_lost(
     opened.close()
 
 
+def test_what_was_journalled_takes_the_place_of_what_was_taken_for_lost(
+    inner: Switched, refusing: JournalingLedger, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    refusing.reserve(new_charge("c1", reserved=1000))
+    inner.away = True
+    refusing.settle("c1", completed(cost=700))
+    assert inner.ledger.expire("c1")  # by a machine that still reached the ledger
+
+    inner.away = False
+    clock.now += 2
+    assert [refusing.replay(), refusing.replay()] == [1, 0]
+
+    assert states(inner.ledger) == {"c1": SETTLED}
+    balance = inner.ledger.balance("alice", "month", NOON)
+    assert (balance.spent, balance.reserved) == (700, 0)
+
+
 CHILD = """
 import sys, threading
 from datetime import datetime, timezone

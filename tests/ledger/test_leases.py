@@ -113,14 +113,45 @@ def let_lease_run_out(near: SQLLedger, clock: Clock) -> None:
     near.recover()
 
 
-def test_an_expired_charge_cannot_be_settled_any_more(
-    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Completed
+def test_what_a_process_that_was_taken_for_dead_says_of_its_charge_takes_the_place_of_the_guess(
+    far: SQLLedger,
+    near: SQLLedger,
+    clock: Clock,
+    new_charge: NewCharge,
+    completed: Completed,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    far.reserve(new_charge("c1", reserved=1000))
+    far.checkpoint(RUNNING)
+    let_lease_run_out(near, clock)
+    assert state_of(near) == "expired"
+
+    assert far.settle("c1", completed(cost=700)) is True
+    assert "charge c1 was taken for one of a process that died" in caplog.text
+    assert (far.settle("c1", completed(cost=1)), far.release("c1", completed(cost=1)), near.expire("c1")) == (
+        False,
+    ) * 3
+
+    (row,) = near.charges()
+    assert (row["state"], row["usage_source"], row["output_tokens"]) == ("settled", "reported", 5)
+    balance = near.balance("alice", "day", NOON)
+    assert (balance.spent, balance.reserved) == (700, 0)
+    (sums,) = near.usage()
+    assert (sums["requests"], sums["output_tokens"], sums["cost_usd"]) == (1, 5, "0.0000007")
+
+
+def test_what_was_taken_for_lost_and_came_to_nothing_is_given_back(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
 ) -> None:
     far.reserve(new_charge("c1"))
+    far.checkpoint(RUNNING)
     let_lease_run_out(near, clock)
 
-    assert far.settle("c1", completed()) is False
-    assert near.balance("alice", "total", NOON).spent == 0
+    assert far.release("c1", Settlement("upstream_failed", "none", Usage(), 0, 0, 502, None, 8)) is True
+
+    assert state_of(near) == "released"
+    balance = near.balance("alice", "day", NOON)
+    assert (balance.spent, balance.reserved) == (0, 0)
 
 
 def test_a_process_that_was_taken_for_dead_can_go_on(

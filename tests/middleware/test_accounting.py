@@ -16,7 +16,7 @@ from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.ledger.protocol import LedgerUnavailable, Settlement
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.normalize import NormalizeMiddleware
@@ -311,6 +311,20 @@ def test_a_charge_that_cannot_be_settled_holds_nothing_back(
     assert b"[DONE]" in b"".join(answer.body)
     assert only_charge(ledger)["state"] == "expired"
     assert "cannot be settled" in caplog.text
+
+
+def test_a_charge_that_the_ledger_no_longer_knows_is_an_error_in_the_log(
+    ledger: SQLLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        ledger.settle(Exchange.of(environ).charge_id, Settlement("completed", "none", Usage(), 0, 0, 200, None, 1))
+        return [TEXT + USAGE + DONE]
+
+    answer = post(accounting(app, ledger), body=STREAM)
+
+    assert b"[DONE]" in b"".join(answer.body)
+    assert "is not in the ledger, or had ended there" in caplog.text
 
 
 def test_a_charge_that_cannot_be_counted_holds_nothing_back(
