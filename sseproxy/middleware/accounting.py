@@ -74,6 +74,7 @@ class AccountingMiddleware:
             if request is not None and request.stream:
                 exchange.put_request(environ, request.asking_usage(True))
             exchange.linger = self._linger
+            self._bookkeeper.start()
             bill = Bill(self._ledger, self._counter, exchange, self._bookkeeper.forget)
         except Failure as failure:
             return refuse(failure, environ)(environ, start_response)

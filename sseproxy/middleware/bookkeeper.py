@@ -1,6 +1,7 @@
 """Tells the ledger what running charges have come to: a killed process loses seconds of an answer, not all of it.
 
-One daemon thread a process, started with the first charge; it also recovers what dead processes left behind.
+One daemon thread a process, started before the first charge; it also recovers what dead processes left behind, which
+may be all the money that the first one needs.
 """
 
 from __future__ import annotations
@@ -37,10 +38,13 @@ class Bookkeeper:
         self._lock = threading.Lock()
         self._process = 0
 
-    def add(self, bill: Bill) -> None:
-        """Watch a bill until it has ended, or is to be forgotten."""
+    def start(self) -> None:
+        """Begin, if that was not done in this process: before anything is reserved in it, be it refused."""
         if self._process != os.getpid():
             self._start()
+
+    def add(self, bill: Bill) -> None:
+        """Watch a bill until it has ended, or is to be forgotten."""
         self._running[bill.id] = bill
 
     def forget(self, bill_id: str) -> None:

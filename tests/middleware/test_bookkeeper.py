@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sseproxy.core.sse import Event
-from sseproxy.ledger.ledger import open_ledger
+from sseproxy.ledger.database import Database
+from sseproxy.ledger.leases import Process
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.protocol import Budget, Charge
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.tokenizer import Tokenizer
-from sseproxy.wsgi.exchange import Exchange, Target
+from sseproxy.wsgi.exchange import Exchange, Target, User
+from tests.harness import wait_until
 
 from .apps import CHAT, post
 from .test_accounting import PRICE
@@ -97,6 +103,7 @@ def test_it_knows_how_many_answers_run() -> None:
     keeper = Bookkeeper(ledger, interval=3600)
     bills = [running_bill(ledger), running_bill(ledger), running_bill(ledger, streamed=False)]
     assert keeper.running(streamed=True) == keeper.running(streamed=False) == 0
+    keeper.start()
     for bill in bills:
         keeper.add(bill)
     assert (keeper.running(streamed=True), keeper.running(streamed=False)) == (2, 1)
@@ -109,16 +116,48 @@ def test_it_knows_how_many_answers_run() -> None:
     ledger.close()
 
 
+def test_what_a_dead_process_holds_comes_back_though_nobody_can_be_charged_for_want_of_it(tmp_path: Path) -> None:
+    url, now, clock = f"sqlite:///{tmp_path}/books.db", datetime.now(timezone.utc), [1000.0]
+    open_ledger(url).close()
+    dead = SQLLedger(Database(url), process=Process("another machine", "7/7"))
+    dead.reserve(Charge("c1", "alice", None, "/v1", "m", "main", "m", 10**9, now))
+    ledger = SQLLedger(Database(url), clock=lambda: clock[0])
+    keeper = Bookkeeper(ledger, interval=0.01)
+
+    def answering(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}']
+
+    inner = AccountingMiddleware(answering, ledger, Tokenizer(), bookkeeper=keeper)
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        exchange = Exchange.of(environ)
+        exchange.user, exchange.target = User("alice", budget=Budget(10**9, "total")), Target("main", "m", PRICE)
+        return inner(environ, start_response)
+
+    assert post(app).code == 429
+    wait_until(lambda: ledger._lease._seen)
+    clock[0] += 31
+    wait_until(lambda: dead.balance("alice", "total", now).reserved == 0)
+
+    assert post(app).code == 200
+    keeper.close()
+    ledger.close()
+    dead.close()
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 on: there are other threads
 def test_a_forked_child_starts_with_no_bills_of_its_parent_s() -> None:
     ledger = open_ledger("sqlite://")
     keeper = Bookkeeper(ledger, interval=3600)
     bill = running_bill(ledger)
+    keeper.start()
     keeper.add(bill)
     child = os.fork()
     if child == 0:
         if keeper.running(streamed=True):
             os._exit(9)
+        keeper.start()
         keeper.add(running_bill(ledger))
         os._exit(len(keeper._running))
     _, status = os.waitpid(child, 0)
