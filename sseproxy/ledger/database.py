@@ -51,7 +51,7 @@ class _Writes:
             self.fail = False
         elif isinstance(error, self._errors) and not isinstance(error, self._integrity_error):
             self.fail = True
-            raise LedgerUnavailable() from error
+            raise LedgerUnavailable(reason=_reason(error)) from error
 
 
 class Database:
@@ -159,7 +159,7 @@ class Database:
             with self._using(), self.engine.connect() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise LedgerUnavailable() from error
+            raise LedgerUnavailable(reason=_reason(error)) from error
 
     @contextmanager
     def look_up(self) -> Iterator[Any]:
@@ -171,7 +171,7 @@ class Database:
             with self._using(), closing(self.engine.raw_connection()) as connection:
                 yield connection.cursor()
         except (self._errors, SQLAlchemyError) as error:
-            raise LedgerUnavailable() from error
+            raise LedgerUnavailable(reason=_reason(error)) from error
 
     def sync(self) -> None:
         """Bring onto the disk what was committed, and a power cut could take; as far as no long query is under way.
@@ -282,5 +282,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
-def _reason(error: Exception) -> str:
-    return str(error.orig if isinstance(error, DBAPIError) else error).strip()
+def _reason(error: BaseException) -> str:
+    """What the database says, in one line; without SQLAlchemy's words, which repeat the statement's values."""
+    said = str(error.orig if isinstance(error, DBAPIError) else error)
+    return " ".join(said.split()) or type(error).__name__

@@ -277,7 +277,7 @@ class JournalingLedger:
         if not self._away:
             self._away = True
             how = "requests are served without checking budgets" if self._serve else "requests are refused"
-            log.error("the ledger is away; %s, what ends goes to %s: %s", how, self._file.path, error.message)
+            log.error("the ledger is away; %s, what ends goes to %s: %s", how, self._file.path, error.reason)
 
     def _came_back(self) -> None:
         if self._away:

@@ -28,10 +28,14 @@ GroupBy = Literal["user", "model", "day", "route", "key", "upstream"]
 
 
 class LedgerUnavailable(Failure):
-    """The ledger's database cannot be reached or written; nothing was booked by this call."""
+    """The ledger's database cannot be reached or written; nothing was booked by this call.
 
-    def __init__(self, message: str = "The ledger is not available; try again later.") -> None:
+    :param reason: what the database says of it, for the log; no client is told.
+    """
+
+    def __init__(self, message: str = "The ledger is not available; try again later.", *, reason: str = "") -> None:
         super().__init__(message, status=503, type="server_error", code="ledger_unavailable")
+        self.reason = reason or message
 
 
 class DuplicateCharge(Failure):

@@ -486,6 +486,29 @@ def test_a_ledger_that_can_only_be_read_does_not_answer_again(
     journaling.close()
 
 
+def test_the_log_says_why_the_ledger_is_away_and_clients_do_not_hear_of_it(
+    sqlite_books: SQLLedger,
+    path: Path,
+    new_charge: NewCharge,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
+    locked = SQLLedger(Database(sqlite_books.database.url.render_as_string()))
+    unreachable = SQLLedger(Database("postgresql://user:hunter2@127.0.0.1:1/books"))
+    with sqlite_books.database.write():
+        for books in (locked, unreachable):
+            with pytest.raises(LedgerUnavailable) as failure:
+                JournalingLedger(books, path).reserve(new_charge(user="eve"))
+            assert failure.value.message == "The ledger is not available; try again later."
+
+    of_sqlite, of_postgresql = caplog.messages
+    assert of_sqlite.endswith(": database is locked")
+    assert "refused" in of_postgresql.partition(f"{path}: ")[2] and "\n" not in of_postgresql
+    assert "eve" not in caplog.text and "hunter2" not in caplog.text
+    locked.close()
+
+
 def test_checkpoints_are_journalled_too_and_only_if_they_say_something_new(
     inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge
 ) -> None:
