@@ -86,6 +86,7 @@ def bounded_result(known: _Known) -> _Known:
         cache_write_tokens=bounded_amount(known.usage.cache_write_tokens),
         output_tokens=bounded_amount(known.usage.output_tokens),
         reasoning_tokens=bounded_amount(known.usage.reasoning_tokens),
+        cost=None if known.usage.cost is None else bounded_amount(known.usage.cost),
     )
     return replace(
         known,

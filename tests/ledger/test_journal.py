@@ -147,6 +147,20 @@ def test_a_settlement_waits_for_the_ledger(
     assert path.read_bytes() == b""
 
 
+def test_a_journalled_settlement_says_too_that_its_vendor_named_the_cost(
+    inner: Switched, refusing: JournalingLedger, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    for name, cost in (("c1", None), ("c2", 55)):
+        refusing.reserve(new_charge(name, unpriced=True))
+        inner.away = True
+        refusing.settle(name, completed(cost=cost or 0, usage=Usage(10, cost=cost)))
+        inner.away = False
+        clock.now += 2
+        assert refusing.replay() == 1
+
+    assert {row["id"]: row["unpriced"] for row in inner.ledger.charges()} == {"c1": True, "c2": False}
+
+
 def test_a_request_is_refused_while_the_ledger_is_away(
     inner: Switched, refusing: JournalingLedger, path: Path, new_charge: NewCharge
 ) -> None:
