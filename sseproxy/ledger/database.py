@@ -16,9 +16,10 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from sseproxy.ledger.books_file import BooksFile
 from sseproxy.ledger.engine import is_in_memory, new_engine, sane_url
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
@@ -78,6 +79,8 @@ class Database:
         self._users = 0
         self._users_left = threading.Condition()
         self.engine = new_engine(self.url)
+        self._file = BooksFile(self.url.database if self.is_sqlite and not self.in_memory else None)
+        event.listen(self.engine, "connect", lambda *_: self._file.opened())
         self.statements = Statements(self.engine.dialect)
         driver: Any = self.engine.dialect.loaded_dbapi
         self._errors: type[Exception] = driver.Error
@@ -178,11 +181,14 @@ class Database:
 
         Nobody waits for it but the caller.
 
-        :raises LedgerUnavailable: for every error of the database.
+        :raises LedgerUnavailable: for every error of the database, and if its file is not at its place any more.
         """
         if not self.is_sqlite or self.in_memory:
             return
         try:
+            if self._file.is_gone():
+                self.close()
+                raise LedgerUnavailable(reason=f"{self._file.path} was removed or replaced while it was open")
             with self.look_up() as cursor:
                 # https://sqlite.org/pragma.html#pragma_wal_checkpoint: syncs what it copies, and blocks nobody.
                 cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -232,6 +238,7 @@ class Database:
         """Close all connections; the next call opens them again."""
         with self._lock:
             self._writer.close()
+            self._file.closed()
             self.engine.dispose()
 
     def before_fork(self) -> None:

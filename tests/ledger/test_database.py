@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.protocol import Budget, LedgerUnavailable
 
 from .conftest import NOON, Completed, NewCharge
@@ -105,3 +106,55 @@ def test_a_connection_that_was_opened_again_adds_up_what_ends(
 
     assert sqlite_books.balance("alice", "month", NOON).spent == 730
     assert sum(row["requests"] for row in sqlite_books.usage()) == 2
+
+
+def remove(folder: Path) -> None:
+    for path in folder.glob("books.db*"):
+        path.unlink()
+
+
+def test_books_whose_file_was_removed_are_away_and_go_on_in_a_new_one(
+    tmp_path: Path, new_charge: NewCharge, completed: Completed, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("fcntl")
+    url = f"sqlite:///{tmp_path}/books.db"
+    books = open_journaled(url, tmp_path / "usage.journal")
+    books.reserve(new_charge("c1"))
+    books.checkpoint({})
+    remove(tmp_path)
+
+    books.checkpoint({})
+    assert f"{tmp_path}/books.db was removed or replaced while it was open" in caplog.messages[-1]
+    with pytest.raises(LedgerUnavailable):
+        books.reserve(new_charge("c2"))
+
+    books.checkpoint({})
+    assert caplog.messages[-1] == "the ledger answers again"
+    books.reserve(new_charge("c3"))
+    assert books.settle("c3", completed(cost=700))
+    assert books.settle("c1", completed()) is False
+    books.close()
+    other = open_ledger(url)
+    assert [row["id"] for row in other.charges()] == ["c3"]
+    other.close()
+
+
+def test_who_lets_go_of_a_removed_file_takes_nothing_from_the_one_in_its_place(
+    tmp_path: Path, new_charge: NewCharge, completed: Completed
+) -> None:
+    url = f"sqlite:///{tmp_path}/books.db"
+    books = open_ledger(url)
+    books.reserve(new_charge("c1"))
+    remove(tmp_path)
+    other = open_ledger(url)
+    other.reserve(new_charge("c2"))
+
+    with pytest.raises(LedgerUnavailable):
+        books.checkpoint({})
+
+    other.reserve(new_charge("c3"))
+    assert [books.settle(name, completed()) for name in ("c1", "c2", "c3")] == [False, True, True]
+    assert {row["id"]: row["state"] for row in other.charges()} == {"c2": "settled", "c3": "settled"}
+    assert other.balance("alice", "total", NOON).reserved == 0
+    books.close()
+    other.close()
