@@ -25,6 +25,7 @@ FILES: Final = {
     "/-/chat.js": "chat.js",
     "/-/chat-stream.js": "chat-stream.js",
     "/-/chat-meter.js": "chat-meter.js",
+    "/-/chat-text.js": "chat-text.js",
 }
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "

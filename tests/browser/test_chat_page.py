@@ -101,7 +101,7 @@ def test_an_answer_is_shown_exactly_and_its_bill_is_the_servers(page: Page, book
     assert seen["notice"] == seen["status"] == ""
     assert seen["meter"].startswith(f"3 in, {len(TEXTS)} out · $0.000065 · first after ")
     assert books.one_ended()["cost_usd"] == "0.000065"
-    assert page.run("return at('.text').children.length") == 0  # HTML of a model is text
+    assert page.run("return at('.text').querySelectorAll('img, b').length") == 0  # HTML of a model is text
     assert page.run("return at('.answer').getAttribute('aria-busy')") == "false"
     assert page.console == []  # a violation of the Content-Security-Policy would stand here
 
@@ -290,6 +290,35 @@ def test_who_has_scrolled_up_is_left_there(page: Page, upstream: Upstream) -> No
     reading.result(PATIENCE)
 
     assert page.run("return scrollY") == 100
+
+
+def test_what_has_come_since_a_frame_is_laid_out_at_once(page: Page, upstream: Upstream) -> None:
+    page.run("await until(() => !at('#model').disabled)")
+    upstream.script = raw(chunks(["word "] * 3000))
+    page.run("globalThis.counted = {frames: 0, scrolls: 0}")
+    page.run("const frame = () => { counted.frames++; requestAnimationFrame(frame); }; requestAnimationFrame(frame)")
+    page.run("const scroll = scrollTo; globalThis.scrollTo = (...to) => { counted.scrolls++; scroll(...to); }")
+    counted = page.run("await ask('Tell me a tale.'); await ended(); return counted")
+
+    assert counted["scrolls"] <= counted["frames"] + 3  # to the question, the last of the text, and the end
+
+
+def test_of_a_long_answer_only_the_last_lines_are_laid_out_anew_and_it_is_copied_as_it_is(
+    page: Page, upstream: Upstream
+) -> None:
+    page.run("await until(() => !at('#model').disabled)")
+    text = "".join(tale(6000))
+    upstream.script = raw(chunks([text[start : start + 7] for start in range(0, len(text), 7)]))
+    page.run("await ask('Tell me a tale.'); await ended()")
+
+    blocks = page.run("return [...at('.text').childNodes].map((block) => block.textContent)")
+    assert "".join(blocks) == text
+    assert len(blocks) > 10 and max(map(len, blocks)) < 2_200
+    assert page.run("getSelection().selectAllChildren(at('.text')); return getSelection().toString()") == text
+    height = "at('.text').getBoundingClientRect().height"
+    whole = f"const height = {height}; at('.text').textContent = at('.text').textContent; return [height, {height}]"
+    apart, together = page.run(whole)
+    assert apart == together
 
 
 def test_the_page_works_below_a_mount_point(upstream: Upstream, tmp_path: Path, open_page: Open) -> None:

@@ -81,7 +81,7 @@ def test_the_page_finds_its_files_and_the_api_below_any_mount_point(app: Proxy) 
     assert sorted(names) == ["chat.css", "chat.js", "page.css"]
     assert [mounted.get(f"/llm/-/{name}").status_code for name in names] == [200] * 3
     # An absolute path in a script would lead out of the mount point.
-    assert [re.findall(r"""["'`]/(?:v1|-)""", path.read_text("utf-8")) for path in STATIC.glob("*.js")] == [[]] * 3
+    assert not any(re.findall(r"""["'`]/(?:v1|-)""", path.read_text("utf-8")) for path in STATIC.glob("*.js"))
 
 
 def test_the_wrapped_application_does_not_see_the_page(settings: dict[str, Any]) -> None:

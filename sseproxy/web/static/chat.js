@@ -2,6 +2,7 @@
 
 import { Meter, countTokens, formatUsd } from "./chat-meter.js";
 import { AnswerStream, refusal } from "./chat-stream.js";
+import { AnswerText } from "./chat-text.js";
 
 // Relative, so that the page works below any mount point: it stands at /-/chat itself.
 const MODELS = new URL("../v1/models", location.href).href;
@@ -20,7 +21,7 @@ const page = Object.fromEntries(
 
 /** Prices by the names of models, as far as they are known. */
 const prices = new Map();
-/** The conversation: `{question, text, end, element, meter}` each. */
+/** The conversation: `{question, text, end, element, shown, frame, meter}` each. */
 let turns = [];
 /** The answer that is being read now. */
 let running = null;
@@ -71,7 +72,7 @@ function showAccess(shown) {
 // ---- the models
 
 async function loadModels() {
-  page.status.textContent = "";
+  tell("");
   try {
     const response = await fetch(MODELS, { headers: headers() });
     if (!response.ok) throw await refusal(response);
@@ -98,7 +99,7 @@ function offerModels(rows) {
 }
 
 function askForKey() {
-  page.status.textContent = page.key.value ? "This API key is not accepted here." : "Enter your API key to begin.";
+  tell(page.key.value ? "This API key is not accepted here." : "Enter your API key to begin.");
   showAccess(true);
 }
 
@@ -117,7 +118,7 @@ function messagesBefore(turn) {
 function ask(question) {
   const element = page.turn.content.firstElementChild.cloneNode(true);
   element.querySelector(".question").append(question);
-  const turn = { question, text: "", end: null, element, meter: null };
+  const turn = { question, text: "", end: null, element, shown: null, frame: 0, meter: null };
   element.querySelector(".again").addEventListener("click", () => answer(turn));
   turns.push(turn);
   page.log.append(element);
@@ -128,7 +129,8 @@ function ask(question) {
 async function answer(turn) {
   const messages = messagesBefore(turn);
   const body = JSON.stringify({ model: model(), messages, stream: true, stream_options: { include_usage: true } });
-  const stream = new AnswerStream({ url: CHAT, streams: STREAMS, headers: postHeaders(), body }, showConnection);
+  const fields = { ...headers(), "Content-Type": "application/json" };
+  const stream = new AnswerStream({ url: CHAT, streams: STREAMS, headers: fields, body }, showConnection);
   turn.meter = new Meter(prices.get(model()), messages);
   begin(turn, stream);
   try {
@@ -140,46 +142,45 @@ async function answer(turn) {
   }
 }
 
-function postHeaders() {
-  return { ...headers(), "Content-Type": "application/json" };
-}
-
 function begin(turn, stream) {
   running = stream;
   turn.text = "";
   turn.end = null;
-  part(turn, ".text").textContent = "";
+  turn.shown = new AnswerText(part(turn, ".text"));
   part(turn, ".answer").setAttribute("aria-busy", "true");
   part(turn, ".notice").hidden = true;
   for (const { element } of turns) element.querySelector(".again").hidden = true;
-  page.status.textContent = "";
+  tell("");
   refresh();
 }
 
 function take(turn, chunk) {
-  const follows = isReadingAlong();
   const { delta = {}, finish_reason } = chunk.choices?.[0] ?? {};
   const said = delta.content ?? delta.refusal ?? "";
   const thought = delta.reasoning_content ?? delta.reasoning ?? "";
   if (said || thought) turn.meter.add(said || thought);
-  if (thought && !turn.text) page.status.textContent = "Thinking …";
-  if (said) {
-    if (!turn.text) page.status.textContent = "";
-    turn.text += said;
-    part(turn, ".text").append(said);
-  }
+  if (!turn.text && (said || thought)) tell(said ? "" : "Thinking …");
+  turn.text += said;
   turn.end = finish_reason ?? turn.end;
   if (chunk.usage) turn.meter.settle(chunk.usage);
+  turn.frame ||= requestAnimationFrame(() => show(turn));
+}
+
+/** What has come since the last frame, with one layout for all of it. */
+function show(turn) {
+  const follows = isReadingAlong();
+  cancelAnimationFrame(turn.frame);
+  turn.frame = 0;
+  turn.shown.show(turn.text);
   part(turn, ".meter").textContent = turn.meter.describe();
   if (follows) scrollTo(0, document.documentElement.scrollHeight);
 }
 
 function finish(turn, notice, failed = false) {
+  show(turn);
   const follows = isReadingAlong();
-  const { element } = turn;
   running = null;
-  page.status.textContent = "";
-  part(turn, ".text").normalize();
+  tell("");
   part(turn, ".notice").textContent = notice;
   part(turn, ".notice").hidden = !notice;
   part(turn, ".notice").classList.toggle("failed", failed);
@@ -188,12 +189,16 @@ function finish(turn, notice, failed = false) {
   showTotal();
   refresh();
   if (follows) scrollTo(0, document.documentElement.scrollHeight);
-  if (document.activeElement === document.body || element.contains(document.activeElement)) page.prompt.focus();
+  if (document.activeElement === document.body || turn.element.contains(document.activeElement)) page.prompt.focus();
 }
 
 /** @param attempt of joining the answer again; 0: it is joined */
 function showConnection(attempt) {
-  page.status.textContent = attempt ? `Connection lost. Joining again (attempt ${attempt}) …` : "";
+  tell(attempt ? `Connection lost. Joining again (attempt ${attempt}) …` : "");
+}
+
+function tell(status) {
+  if (page.status.textContent !== status) page.status.textContent = status;
 }
 
 function sentence(error, turn) {
