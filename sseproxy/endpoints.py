@@ -80,7 +80,10 @@ class HealthEndpoints:
 
 
 class StreamsEndpoint:
-    """``GET /-/streams/ID`` re-joins a running or recent stream, ``DELETE`` stops it; any other ID is 404."""
+    """``GET /-/streams/ID`` re-joins a running or recent stream, ``DELETE`` stops it; any other ID is 404.
+
+    An answer that has not begun has told nobody its ID: ``DELETE /-/streams/`` stops the one of an ``Idempotency-Key``.
+    """
 
     def __init__(self, app: WSGIApplication, joining: Joining) -> None:
         self.app = app
@@ -101,10 +104,12 @@ class StreamsEndpoint:
         if method not in ("GET", "DELETE"):
             failure = BadRequest("This path takes GET and DELETE requests only.", code="method_not_allowed", status=405)
             return refuse(failure, environ, [("Allow", "GET, DELETE")])
-        stream = self._joining.find(stream_id, environ)
         if method == "DELETE":
-            stream.stop()
+            name = environ.get("HTTP_IDEMPOTENCY_KEY", "") if not stream_id else ""
+            found = self._joining.find_named(name, environ) if name else self._joining.find(stream_id, environ)
+            found.stop()
             return Answer(status_line(204), [], [])
+        stream = self._joining.find(stream_id, environ)
         last = last_event(Exchange.of(environ))
         return self._joining.answer(environ, stream, last[1] if last and last[0] == stream.id else 0)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -60,6 +61,16 @@ def location_of(environ: WSGIEnvironment, stream: Stream) -> str:
     return f"{quote(environ.get('SCRIPT_NAME', ''), encoding='latin-1')}{PATH}{stream.id}"
 
 
+def asker(exchange: Exchange) -> str:
+    """Whose stream a request begins."""
+    return (exchange.user or ANONYMOUS).name
+
+
+def claim_key(exchange: Exchange, name: str) -> str:
+    """What an ``Idempotency-Key`` of this caller is claimed by."""
+    return sha256(f"{asker(exchange)}\0{name}".encode()).hexdigest()
+
+
 class Joining:
     """Makes readers of live streams into answers.
 
@@ -78,8 +89,17 @@ class Joining:
         :raises UnknownStream: there is none for this caller.
         """
         stream = self.streams.find(stream_id)
-        user = Exchange.of(environ).user or ANONYMOUS
-        if stream is None or user.name not in (stream.user, ANONYMOUS.name):
+        if stream is None or asker(Exchange.of(environ)) not in (stream.user, ANONYMOUS.name):
+            raise UnknownStream
+        return stream
+
+    def find_named(self, name: str, environ: WSGIEnvironment) -> Stream:
+        """The stream that the caller's request with that ``Idempotency-Key`` began.
+
+        :raises UnknownStream: there is none.
+        """
+        stream = self.streams.find_claimed(claim_key(Exchange.of(environ), name))
+        if stream is None:
             raise UnknownStream
         return stream
 

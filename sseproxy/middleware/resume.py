@@ -16,7 +16,7 @@ import msgspec
 from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure
 from sseproxy.middleware.generation import Generation
-from sseproxy.middleware.joining import Joining, StreamLost, last_event, location_of
+from sseproxy.middleware.joining import Joining, StreamLost, asker, claim_key, last_event, location_of
 from sseproxy.streams.protocol import Claim, Stream
 from sseproxy.wsgi.call import Answer
 from sseproxy.wsgi.errors import is_event_source, refuse, status_line
@@ -97,7 +97,7 @@ class ResumeMiddleware:
         self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None
     ) -> tuple[Stream, Generation | None]:
         """The stream of this request, and what generates it, unless that was begun for an earlier one."""
-        stream, writer = self._joining.streams.open(_user(exchange), claim)
+        stream, writer = self._joining.streams.open(asker(exchange), claim)
         if writer is None:
             return stream, None
         exchange.in_background = True
@@ -118,17 +118,13 @@ def _claim(environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Cl
     if len(key) > LONGEST_KEY or not key.isprintable():
         message = f"The header Idempotency-Key must have 1 to {LONGEST_KEY} printable characters."
         raise BadRequest(message, "Idempotency-Key")
-    return Claim(sha256(f"{_user(exchange)}\0{key}".encode()).hexdigest(), _digest(exchange, request))
+    return Claim(claim_key(exchange, key), _digest(exchange, request))
 
 
 def _digest(exchange: Exchange, request: Request) -> str:
     """Names what is asked, and by whom; the upstream that is to answer does not matter."""
     asked = request.with_model(exchange.asked_model).encode()
-    return sha256(f"{_user(exchange)}\0{exchange.path}\0".encode() + asked).hexdigest()
-
-
-def _user(exchange: Exchange) -> str:
-    return exchange.user.name if exchange.user is not None else "anonymous"
+    return sha256(f"{asker(exchange)}\0{exchange.path}\0".encode() + asked).hexdigest()
 
 
 def _told(answer: Answer, generation: Generation | None) -> Answer:

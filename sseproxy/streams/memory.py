@@ -91,6 +91,12 @@ class MemoryStreams:
             self._forget_old()
             return self._running.get(stream_id) or self._ended.get(stream_id)
 
+    def find_claimed(self, key: str) -> LiveStream | None:
+        with self._lock:
+            self._forget_old()
+            claim, _ = self._claims.get(key, (None, ""))
+            return self._claimed(claim) if claim is not None else None
+
     def running(self) -> list[LiveStream]:
         """The streams whose generation has not ended."""
         with self._lock:

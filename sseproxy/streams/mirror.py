@@ -84,7 +84,7 @@ class Mirror:
         for part in ("meta", "entries"):
             pipe.expire(key_of(self.id, part), self._keep + LEASE)
         if self.claim is not None:
-            pipe.expire(claim_key(self.claim), self._keep + LEASE)
+            pipe.expire(claim_key(self.claim.key), self._keep + LEASE)
 
     def note_forgotten(self) -> None:
         """Redis does not know any more that the stream runs."""
@@ -126,7 +126,7 @@ class Mirror:
 
     def _claim_again(self, pipe: Any) -> None:
         if self.claim is not None:
-            pipe.setnx(claim_key(self.claim), claim_value(self.claim, self.id))
+            pipe.setnx(claim_key(self.claim.key), claim_value(self.claim, self.id))
 
     def _start_over(self, pipe: Any) -> None:
         pipe.delete(key_of(self.id, "entries"))
@@ -156,12 +156,12 @@ class Mirror:
         if self.live.was_refused():
             pipe.delete(key_of(self.id, "read"))
             if self.claim is not None:
-                pipe.eval(_FREE_CLAIM, 1, claim_key(self.claim), claim_value(self.claim, self.id))
+                pipe.eval(_FREE_CLAIM, 1, claim_key(self.claim.key), claim_value(self.claim, self.id))
 
 
-def claim_key(claim: Claim) -> str:
-    """Where it is kept which stream a claim opened."""
-    return f"sseproxy:claim:{claim.key}"
+def claim_key(key: str) -> str:
+    """Where it is kept which stream a claim of that key opened."""
+    return f"sseproxy:claim:{key}"
 
 
 def claim_value(claim: Claim, stream_id: str) -> str:

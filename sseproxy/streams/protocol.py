@@ -180,6 +180,10 @@ class Streams(Protocol):
         """The stream of that ID, as long as it is kept."""
         ...
 
+    def find_claimed(self, key: str) -> Stream | None:
+        """The stream that a claim of that key stands for, whatever was asked."""
+        ...
+
     def counts(self) -> tuple[int, int]:
         """How many streams run in this process, and how many that have ended it still keeps."""
         ...

@@ -92,6 +92,13 @@ class RedisStreams:
             return local
         return self._ask(lambda: self._remote(stream_id))
 
+    def find_claimed(self, key: str) -> Stream | None:
+        local = self._local.find_claimed(key)
+        if local is not None:
+            return local
+        held: bytes = self._ask(lambda: self._redis.get(claim_key(key))) or b""
+        return self.find(held.decode().partition(":")[2])
+
     def counts(self) -> tuple[int, int]:
         return self._local.counts()
 
@@ -110,7 +117,7 @@ class RedisStreams:
 
         :raises KeyReused: it stands for another request.
         """
-        held: bytes = self._redis.get(claim_key(claim)) or b""
+        held: bytes = self._redis.get(claim_key(claim.key)) or b""
         body, _, stream_id = held.decode().partition(":")
         if held and body != claim.body:
             raise KeyReused
@@ -119,7 +126,7 @@ class RedisStreams:
     def _take(self, claim: Claim, stream_id: str, held: bytes) -> bool:
         """Make the claim stand for this stream, unless it stands for another than was ``held`` meanwhile."""
         ours = [claim_value(claim, stream_id), self._keep + LEASE, held]
-        return self._ask(lambda: self._take_claim([claim_key(claim)], ours)) is None
+        return self._ask(lambda: self._take_claim([claim_key(claim.key)], ours)) is None
 
     def _remote(self, stream_id: str) -> RemoteStream | None:
         user = self._redis.hget(key_of(stream_id, "meta"), "user")

@@ -158,6 +158,19 @@ def test_stop_works_before_the_answer_has_begun(page: Page, upstream: Upstream, 
     assert len(asked(upstream)) == 1
 
 
+@pytest.mark.parametrize("told", [0, 4], ids=["before it began", "amid it"])
+def test_a_page_that_is_left_takes_its_answer_with_it(told: int, page: Page, upstream: Upstream, books: Books) -> None:
+    page.run("await until(() => !at('#model').disabled)")
+    upstream.script = answering(TEXTS, told=told, end="hang") if told else silent()
+    _, request = begin(page, upstream, "await ask('Tell me a tale.')")
+    request.wait_for_sent(told)
+    page.start("location.reload()")
+
+    request.wait_for_peer_close(AT_ONCE)
+    assert books.one_ended()["outcome"] in ("client_gone", "refused")
+    assert len(asked(upstream)) == 1
+
+
 def test_a_connection_that_breaks_again_and_again_loses_and_doubles_nothing(
     site: Site, upstream: Upstream, books: Books, open_page: Open
 ) -> None:

@@ -314,6 +314,27 @@ def test_delete_hangs_up_on_the_upstream_and_tells_every_reader(
     assert books.one_ended()["outcome"] == "client_gone"
 
 
+@pytest.mark.parametrize("body", [CHAT, STREAM], ids=["json", "stream"])
+def test_delete_with_the_idempotency_key_stops_an_answer_that_has_not_begun(
+    body: dict[str, Any], upstream: Upstream, proxied: Callable[..., str], books: Books
+) -> None:
+    upstream.script = silent()
+    url = proxied()
+    name = {"Idempotency-Key": "one"}
+
+    def delete(key: str, headers: dict[str, str]) -> int:
+        with RawClient(url) as raw:
+            return raw.send("DELETE", "/-/streams/", key=key, headers=headers).read_head().status
+
+    with RawClient(url) as raw:
+        raw.send("POST", PATH, body, key=KEY, headers=name)
+        exchange = upstream.wait_for_request()
+        assert [delete("sk-bob", name), delete(KEY, {"Idempotency-Key": "two"}), delete(KEY, {})] == [404] * 3
+        assert delete(KEY, name) == 204
+        exchange.wait_for_peer_close(AT_ONCE)
+    assert books.one_ended()["outcome"] in ("client_gone", "refused")
+
+
 def test_an_answer_that_nobody_reads_is_cancelled_after_its_time(
     upstream: Upstream, proxied: Callable[..., str], books: Books
 ) -> None:

@@ -254,6 +254,17 @@ def test_the_same_claim_finds_the_same_stream(make: Make) -> None:
     assert again.id == stream.id
 
 
+def test_the_key_of_a_claim_finds_its_stream_whatever_was_asked(make: Make) -> None:
+    here, there = make()
+    stream, writer = begin(here, CLAIM)
+    claimed = there.find_claimed(CLAIM.key)
+    assert claimed is not None
+    assert (claimed.id, claimed.user) == (stream.id, "alice")
+    claimed.stop()
+    wait_until(writer.unwanted)
+    assert there.find_claimed("another key") is None
+
+
 def test_a_claim_on_something_else_is_refused(make: Make) -> None:
     here, there = make()
     begin(here, CLAIM)

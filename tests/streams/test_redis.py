@@ -301,7 +301,7 @@ def test_an_end_that_is_told_late_does_not_free_the_claim_of_another(redis: Redi
     assert there.open("alice", CLAIM)[1] is not None
     refused.begin(Head("503 SERVICE UNAVAILABLE", [], b'{"error":{}}'))
     refused.end()
-    assert there._redis.exists(claim_key(CLAIM))
+    assert there._redis.exists(claim_key(CLAIM.key))
 
 
 def rest(reader: Reader) -> list[bytes]:

@@ -92,18 +92,11 @@ export class AnswerStream {
     this.#connection.abort();
     const { streams, headers } = this.#request;
     try {
-      if (!this.#reached) this.#stream = await this.#learnName();
-      if (this.#stream) await fetch(streams + this.#stream, { method: "DELETE", headers, keepalive: true });
+      // By its key, as an answer that has not begun has no name; kept alive, as the page may be on its way out.
+      await fetch(streams, { method: "DELETE", headers, keepalive: true });
     } catch {
       // Cut off from the server: it stops by itself when nobody listens.
     }
-  }
-
-  /** The name of an answer that has not begun. The request joins it, as it has the same Idempotency-Key. */
-  async #learnName() {
-    const { url, headers, body } = this.#request;
-    const options = { method: "POST", headers: { ...headers, Prefer: "respond-async" }, body };
-    return streamOf(await fetch(url, options));
   }
 
   async *#connect() {
