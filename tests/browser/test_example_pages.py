@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.harness import PATIENCE, Browser, Cutter, Upstream, raw, serve_files
+from tests.harness import PATIENCE, Browser, Cutter, Upstream, raw, serve_files, silent
 from tests.harness.parts import CLIENTS
 from tests.integration.books import AT_ONCE, Books
 
@@ -73,3 +73,21 @@ def test_a_page_reads_an_answer_over_a_broken_connection_and_stops_the_next(
     charges = books.wait_for(lambda rows: len(rows) == 2 and all(row["state"] != "pending" for row in rows))
     assert sorted(charge["outcome"] for charge in charges) == ["client_gone", "completed"]
     assert len(upstream.exchanges) == 2
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_stops_an_answer_that_has_not_begun_or_says_that_it_cannot(
+    name: str, site: Site, pages: str, upstream: Upstream, books: Books, browser: Browser
+) -> None:
+    upstream.script = silent()
+    with browser.open(f"{pages}/{name}.html?api={site.url}") as page:
+        page.run(f"{AT} at('send').click()")
+        asked = upstream.wait_for_request()
+        page.run(f"{AT}{UNTIL} await until(() => !at('stop').disabled); at('stop').click()")
+        if name == "eventsource":
+            page.run(f"{AT}{UNTIL} await until(() => at('status').textContent.includes('the server goes on'))")
+            return
+        asked.wait_for_peer_close(AT_ONCE)
+        page.run(f"{AT}{UNTIL} await until(() => at('status').textContent === 'Stopped')")
+
+    assert books.one_ended()["outcome"] in ("client_gone", "refused")
