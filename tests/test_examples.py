@@ -47,5 +47,11 @@ def test_the_configuration_is_valid_and_has_the_routes_that_the_pages_ask() -> N
     assert config.server.listen == "127.0.0.1:8080"  # where the pages look unless told otherwise
 
 
+def test_the_documentation_tells_the_error_in_plain_text_as_the_page_does() -> None:
+    (told,) = re.findall(r"\.match\((.+)\);", (EXAMPLES / "fetch-plain.html").read_text("utf-8"))
+
+    assert told in (EXAMPLES.parent / "docs" / "clients.md").read_text("utf-8")
+
+
 def test_the_lock_names_no_registry() -> None:
     assert '"resolved"' not in (EXAMPLES / "package-lock.json").read_text("utf-8")

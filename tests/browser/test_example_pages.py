@@ -19,6 +19,7 @@ PAGES = sorted(path.stem for path in EXAMPLES.glob("*.html") if path.name != "in
 DIRECT = {"fetch-openai", "fetch-plain"}
 """Those that cannot come back."""
 TEXTS = tale(24)
+CORS = [("Access-Control-Allow-Origin", "*"), ("Access-Control-Allow-Headers", "authorization, content-type")]
 UNTIL = "const until = async (test) => { while (!test()) await new Promise((go) => setTimeout(go, 5)); };"
 AT = "const at = (id) => document.getElementById(id);"
 
@@ -91,3 +92,31 @@ def test_a_page_stops_an_answer_that_has_not_begun_or_says_that_it_cannot(
         page.run(f"{AT}{UNTIL} await until(() => at('status').textContent === 'Stopped')")
 
     assert books.one_ended()["outcome"] in ("client_gone", "refused")
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shown", "status"),
+    [
+        *((["word " + "<ERR> no"[:cut], "<ERR> no"[cut:]], "word ", "Failed: no") for cut in range(9)),
+        (["word <ERR", "OR>"], "word <ERROR>", "Done"),
+        (["word", " <ERR"], "word <ERR", "Done"),
+        (["word <", "ERR> no"], "word ", "Failed: no"),
+        (["word <b>\n", "<", "E", "R", "<ERR> n", "o"], "word <b>\n<ER", "Failed: no"),
+    ],
+)
+def test_plain_text_is_told_from_its_error_wherever_the_network_cuts_it(
+    pieces: list[str], shown: str, status: str, pages: str, upstream: Upstream, browser: Browser
+) -> None:
+    answer = raw([piece.encode() for piece in pieces], headers=[("Content-Type", "text/plain"), *CORS], steps=True)
+    upstream.scripts.extend([raw(b"", headers=CORS, framing="length"), answer])
+    api = upstream.url.removesuffix("/v1")
+    with browser.open(f"{pages}/fetch-plain.html?api={api}") as page:
+        page.run(f"{AT} at('send').click()")
+        asked = upstream.wait_for_request(2)
+        for number in range(len(pieces)):
+            asked.allow()
+            asked.wait_for_sent(number + 1)
+            page.run(f"{AT}{UNTIL} await until(() => at('answer').textContent.startsWith('word'))")
+        page.run(f"{AT}{UNTIL} await until(() => at('status').textContent !== 'Streaming')")
+
+        assert page.run(f"{AT} return [at('answer').textContent, at('status').textContent]") == [shown, status]
