@@ -277,6 +277,40 @@ def test_a_limit_says_when_to_come_back(upstream: Upstream, tmp_path: Path, open
     assert sum(request.method == "POST" for request in site.requests) == 2
 
 
+@pytest.mark.parametrize(("said", "direction"), [("שלום, world", "rtl"), ("Hello, עולם", "ltr")])
+def test_what_is_said_runs_in_the_direction_of_its_language(
+    said: str, direction: str, page: Page, upstream: Upstream
+) -> None:
+    page.run("await until(() => !at('#model').disabled)")
+    upstream.script = raw(chunks([f"{said}\n"] * 300))
+    page.run(f"type('#prompt', '{said}')")
+    assert page.run("return getComputedStyle(at('#prompt')).direction") == direction
+
+    page.run("press('Enter'); await ended()")
+    parts = "[at('.question'), at('.text'), ...at('.text').children]"
+    assert set(page.run(f"return {parts}.map((part) => getComputedStyle(part).direction)")) == {direction}
+
+
+def test_a_line_of_code_amid_an_answer_from_right_to_left_runs_from_left_to_right(
+    page: Page, upstream: Upstream
+) -> None:
+    page.run("await until(() => !at('#model').disabled)")
+    upstream.script = raw(chunks(["שלום\n", "if (1 < 2) end()\n", "עולם"]))
+    page.run("await ask('Tell me a tale.'); await ended()")
+    lines = page.run("""
+      const text = at('.text > span').firstChild, box = at('.text').getBoundingClientRect(), range = new Range();
+      return ['שלום', 'if (1 < 2) end()', 'עולם'].map((line) => {
+        const start = text.data.indexOf(line);
+        range.setStart(text, start);
+        range.setEnd(text, start + line.length);
+        const { left, right } = range.getBoundingClientRect();
+        return [left === box.left, right === box.right];
+      });
+    """)
+
+    assert lines == [[False, True], [True, False], [False, True]]
+
+
 def test_the_page_fits_a_phone_whatever_is_said(page: Page, upstream: Upstream, tmp_path: Path) -> None:
     page.run("await until(() => !at('#model').disabled)")
     upstream.script = raw(chunks(["unbroken" * 40, "\n" * 60, "end"]))
