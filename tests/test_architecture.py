@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -87,9 +88,18 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> list[tuple[int, str]]:
     """Line and absolute name of every module a file imports at run time, inside functions too."""
-    tree = ast.parse(path.read_text("utf-8"))
+    return list(_imports(path, tree_of(path)))
+
+
+def _imports(path: Path, tree: ast.Module) -> Iterator[tuple[int, str]]:
     typing_only = {id(node) for block in type_checking_blocks(tree) for node in ast.walk(block)}
     package = module_of(path) if path.name == "__init__.py" else module_of(path).rpartition(".")[0]
     for node in ast.walk(tree):
@@ -160,13 +170,13 @@ def test_a_file_is_short_and_says_what_it_is(path: Path) -> None:
     lines = text.count("\n")
 
     assert lines <= LONGEST_FILE, f"{lines} lines"
-    assert not text.strip() or ast.get_docstring(ast.parse(text)), "no module docstring"
+    assert not text.strip() or ast.get_docstring(tree_of(path)), "no module docstring"
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_a_function_is_short(path: Path) -> None:
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    functions = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, kinds)]
+    functions = [node for node in ast.walk(tree_of(path)) if isinstance(node, kinds)]
     too_long = {
         f"{node.name}, line {node.lineno}": length
         for node in functions
