@@ -18,6 +18,8 @@ from .waiting import PATIENCE
 NODE_CLIENTS = ("openai-node", "openai-node-stream", "ai-sdk")
 PYTHON_CLIENTS = ("create", "stream", "async")
 """openai-python: ``create(stream=...)``, the ``.stream()`` helper, the async client."""
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Knows nobody: loading the certificates of the world would be most of what a client of one answer costs."""
 
 
 @dataclass
@@ -72,8 +74,8 @@ def read_with_node(cases: Iterable[tuple[str, str, Mapping[str, Any]]], key: str
 
 
 def connect(base_url: str, key: str) -> openai.OpenAI:
-    """A client for one answer. Loading the certificates of the world would be most of its cost."""
-    http_client = openai.DefaultHttpxClient(verify=_TLS)
+    """A client for one answer."""
+    http_client = openai.DefaultHttpxClient(verify=TLS)
     return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=PATIENCE, http_client=http_client)
 
 
@@ -100,7 +102,7 @@ def _read_helper(reading: Reading, base_url: str, key: str, body: Mapping[str, A
 
 async def _read_async(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:
     options: dict[str, Any] = {"base_url": base_url, "api_key": key, "max_retries": 0, "timeout": 30}
-    async with openai.AsyncOpenAI(**options, http_client=openai.DefaultAsyncHttpxClient(verify=_TLS)) as client:
+    async with openai.AsyncOpenAI(**options, http_client=openai.DefaultAsyncHttpxClient(verify=TLS)) as client:
         answer = await client.chat.completions.create(**_split(body))
         if not body.get("stream"):
             _take_answer(reading, answer)
@@ -110,7 +112,6 @@ async def _read_async(reading: Reading, base_url: str, key: str, body: Mapping[s
                 _take_chunk(reading, chunk)
 
 
-_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 _READERS = {"create": _read_create, "stream": _read_helper}
 _ARGUMENTS = frozenset(openai.resources.chat.completions.Completions.create.__annotations__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 
 from .parts import missing
-from .sdks import Reading, connect
+from .sdks import TLS, Reading, connect
 
 Reader = Callable[[Reading, str, str, Mapping[str, Any]], None]
 FINISHES = {"end_turn": "stop", "stop_sequence": "stop", "max_tokens": "length", "tool_use": "tool_calls"}
@@ -94,9 +94,15 @@ def _take_response(reading: Reading, response: Any) -> None:
         reading.usage = {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens}
 
 
-def _read_message(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:
+def _connect_anthropic(base_url: str, key: str) -> Any:
     anthropic = require_anthropic()
-    with anthropic.Anthropic(base_url=base_url.removesuffix("/v1"), api_key=key, max_retries=0) as client:
+    http_client = anthropic.DefaultHttpxClient(verify=TLS)
+    url = base_url.removesuffix("/v1")
+    return anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, http_client=http_client)
+
+
+def _read_message(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:
+    with _connect_anthropic(base_url, key) as client:
         usage: dict[str, int] = {}
         for event in client.messages.create(**body, max_tokens=9, stream=True):
             if event.type == "message_start":
@@ -122,11 +128,7 @@ def _take_message_delta(reading: Reading, delta: Any) -> None:
 
 
 def _read_message_helper(reading: Reading, base_url: str, key: str, body: Mapping[str, Any]) -> None:
-    anthropic = require_anthropic()
-    with (
-        anthropic.Anthropic(base_url=base_url.removesuffix("/v1"), api_key=key, max_retries=0) as client,
-        client.messages.stream(**body, max_tokens=9) as stream,
-    ):
+    with _connect_anthropic(base_url, key) as client, client.messages.stream(**body, max_tokens=9) as stream:
         message = stream.get_final_message()
         reading.text = "".join(block.text for block in message.content if block.type == "text")
         reading.reasoning = "".join(block.thinking for block in message.content if block.type == "thinking")
