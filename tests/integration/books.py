@@ -44,12 +44,13 @@ class Books:
     def wait_for(self, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """The charges as soon as they are as expected."""
         seen: list[dict[str, Any]] = []
+        with self._open() as ledger:
 
-        def is_expected() -> bool:
-            seen[:] = self.charges()
-            return condition(seen)
+            def is_expected() -> bool:
+                seen[:] = ledger.charges()
+                return condition(seen)
 
-        wait_until(is_expected, state=lambda: seen)
+            wait_until(is_expected, state=lambda: seen)
         return seen
 
     def one_ended(self) -> Mapping[str, Any]:
