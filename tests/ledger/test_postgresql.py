@@ -1,0 +1,90 @@
+"""A PostgreSQL that is slow, silent, full or set up in its own way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import text
+
+from sseproxy.ledger.ledger import open_ledger
+from sseproxy.ledger.protocol import LedgerUnavailable
+
+from .conftest import NOON, Completed, NewCharge
+
+psycopg = pytest.importorskip("psycopg", reason="missing part: psycopg")
+
+OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@pytest.fixture
+def url(new_database: Callable[[], str]) -> str:
+    """The URL of a database with nothing in it."""
+    return new_database()
+
+
+@contextmanager
+def frozen(url: str) -> Iterator[None]:
+    """Meanwhile the server's end of every connection that there is takes what is sent, and answers nothing."""
+    with psycopg.connect(url) as connection:
+        pids = [pid for (pid,) in connection.execute(f"SELECT pid {OTHERS}")]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sseproxy.ledger.postgresql import PunctualConnection
+
+    monkeypatch.setattr(PunctualConnection, "patience", 0.3)
+
+
+def test_connections_whose_server_fell_silent_are_replaced(
+    url: str, new_charge: NewCharge, completed: Completed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_impatient(monkeypatch)
+    books = open_ledger(url)
+    books.reserve(new_charge("c1"))
+    with books.database.look_up(), books.database.look_up(), books.database.look_up():
+        pass
+
+    with frozen(url):
+        assert books.settle("c1", completed())
+        with books.database.look_up(), books.database.look_up(), books.database.look_up():
+            pass
+    books.close()
+
+
+def test_a_query_that_is_not_answered_in_time_is_a_503(
+    url: str, new_charge: NewCharge, completed: Completed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_impatient(monkeypatch)
+    books = open_ledger(url)
+    books.reserve(new_charge("c1"))
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE charges")
+
+        with pytest.raises(LedgerUnavailable):
+            books.settle("c1", completed(cost=700))
+
+    assert books.settle("c1", completed(cost=700))
+    assert books.balance("alice", "total", NOON).spent == 700
+    books.close()
+
+
+def test_a_report_may_take_longer_than_a_client_waits(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    be_impatient(monkeypatch)
+    books = open_ledger(url)
+
+    with books.database.read() as connection:
+        assert connection.execute(text("SELECT 1 FROM pg_sleep(1)")).scalar() == 1
+    with pytest.raises(LedgerUnavailable), books.database.look_up() as cursor:
+        cursor.execute("SELECT pg_sleep(600)")
+    books.close()
