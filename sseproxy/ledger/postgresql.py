@@ -8,13 +8,18 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 import psycopg
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.queue import Empty
 
 T = TypeVar("T")
 SILENCE: Final = 5.0
 """Seconds of silence after which a connection is given up where a client waits."""
 REPORT_SILENCE: Final = 60.0
 """The same for what SQLAlchemy runs: reports, and what is rarely done."""
+KEPT: Final = 4
+"""Connections that a process keeps while it is idle: the server has only so many for all of them."""
+MOST: Final = 16
 
 
 class PunctualConnection(psycopg.Connection[Any]):
@@ -50,12 +55,32 @@ class PunctualConnection(psycopg.Connection[Any]):
             return result
 
 
+class SharingPool(QueuePool):
+    """Waits for one of its own connections where the server has none left for this process."""
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        try:
+            return super()._do_get()
+        except psycopg.OperationalError as error:
+            others_run = self.checkedout() and not isinstance(error, psycopg.errors.ConnectionTimeout)
+            try:
+                return self._pool.get(timeout=self._timeout if others_run else 0.0)
+            except Empty:
+                raise error from None
+
+
 def create_postgresql(url: URL) -> Engine:
     """An engine; connects to nothing yet."""
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": int(SILENCE)}
     # The first connection that is found silent or broken replaces all others, too.
     engine = create_engine(
-        url, pool_pre_ping=True, pool_size=16, max_overflow=0, pool_timeout=SILENCE, connect_args=arguments
+        url,
+        poolclass=SharingPool,
+        pool_pre_ping=True,
+        pool_size=KEPT,
+        max_overflow=MOST - KEPT,
+        pool_timeout=SILENCE,
+        connect_args=arguments,
     )
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "begin", _expect_a_report)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from sseproxy.ledger.ledger import open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
+from tests.harness import wait_until
 
 from .conftest import NOON, Completed, NewCharge
 
@@ -87,4 +89,28 @@ def test_a_report_may_take_longer_than_a_client_waits(url: str, monkeypatch: pyt
         assert connection.execute(text("SELECT 1 FROM pg_sleep(1)")).scalar() == 1
     with pytest.raises(LedgerUnavailable), books.database.look_up() as cursor:
         cursor.execute("SELECT pg_sleep(600)")
+    books.close()
+
+
+def test_an_idle_process_keeps_few_connections(url: str) -> None:
+    books = open_ledger(url)
+    with ExitStack() as many:
+        for _ in range(16):
+            many.enter_context(books.database.look_up())
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        wait_until(lambda: connection.execute(f"SELECT COUNT(*) {OTHERS}").fetchone() == (4,))
+    books.close()
+
+
+def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str, new_charge: NewCharge) -> None:
+    name = url.partition("?")[0].rpartition("/")[2]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 2")
+        connection.execute(f"ALTER DATABASE {name} OWNER TO {name}")
+        connection.execute(f"GRANT ALL ON SCHEMA public TO {name}")
+    books = open_ledger(str(make_url(url).set(username=name)))
+
+    with ThreadPoolExecutor(12) as threads:
+        assert list(threads.map(lambda _: books.reserve(new_charge()), range(120))) == [None] * 120
     books.close()
