@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, urlsplit
 
 from sseproxy.config.values import Expected
 
@@ -60,6 +60,9 @@ def check_postgresql(address: str) -> None:
     parts = _split(address, example)
     if "@" in parts.path + parts.query:
         raise _misread(example)
+    for value in parse_qs(parts.query, keep_blank_values=True).get("prepare_threshold", ()):
+        if not re.fullmatch(_WHOLE, value):
+            raise Expected("expected a whole number as prepare_threshold; 0: no statement is prepared")
 
 
 def check_redis(address: str) -> None:

@@ -17,6 +17,8 @@ SILENCE: Final = 5.0
 """Seconds of silence after which a connection is given up where a client waits."""
 REPORT_SILENCE: Final = 60.0
 """The same for what SQLAlchemy runs: reports, and what is rarely done."""
+PREPARE: Final = "prepare_threshold"
+"""An option of the address: after so many uses of a statement the server is to remember its plan; 0: never."""
 KEPT: Final = 4
 """Connections that a process keeps while it is idle: the server has only so many for all of them."""
 MOST: Final = 16
@@ -71,10 +73,12 @@ class SharingPool(QueuePool):
 
 def create_postgresql(url: URL) -> Engine:
     """An engine; connects to nothing yet."""
-    arguments = {} if "connect_timeout" in url.query else {"connect_timeout": int(SILENCE)}
+    arguments: dict[str, Any] = {} if "connect_timeout" in url.query else {"connect_timeout": int(SILENCE)}
+    # Behind PgBouncer each transaction may go to another server, which does not know what was prepared on the last.
+    arguments[PREPARE] = int(str(url.query.get(PREPARE, 0))) or None
     # The first connection that is found silent or broken replaces all others, too.
     engine = create_engine(
-        url,
+        url.difference_update_query([PREPARE]),
         poolclass=SharingPool,
         pool_pre_ping=True,
         pool_size=KEPT,

@@ -60,6 +60,13 @@ def test_a_port_that_is_none_is_refused(problems: Problems, port: str) -> None:
         assert "a port of 1 to 65535" in problems(text)[0]
 
 
+@pytest.mark.parametrize("value", ["none", "", "-1", "1.5", "topsecret"])
+def test_from_how_many_uses_on_a_statement_is_prepared_is_a_number(problems: Problems, value: str) -> None:
+    (problem,) = problems(LEDGER.format(f"postgresql://u:p@h/x?prepare_threshold={value}"))
+
+    assert "expected a whole number as prepare_threshold" in problem and "topsecret" not in problem
+
+
 @pytest.mark.parametrize("address", ["redis://:topsecret@[::1/0", "redis://:topsecret@::1]/0"])
 def test_half_an_ipv6_address_is_refused(problems: Problems, address: str) -> None:
     (problem,) = problems(STORES[0].format(address))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url, text
@@ -14,6 +17,7 @@ from sqlalchemy import make_url, text
 from sseproxy.ledger.ledger import open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from tests.harness import wait_until
+from tests.harness.parts import optional_tool
 
 from .conftest import NOON, Completed, NewCharge
 
@@ -113,4 +117,59 @@ def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str
 
     with ThreadPoolExecutor(12) as threads:
         assert list(threads.map(lambda _: books.reserve(new_charge()), range(120))) == [None] * 120
+    books.close()
+
+
+@pytest.fixture
+def pgbouncer(url: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of the same database behind PgBouncer, where two connections serve everybody a transaction at a time."""
+    program = optional_tool("pgbouncer")
+    server = make_url(url)
+    folder = Path(server.query["host"])  # type: ignore[arg-type]
+    with socket.socket() as any_port:
+        any_port.bind(("127.0.0.1", 0))
+        port = any_port.getsockname()[1]
+    (tmp_path / "pgbouncer.ini").write_text(
+        f"[databases]\n{server.database} = host={folder} user={server.username}\n[pgbouncer]\n"
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        "pool_mode = transaction\ndefault_pool_size = 2\n"
+    )
+    command = [program, str(tmp_path / "pgbouncer.ini")]
+    if os.getuid() == 0:  # which it refuses to run as
+        command[1:1] = ["-u", folder.owner()]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    wait_until(lambda: process.poll() is not None or _listens(port))
+    assert process.poll() is None, process.stderr and process.stderr.read()
+    yield f"postgresql://{server.username}@127.0.0.1:{port}/{server.database}"
+    process.terminate()
+    process.communicate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_pgbouncer_may_stand_between(pgbouncer: str, new_charge: NewCharge, completed: Completed) -> None:
+    books = open_ledger(pgbouncer)
+
+    def book(_number: int) -> bool:
+        charge = new_charge()
+        books.reserve(charge)
+        return books.settle(charge.id, completed())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(book, range(200))) == [True] * 200
+    books.close()
+
+
+@pytest.mark.parametrize(("option", "prepared"), [("", 0), ("&prepare_threshold=0", 0), ("&prepare_threshold=2", 1)])
+def test_statements_are_prepared_where_the_address_says_so(url: str, option: str, prepared: int) -> None:
+    books = open_ledger(url + option)
+
+    with books.database.look_up() as cursor:
+        for _ in range(10):
+            cursor.execute("SELECT 1 WHERE 1 = %(one)s", {"one": 1})
+        cursor.execute("SELECT COUNT(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT 1 WHERE%'")
+        assert cursor.fetchone() == (prepared,)
     books.close()
