@@ -84,6 +84,8 @@ def create_postgresql(url: URL) -> Engine:
         pool_size=KEPT,
         max_overflow=MOST - KEPT,
         pool_timeout=SILENCE,
+        # A database may have another default, with which those who book for one user at a time fail.
+        isolation_level="READ COMMITTED",
         connect_args=arguments,
     )
     event.listen(engine, "do_connect", _connect)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
-from sseproxy.ledger.ledger import open_ledger
+from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from tests.harness import wait_until
 from tests.harness.parts import optional_tool
@@ -108,7 +108,7 @@ def test_an_idle_process_keeps_few_connections(url: str) -> None:
 
 
 def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str, new_charge: NewCharge) -> None:
-    name = url.partition("?")[0].rpartition("/")[2]
+    name = make_url(url).database
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(f"CREATE ROLE {name} LOGIN CONNECTION LIMIT 2")
         connection.execute(f"ALTER DATABASE {name} OWNER TO {name}")
@@ -153,6 +153,23 @@ def _listens(port: int) -> bool:
 def test_pgbouncer_may_stand_between(pgbouncer: str, new_charge: NewCharge, completed: Completed) -> None:
     books = open_ledger(pgbouncer)
 
+    book_at_once(books, new_charge, completed)
+    books.close()
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+def test_a_database_may_isolate_transactions_more_by_default(
+    url: str, new_charge: NewCharge, completed: Completed, isolation: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {make_url(url).database} SET default_transaction_isolation = '{isolation}'")
+    books = open_ledger(url)
+
+    book_at_once(books, new_charge, completed)
+    books.close()
+
+
+def book_at_once(books: SQLLedger, new_charge: NewCharge, completed: Completed) -> None:
     def book(_number: int) -> bool:
         charge = new_charge()
         books.reserve(charge)
@@ -160,7 +177,6 @@ def test_pgbouncer_may_stand_between(pgbouncer: str, new_charge: NewCharge, comp
 
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(book, range(200))) == [True] * 200
-    books.close()
 
 
 @pytest.mark.parametrize(("option", "prepared"), [("", 0), ("&prepare_threshold=0", 0), ("&prepare_threshold=2", 1)])
