@@ -33,9 +33,12 @@ class Access:
 
     def readers(self) -> list[Reader]:
         """What the API takes as credentials, in the order in which they are looked for."""
-        readers: list[Reader] = [*self._keys]
+        configured, booked = self._keys
+        readers: list[Reader] = [configured]
         if self._section.jwt is not None:
+            # Before the ledger, which may be away, is asked for a key: none that is made by command looks like a token.
             readers.append(Tokens(self._section.jwt.verifier(), self._users.find))
+        readers.append(booked)
         if self._section.remote_user:
             readers.append(RemoteUser(self._users.find))
         return readers

@@ -54,7 +54,7 @@ class Accounting(Section):
         default="refuse",
         description="While the database is away: `refuse` answers new requests with 503; `serve` lets them in and "
         "writes their charges to the journal. Budgets cannot be checked then, and keys made by "
-        "command cannot be looked up (503); users of this file get through.",
+        "command cannot be looked up (503); keys of this file and JSON Web Tokens get through.",
     )
     store_content: Flag = Field(
         default=False,

