@@ -44,9 +44,9 @@ class Jwt(Section):
 
     jwks_url: Annotated[Text, AfterValidator(_url)] | None = Field(
         default=None,
-        description="Address of the issuer's key set. Fetched with the first token, then every five minutes, and "
-        "when a token names an unknown key (at most every 30 s); while it cannot be fetched, known "
-        "keys go on working.",
+        description="Address of the issuer's key set, of 1 MiB at most and sent within 5 s. Fetched with the first "
+        "token, then every five minutes, and when a token names an unknown key (at most every 30 s); while it cannot "
+        "be fetched, known keys go on working.",
     )
     secret: Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema({"type": "string"})] | None = Field(
         default=None, description="Shared secret; 32 bytes or more, best as `${VAR}`."

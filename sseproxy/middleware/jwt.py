@@ -10,6 +10,7 @@ import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,7 @@ import jwt
 
 from sseproxy.core.failure import Failure
 from sseproxy.middleware.credentials import Unauthorized, is_user_name
+from sseproxy.middleware.fetch import fetch_json
 
 log = logging.getLogger("sseproxy.auth")
 
@@ -81,13 +83,15 @@ class KeySet:
         """
         now = self._clock()
         known = self._known(kid)
-        if known is None:
-            with self._lock:  # the first of those that wait asks; the others find what it got
+        if known is None and self._lock.acquire(timeout=self._patience(now)):
+            try:  # the first of those that wait asks; the others find what it got
                 known = self._known(kid)
                 if known is None and self._may_ask(self._clock()):
                     self._ask()
                     known = self._known(kid)
-        elif self._is_stale(now) and self._may_ask(now) and self._lock.acquire(blocking=False):
+            finally:
+                self._lock.release()
+        elif known is not None and self._is_stale(now) and self._may_ask(now) and self._lock.acquire(blocking=False):
             try:
                 self._ask()
             finally:
@@ -105,6 +109,10 @@ class KeySet:
 
     def _is_stale(self, now: float) -> bool:
         return self._fetched is None or now - self._fetched >= self._fresh
+
+    def _patience(self, now: float) -> float:
+        """How long to wait for what another thread is asking: no longer than it should take."""
+        return FETCH_SECONDS if self._tried is None else max(0.0, self._tried + FETCH_SECONDS - now)
 
     def _may_ask(self, now: float) -> bool:
         return self._tried is None or now - self._tried >= self._pause
@@ -241,6 +249,11 @@ def _fits(pem: str, algorithm: str) -> bool:
 
 def key_set_verifier(url: str, algorithms: Iterable[str] = (), **claims: Any) -> TokenVerifier:
     """For tokens that are signed with a key of the set at a URL, which is fetched when the first token comes."""
-    client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=FETCH_SECONDS)
-    keys = KeySet(lambda: client.get_jwk_set().keys)
-    return TokenVerifier(keys, tuple(algorithms) or ASYMMETRIC, **claims)
+    return TokenVerifier(KeySet(partial(_fetch_keys, url)), tuple(algorithms) or ASYMMETRIC, **claims)
+
+
+def _fetch_keys(url: str) -> list[jwt.PyJWK]:
+    document = fetch_json(url, FETCH_SECONDS)
+    if not isinstance(document, dict):
+        raise ValueError("a key set is a JSON object")
+    return jwt.PyJWKSet.from_dict(document).keys

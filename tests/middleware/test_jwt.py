@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from sseproxy.core.failure import Failure
 from sseproxy.middleware.credentials import Unauthorized
-from sseproxy.middleware.jwt import KeySet, TokenVerifier, public_key_verifier, secret_verifier
+from sseproxy.middleware.jwt import FETCH_SECONDS, KeySet, TokenVerifier, public_key_verifier, secret_verifier
 
 SECRET = "0123456789abcdef0123456789abcdef"
 RSA = rsa.generate_private_key(65537, 2048)
@@ -230,6 +231,30 @@ def test_before_any_key_could_be_had_it_is_the_proxy_s_fault() -> None:
     endpoint.now += 30
 
     assert endpoint.verify(token(RSA, "RS256", "a")) == "alice"
+
+
+def test_nobody_waits_for_an_endpoint_that_takes_longer_than_it_should() -> None:
+    now, asked, answered = 1000.0, threading.Event(), threading.Event()
+
+    def fetch() -> list[jwt.PyJWK]:
+        nonlocal now
+        now += FETCH_SECONDS
+        asked.set()
+        answered.wait()
+        return [jwk(RSA, "a")]
+
+    keys = KeySet(fetch, clock=lambda: now)
+    asking = threading.Thread(target=keys.find, args=("a",))
+    asking.start()
+    asked.wait()
+
+    with pytest.raises(Failure) as caught:
+        keys.find("a")
+    answered.set()
+    asking.join()
+
+    assert (caught.value.status, caught.value.code) == (503, "jwks_unavailable")
+    assert keys.find("a") is not None
 
 
 def test_a_token_without_a_kid_is_checked_with_the_only_key_there_is() -> None:
