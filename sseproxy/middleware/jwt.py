@@ -26,6 +26,8 @@ SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 ASYMMETRIC: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 SHORTEST_SECRET: Final = 32
 """Bytes; RFC 7518, 3.2: a key of the hash's size or larger must be used."""
+LEEWAY: Final = 30.0
+"""Seconds by which the issuer's clock may differ (RFC 7519, 4.1.4 and 4.1.5)."""
 FETCH_SECONDS: Final = 5.0
 KEYS_FRESH: Final = 300.0
 """Seconds after which a key set is asked for again, so that a withdrawn key stops working."""
@@ -191,7 +193,8 @@ class TokenVerifier:
             algorithms=self._algorithms,
             issuer=self._issuer,
             audience=self._audience,
-            # When a token was made is no reason to refuse it (RFC 7519, 4.1.6); clocks differ by seconds.
+            leeway=LEEWAY,
+            # When a token was made is no reason to refuse it (RFC 7519, 4.1.6).
             options={"require": [self._user_claim], "verify_iat": False, "verify_sub": False, "verify_jti": False},
         )
 
