@@ -30,6 +30,8 @@ log = logging.getLogger("sseproxy.limits")
 MEMORY: Final = "memory://"
 BUSY_RETRY: Final = 1.0
 """Seconds after which to try again where all streams are taken: nobody knows when one ends."""
+SET_BACK: Final = 1.0
+"""Seconds by which a clock is set at once; less is a clock that is being adjusted."""
 ROUNDING: Final = 0.5
 """Seconds by which Redis rounds when a window ends."""
 
@@ -69,6 +71,12 @@ class _Counts:
         self.storage = storage
         self.moving = MovingWindowRateLimiter(storage)
         self.fixed = FixedWindowRateLimiter(storage)
+        self._lead = time.time() - time.monotonic()
+
+    def clock_was_set_back(self) -> bool:
+        """Whether this happened since it was last asked. What was counted in memory is then of the future."""
+        before, self._lead = self._lead, time.time() - time.monotonic()
+        return self._lead < before - SET_BACK
 
 
 def _open(store: str, options: dict[str, Any]) -> _Counts:
@@ -91,22 +99,28 @@ class Limiter:
 
     def __init__(self, store: str = MEMORY, *, lease: float = LEASE) -> None:
         options: dict[str, Any] = {}
-        if store != MEMORY:
+        self._in_memory = store == MEMORY
+        if not self._in_memory:
             self._slots: Slots = RedisSlots(store, lease=lease)
             options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
         else:
             self._slots = MemorySlots()
         self._open = partial(_open, store, options)
         self._opening = threading.Lock()
-        if store != MEMORY:  # what is wrong with an address is said now
+        if not self._in_memory:  # what is wrong with an address is said now
             self._counts = self._open()
 
     @property
     def _counted(self) -> _Counts:
-        """The store in memory begins a thread when it is made, which is not to be there when a server forks."""
+        """The store in memory begins a thread when it is made, which is not to be there when a server forks.
+
+        It goes by the wall clock, and would hold users back for as long as that is set back: it begins again then.
+        """
         if self._counts is None:
             with self._opening:
                 self._counts = self._counts or self._open()
+        elif self._in_memory and self._counts.clock_was_set_back():
+            self._counts = self._open()
         return self._counts
 
     def enter(self, user: str, limits: Limits, *, tokens: tuple[int, int] = (0, 0), stream: bool = False) -> Turn:
@@ -140,7 +154,7 @@ class Limiter:
             ):
                 if rate is not None:
                     reset, remaining = strategy.get_window_stats(_item(rate), kind, user)
-                    found[kind] = Window(rate.count, max(0, remaining), max(0.0, reset - time.time()))
+                    found[kind] = Window(rate.count, max(0, remaining), _left(rate, reset))
         return found
 
     def running(self, user: str) -> int:
@@ -179,14 +193,14 @@ class Limiter:
         until: float = self._counted.storage.get_expiry(key)
         if before + least > rate.count:
             self._counted.storage.incr(key, length, -taken)
-            raise RateLimited("tokens", _allowed(rate), until - time.time())
+            raise RateLimited("tokens", _allowed(rate), _left(rate, until))
         return taken, until
 
     def _take_request(self, user: str, rate: Rate) -> None:
         item = _item(rate)
         if not self._counted.moving.hit(item, "requests", user):
             reset, _ = self._counted.moving.get_window_stats(item, "requests", user)
-            raise RateLimited("requests", _allowed(rate), reset - time.time())
+            raise RateLimited("requests", _allowed(rate), _left(rate, reset))
 
     def correct(self, user: str, rate: Rate, more: int) -> None:
         """Count so many tokens more (or less) in the running window."""
@@ -215,9 +229,10 @@ class Turn:
         """Count the tokens there were instead of those that were held."""
         with self._lock:
             held, self.tokens = self.tokens, 0
+        rate = self._limits.tokens
         # A window that is over has nothing left to correct.
-        if held and tokens != held and self._limits.tokens and time.time() < self.until - ROUNDING:
-            self._limiter.correct(self._user, self._limits.tokens, tokens - held)
+        if held and tokens != held and rate and _left(rate, self.until) > ROUNDING:
+            self._limiter.correct(self._user, rate, tokens - held)
 
     def leave(self) -> None:
         """The stream has ended."""
@@ -233,6 +248,11 @@ class Turn:
 
 def _item(rate: Rate) -> RateLimitItemPerSecond:
     return RateLimitItemPerSecond(rate.count, rate.seconds, namespace="sseproxy")
+
+
+def _left(rate: Rate, until: float) -> float:
+    """Seconds of a window that are left: no more than it has, whatever clocks say."""
+    return min(max(0.0, until - time.time()), rate.seconds)
 
 
 def _allowed(rate: Rate) -> str:

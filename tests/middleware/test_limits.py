@@ -99,6 +99,23 @@ def test_nobody_is_told_to_sleep_until_a_limit_by_the_day_is_over(limiter: Limit
     assert (refused.header("Retry-After"), refused.header("X-Should-Retry")) == ("", "false")
 
 
+def test_a_clock_that_is_set_back_locks_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, ahead = time.time, 3600.0
+    monkeypatch.setattr(time, "time", lambda: right() + ahead)
+    limiter, tokens = Limiter(), Limits(tokens=Rate(100, 60))
+    for _ in range(3):
+        limiter.enter("alice", FEW)
+    limiter.enter("bob", tokens, tokens=(90, 90))
+
+    ahead = 0.0
+
+    limiter.enter("alice", FEW)
+    limiter.enter("bob", tokens, tokens=(20, 20))
+    assert limiter.windows("alice", FEW)["requests"].remaining == 2
+    assert limiter.windows("bob", tokens)["tokens"].reset <= 60
+    limiter.close()
+
+
 def test_users_do_not_share_their_limits(limiter: Limiter) -> None:
     app = LimitsMiddleware(Booked(), limiter)
 
