@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -15,12 +15,13 @@ from waitress.utilities import RequestEntityTooLarge, build_http_date
 from sseproxy.core.failure import Failure
 from sseproxy.server.dispatcher import Busy
 from sseproxy.wsgi.call import close_body
-from sseproxy.wsgi.errors import REFUSED_KEY, refuse
+from sseproxy.wsgi.errors import REFUSED_KEY, tell_refusal
 from sseproxy.wsgi.ride import RELAY_KEY
 from sseproxy.wsgi.upload import too_large
 
 if TYPE_CHECKING:
     from _typeshed import OptExcInfo
+    from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger("sseproxy.server")
 
@@ -40,7 +41,9 @@ class Task(WSGITask):  # type: ignore[misc]
     has_body = True
 
     def execute(self) -> None:
-        body = self.channel.server.application(self.get_environment(), self.start_response)
+        self._send(self.channel.server.application(self.get_environment(), self.start_response))
+
+    def _send(self, body: Iterable[bytes]) -> None:
         try:
             for piece in body:
                 if piece:  # before the first that is not empty no head is sent (PEP 3333)
@@ -54,7 +57,7 @@ class Task(WSGITask):  # type: ignore[misc]
                     self.content_length,
                 )
         finally:
-            body.close()
+            close_body(body)
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None
@@ -161,19 +164,12 @@ class RefusalTask(Task):
 
     def execute(self) -> None:
         error = self.request.error
-        failure = self._failure(error)
-        self.set_close_on_finish()
-        # Of other requests there is no head, or none to rely on.
+        app: WSGIApplication = tell_refusal
+        environ: dict[str, Any] = {"REQUEST_METHOD": ""}  # there is no head, or none to rely on
         if isinstance(error, Busy | RequestEntityTooLarge):
-            environ = {**self.get_environment(), REFUSED_KEY: failure}
-            body = self.channel.served.refusing(environ, self.start_response)
-        else:
-            body = refuse(failure, {})({}, self.start_response)
-        try:
-            for piece in body:
-                self.write(piece)
-        finally:
-            close_body(body)
+            app, environ = self.channel.served.refusing, self.get_environment()
+        self.set_close_on_finish()
+        self._send(app({**environ, REFUSED_KEY: self._failure(error)}, self.start_response))
 
     def _failure(self, error: Any) -> Failure:
         if isinstance(error, RequestEntityTooLarge):  # waitress's own limit is another, see _adjustments()
