@@ -84,13 +84,14 @@ def create_postgresql(url: URL) -> Engine:
         pool_size=KEPT,
         max_overflow=MOST - KEPT,
         pool_timeout=SILENCE,
+        pool_reset_on_return=None,
         # A database may have another default, with which those who book for one user at a time fail.
         isolation_level="READ COMMITTED",
         connect_args=arguments,
     )
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "begin", _expect_a_report)
-    event.listen(engine, "checkin", _expect_a_client)
+    event.listen(engine, "reset", _make_ready)
     return engine
 
 
@@ -107,9 +108,11 @@ def _expect_a_report(connection: Connection) -> None:
     _punctual(connection).patience = REPORT_SILENCE
 
 
-def _expect_a_client(connection: PunctualConnection | None, _record: object) -> None:
-    if connection is not None:
-        connection.patience = PunctualConnection.patience
+def _make_ready(connection: PunctualConnection, _record: object, _state: object) -> None:
+    """For the next one, who waits for a client; a connection that was closed is replaced then."""
+    if not connection.closed:
+        connection.rollback()
+    connection.patience = PunctualConnection.patience
 
 
 def _punctual(connection: Connection) -> PunctualConnection:

@@ -85,7 +85,9 @@ def test_a_query_that_is_not_answered_in_time_is_a_503(
     books.close()
 
 
-def test_a_report_may_take_longer_than_a_client_waits(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_may_take_longer_than_a_client_waits(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     be_impatient(monkeypatch)
     books = open_ledger(url)
 
@@ -93,6 +95,7 @@ def test_a_report_may_take_longer_than_a_client_waits(url: str, monkeypatch: pyt
         assert connection.execute(text("SELECT 1 FROM pg_sleep(1)")).scalar() == 1
     with pytest.raises(LedgerUnavailable), books.database.look_up() as cursor:
         cursor.execute("SELECT pg_sleep(600)")
+    assert caplog.records == [], "no traceback of the pool's"
     books.close()
 
 
