@@ -185,7 +185,7 @@ class UpstreamApp:
         self, connect: Callable[[], Connection], outgoing: Outgoing, exchange: Exchange, waiting: Waiting
     ) -> Response:
         this_try = exchange.this_try()
-        this_try.reached = False
+        this_try.reached, this_try.status = False, None
         try:
             connection = connect()
             if waiting.is_alone():  # since when the server had no thread for it, or while the upstream accepted

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sseproxy.upstream.headers import ANSWERED_HERE, BROWSER, CREDENTIALS
 from sseproxy.wsgi.call import Headers
+from sseproxy.wsgi.client import ClientGone, watch_client
 from sseproxy.wsgi.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -25,10 +26,13 @@ class LocalUpstream:
         self.app = app
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        this_try = Exchange.of(environ).this_try()
+        if watch_client(environ)():
+            this_try.reached = False
+            raise ClientGone
         passed = {
             key: value for key, value in environ.items() if key not in WITHHELD and not key.startswith("sseproxy.")
         }
-        this_try = Exchange.of(environ).this_try()
 
         def started(status: str, headers: Headers, *exc_info: Any) -> Callable[[bytes], object]:
             this_try.status = int(status[:3])

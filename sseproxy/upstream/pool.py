@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from io import BytesIO
@@ -79,32 +79,30 @@ class UpstreamPool:
         return answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, target: Target) -> Answer:
+        places = in_order(target, random.random)
+        cooling: list[Target] = []
         answer: Answer | None = None
-        for place, has_spare in self._places(target):
+        while places:
             if answer is not None:
                 self._wait(environ, 0)
+            place = places.pop(0)
+            if not self._health[place.upstream].enter():
+                cooling.append(place)
+                continue
+            has_spare = any(self._health[other.upstream].admits for other in places)
             answer, verdict = self._ask(environ, exchange, place, answer, has_spare)
             if verdict == "final":
                 return answer
-        return answer or self._refusal(environ, exchange, [target, *target.spares])
-
-    def _places(self, target: Target) -> Iterator[tuple[Target, bool]]:
-        """Where to ask, one after the other, and whether another is left that works as far as is known.
-
-        Last come those left alone for what they answered: one request may have been at fault, and another need not be
-        refused for it.
-        """
-        places = in_order(target, random.random)
-        cooling: list[Target] = []
-        while places:
-            place = places.pop(0)
-            if self._health[place.upstream].enter():
-                yield place, any(self._health[other.upstream].admits for other in places)
-            else:
-                cooling.append(place)
-        for place in cooling:
-            if not self._health[place.upstream].is_certain:
-                yield place, False
+        if answer is not None and not is_failing(answer.code):
+            return answer
+        # Where one request may have been at fault, another need not be refused for it.
+        for place in [place for place in cooling if not self._health[place.upstream].is_certain]:
+            if answer is not None:
+                self._wait(environ, 0)
+            answer, verdict = self._ask(environ, exchange, place, answer, False)
+            if verdict == "final":
+                return answer
+        return answer or self._refusal(environ, exchange, cooling)
 
     def _ask(
         self,
@@ -215,15 +213,15 @@ class UpstreamPool:
             time.sleep(min(TICK, left))  # looked up late: gevent may have replaced it since
         raise ClientGone
 
-    def _refusal(self, environ: WSGIEnvironment, exchange: Exchange, places: list[Target]) -> Answer:
+    def _refusal(self, environ: WSGIEnvironment, exchange: Exchange, skipped: list[Target]) -> Answer:
         """Nobody is asked: all failed again and again, and it is not yet time to see whether they still do."""
         failure = UpstreamFailure(
             "No upstream of this model is available at the moment; try again later.",
             status=503,
             code="upstream_cooling_down",
         )
-        exchange.tries += [Try(place.upstream, place.model, error="cooling_down", reached=False) for place in places]
-        failure.retry_after = max(1.0, min(self._health[place.upstream].wait for place in places))
+        exchange.tries += [Try(place.upstream, place.model, error="cooling_down", reached=False) for place in skipped]
+        failure.retry_after = max(1.0, min(self._health[place.upstream].wait for place in skipped))
         return refuse(failure, environ)
 
 

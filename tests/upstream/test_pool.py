@@ -295,6 +295,33 @@ def test_what_a_client_asked_that_left_before_a_thread_was_free_is_not_sent_and_
     assert ask(app).status_code == 200
 
 
+def test_an_application_is_not_asked_for_a_client_that_has_left_already(make: Make) -> None:
+    asked: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        asked.append(environ["PATH_INFO"])
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"{}"]
+
+    proxy = make(main={"wsgi": app})
+
+    assert ask(proxy, **{GONE_KEY: lambda: True}).status_code == 499
+    assert (asked, charge(proxy)["cost_usd"], charge(proxy)["state"]) == ([], "0", "released")
+
+
+def test_a_request_that_is_sent_again_after_a_refusal_is_paid_for_by_a_client_that_leaves(
+    upstream: Upstream, make: Make
+) -> None:
+    app = make(main={"url": upstream.url, "retries": 0})
+    upstream.scripts.append(refuse(400, "unknown field stream_options"))
+    upstream.script = silent()
+
+    assert ask(app, STREAM, **{GONE_KEY: lambda: len(upstream.exchanges) > 1}).status_code == 499
+    row = charge(app)
+    assert (row["state"], row["outcome"]) == ("settled", "client_gone")
+    assert row["input_tokens"] > 0
+
+
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_client_that_leaves_amid_a_refusal_pays_nothing(status: int, upstream: Upstream, make: Make) -> None:
     app = make(main={"url": upstream.url, "retries": 0})
@@ -366,6 +393,33 @@ def test_nor_out_of_a_spare_that_works_but_for_them(main: str, upstream: Upstrea
 
     assert ask(app).status_code == 200
     assert charge(app)["upstream"] == "spare"
+
+
+def test_one_that_asks_for_patience_is_believed_where_its_spare_is_left_alone(
+    upstream: Upstream, spare: Upstream, make: Make
+) -> None:
+    app = make(main=upstream.url, spare={"url": spare.url, "retries": 0, "cooldown": "30s"})
+    upstream.script, spare.script = refuse(429, headers={"Retry-After": "20"}), refuse(500)
+    for _ in range(FAILURES):
+        assert ask(app).status_code == 500
+
+    answer = ask(app)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "20")
+    assert len(spare.exchanges) == FAILURES
+
+
+def test_a_client_that_leaves_takes_nobody_s_turn_at_a_spare(upstream: Upstream, spare: Upstream, make: Make) -> None:
+    down = {"url": spare.url, "retries": 0, "cooldown": "1ms", "timeout": {"first_byte": "100ms"}}
+    app = make(main={"url": upstream.url, "retries": 0}, spare=down)
+    upstream.script, spare.script = refuse(429, headers={"Retry-After": "20"}), silent()
+    for _ in range(FAILURES):
+        assert ask(app).status_code == 504
+    seen = len(upstream.exchanges)
+    assert ask(app, **{GONE_KEY: lambda: len(upstream.exchanges) > seen}).status_code == 499
+    spare.script = stream(tokens=1)
+
+    assert ask(app).status_code == 200
 
 
 def test_an_upstream_is_waited_for_where_its_spare_is_left_alone(
