@@ -155,6 +155,7 @@ class RedisStreams:
         while not self._stopping.wait(ROUND):
             mirrors = self._watched()
             if not mirrors:
+                away = False
                 continue
             try:
                 if monotonic() >= due:

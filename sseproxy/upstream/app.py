@@ -199,7 +199,7 @@ class UpstreamApp:
         except UNREACHABLE as error:
             if isinstance(error, TimeoutError | ConnectTimeout) and monotonic() >= waiting.deadline:
                 raise timed_out("total", f"it has not begun within {self._timeout.total:g} seconds") from error
-            raise failure_to_reach(error, self._timeout) from error
+            raise failure_to_reach(error, self._timeout, self._url) from error
         this_try.status = head.status
         return connection, head, rest
 

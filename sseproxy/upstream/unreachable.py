@@ -22,8 +22,11 @@ UNREACHABLE: Final = (OSError, HTTPError, HTTPException, BadHead)
 """What may be raised before an answer has begun; urllib3 and http.client do so while they connect."""
 
 
-def failure_to_reach(error: Exception, timeout: Timeout) -> UpstreamFailure:
-    """The failure that a client is told of."""
+def failure_to_reach(error: Exception, timeout: Timeout, url: str) -> UpstreamFailure:
+    """The failure that a client is told of; the log is told the cause.
+
+    :param url: the upstream's, for the log.
+    """
     if isinstance(error, ConnectTimeout):
         message = f"The upstream did not accept a connection within {timeout.connect:g} seconds."
         return UpstreamFailure(message, status=504, type="upstream_timeout", code="upstream_connect_timeout")
@@ -31,6 +34,9 @@ def failure_to_reach(error: Exception, timeout: Timeout) -> UpstreamFailure:
         message = f"The upstream did not begin its answer within {timeout.first_byte:g} seconds."
         return UpstreamFailure(message, status=504, type="upstream_timeout", code="upstream_first_byte_timeout")
     if isinstance(error, ssl.SSLError | SSLError):
-        return UpstreamFailure("The upstream's TLS certificate was not accepted.", code="upstream_tls")
-    log.warning("upstream unreachable: %s", type(error).__name__)
+        log.warning("no TLS with %s: %s", url, error)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return UpstreamFailure("The upstream's TLS certificate was not accepted.", code="upstream_tls")
+        return UpstreamFailure("The upstream did not come to terms on TLS.", code="upstream_tls")
+    log.warning("%s cannot be reached: %s", url, error if isinstance(error, OSError) else type(error).__name__)
     return UpstreamFailure("The upstream cannot be reached or closed the connection.", code="upstream_unreachable")

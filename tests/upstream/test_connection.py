@@ -28,7 +28,7 @@ from sseproxy.upstream.kept import KEPT_FOR, Connections
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange, Target
 from sseproxy.wsgi.upload import Upload
-from tests.harness import PATIENCE, Upstream, raw, stream, wait_until
+from tests.harness import PATIENCE, Upstream, free_port, raw, stream, wait_until
 from tests.upstream.test_app import CHAT, ask, make_certificate
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -633,7 +633,7 @@ def test_an_application_that_is_dropped_leaves_no_connection_open(upstream: Upst
     wait_until(lambda: upstream.open_connections == 0)
 
 
-def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path) -> None:
+def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     certificate = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -657,6 +657,36 @@ def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path) -> None:
         trusting.close()
 
     assert [json.loads(body_of(each))["error"]["code"] for each in refusals] == ["upstream_tls"] * 2
+    assert f"no TLS with {url}: " in caplog.text
+    assert "self-signed certificate" in caplog.text and "IP address mismatch" in caplog.text
+
+
+def test_an_upstream_that_wants_a_certificate_of_ours_is_not_said_to_have_a_bad_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as tls:
+            read_request(tls)
+
+    with server(serve) as port:
+        app = UpstreamApp(f"https://localhost:{port}/v1", ca_file=str(certificate))
+        error = json.loads(body_of(ask(app, CHAT)))["error"]
+
+    assert error["code"] == "upstream_tls" and "certificate" not in error["message"]
+    assert "certificate required" in caplog.text
+
+
+def test_the_log_says_which_upstream_cannot_be_reached_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    message = json.loads(body_of(ask(UpstreamApp(url), CHAT)))["error"]["message"]
+
+    assert f"{url} cannot be reached: " in caplog.text and "Connection refused" in caplog.text
+    assert "127.0.0.1" not in message
 
 
 def relay(source: socket.socket, target: socket.socket) -> None:
