@@ -23,7 +23,7 @@ from sseproxy.ledger.protocol import (
 from sseproxy.metrics.instruments import Instruments
 
 T = TypeVar("T")
-_OPERATIONS: Final = ("reserve", "settle", "extend", "release", "find_key", "ping")
+_OPERATIONS: Final = sorted(name for name in vars(Ledger) if not name.startswith("_") and name != "close")
 
 
 class TimedLedger(Ledger):
