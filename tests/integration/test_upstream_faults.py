@@ -37,7 +37,7 @@ TABLE = {match["fault"]: match for match in ROW.finditer(OPERATIONS)}
 CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"Once"}}]}\n\n'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 TIMEOUT = {"connect": "5s", "first_byte": "300ms", "idle": "300ms", "total": "600ms"}
-REPETITIONS = 200
+REPETITIONS = 1000
 
 Play = Callable[[socket.socket], object]
 
