@@ -57,6 +57,5 @@ class User(Section):
     )
     limits: LimitsFor | None = Field(
         default=None,
-        description="How much may be asked for at a time; what is more is refused with 429, and `Retry-After` up to "
-        "two minutes.",
+        description="How much may be asked for at a time; what is more is refused with 429 and `Retry-After`.",
     )

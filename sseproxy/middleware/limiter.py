@@ -36,6 +36,16 @@ ROUNDING: Final = 0.5
 """Seconds by which Redis rounds when a window ends."""
 
 
+def as_duration(seconds: float) -> str:
+    """As OpenAI writes it, in Go's way: ``120ms``, ``1.5s``, ``6m0s``, ``2h0m5s``."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    whole, rest = divmod(seconds, 60)
+    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(int(whole), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if whole else "") + text
+
+
 class RateLimited(Failure):
     """The user asks for more than their limits allow at this time.
 
@@ -43,8 +53,9 @@ class RateLimited(Failure):
     """
 
     def __init__(self, kind: str, allowed: str, retry_after: float) -> None:
+        when = as_duration(max(retry_after, 0.001))
         super().__init__(
-            f"Rate limit reached for {kind}: {allowed} are allowed. Try again in {max(retry_after, 0.001):.3g} s.",
+            f"Rate limit reached for {kind}: {allowed} are allowed. Try again in {when}.",
             status=429,
             type=kind,
             code="rate_limit_exceeded",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sseproxy.core.allowance import Limits
 from sseproxy.core.failure import Failure
-from sseproxy.middleware.limiter import Limiter, Turn, Window
+from sseproxy.middleware.limiter import Limiter, Turn, Window, as_duration
 from sseproxy.middleware.reservation import rough_tokens
 from sseproxy.wsgi.call import Answer, Headers, call_app
 from sseproxy.wsgi.closing import ClosingBody
@@ -85,19 +85,9 @@ def _headers(windows: dict[str, Window]) -> Headers:
         headers += [
             (f"x-ratelimit-limit-{kind}", str(window.limit)),
             (f"x-ratelimit-remaining-{kind}", str(window.remaining)),
-            (f"x-ratelimit-reset-{kind}", _duration(window.reset)),
+            (f"x-ratelimit-reset-{kind}", as_duration(window.reset)),
         ]
     return headers
-
-
-def _duration(seconds: float) -> str:
-    """As OpenAI writes it, in Go's way: ``120ms``, ``1.5s``, ``6m0s``, ``2h0m5s``."""
-    if seconds < 1:
-        return f"{round(seconds * 1000)}ms"
-    whole, rest = divmod(seconds, 60)
-    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
-    hours, minutes = divmod(int(whole), 60)
-    return (f"{hours}h" if hours else "") + (f"{minutes}m" if whole else "") + text
 
 
 def _when_closed(body: Iterable[bytes], callback: Callable[[], object]) -> Iterable[bytes]:

@@ -188,7 +188,8 @@ class UpstreamApp:
         this_try.reached, this_try.status = False, None
         try:
             connection = connect()
-            if waiting.is_alone():  # since when the server had no thread for it, or while the upstream accepted
+            # Since when the server had no thread for it, or while the upstream accepted. An upload tells by itself.
+            if outgoing.upload is None and waiting.is_alone():
                 connection.close()
                 raise ClientGone
             this_try.reached = True

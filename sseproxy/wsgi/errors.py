@@ -6,7 +6,7 @@ error event ends it. The status stays the true one. Codex reads a refusal as JSO
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 
 from werkzeug.datastructures import MIMEAccept
@@ -34,7 +34,7 @@ STREAM_HEADERS: Headers = [
     ("X-Accel-Buffering", "no"),
 ]
 LONGEST_WAIT: Final = 120.0
-"""Seconds that a client may be told to wait, which is what OpenAI's SDKs take at most; Anthropic's sleep for days."""
+"""Seconds of ``Retry-After`` that an SDK may sleep: what OpenAI's take at most, where Anthropic's would sleep for days."""
 
 
 def status_line(code: int) -> str:
@@ -64,7 +64,7 @@ def is_event_source(environ: WSGIEnvironment) -> bool:
 
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
     """The answer that tells a client of a failure while nothing has been sent."""
-    own = [] if failure.retry_after is None else [_when_to_retry(failure.retry_after)]
+    own = [] if failure.retry_after is None else _when_to_retry(failure.retry_after)
     return error_answer(status_line(failure.status), error_body(failure, environ), environ, [*own, *(headers or [])])
 
 
@@ -90,6 +90,7 @@ def tell_refusal(environ: WSGIEnvironment, start_response: StartResponse) -> Ite
     return refuse(environ[REFUSED_KEY], environ)(environ, start_response)
 
 
-def _when_to_retry(seconds: float) -> tuple[str, str]:
-    """The time to wait; where nobody would wait as long, what keeps the SDKs from trying again all the same."""
-    return ("Retry-After", str(max(1, ceil(seconds)))) if seconds <= LONGEST_WAIT else ("X-Should-Retry", "false")
+def _when_to_retry(seconds: float) -> Headers:
+    """The time to wait, if it ends; and where nobody would wait as long, what keeps SDKs from sleeping through it."""
+    fields = [("Retry-After", str(max(1, ceil(seconds))))] if seconds < inf else []
+    return fields if seconds <= LONGEST_WAIT else [*fields, ("X-Should-Retry", "false")]

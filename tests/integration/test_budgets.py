@@ -107,6 +107,7 @@ def test_a_stream_that_passes_what_is_left_ends_with_an_error_event(
             again.post(PATH, STREAM, key=KEY)
             assert again.status == 429
             assert "x-should-retry" in again.headers or int(again.headers["retry-after"]) <= 120, "a month may end now"
+            assert int(again.headers["retry-after"]) > 0
             assert "USD are left" in json.loads(again.read_body())["error"]["message"]
 
 

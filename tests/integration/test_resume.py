@@ -124,7 +124,7 @@ def test_to_hang_up_is_to_stop_for_a_client_of_a_typed_api_that_accepts_events_a
 
 
 @pytest.mark.parametrize(("path", "body"), TYPED)
-@pytest.mark.parametrize("header", [{"Origin": "http://app.example"}, {"Idempotency-Key": "k"}])
+@pytest.mark.parametrize("header", [{"Sec-Fetch-Site": "same-origin"}, {"Idempotency-Key": "k"}])
 def test_a_page_or_who_names_the_request_comes_back_to_a_typed_stream(
     header: dict[str, str], path: str, body: dict[str, Any], upstream: Upstream, proxied: Callable[..., str]
 ) -> None:
