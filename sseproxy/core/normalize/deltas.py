@@ -6,17 +6,17 @@ surrogate pair that were sent apart meet again.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, write_json
 from sseproxy.core.normalize.finish import finish_of
+from sseproxy.core.normalize.lists import Lists
 from sseproxy.core.sse import Event
 
-__all__ = ["PIECES", "index_of", "legacy_text", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
+__all__ = ["index_of", "legacy_text", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
 
-PIECES: Final = frozenset(("content", "refusal", "reasoning_details", "content_parts", "images"))
-"""Lists of pieces, of which one may equal those before. Other lists may come again as a whole."""
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
 # Other names of `reasoning_content`.
 _REASONING: Final = frozenset(("reasoning", "thinking", "reasoning_text", "reasoning_details"))
@@ -29,7 +29,7 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
     """
     opened: set[int] = set()
     halves: dict[tuple[int, str], str] = {}
-    lists: dict[tuple[int, str], _Numbers] = {}
+    lists: defaultdict[int, Lists] = defaultdict(Lists)
     for event in events:
         if type(event) is not Chunk:
             if halves and (event.error is not None or event.data):
@@ -54,7 +54,8 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
                     choice["delta"] = {"role": delta.pop("role", "assistant"), **delta}
                 else:
                     delta.pop("role", None)
-                _number_lists(choice["delta"], choice["index"], lists)
+                if lists[choice["index"]].tidy(choice["delta"]):
+                    event.steady = False
                 if _join_halves(choice["delta"], choice["index"], halves):
                     event.steady = False
             if halves and not any(map(says_something, merged)):
@@ -184,38 +185,6 @@ def _split_parts(tidy: dict[str, Any], content: Any) -> None:
         tidy["reasoning_content"] = _plain(tidy.get("reasoning_content")) + "".join(thinking)
     if others:
         tidy["content_parts"] = others
-
-
-def _number_lists(delta: dict[str, Any], index: int, lists: dict[tuple[int, str], _Numbers]) -> None:
-    """Number what stands in lists (``annotations``) and has no numbers: openai-python's ``stream()`` takes no second
-    list without.
-    """
-    for name, value in delta.items():
-        if type(value) is list and name != "tool_calls":
-            key = index, name
-            if key not in lists:
-                lists[key] = _Numbers(value)
-            delta[name] = lists[key].number(value, whole=name not in PIECES)
-
-
-class _Numbers:
-    """Numbers the entries of one list of a choice, on from chunk to chunk."""
-
-    def __init__(self, first: list[Any]) -> None:
-        self._first = first
-        self._count = 0
-
-    def number(self, entries: list[Any], *, whole: bool) -> list[Any]:
-        """Return the entries with their numbers.
-
-        :param whole: the list may come whole again, longer or not.
-        """
-        if not all(isinstance(entry, dict) and "index" not in entry for entry in entries):
-            return entries
-        again = whole and len(entries) >= self._count and entries[: len(self._first)] == self._first
-        begin = 0 if again else self._count
-        self._count = begin + len(entries)
-        return [{**entry, "index": at} for at, entry in enumerate(entries, begin)]
 
 
 def _plain(value: Any) -> str:

@@ -6,8 +6,8 @@ from base64 import b64decode, b64encode
 from typing import Any, ClassVar, Final
 
 from sseproxy.core.chunk import read_json
-from sseproxy.core.normalize.deltas import PIECES
 from sseproxy.core.normalize.first import NOTHING
+from sseproxy.core.normalize.lists import further
 
 __all__ = ["Answer", "Message", "Response"]
 
@@ -132,15 +132,10 @@ def _add_fields(parts: _Parts, fields: dict[str, Any]) -> None:
 def _put(fields: dict[str, Any], name: str, value: Any) -> None:
     """Let a field have what is said of it last, or, where that is a further piece of a list, that too."""
     old = fields.get(name)
-    if isinstance(value, list) and isinstance(old, list) and _extends(name, old, value):
-        old += value  # no copy: there may be a piece for each token
+    if isinstance(value, list) and isinstance(old, list):
+        old += further(name, old, value)  # no copy: there may be a piece for each token
     elif name not in fields or not _is_less(value, old):
         fields[name] = value
-
-
-def _extends(name: str, old: list[Any], value: list[Any]) -> bool:
-    """Whether a list goes on with this. Numbers (``token_ids``) do; of other things an upstream may say all again."""
-    return name in PIECES or value[: len(old)] != old or all(isinstance(each, int) for each in value)
 
 
 def _is_less(value: Any, old: Any) -> bool:

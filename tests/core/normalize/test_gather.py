@@ -83,6 +83,12 @@ def test_pieces_of_reasoning_that_equal_what_came_before_are_kept() -> None:
     assert message["reasoning_content"] == "hahaha x"
 
 
+def test_pieces_of_thinking_that_equal_what_came_before_are_kept() -> None:
+    blocks = [{"type": "thinking", "thinking": text} for text in ("ha", "ha", "!")]
+    message = message_of(*({"thinking_blocks": [block]} for block in blocks))
+    assert message["thinking_blocks"] == [{**block, "index": index} for index, block in enumerate(blocks)]
+
+
 def test_parts_that_equal_what_came_before_are_kept() -> None:
     other = {"type": "reference", "reference_ids": [1]}
     message = message_of(*[{"content": [{"type": "text", "text": "ha"}, other], "refusal": [{"text": "no"}]}] * 3)
@@ -97,11 +103,12 @@ def test_a_list_of_sources_that_is_repeated_whole_is_kept_once(name: str) -> Non
     assert message_of({name: ["a"]}, {name: ["a", "b"]}, {name: ["a", "b", "c"]})[name] == ["a", "b", "c"]
 
 
-def test_entries_of_lists_are_numbered_on_and_anew_where_all_come_again() -> None:
+def test_entries_of_lists_are_numbered_and_kept_once_where_all_come_again() -> None:
     a, b, c = ({"type": "url_citation", "url_citation": {"url": url}} for url in "abc")
     numbered = [{**entry, "index": index} for index, entry in enumerate([a, b, c])]
 
     assert message_of({"annotations": [a]}, {"annotations": [b, c]})["annotations"] == numbered
+    assert message_of({"annotations": []}, {"annotations": [a]}, {"annotations": [b, c]})["annotations"] == numbered
     assert message_of({"annotations": [a, b]}, {"annotations": [a, b, c]})["annotations"] == numbered
     assert message_of({"annotations": numbered[1:]}, {"annotations": ["x"]})["annotations"] == [*numbered[1:], "x"]
 
@@ -128,13 +135,13 @@ def test_what_came_is_not_erased_by_nothing() -> None:
 
 def test_pieces_of_lists_that_are_not_known_are_all_kept() -> None:
     answer = Answer("chat")
-    for ids, blocks in ([5], [{"thinking": "a"}]), ([5], [{"signature": "b"}]), ([6], []):
-        answer.add({"choices": [{"index": 0, "delta": {"thinking_blocks": blocks}, "token_ids": ids}]})
+    for ids, blocks in ([5], [{"step": "a"}]), ([5], [{"sign": "b"}]), ([6], []):
+        answer.add({"choices": [{"index": 0, "delta": {"steps": blocks}, "token_ids": ids}]})
 
     (choice,) = answer.body()["choices"]
 
     assert choice["token_ids"] == [5, 5, 6]
-    assert choice["message"]["thinking_blocks"] == [{"thinking": "a"}, {"signature": "b"}]
+    assert choice["message"]["steps"] == [{"step": "a"}, {"sign": "b"}]
 
 
 def anthropic_message_of(*bodies: dict[str, Any]) -> Any:
