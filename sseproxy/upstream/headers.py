@@ -86,7 +86,6 @@ STEERING: Final = frozenset(
         "accept-ch",
         "alt-svc",
         "authentication-info",
-        "cdn-cache-control",
         "clear-site-data",
         "content-location",
         "content-security-policy",
@@ -143,12 +142,16 @@ STEERING_FAMILIES: Final = (
 nginx sends a client files of its own site, and llama.cpp's server allows every page by CORS, with credentials.
 """
 
+_OF_CDNS: Final = "cdn-cache-control"
+"""How the fields end that CDNs obey before ``Cache-Control`` (RFC 9213): their own, with their names in front."""
+
 ANSWERED_HERE: Final = frozenset(["idempotency-key", "last-event-id", "prefer"])
 """What the proxy does itself. To an upstream, all users are one: two that choose the same key would share an answer."""
 
 NOT_SENT: Final = ANSWERED_HERE | HOP_BY_HOP | CREDENTIALS | OWN_REQUEST | ADDRESSES | OVERRIDES | BROWSER
 _NOT_RECEIVED: Final = HOP_BY_HOP | OWN_RESPONSE | STEERING
 _SHARED: Final = frozenset(["private", "public", "s-maxage"])
+_DIRECTIVE: Final = re.compile(r'(?:[^,"]|"[^"]*")+')
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 MOST_KEYS: Final = 100
 """Of an environ of which it is remembered which go on."""
@@ -183,7 +186,10 @@ def _passing(keys: tuple[str, ...], connection: str, elsewhere: frozenset[str]) 
 
 
 def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The header fields of an upstream's answer that a client may see: no malformed ones (RFC 9110 section 5.5)."""
+    """The header fields of an upstream's answer that a client may see: no malformed ones (RFC 9110 section 5.5).
+
+    One says that it is its client's alone, for a shared cache may keep what says nothing (RFC 9111 section 3.5).
+    """
     passed = []
     listed: set[str] = set()
     for item in fields:
@@ -197,9 +203,11 @@ def response_headers(fields: Iterable[tuple[str, str]]) -> list[tuple[str, str]]
     if not listed <= _NOT_RECEIVED:
         passed = [item for item in passed if item[0].lower() not in listed]
     values = "".join([value for _, value in passed])
-    if values.isascii() and values.isprintable():
-        return passed
-    return [item for item in passed if _VALUE.fullmatch(item[1])]
+    if not (values.isascii() and values.isprintable()):
+        passed = [item for item in passed if _VALUE.fullmatch(item[1])]
+    if not any(name.lower() == "cache-control" for name, _ in passed):
+        passed.append(("Cache-Control", "private"))
+    return passed
 
 
 @lru_cache(maxsize=256)
@@ -208,13 +216,13 @@ def _received(name: str) -> str:
     known = name.lower()
     if known == "connection":
         return known
-    passes = known not in _NOT_RECEIVED and not known.startswith(STEERING_FAMILIES) and TOKEN.fullmatch(name)
-    return known if passes else ""
+    steers = known.startswith(STEERING_FAMILIES) or known.endswith(_OF_CDNS)
+    return known if known not in _NOT_RECEIVED and not steers and TOKEN.fullmatch(name) else ""
 
 
 def _private(directives: str) -> str:
-    """The same, for its client alone: to the upstream, all users are one (RFC 9111 section 3.5)."""
-    given = [each.strip() for each in directives.split(",")]
+    """The same, for its client alone: to the upstream, all users are one."""
+    given = [each.strip() for each in _DIRECTIVE.findall(directives)]
     kept = [each for each in given if each and each.partition("=")[0].lower() not in _SHARED]
     return ", ".join(["private", *kept])
 

@@ -7,6 +7,8 @@ from werkzeug.test import create_environ
 
 from sseproxy.upstream.headers import request_headers, response_headers
 
+PRIVATE = ("Cache-Control", "private")
+
 
 def sent(**fields: str) -> dict[str, str]:
     environ = create_environ(headers={name.replace("_", "-"): value for name, value in fields.items()})
@@ -75,23 +77,23 @@ def test_an_answer_loses_cookies_and_hop_by_hop_fields() -> None:
         ("X-Hop", "1"), ("Transfer-Encoding", "chunked"), ("Retry-After", "3"), ("WWW-Authenticate", "Bearer"),
     ]  # fmt: skip
 
-    assert response_headers(fields) == [("Content-Type", "application/json"), ("Retry-After", "3")]
+    assert response_headers(fields) == [("Content-Type", "application/json"), ("Retry-After", "3"), PRIVATE]
 
 
 @pytest.mark.parametrize("field", [("X-A", "a\x0bb"), ("X-A", "a\x00"), ("X A", "a"), ("X-A", "a\r\nSet-Cookie: b")])
 def test_a_malformed_field_is_dropped(field: tuple[str, str]) -> None:
-    assert response_headers([field, ("X-Good", "caf\xe9")]) == [("X-Good", "caf\xe9")]
+    assert response_headers([field, ("X-Good", "caf\xe9")]) == [("X-Good", "caf\xe9"), PRIVATE]
 
 
 def test_what_only_connection_names_is_dropped_with_what_is_hop_by_hop_anyway() -> None:
-    assert response_headers([("X-Hop", "1"), ("Connection", "keep-alive"), ("Connection", "x-hop")]) == []
-    assert response_headers([("X-Hop", "1"), ("Connection", "keep-alive")]) == [("X-Hop", "1")]
+    assert response_headers([("X-Hop", "1"), ("Connection", "keep-alive"), ("Connection", "x-hop")]) == [PRIVATE]
+    assert response_headers([("X-Hop", "1"), ("Connection", "keep-alive")]) == [("X-Hop", "1"), PRIVATE]
 
 
 def test_what_an_upstream_says_of_cors_stays_there() -> None:
     fields = [("Access-Control-Allow-Origin", "*"), ("access-control-allow-credentials", "true"), ("X-A", "1")]
 
-    assert response_headers(fields) == [("X-A", "1")]
+    assert response_headers(fields) == [("X-A", "1"), PRIVATE]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_what_an_upstream_says_of_cors_stays_there() -> None:
      "Strict-Transport-Security", "Cross-Origin-Opener-Policy"],
 )  # fmt: skip
 def test_no_upstream_steers_a_browser_or_a_server_in_front(name: str) -> None:
-    assert response_headers([(name, "/internal/secret"), ("X-A", "1")]) == [("X-A", "1")]
+    assert response_headers([(name, "/internal/secret"), ("X-A", "1")]) == [("X-A", "1"), PRIVATE]
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_no_upstream_steers_a_browser_or_a_server_in_front(name: str) -> None:
      "apim-request-id", "azureml-model-session"],
 )  # fmt: skip
 def test_what_clients_read_of_an_answer_s_head_passes(name: str) -> None:
-    assert response_headers([(name, "1")]) == [(name, "1")]
+    assert response_headers([(name, "1")]) == [(name, "1"), PRIVATE]
 
 
 @pytest.mark.parametrize(
@@ -125,10 +127,30 @@ def test_what_clients_read_of_an_answer_s_head_passes(name: str) -> None:
         ("no-store", "private, no-store"),
         ("private", "private"),
         ("", "private"),
+        ('private="x-a, s-maxage", max-age=1, no-cache="x-b,public"', 'private, max-age=1, no-cache="x-b,public"'),
+        ('max-age="1, s-maxage=60', "private, max-age=, 1"),
     ],
 )
 def test_no_cache_that_users_share_keeps_an_answer(said: str, passed: str) -> None:
     assert response_headers([("Cache-Control", said)]) == [("Cache-Control", passed)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("Expires", "Thu, 01 Jan 2099 00:00:00 GMT"), ("Last-Modified", "Mon, 01 Jan 2001 00:00:00 GMT")],
+        [("Cache-Control", "max-age=1"), ("Connection", "cache-control")],
+        [("Cache-Control", "max-age=\x01")],
+    ],
+)
+def test_an_answer_without_cache_control_is_its_client_s_alone_too(fields: list[tuple[str, str]]) -> None:
+    assert response_headers(fields)[-1] == PRIVATE
+
+
+def test_no_cache_of_a_cdn_is_told_otherwise() -> None:
+    names = ["CDN-Cache-Control", "Cloudflare-CDN-Cache-Control", "Vercel-CDN-Cache-Control", "Surrogate-Control"]
+
+    assert response_headers([(name, "public, max-age=600") for name in names]) == [PRIVATE]
 
 
 @pytest.mark.parametrize("name", ["Origin", "Referer", "Sec-Fetch-Site", "Access-Control-Request-Method"])
