@@ -37,28 +37,22 @@ CREDENTIALS: Final = frozenset(
 OWN_REQUEST: Final = frozenset(["host", "content-length", "accept", "accept-encoding", "expect", "x-request-id"])
 """Stated anew by the proxy on its way to the upstream."""
 
-ADDRESSES: Final = frozenset(
-    [
-        "forwarded",
-        "via",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "x-forwarded-port",
-        "x-forwarded-prefix",
-        "x-real-ip",
-    ]
-)
-"""Where the client is: no business of the upstream's."""
+ADDRESSES: Final = frozenset(["forwarded", "via", "x-real-ip"])
+_FORWARDED: Final = "x-forwarded-"
+"""Where the client is: no business of the upstream's. Of ``X-Forwarded-…`` new ones keep being made up."""
 
 OVERRIDES: Final = frozenset(
     [
+        "x-forwarded-method",
+        "x-forwarded-path",
+        "x-forwarded-uri",
         "x-http-method",
         "x-http-method-override",
         "x-method-override",
         "x-original-method",
         "x-original-uri",
         "x-original-url",
+        "x-override-url",
         "x-rewrite-url",
     ]
 )
@@ -181,7 +175,7 @@ def _passing(keys: tuple[str, ...], connection: str, elsewhere: frozenset[str]) 
     named = {key[5:].replace("_", "-").lower(): key for key in keys if key.startswith("HTTP_")}
     if "CONTENT_TYPE" in keys:
         named["content-type"] = "CONTENT_TYPE"
-    names = [name for name in named if name not in kept_back]
+    names = [name for name in named if name not in kept_back and not name.startswith(_FORWARDED)]
     return names, [named[name] for name in names]
 
 

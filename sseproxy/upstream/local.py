@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from sseproxy.upstream.headers import ANSWERED_HERE, BROWSER, CREDENTIALS
+from sseproxy.upstream.headers import ANSWERED_HERE, BROWSER, CREDENTIALS, OVERRIDES
 from sseproxy.wsgi.call import Headers
 from sseproxy.wsgi.client import ClientGone, watch_client
 from sseproxy.wsgi.exchange import Exchange
@@ -13,7 +13,7 @@ from sseproxy.wsgi.exchange import Exchange
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-WITHHELD = {"HTTP_" + name.upper().replace("-", "_") for name in ANSWERED_HERE | CREDENTIALS | BROWSER}
+WITHHELD = {"HTTP_" + name.upper().replace("-", "_") for name in ANSWERED_HERE | CREDENTIALS | BROWSER | OVERRIDES}
 
 
 class LocalUpstream:

@@ -19,7 +19,8 @@ def sent(**fields: str) -> dict[str, str]:
     "name",
     ["Cookie", "X-Api-Key", "Api-Key", "Proxy-Authorization", "Connection", "Keep-Alive", "TE", "Upgrade",
      "Transfer-Encoding", "X-Forwarded-For", "Forwarded", "Accept-Encoding", "OpenAI-Organization", "Expect",
-     "Idempotency-Key", "Last-Event-ID", "Prefer", "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL"],
+     "Idempotency-Key", "Last-Event-ID", "Prefer", "X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL",
+     "X-Override-URL", "X-Forwarded-Uri", "X-Forwarded-Path", "X-Forwarded-Method"],
 )  # fmt: skip
 def test_the_client_s_own_connection_and_secrets_stay_here(name: str) -> None:
     environ = create_environ(headers={name: "client-value"})

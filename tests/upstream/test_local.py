@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sseproxy.upstream.local import LocalUpstream
 from sseproxy.wsgi.exchange import KEY
 from tests.middleware.apps import Echo, post
@@ -24,3 +26,15 @@ def test_a_local_application_is_not_asked_for_what_the_proxy_does_itself() -> No
 
     assert echo.environ is not None
     assert not {"HTTP_IDEMPOTENCY_KEY", "HTTP_PREFER", "HTTP_LAST_EVENT_ID"} & set(echo.environ)
+
+
+@pytest.mark.parametrize(
+    "name", ["X_HTTP_Method_Override", "X_Original_URL", "X_Override_URL", "X_Forwarded_Uri", "X_Forwarded_Method"]
+)
+def test_a_local_application_hears_of_no_other_method_or_path_than_was_checked(name: str) -> None:
+    echo = Echo()
+
+    post(LocalUpstream(echo), **{name: "DELETE /admin"})
+
+    assert echo.environ is not None
+    assert "DELETE /admin" not in echo.environ.values()
