@@ -166,16 +166,29 @@ def test_a_revoked_key_is_listed_as_such_and_cannot_be_revoked_again(run: Run) -
     assert "there is no valid key" in run("keys", "revoke", "key_none", code=2).stderr
 
 
-@pytest.mark.parametrize("style", ["table", "csv"])
-def test_a_letter_that_the_terminal_lacks_ends_no_listing(style: str, ledger: SQLLedger) -> None:
-    for id, user in (("1", "Zo\u00eb \u65e5\u672c"), ("2", "zz")):
-        book(ledger, id, user)
+def listed_where_the_terminal_lacks_letters(style: str) -> bytes:
     command = [sys.executable, "-m", "sseproxy", "usage", "--format", style]
     environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONPATH": str(ROOT)}
     listed = subprocess.run(command, env=environment, capture_output=True, timeout=PATIENCE)
-
     assert (listed.returncode, listed.stderr) == (0, b"")
-    assert b"Zo\xeb \\u65e5\\u672c" in listed.stdout and b"zz" in listed.stdout
+    return listed.stdout
+
+
+def test_a_letter_that_the_terminal_lacks_ends_no_table(ledger: SQLLedger) -> None:
+    for id, user in (("1", "Zo\u00eb \u65e5\u672c"), ("2", "zz")):
+        book(ledger, id, user)
+
+    listed = listed_where_the_terminal_lacks_letters("table")
+
+    assert b"Zo\xeb \\u65e5\\u672c" in listed and b"zz" in listed
+
+
+def test_what_programs_read_is_utf_8_whatever_the_terminal_s_encoding(ledger: SQLLedger) -> None:
+    user = "Jos\u00e9 \U0001f600"
+    book(ledger, "1", user)
+
+    assert json.loads(listed_where_the_terminal_lacks_letters("json"))[0]["user"] == user
+    assert user in listed_where_the_terminal_lacks_letters("csv").decode()
 
 
 def test_a_key_needs_a_sane_user_and_duration(run: Run) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sseproxy.cli.output import format_option
 from sseproxy.cli.source import config_option
 from sseproxy.core.printable import printable
 
@@ -30,7 +32,7 @@ COLORS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "r
     metavar="SECONDS",
     help="Silence that a stream has to survive; the doctor takes a little longer.",
 )
-@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@partial(format_option, formats=["table", "json"])
 def doctor(file: str | None, url: str, key: str | None, idle: float, style: str) -> None:
     """Send a canned stream through the deployed path at URL and name each fault of it with its cure.
 

@@ -5,6 +5,7 @@ How a CSV file is written stands in :mod:`sseproxy.core.spreadsheet`.
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,9 +20,18 @@ Row = Mapping[str, Any]
 FORMATS = ("table", "json", "csv")
 
 
-def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """``--format table|json|csv``."""
-    return click.option("--format", "style", type=click.Choice(FORMATS), default="table", show_default=True)(command)
+def format_option(command: Callable[..., Any], formats: Sequence[str] = FORMATS) -> Callable[..., Any]:
+    """``--format table|json|csv``, or those of them that the command has."""
+    choice = click.Choice(formats)
+    option = click.option("--format", "style", type=choice, default="table", show_default=True, callback=_encode)
+    return option(command)
+
+
+def _encode(context: click.Context, parameter: click.Parameter, style: str) -> str:
+    """What programs read is UTF-8, whatever the terminal's encoding lacks (RFC 8259 section 8.1)."""
+    if style != "table" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    return style
 
 
 def show(
