@@ -6,40 +6,30 @@ out tokens. Which origins may read an answer (``Access-Control-…``) is said to
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from sseproxy.wsgi.call import Headers
 
-NAMES: Final = frozenset(["clear-site-data"])
-WORDS: Final = frozenset(
-    [
-        "auth",
-        "authenticate",
-        "authentication",
-        "authorization",
-        "cookie",
-        "cookie2",
-        "csrf",
-        "csrftoken",
-        "jwt",
-        "login",
-        "ratelimit",
-        "session",
-        "sessionid",
-        "token",
-        "xsrf",
-        "xsrftoken",
-    ]
+WORDS: Final = re.compile(
+    "accesskey|apikey|auth(?!or(?!iz))|clearsitedata|cookie|credential|csrf|jwt|login|password|ratelimit|secret"
+    "|session|token(?!s|count|iz)|xsrf"
 )
-"""Of which one stands in a name: ``Set-Cookie``, ``Authentication-Info``, ``X-CSRF-Token``, ``x-ratelimit-…``."""
+"""Of which one stands in a name, however that is divided: ``Set-Cookie``, ``X-Auth-Token``, ``X-AuthToken``,
+``x-rate-limit-…``. An ``X-Author`` and ``X-Tokens-Used`` are of the answer.
+"""
+_OF_CORS: Final = "accesscontrol"
 
 
 def split_personal(headers: Headers) -> tuple[Headers, Headers]:
     """The fields that are for whoever asked, and those that are for everybody who reads the answer."""
-    personal = [item for item in headers if _is_personal(item[0])]
-    return personal, [item for item in headers if item not in personal] if personal else headers
+    personal: Headers = []
+    others: Headers = []
+    for item in headers:
+        (personal if _is_personal(item[0]) else others).append(item)
+    return personal, others
 
 
 def _is_personal(name: str) -> bool:
-    known = name.lower()
-    return known in NAMES or not WORDS.isdisjoint(known.replace("_", "-").split("-"))
+    known = name.lower().replace("-", "").replace("_", "")
+    return not known.startswith(_OF_CORS) and WORDS.search(known) is not None

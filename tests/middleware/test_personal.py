@@ -21,7 +21,8 @@ from .apps import CHAT, post
     "name",
     ["set-cookie", "Set-Cookie2", "WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Authorization",
      "Clear-Site-Data", "Set-Login", "X-CSRF-Token", "X-CSRFToken", "X-Auth-Token", "Access-Token", "X_Session_Id",
-     "x-ratelimit-remaining-tokens", "RateLimit-Policy"],
+     "x-ratelimit-remaining-tokens", "RateLimit-Policy", "X-Rate-Limit-Remaining", "X-AuthToken", "X-AccessToken",
+     "X-Api-Key", "X-Access-Key", "X-Credential", "X-Secret", "X-OAuth-Scopes", "X-SessionToken", "X-Id-Token"],
 )  # fmt: skip
 def test_what_is_for_one_visitor_is_known_by_its_name(name: str) -> None:
     assert split_personal([(name, "1"), ("X-Own", "2")]) == ([(name, "1")], [("X-Own", "2")])
@@ -30,7 +31,8 @@ def test_what_is_for_one_visitor_is_known_by_its_name(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["Content-Type", "Cache-Control", "Vary", "Retry-After", "X-Tokens-Used", "X-Author", "X-Accel-Buffering",
-     "Access-Control-Allow-Origin", "Content-Security-Policy", "Strict-Transport-Security", "openai-model"],
+     "X-Token-Count", "X-Tokenizer", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials",
+     "Content-Security-Policy", "Strict-Transport-Security", "openai-model"],
 )  # fmt: skip
 def test_what_is_said_of_the_answer_is_for_all_who_read_it(name: str) -> None:
     assert split_personal([(name, "1")]) == ([], [(name, "1")])
