@@ -34,7 +34,7 @@ STREAM_HEADERS: Headers = [
     ("X-Accel-Buffering", "no"),
 ]
 LONGEST_WAIT: Final = 120.0
-"""Seconds of ``Retry-After`` that an SDK may sleep: what OpenAI's take at most, where Anthropic's would sleep for days."""
+"""Seconds of ``Retry-After`` that an SDK may sleep: what OpenAI's take at most. Anthropic's would sleep for days."""
 
 
 def status_line(code: int) -> str:
