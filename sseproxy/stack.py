@@ -42,7 +42,7 @@ from sseproxy.middleware.options import OptionsMiddleware
 from sseproxy.middleware.prompt import Prefixes, PromptMiddleware
 from sseproxy.middleware.resume import ResumeMiddleware
 from sseproxy.middleware.route import RouteMiddleware
-from sseproxy.middleware.their_cors import TheirCorsMiddleware
+from sseproxy.middleware.their_cors import TheirCorsMiddleware, noting_calls
 from sseproxy.middleware.trusted_proxy import TrustedProxyMiddleware
 from sseproxy.models import Models
 from sseproxy.prices import PriceTable
@@ -121,20 +121,16 @@ class Stack:
         :param wrapped: somebody's application inside, as it answers OPTIONS.
         """
         origins = self._origins
-        # Which pages may ask the LLM paths of a wrapped application is its own affair until origins are configured.
-        theirs = wrapped is not None and not origins
         lasting = self._lasting
-        llm_paths = PathPatterns((*API_PATHS, *self.config.wrap.paths))
-        exempt = llm_paths if theirs else ()
         access = Access(self.config, self.users, lasting.books)
         readers = access.readers()
         own = self._let_in(self._own_for_users(app), readers)
         if self.config.dashboard.enabled:
             own = access.dashboard(own, lasting.ledger.ledger, lasting.limiter)
-        own = ChatPage(CrossSiteMiddleware(own, origins, exempt=exempt))
+        own = ChatPage(CrossSiteMiddleware(own, origins, is_exempt=self._is_theirs))
         checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
         own = lasting.telemetry.told(HealthEndpoints(own, *checks))
-        app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, exempt=exempt), own)
+        app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, is_exempt=self._is_theirs), own)
         return self._outermost(app, wrapped)
 
     def _outermost(self, app: WSGIApplication, wrapped: WSGIApplication | None = None) -> WSGIApplication:
@@ -161,6 +157,10 @@ class Stack:
     def _shown(self, path: str) -> str:
         """A path as it is logged: a stream's ID is as good as credentials, a route's variable may be a prompt."""
         return f"{STREAMS}ID" if path.startswith(STREAMS) else self.routes.pattern(path)
+
+    def _is_theirs(self, environ: WSGIEnvironment) -> bool:
+        """Whether it is a wrapped application's affair which pages may ask this."""
+        return False
 
     def _is_public(self, path: str) -> bool:
         """The ID of a stream that nobody guesses stands for credentials: a native EventSource cannot send any."""
@@ -196,7 +196,7 @@ class WrapStack(Stack):
         super().__init__(config, lasting)
         resolve = _models(config, lasting.prices, "app").resolve
         self._own_shapes = PathPatterns(config.wrap.paths)
-        stack = RouteMiddleware(self._metered(app), resolve, max_body=config.server.max_body)
+        stack = RouteMiddleware(self._metered(noting_calls(app)), resolve, max_body=config.server.max_body)
         self._mapped = _mapped(self._with_routes(stack), config, resolve)
         self.untaken = OptionsMiddleware(app, self._is_model)
         self.app = self._guarded(self._mapped, wrapped=self.untaken)
@@ -212,6 +212,9 @@ class WrapStack(Stack):
         if environ["REQUEST_METHOD"].upper() == "OPTIONS":
             return bool(self.config.cors.origins) and is_preflight(environ) and self._is_model(environ)
         return self._is_llm(environ, path) or self._mapped.takes(environ)
+
+    def _is_theirs(self, environ: WSGIEnvironment) -> bool:
+        return not self._origins and self._is_model(environ)
 
     def _is_model(self, environ: WSGIEnvironment) -> bool:
         """Whether a model answers at this path, by whatever method."""

@@ -142,6 +142,10 @@ def load_application(name: object) -> Callable[..., Any]:
     return application
 
 
+_LLM_TOO = ("/v1/deployments/", "/v1/v1/")
+"""Where the LLM paths are once more: Azure's below a deployment."""
+
+
 def _passthrough(value: str) -> str:
     """The path with ``/v1`` before it, however it was written."""
     path = "/" + value.strip().removeprefix("/").removeprefix("v1/")
@@ -149,7 +153,7 @@ def _passthrough(value: str) -> str:
     named = path.removesuffix("/*")
     if not _PATH.fullmatch(named) or any(part in (".", "..") for part in named.split("/")):
         raise Expected("expected a path under /v1/, such as /v1/files, or /v1/files/* for all below it")
-    if path != named and any(api.startswith(f"{named}/") for api in API_PATHS):
+    if path != named and any(api.startswith(f"{named.lower()}/") for api in (*API_PATHS, *_LLM_TOO)):
         raise Expected(f"expected no LLM path below {named}: such a request is to be billed")
     return path
 

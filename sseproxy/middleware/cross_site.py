@@ -8,11 +8,12 @@ themselves: with REMOTE_USER, or where none are needed. To plain http other than
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.origins import Origins
+from sseproxy.middleware.credentials import secret_of
 from sseproxy.wsgi.errors import refuse
 
 if TYPE_CHECKING:
@@ -28,13 +29,15 @@ class CrossSiteMiddleware:
     """Refuses what comes from a page of another site, as its browser says, whose origin is not allowed.
 
     :param origins: whose pages may read answers.
-    :param exempt: paths that guard themselves.
+    :param is_exempt: tells of what guards itself.
     """
 
-    def __init__(self, app: WSGIApplication, origins: Origins, *, exempt: Container[str] = ()) -> None:
+    def __init__(
+        self, app: WSGIApplication, origins: Origins, *, is_exempt: Callable[[WSGIEnvironment], bool] = lambda _: False
+    ) -> None:
         self.app = app
         self._origins = origins
-        self._exempt = exempt
+        self._is_exempt = is_exempt
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if _is_foreign(environ) and not self._allows(environ):
@@ -42,20 +45,21 @@ class CrossSiteMiddleware:
         return self.app(environ, start_response)
 
     def _allows(self, environ: WSGIEnvironment) -> bool:
-        path = environ.get("PATH_INFO", "")
-        if path in self._exempt or (path in PAGES and _is_visit(environ)):
+        if self._is_exempt(environ) or (environ.get("PATH_INFO") in PAGES and _is_visit(environ)):
             return True
         origin = environ.get("HTTP_ORIGIN")  # which images and links do not send
         return self._origins.any if origin is None else self._origins.allows(origin)
 
 
 def _is_foreign(environ: WSGIEnvironment) -> bool:
-    """Whether this comes from a page of another site. What is no browser sends neither of the two fields."""
+    """Whether this comes from a page of another site. What is no browser sends neither of the two fields, and what has
+    a page's origin and a key all the same, a desktop application or an extension, no page could have sent unasked.
+    """
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return bool(site.lower() == "cross-site")
     origin = environ.get("HTTP_ORIGIN")
-    return origin is not None and not _is_own(origin, environ)
+    return origin is not None and not _is_own(origin, environ) and not secret_of(environ)
 
 
 def _is_own(origin: str, environ: WSGIEnvironment) -> bool:

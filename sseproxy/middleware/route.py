@@ -15,7 +15,7 @@ from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, KEY, Exchange, Target, User
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_PLAIN: Final = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~:@-]+)+")
+_PLAIN: Final = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~:@!$&'()*+,=-]+)+")
 """A path that stays below its beginning, whoever reads it: no empty segment, no dots alone, nothing to decode again."""
 
 

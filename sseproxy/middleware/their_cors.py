@@ -25,6 +25,20 @@ _NOT_ASKED_WITH: Final = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X
 """Credentials: a preflight has none."""
 
 
+_CALLED_KEY: Final = "sseproxy.application_called"
+"""A list in the environ, with something in it once the application has been called."""
+
+
+def noting_calls(app: WSGIApplication) -> WSGIApplication:
+    """The application; what it answers itself has the fields that it gives."""
+
+    def noted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ.get(_CALLED_KEY, []).append(app)
+        return app(environ, start_response)
+
+    return noted
+
+
 class TheirCorsMiddleware:
     """Gives a refusal to a page of another origin the permission to be read that the application gives.
 
@@ -37,18 +51,21 @@ class TheirCorsMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if _concerns_the_application(environ):
-            start_response = partial(self._start, start_response, _preflight(environ))
+            preflight = _preflight(environ)
+            called = environ[_CALLED_KEY] = []
+            start_response = partial(self._start, start_response, preflight, called)
         return self.app(environ, start_response)
 
     def _start(
         self,
         start_response: StartResponse,
         preflight: WSGIEnvironment,
+        called: list[object],
         status: str,
         headers: Headers,
         exc_info: OptExcInfo | None = None,
     ) -> Callable[[bytes], object]:
-        if status[0] in "45" and not _permissions(headers):
+        if status[0] in "45" and not called and not _permissions(headers):
             headers = self._permitted(headers, preflight)
         return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 

@@ -21,6 +21,10 @@ from urllib3.util.ssl_ import create_urllib3_context
 _PORTS: Final = {"http": 80, "https": 443}
 
 
+LEAST_SHARE: Final = 1.0
+"""Seconds that each address of a name has, however many there are: less is too little for a distant one."""
+
+
 class ConnectTimeout(OSError):
     """Nobody accepted the connection in time."""
 
@@ -120,7 +124,8 @@ class _Connecting(HTTPConnection):
 
     def _connect(self, connection: socket.socket, address: Any, deadline: float, shares: int) -> socket.socket:
         try:
-            connection.settimeout(_left(deadline) / shares)
+            left = _left(deadline)
+            connection.settimeout(max(left / shares, min(left, LEAST_SHARE)))
             for option in self.socket_options or ():
                 connection.setsockopt(*option)
             connection.connect(address)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from math import inf
 from typing import Final, Literal
 
 from sseproxy.core.tries import Try
@@ -62,8 +63,12 @@ def delay_before(number: int, random: Callable[[], float]) -> float:
 
 
 def wished_delay(headers: Iterable[tuple[str, str]], now: Callable[[], datetime]) -> float | None:
-    """Seconds the upstream asks to wait: ``Retry-After`` (RFC 9110 section 10.2.3) or OpenAI's ``retry-after-ms``."""
+    """Seconds the upstream asks to wait: ``Retry-After`` (RFC 9110 section 10.2.3) or OpenAI's ``retry-after-ms``; for
+    ever by its ``x-should-retry: false``.
+    """
     fields = {name.lower(): value.strip() for name, value in headers}
+    if fields.get("x-should-retry") == "false":
+        return inf
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = fields.get(name, "")
         if value.replace(".", "", 1).isascii() and value.replace(".", "", 1).isdigit():

@@ -94,14 +94,13 @@ def test_over_plain_http_too_a_page_of_another_host_is_refused_before_anything_i
         for origin in (EVIL, "null"):
             assert ask(proxy, "GET", "/ask?content=hi", Origin=origin).status == 403
             assert ask(proxy, "POST", "/ask", {"content": "hi"}, Origin=origin).status == 403
-            assert ask(proxy, "POST", PATH, CHAT, KEY, Origin=origin).status == 403
         assert upstream.exchanges == []
         assert books.charges() == []
 
         behind = {"X-Forwarded-Host": "ai.example.net", "X-Forwarded-Proto": "https"}
         for headers in ({}, {"Origin": proxy.url}, {"Origin": APP}, {**behind, "Origin": "https://ai.example.net"}):
             assert ask(proxy, "POST", PATH, CHAT, KEY, **headers).status == 200
-        assert ask(proxy, "POST", PATH, CHAT, KEY, **behind, Origin=proxy.url).status == 403
+        assert ask(proxy, "POST", "/ask", {"content": "hi"}, **behind, Origin=proxy.url).status == 403
     assert len(upstream.exchanges) == 4
 
 
@@ -180,6 +179,18 @@ def test_around_an_application_without_origins_its_own_cors_stays(tmp_path: Path
     wrapped.close()
 
 
+def test_an_application_that_is_mounted_at_v1_has_cors_of_its_own_too(tmp_path: Path) -> None:
+    app = SSEProxyMiddleware(open_app(), wrapping(tmp_path))
+
+    def mounted(environ: Any, start_response: Any) -> Any:
+        environ["SCRIPT_NAME"], environ["PATH_INFO"] = "/v1", environ["PATH_INFO"].removeprefix("/v1")
+        return app(environ, start_response)
+
+    with contextlib.closing(app), waitress_thread(mounted) as server:
+        answer = ask(server, "POST", PATH, CHAT, KEY, Origin="https://theirs.example", **FOREIGN)
+        assert answer.status != 403
+
+
 class Theirs:
     """An application whose CORS lets one origin read, and what it was asked."""
 
@@ -190,6 +201,9 @@ class Theirs:
         self.asked.append({**environ, "content": environ["wsgi.input"].read()})
         if environ["PATH_INFO"] == "/fails":
             raise KeyError("no such view")
+        if environ["PATH_INFO"] == "/api/private" and environ["REQUEST_METHOD"] == "POST":
+            start_response("409 CONFLICT", [("Content-Type", "text/plain")])
+            return [b"private"]
         fields = [("Access-Control-Allow-Origin", APP), ("Access-Control-Allow-Credentials", "true")]
         start_response("200 OK", fields if environ["HTTP_ORIGIN"] == APP else [])
         return [b"never sent"]
@@ -235,6 +249,13 @@ def test_who_may_not_read_answers_of_an_application_may_not_read_refusals_either
     assert (refused.status, allowed(refused)) == (401, (None, None))
     failing = ask(wrapped, "POST", "/fails", CHAT, Origin=APP, **FOREIGN)
     assert (failing.status, allowed(failing)) == (401, (None, None))
+
+
+def test_what_the_application_itself_refuses_has_the_fields_that_it_gives(wrapped: Server, theirs: Theirs) -> None:
+    refused = ask(wrapped, "POST", "/api/private", CHAT, KEY, Origin=APP, **FOREIGN)
+
+    assert (refused.status, allowed(refused)) == (409, (None, None))
+    assert [each["REQUEST_METHOD"] for each in theirs.asked] == ["POST"]
 
 
 def test_an_application_is_asked_of_pages_elsewhere_and_of_its_own_paths_alone(wrapped: Server, theirs: Theirs) -> None:

@@ -19,7 +19,7 @@ VISIT = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetc
 
 def guarded(*origins: str, exempt: tuple[str, ...] = ()) -> tuple[Echo, CrossSiteMiddleware]:
     echo = Echo()
-    return echo, CrossSiteMiddleware(echo, Origins(origins), exempt=exempt)
+    return echo, CrossSiteMiddleware(echo, Origins(origins), is_exempt=lambda environ: environ["PATH_INFO"] in exempt)
 
 
 @pytest.mark.parametrize("origin", [{}, {"Origin": "https://evil.net"}, {"Origin": "null"}])
@@ -89,6 +89,12 @@ def test_over_plain_http_the_own_pages_those_that_are_listed_and_what_is_no_page
     _, app = guarded("http://app.example.com:8080", "https://*.example.net")
 
     assert post(app, Host=host, **({"Origin": origin} if origin else {})).code == 200
+
+
+@pytest.mark.parametrize("key", [{"Authorization": "Bearer sk-x"}, {"X_Api_Key": "sk-x"}])
+def test_over_plain_http_what_sends_a_key_is_no_page_that_was_not_allowed_to(key: dict[str, str]) -> None:
+    assert post(guarded()[1], Host="ai.lan", Origin="app://obsidian.md", **key).code == 200
+    assert post(guarded()[1], Host="ai.lan", Origin="app://obsidian.md", Authorization="Basic YTpi").code == 403
 
 
 def test_where_https_is_known_to_be_spoken_a_page_by_plain_http_is_another_site_s() -> None:

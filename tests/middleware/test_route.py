@@ -106,6 +106,7 @@ BELOW = {"/v1/files": "main", "/v1/files/*": "main", "/v1/files/old/*": "archive
         ("/v1/files/old/file-1", "archive"),
         ("/v1/files/old/new", "main"),
         ("/v1/files/ft:gpt-4o.x~1@2", "main"),
+        ("/v1/files/a+b==", "main"),
     ],
 )
 def test_all_below_a_passthrough_path_goes_to_the_upstream_of_the_nearest_entry(path: str, upstream: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from math import inf
 
 import pytest
 
@@ -69,6 +70,8 @@ def test_delays_grow_and_are_jittered_and_bounded() -> None:
         ([("Retry-After", "Wed, 21 Oct 2035 07:28:00 +99999999999999999999")], None),
         ([("Retry-After", "\u0663")], None),
         ([("Retry-After", "")], None),
+        ([("Retry-After", "1"), ("X-Should-Retry", "true")], 1.0),
+        ([("Retry-After", "1"), ("X-Should-Retry", "false")], inf),
     ],
 )
 def test_what_an_upstream_wishes_is_read_in_every_spelling(
