@@ -140,15 +140,16 @@ class Limiter:
         :param tokens: those it will surely take, and those it may take; the latter are held while it runs.
         :raises RateLimited: it is too much; nothing was counted.
         """
-        turn = Turn(self, user, limits)
+        counts = self._counted
+        turn = Turn(self, counts, user, limits)
         try:
             with _unless_away():
                 if stream and limits.streams is not None:
                     turn.place = self._take_place(user, limits.streams)
                 if limits.tokens is not None:
-                    turn.tokens, turn.until = self._take_tokens(user, limits.tokens, *tokens)
+                    turn.tokens, turn.until = self._take_tokens(counts, user, limits.tokens, *tokens)
                 if limits.requests is not None:
-                    self._take_request(user, limits.requests)
+                    self._take_request(counts, user, limits.requests)
         except RateLimited:
             turn.leave()
             turn.settle(0)
@@ -194,30 +195,24 @@ class Limiter:
             raise RateLimited("streams", f"{limit} at once", BUSY_RETRY)
         return place
 
-    def _take_tokens(self, user: str, rate: Rate, least: int, most: int) -> tuple[int, float]:
+    def _take_tokens(self, counts: _Counts, user: str, rate: Rate, least: int, most: int) -> tuple[int, float]:
         """Hold ``most`` or what is left, if it is ``least``; how many, and until when they count."""
         item = _item(rate)
         key, length = item.key_for("tokens", user), item.get_expiry()
         least = min(max(least, 1), rate.count)
-        taken = max(least, min(most, rate.count - self._counted.storage.get(key)))
-        before = self._counted.storage.incr(key, length, taken) - taken
-        until: float = self._counted.storage.get_expiry(key)
+        taken = max(least, min(most, rate.count - counts.storage.get(key)))
+        before = counts.storage.incr(key, length, taken) - taken
+        until: float = counts.storage.get_expiry(key)
         if before + least > rate.count:
-            self._counted.storage.incr(key, length, -taken)
+            counts.storage.incr(key, length, -taken)
             raise RateLimited("tokens", _allowed(rate), _left(rate, until))
         return taken, until
 
-    def _take_request(self, user: str, rate: Rate) -> None:
+    def _take_request(self, counts: _Counts, user: str, rate: Rate) -> None:
         item = _item(rate)
-        if not self._counted.moving.hit(item, "requests", user):
-            reset, _ = self._counted.moving.get_window_stats(item, "requests", user)
+        if not counts.moving.hit(item, "requests", user):
+            reset, _ = counts.moving.get_window_stats(item, "requests", user)
             raise RateLimited("requests", _allowed(rate), _left(rate, reset))
-
-    def correct(self, user: str, rate: Rate, more: int) -> None:
-        """Count so many tokens more (or less) in the running window."""
-        item = _item(rate)
-        with _unless_away():
-            self._counted.storage.incr(item.key_for("tokens", user), item.get_expiry(), more)
 
     def give_back(self, user: str, place: str) -> None:
         """End a running stream."""
@@ -227,8 +222,9 @@ class Limiter:
 class Turn:
     """One request that was let in. Ending it twice is no harm."""
 
-    def __init__(self, limiter: Limiter, user: str, limits: Limits) -> None:
+    def __init__(self, limiter: Limiter, counts: _Counts, user: str, limits: Limits) -> None:
         self._limiter = limiter
+        self._counts = counts
         self._user = user
         self._limits = limits
         self.place: str | None = None
@@ -237,13 +233,15 @@ class Turn:
         self._lock = threading.Lock()
 
     def settle(self, tokens: int) -> None:
-        """Count the tokens there were instead of those that were held."""
+        """Count the tokens there were instead of those that were held, where these were counted."""
         with self._lock:
             held, self.tokens = self.tokens, 0
         rate = self._limits.tokens
         # A window that is over has nothing left to correct.
         if held and tokens != held and rate and _left(rate, self.until) > ROUNDING:
-            self._limiter.correct(self._user, rate, tokens - held)
+            item = _item(rate)
+            with _unless_away():
+                self._counts.storage.incr(item.key_for("tokens", self._user), item.get_expiry(), tokens - held)
 
     def leave(self) -> None:
         """The stream has ended."""

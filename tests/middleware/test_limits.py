@@ -117,6 +117,20 @@ def test_a_clock_that_is_set_back_locks_nobody_out(monkeypatch: pytest.MonkeyPat
     limiter.close()
 
 
+def test_what_was_held_before_a_clock_is_set_back_is_not_given_back_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, ahead = time.time, 20.0
+    monkeypatch.setattr(time, "time", lambda: right() + ahead)
+    limiter, tokens = Limiter(), Limits(tokens=Rate(100, 60))
+    turn = limiter.enter("bob", tokens, tokens=(10, 90))
+
+    ahead = 0.0
+    limiter.enter("bob", tokens, tokens=(60, 60))
+    turn.settle(10)
+
+    assert limiter.windows("bob", tokens)["tokens"].remaining == 40
+    limiter.close()
+
+
 def test_users_do_not_share_their_limits(limiter: Limiter) -> None:
     app = LimitsMiddleware(Booked(), limiter)
 
