@@ -86,8 +86,12 @@ class _Counts:
 
     def clock_was_set_back(self) -> bool:
         """Whether this happened since it was last asked. What was counted in memory is then of the future."""
-        before, self._lead = self._lead, time.time() - time.monotonic()
-        return self._lead < before - SET_BACK
+        began = time.monotonic()
+        lead = time.time() - began
+        if time.monotonic() - began > SET_BACK / 2:  # the thread was kept off between the clocks: they say nothing
+            return False
+        before, self._lead = self._lead, lead
+        return lead < before - SET_BACK
 
 
 def _open(store: str, options: dict[str, Any]) -> _Counts:

@@ -131,6 +131,28 @@ def test_what_was_held_before_a_clock_is_set_back_is_not_given_back_after_it(mon
     limiter.close()
 
 
+def test_a_thread_that_is_kept_off_between_two_clocks_empties_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, steady = time.time, time.monotonic
+    past, kept_off = 0.0, 0.0
+
+    def read_and_be_kept_off() -> float:
+        nonlocal past, kept_off
+        now = clock() + past
+        past, kept_off = past + kept_off, 0.0
+        return now
+
+    monkeypatch.setattr(time, "time", read_and_be_kept_off)
+    monkeypatch.setattr(time, "monotonic", lambda: steady() + past)
+    limiter = Limiter()
+    limiter.enter("alice", FEW)
+
+    kept_off = 2.0
+    limiter.enter("alice", FEW)
+
+    assert limiter.windows("alice", FEW)["requests"].remaining == 1
+    limiter.close()
+
+
 def test_users_do_not_share_their_limits(limiter: Limiter) -> None:
     app = LimitsMiddleware(Booked(), limiter)
 
