@@ -133,8 +133,9 @@ class KeySet:
 
 
 def _verifies(key: jwt.PyJWK) -> bool:
-    """Whether it is a public key for signatures; a shared secret in a public place is none."""
-    return key.public_key_use in ("sig", None) and key.algorithm_name in ASYMMETRIC
+    """Whether it is a public key for signatures that a token can name; a shared secret in a public place is none."""
+    named = key.key_id is None or isinstance(key.key_id, str)
+    return named and key.public_key_use in ("sig", None) and key.algorithm_name in ASYMMETRIC
 
 
 def _cause(error: BaseException) -> str:
