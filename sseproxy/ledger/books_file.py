@@ -1,40 +1,64 @@
-"""The file that SQLite keeps the books in, and whether it is still at its place. Opens nothing.
+"""The file that SQLite keeps the books in: once it has left its place, this process opens nothing there any more.
 
-SQLite goes on writing to a file that was removed or replaced, where nobody will ever read it:
-https://sqlite.org/howtocorrupt.html, "Unlinking or renaming a database file while in use".
+SQLite goes on writing to a file that was removed or replaced, where nobody will ever read it; and whoever opens what
+stands there now, beside the log of the old one, damages it: https://sqlite.org/howtocorrupt.html, "Unlinking or
+renaming a database file while in use".
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
+
+from sqlalchemy import Dialect, Engine, event
+
+from sseproxy.ledger.protocol import LedgerUnavailable
 
 
 class BooksFile:
-    """A file as it was when it was opened.
+    """A file as it was when this process, or the one it was forked from, opened it first."""
 
-    :param path: None: the books are in no file.
-    """
-
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str) -> None:
         # Absolute from the start, as the driver's: a server may change its working directory later.
-        self.path = path and os.path.abspath(path)
+        self._path = os.path.abspath(path)
         self._opened: tuple[int, int] | None = None
+        self._is_gone = False
 
-    def opened(self) -> None:
-        """It has just been opened, maybe once more."""
-        self._opened = self._opened or self._now()
-
-    def closed(self) -> None:
-        """Nobody has it open any more."""
-        self._opened = None
+    def guard(self, engine: Engine) -> None:
+        """Let an engine open this file and no other; it raises :class:`LedgerUnavailable` once that is gone."""
+        event.listen(engine, "do_connect", self._connect)
+        event.listen(engine, "connect", self._keep)
 
     def is_gone(self) -> bool:
-        """Whether what is open is not what stands at its place. Costs one look at the file system."""
-        return self._opened is not None and self._opened != self._now()
+        """Whether what was opened is not what stands at its place, or once was not. One look at the file system."""
+        self._is_gone = self._is_gone or (self._opened is not None and self._opened != self._now())
+        return self._is_gone
+
+    def _check(self) -> None:
+        if self.is_gone():
+            raise LedgerUnavailable(
+                reason=f"the file {self._path} was removed or replaced under this process; restart it"
+            )
+
+    def _connect(self, dialect: Dialect, _record: object, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        self._check()
+        connection: Any = dialect.connect(*args, **options)
+        try:
+            # Before its first statement, which would open the log.
+            self._check()
+        except LedgerUnavailable:
+            connection.close()
+            raise
+        return connection
+
+    def _keep(self, *_: object) -> None:
+        self._opened = self._opened or self._now()
 
     def _now(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self.path or "")
-        except OSError:
+            found = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError:
+            return self._opened  # not to be seen now, which is no reason to give it up for good
         return found.st_dev, found.st_ino

@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sseproxy.ledger.books_file import BooksFile
@@ -69,6 +69,7 @@ class Database:
         self.url = sane_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.in_memory = is_in_memory(self.url)
+        self._file = BooksFile(self.url.database or "") if self.is_sqlite and not self.in_memory else None
         self._start()
         _open_databases.add(self)
 
@@ -79,8 +80,8 @@ class Database:
         self._users = 0
         self._users_left = threading.Condition()
         self.engine = new_engine(self.url)
-        self._file = BooksFile(self.url.database if self.is_sqlite and not self.in_memory else None)
-        event.listen(self.engine, "connect", lambda *_: self._file.opened())
+        if self._file is not None:
+            self._file.guard(self.engine)
         self.statements = Statements(self.engine.dialect)
         driver: Any = self.engine.dialect.loaded_dbapi
         self._errors: type[Exception] = driver.Error
@@ -183,12 +184,11 @@ class Database:
 
         :raises LedgerUnavailable: for every error of the database, and if its file is not at its place any more.
         """
-        if not self.is_sqlite or self.in_memory:
+        if self._file is None:
             return
         try:
             if self._file.is_gone():
-                self.close()
-                raise LedgerUnavailable(reason=f"{self._file.path} was removed or replaced while it was open")
+                self.close()  # and nothing opens it again
             with self.look_up() as cursor:
                 # https://sqlite.org/pragma.html#pragma_wal_checkpoint: syncs what it copies, and blocks nobody.
                 cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -226,7 +226,9 @@ class Database:
             raise
 
     def _migrate(self) -> None:
-        if self.is_sqlite and not self.in_memory:
+        if self._file is not None:
+            if self._file.is_gone():
+                self.close()  # and nothing opens it again
             Path(self.url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
         with self.engine.connect() as connection:
             if revision_of(connection) == REVISION:
@@ -235,10 +237,9 @@ class Database:
             upgrade(connection)
 
     def close(self) -> None:
-        """Close all connections; the next call opens them again."""
+        """Close all connections; the next call opens them again, unless the file was removed or replaced."""
         with self._lock:
             self._writer.close()
-            self._file.closed()
             self.engine.dispose()
 
     def before_fork(self) -> None:

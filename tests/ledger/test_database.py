@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -113,30 +114,59 @@ def remove(folder: Path) -> None:
         path.unlink()
 
 
-def test_books_whose_file_was_removed_are_away_and_go_on_in_a_new_one(
-    tmp_path: Path, new_charge: NewCharge, completed: Completed, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("serve", [False, True])
+def test_books_whose_file_was_removed_are_away_until_a_restart_brings_in_the_journal(
+    tmp_path: Path, new_charge: NewCharge, completed: Completed, caplog: pytest.LogCaptureFixture, serve: bool
 ) -> None:
     pytest.importorskip("fcntl")
     url = f"sqlite:///{tmp_path}/books.db"
-    books = open_journaled(url, tmp_path / "usage.journal")
+    books = open_journaled(url, tmp_path / "usage.journal", serve=serve)
     books.reserve(new_charge("c1"))
     books.checkpoint({})
     remove(tmp_path)
 
     books.checkpoint({})
-    assert f"{tmp_path}/books.db was removed or replaced while it was open" in caplog.messages[-1]
-    with pytest.raises(LedgerUnavailable):
-        books.reserve(new_charge("c2"))
-
+    assert f"the file {tmp_path}/books.db was removed or replaced under this process; restart it" in caplog.text
+    later = time.monotonic() + 60
+    books._clock = lambda: later
     books.checkpoint({})
-    assert caplog.messages[-1] == "the ledger answers again"
-    books.reserve(new_charge("c3"))
-    assert books.settle("c3", completed(cost=700))
-    assert books.settle("c1", completed()) is False
+    assert "answers again" not in caplog.text
+    with pytest.raises(LedgerUnavailable):
+        books.ledger.ping()
+    if serve:
+        books.reserve(new_charge("c2"))
+        books.ping()
+    else:
+        with pytest.raises(LedgerUnavailable):
+            books.reserve(new_charge("c2"))
+        with pytest.raises(LedgerUnavailable):
+            books.ping()
+    assert books.settle("c2", completed(cost=700))
+    assert not (tmp_path / "books.db").exists()
     books.close()
-    other = open_ledger(url)
-    assert [row["id"] for row in other.charges()] == ["c3"]
-    other.close()
+
+    restarted = open_journaled(url, tmp_path / "usage.journal")
+    assert [row["id"] for row in restarted.ledger.charges()] == (["c2"] if serve else [])
+    restarted.close()
+
+
+def test_a_process_with_the_old_file_opens_no_more_connections_even_before_it_looks_for_it(
+    tmp_path: Path, new_charge: NewCharge
+) -> None:
+    books = open_ledger(f"sqlite:///{tmp_path}/books.db")
+    with books.database.look_up():
+        (tmp_path / "books.db").rename(tmp_path / "moved.db")
+        with pytest.raises(LedgerUnavailable), books.database.look_up():
+            pass
+    assert not (tmp_path / "books.db").exists()
+
+    # Back again, but who knows what was in its place meanwhile.
+    (tmp_path / "moved.db").rename(tmp_path / "books.db")
+    with pytest.raises(LedgerUnavailable):
+        books.checkpoint({})
+    with pytest.raises(LedgerUnavailable):
+        books.reserve(new_charge("c1"))
+    books.close()
 
 
 def test_who_lets_go_of_a_removed_file_takes_nothing_from_the_one_in_its_place(
@@ -151,9 +181,11 @@ def test_who_lets_go_of_a_removed_file_takes_nothing_from_the_one_in_its_place(
 
     with pytest.raises(LedgerUnavailable):
         books.checkpoint({})
+    with pytest.raises(LedgerUnavailable):
+        books.settle("c2", completed())
 
     other.reserve(new_charge("c3"))
-    assert [books.settle(name, completed()) for name in ("c1", "c2", "c3")] == [False, True, True]
+    assert [other.settle(name, completed()) for name in ("c1", "c2", "c3")] == [False, True, True]
     assert {row["id"]: row["state"] for row in other.charges()} == {"c2": "settled", "c3": "settled"}
     assert other.balance("alice", "total", NOON).reserved == 0
     books.close()

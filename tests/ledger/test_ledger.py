@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from pathlib import Path
 
 import pytest
 from msgspec.structs import asdict, replace
@@ -408,6 +409,22 @@ def test_no_connection_is_carried_over_a_fork(sqlite_books: SQLLedger, new_charg
     sqlite_books.ping()
     with pytest.raises(AssertionError):
         look()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_does_not_open_what_has_taken_the_place_of_its_parent_s_file(
+    sqlite_books: SQLLedger, tmp_path: Path
+) -> None:
+    sqlite_books.ping()
+    for path in tmp_path.glob("books.db*"):
+        path.unlink()
+
+    def look() -> None:
+        with pytest.raises(LedgerUnavailable):
+            sqlite_books.ping()
+
+    assert forked([look]) == [0]
+    assert not (tmp_path / "books.db").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
