@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.queue import Empty
@@ -17,6 +19,8 @@ SILENCE: Final = 5.0
 """Seconds of silence after which a connection is given up where a client waits."""
 REPORT_SILENCE: Final = 60.0
 """The same for what SQLAlchemy runs: reports, and what is rarely done."""
+CANCELLATION: Final = 1.0
+"""Seconds that a silent server has to take note that nobody waits for its answer any more."""
 PREPARE: Final = "prepare_threshold"
 """An option of the address: after so many uses of a statement the server is to remember its plan; 0: never."""
 KEPT: Final = 4
@@ -49,12 +53,20 @@ class PunctualConnection(psycopg.Connection[Any]):
                 if ready:
                     heard = monotonic()
                 elif monotonic() - heard > self.patience:
+                    self._cancel_what_runs()
                     self.close()
                     raise psycopg.OperationalError(f"the server has been silent for {self.patience:g} s")
                 wanted = steps.send(ready)
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def _cancel_what_runs(self) -> None:
+        """A server that waits for a lock does not see that its client left, and would keep the connection till then."""
+        # Before libpq 17 a cancellation would wait, without a bound, for a host that vanished.
+        if self.pgconn.transaction_status == TransactionStatus.ACTIVE and psycopg.capabilities.has_cancel_safe():
+            with suppress(psycopg.Error):
+                self.cancel_safe(timeout=CANCELLATION)
 
 
 class SharingPool(QueuePool):

@@ -85,6 +85,22 @@ def test_a_query_that_is_not_answered_in_time_is_a_503(
     books.close()
 
 
+def test_what_was_given_up_keeps_no_connection_of_the_server(
+    url: str, new_charge: NewCharge, completed: Completed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_impatient(monkeypatch)
+    books = open_ledger(url)
+    books.reserve(new_charge("c1"))
+    with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as admin:
+        other.execute("LOCK TABLE charges")
+
+        with pytest.raises(LedgerUnavailable):
+            books.settle("c1", completed())
+
+        wait_until(lambda: admin.execute(f"SELECT COUNT(*) {OTHERS} AND wait_event_type = 'Lock'").fetchone() == (0,))
+    books.close()
+
+
 def test_a_report_may_take_longer_than_a_client_waits(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
