@@ -21,6 +21,8 @@ REPORT_SILENCE: Final = 60.0
 """The same for what SQLAlchemy runs: reports, and what is rarely done."""
 CANCELLATION: Final = 1.0
 """Seconds that a silent server has to take note that nobody waits for its answer any more."""
+LOOK: Final = 0.1
+"""Seconds after which one who waits for a connection looks whether there is still one to wait for."""
 PREPARE: Final = "prepare_threshold"
 """An option of the address: after so many uses of a statement the server is to remember its plan; 0: never."""
 KEPT: Final = 4
@@ -72,15 +74,33 @@ class PunctualConnection(psycopg.Connection[Any]):
 class SharingPool(QueuePool):
     """Waits for one of its own connections where the server has none left for this process."""
 
+    _connecting = 0
+
     def _do_get(self) -> ConnectionPoolEntry:
         try:
             return super()._do_get()
         except psycopg.OperationalError as error:
-            others_run = self.checkedout() and not isinstance(error, psycopg.errors.ConnectionTimeout)
-            try:
-                return self._pool.get(timeout=self._timeout if others_run else 0.0)
-            except Empty:
-                raise error from None
+            until = -math.inf if isinstance(error, psycopg.errors.ConnectionTimeout) else monotonic() + self._timeout
+            while True:
+                wait = self._others_run() and monotonic() < until
+                try:
+                    return self._pool.get(wait, LOOK)
+                except Empty:
+                    if not wait:
+                        raise error from None
+
+    def _others_run(self) -> bool:
+        """Whether others have a connection to give back: who is still connecting may get none either."""
+        return self.checkedout() > self._connecting
+
+    def _create_connection(self) -> ConnectionPoolEntry:
+        with self._overflow_lock:
+            self._connecting += 1
+        try:
+            return super()._create_connection()
+        finally:
+            with self._overflow_lock:
+                self._connecting -= 1
 
 
 def create_postgresql(url: URL) -> Engine:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url, text
 
+from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable
 from tests.harness import wait_until
@@ -137,6 +138,27 @@ def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str
     with ThreadPoolExecutor(12) as threads:
         assert list(threads.map(lambda _: books.reserve(new_charge()), range(120))) == [None] * 120
     books.close()
+
+
+def test_nobody_waits_for_a_connection_of_those_who_have_none_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(2) as threads:
+        port = server.getsockname()[1]
+        database = Database(f"postgresql://u@127.0.0.1:{port}/x?sslmode=disable&gssencmode=disable&connect_timeout=60")
+        monkeypatch.setattr(database.engine.pool, "_timeout", 30.0)
+
+        connecting = threads.submit(look_up, database)
+        with server.accept()[0]:
+            refused = threads.submit(look_up, database)
+            server.accept()[0].close()
+
+            assert isinstance(refused.exception(timeout=15), LedgerUnavailable)
+            assert not connecting.done()
+        assert isinstance(connecting.exception(), LedgerUnavailable)
+
+
+def look_up(database: Database) -> None:
+    with database.look_up():
+        pass
 
 
 @pytest.fixture
