@@ -27,6 +27,8 @@ PREPARE: Final = "prepare_threshold"
 """An option of the address: after so many uses of a statement the server is to remember its plan; 0: never."""
 KEPT: Final = 4
 """Connections that a process keeps while it is idle: the server has only so many for all of them."""
+CALM: Final = 30.0
+"""Seconds for which those beyond are kept unused: to make a connection costs more than a booking."""
 MOST: Final = 16
 
 
@@ -72,9 +74,14 @@ class PunctualConnection(psycopg.Connection[Any]):
 
 
 class SharingPool(QueuePool):
-    """Waits for one of its own connections where the server has none left for this process."""
+    """Waits for one of its own connections where the server has none left for this process, and hoards none itself.
 
+    :ivar calm: seconds.
+    """
+
+    calm = CALM
     _connecting = 0
+    _few_idle_at = -math.inf
 
     def _do_get(self) -> ConnectionPoolEntry:
         try:
@@ -88,6 +95,19 @@ class SharingPool(QueuePool):
                 except Empty:
                     if not wait:
                         raise error from None
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        """The bookkeeper's rounds come by here when no request does."""
+        now = monotonic()
+        if self._pool.qsize() < KEPT:
+            self._few_idle_at = now
+        if now - self._few_idle_at <= self.calm:
+            super()._do_return_conn(record)
+            return
+        try:
+            record.close()
+        finally:
+            self._dec_overflow()
 
     def _others_run(self) -> bool:
         """Whether others have a connection to give back: who is still connecting may get none either."""
@@ -113,8 +133,8 @@ def create_postgresql(url: URL) -> Engine:
         url.difference_update_query([PREPARE]),
         poolclass=SharingPool,
         pool_pre_ping=True,
-        pool_size=KEPT,
-        max_overflow=MOST - KEPT,
+        pool_size=MOST,
+        max_overflow=0,
         pool_timeout=SILENCE,
         pool_reset_on_return=None,
         # A database may have another default, with which those who book for one user at a time fail.

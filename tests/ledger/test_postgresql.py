@@ -116,15 +116,32 @@ def test_a_report_may_take_longer_than_a_client_waits(
     books.close()
 
 
-def test_an_idle_process_keeps_few_connections(url: str) -> None:
+def test_an_idle_process_keeps_few_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sseproxy.ledger.postgresql import SharingPool
+
     books = open_ledger(url)
-    with ExitStack() as many:
-        for _ in range(16):
-            many.enter_context(books.database.look_up())
+    use_at_once(books, 16)
+    monkeypatch.setattr(SharingPool, "calm", 0.0)
+    for _ in range(16):
+        use_at_once(books, 1)
 
     with psycopg.connect(url, autocommit=True) as connection:
         wait_until(lambda: connection.execute(f"SELECT COUNT(*) {OTHERS}").fetchone() == (4,))
     books.close()
+
+
+def test_a_busy_process_keeps_the_connections_it_needs(url: str) -> None:
+    books = open_ledger(url)
+
+    assert use_at_once(books, 14) == use_at_once(books, 14) == use_at_once(books, 14)
+    books.close()
+
+
+def use_at_once(books: SQLLedger, connections: int) -> set[int]:
+    """The server's processes behind them."""
+    with ExitStack() as many:
+        cursors = [many.enter_context(books.database.look_up()) for _ in range(connections)]
+        return {cursor.execute("SELECT pg_backend_pid()").fetchone()[0] for cursor in cursors}
 
 
 def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str, new_charge: NewCharge) -> None:
