@@ -60,9 +60,9 @@ def check_postgresql(address: str) -> None:
     parts = _split(address, example)
     if "@" in parts.path + parts.query:
         raise _misread(example)
-    for value in parse_qs(parts.query, keep_blank_values=True).get("prepare_threshold", ()):
-        if not re.fullmatch(_WHOLE, value):
-            raise Expected("expected a whole number as prepare_threshold; 0: no statement is prepared")
+    thresholds = parse_qs(parts.query, keep_blank_values=True).get("prepare_threshold", ())
+    if len(thresholds) > 1 or not all(re.fullmatch(_WHOLE, value) for value in thresholds):
+        raise Expected("expected a whole number as prepare_threshold, once; 0: no statement is prepared")
 
 
 def check_redis(address: str) -> None:

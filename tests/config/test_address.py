@@ -60,8 +60,8 @@ def test_a_port_that_is_none_is_refused(problems: Problems, port: str) -> None:
         assert "a port of 1 to 65535" in problems(text)[0]
 
 
-@pytest.mark.parametrize("value", ["none", "", "-1", "1.5", "topsecret"])
-def test_from_how_many_uses_on_a_statement_is_prepared_is_a_number(problems: Problems, value: str) -> None:
+@pytest.mark.parametrize("value", ["none", "", "-1", "1.5", "topsecret", "5&prepare_threshold=5"])
+def test_from_how_many_uses_on_a_statement_is_prepared_is_one_number(problems: Problems, value: str) -> None:
     (problem,) = problems(LEDGER.format(f"postgresql://u:p@h/x?prepare_threshold={value}"))
 
     assert "expected a whole number as prepare_threshold" in problem and "topsecret" not in problem
