@@ -3,12 +3,7 @@
 import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
-// Each page has a window, for whose own parts nobody asks: they took more processor time than the pages. Of this flag the
-// last one counts, so what playwright-core puts into it, as far as it shows here, is said again.
-const WINDOW = ["WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess"];
-const PLAYWRIGHTS = ["HttpsUpgrades", "MediaRouter", "OptimizationHints", "PaintHolding", "ThirdPartyStoragePartitioning"];
 const FLAGS = [
-  `--disable-features=${[...WINDOW, ...PLAYWRIGHTS]}`,
   "--disable-gpu",
   "--disable-quic",
   "--no-first-run",
