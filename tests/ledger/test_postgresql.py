@@ -47,73 +47,59 @@ def frozen(url: str) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def impatient(url: str, new_charge: NewCharge, monkeypatch: pytest.MonkeyPatch) -> Iterator[SQLLedger]:
+    """A ledger that gives its server little time, with the pending charge ``c1``."""
     from sseproxy.ledger.postgresql import PunctualConnection
 
     monkeypatch.setattr(PunctualConnection, "patience", 0.3)
-
-
-def test_connections_whose_server_fell_silent_are_replaced(
-    url: str, new_charge: NewCharge, completed: Completed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    be_impatient(monkeypatch)
     books = open_ledger(url)
     books.reserve(new_charge("c1"))
-    with books.database.look_up(), books.database.look_up(), books.database.look_up():
-        pass
-
-    with frozen(url):
-        assert books.settle("c1", completed())
-        with books.database.look_up(), books.database.look_up(), books.database.look_up():
-            pass
+    yield books
     books.close()
 
 
-def test_a_query_that_is_not_answered_in_time_is_a_503(
-    url: str, new_charge: NewCharge, completed: Completed, monkeypatch: pytest.MonkeyPatch
+def test_connections_whose_server_fell_silent_are_replaced(
+    url: str, impatient: SQLLedger, completed: Completed
 ) -> None:
-    be_impatient(monkeypatch)
-    books = open_ledger(url)
-    books.reserve(new_charge("c1"))
+    with impatient.database.look_up(), impatient.database.look_up(), impatient.database.look_up():
+        pass
+
+    with frozen(url):
+        assert impatient.settle("c1", completed())
+        with impatient.database.look_up(), impatient.database.look_up(), impatient.database.look_up():
+            pass
+
+
+def test_a_query_that_is_not_answered_in_time_is_a_503(url: str, impatient: SQLLedger, completed: Completed) -> None:
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE charges")
 
         with pytest.raises(LedgerUnavailable):
-            books.settle("c1", completed(cost=700))
+            impatient.settle("c1", completed(cost=700))
 
-    assert books.settle("c1", completed(cost=700))
-    assert books.balance("alice", "total", NOON).spent == 700
-    books.close()
+    assert impatient.settle("c1", completed(cost=700))
+    assert impatient.balance("alice", "total", NOON).spent == 700
 
 
 def test_what_was_given_up_keeps_no_connection_of_the_server(
-    url: str, new_charge: NewCharge, completed: Completed, monkeypatch: pytest.MonkeyPatch
+    url: str, impatient: SQLLedger, completed: Completed
 ) -> None:
-    be_impatient(monkeypatch)
-    books = open_ledger(url)
-    books.reserve(new_charge("c1"))
     with psycopg.connect(url) as other, psycopg.connect(url, autocommit=True) as admin:
         other.execute("LOCK TABLE charges")
 
         with pytest.raises(LedgerUnavailable):
-            books.settle("c1", completed())
+            impatient.settle("c1", completed())
 
         wait_until(lambda: admin.execute(f"SELECT COUNT(*) {OTHERS} AND wait_event_type = 'Lock'").fetchone() == (0,))
-    books.close()
 
 
-def test_a_report_may_take_longer_than_a_client_waits(
-    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    be_impatient(monkeypatch)
-    books = open_ledger(url)
-
-    with books.database.read() as connection:
+def test_a_report_may_take_longer_than_a_client_waits(impatient: SQLLedger, caplog: pytest.LogCaptureFixture) -> None:
+    with impatient.database.read() as connection:
         assert connection.execute(text("SELECT 1 FROM pg_sleep(1)")).scalar() == 1
-    with pytest.raises(LedgerUnavailable), books.database.look_up() as cursor:
+    with pytest.raises(LedgerUnavailable), impatient.database.look_up() as cursor:
         cursor.execute("SELECT pg_sleep(600)")
     assert caplog.records == [], "no traceback of the pool's"
-    books.close()
 
 
 def test_an_idle_process_keeps_few_connections(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
