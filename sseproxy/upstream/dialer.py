@@ -104,7 +104,7 @@ class Dialer:
 
 class _Connecting(HTTPConnection):
     """What urllib3 connects, but all addresses of a name have one time-out together: each an even share of what is left
-    by then, and TLS the rest.
+    by then, but :data:`LEAST_SHARE` where there is as much, and TLS the rest.
     """
 
     def _new_conn(self) -> socket.socket:
