@@ -189,7 +189,7 @@ class UpstreamApp:
         try:
             connection = connect()
             # Since when the server had no thread for it, or while the upstream accepted. An upload tells by itself.
-            if outgoing.upload is None and waiting.is_alone():
+            if outgoing.upload is None and waiting.has_no_client():
                 connection.close()
                 raise ClientGone
             this_try.reached = True

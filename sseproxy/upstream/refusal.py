@@ -27,7 +27,7 @@ def read_refusal(open_body: Callable[[float], Iterable[bytes]], waiting: Waiting
     body: Iterable[bytes] = ()
     try:
         body = open_body(min(waiting.deadline, monotonic() + ERROR_BODY_TIME))
-        for piece in asking(unzip(body), waiting.is_over):
+        for piece in asking(unzip(body), waiting.has_no_reader):
             content += piece
             if len(content) > ERROR_BODY_LIMIT:
                 break

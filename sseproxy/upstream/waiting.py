@@ -17,21 +17,27 @@ class Waiting:
     :param total: seconds that the whole exchange may take.
     :param linger: seconds for which an answer is read on after its client has left.
     :ivar deadline: :func:`time.monotonic` value at which it has taken too long.
-    :ivar is_alone: tells whether the client has left.
-    :ivar is_over: tells whether it has left for as long as is lingered.
     """
 
-    __slots__ = ("deadline", "is_alone", "is_over")
+    __slots__ = ("_gone", "_gone_for_long", "deadline")
 
     def __init__(self, environ: WSGIEnvironment, total: float, linger: float) -> None:
         self.deadline = monotonic() + total
-        self.is_alone = watch_client(environ)
-        self.is_over = lingering(self.is_alone, linger)
+        self._gone = watch_client(environ)
+        self._gone_for_long = lingering(self._gone, linger)
+
+    def has_no_client(self) -> bool:
+        """Whether the client has left."""
+        return self._gone()
+
+    def has_no_reader(self) -> bool:
+        """Whether it has left for as long as is lingered."""
+        return self._gone_for_long()
 
     def look_up(self) -> None:
         """Look out for a client that leaves.
 
         :raises ClientGone: it has, and nobody reads on.
         """
-        if self.is_over():
+        if self.has_no_reader():
             raise ClientGone
