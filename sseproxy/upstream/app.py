@@ -21,13 +21,14 @@ from sseproxy.core.redact import Redactor, secrets_of
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.broken_off import timed_out
-from sseproxy.upstream.connection import Connection, Outgoing, StaleConnection
+from sseproxy.upstream.connection import Connection, StaleConnection
 from sseproxy.upstream.dialer import ConnectTimeout, Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
 from sseproxy.upstream.head import ResponseHead, length_to_state, write_fields, write_head
 from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.kept import Connections
 from sseproxy.upstream.refusal import read_refusal
+from sseproxy.upstream.sending import NotSent, Outgoing
 from sseproxy.upstream.target import Targets
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.upstream.waiting import Waiting
@@ -194,8 +195,11 @@ class UpstreamApp:
                 raise ClientGone
             this_try.reached = True
             limits = self._timeout
-            head, rest = connection.ask(outgoing, limits.connect, limits.first_byte, waiting.deadline, waiting.look_up)
+            head, rest = connection.ask(outgoing, limits.connect, limits.first_byte, waiting)
         except StaleConnection:
+            raise
+        except NotSent:
+            this_try.reached = False
             raise
         except UNREACHABLE as error:
             if isinstance(error, TimeoutError | ConnectTimeout) and monotonic() >= waiting.deadline:

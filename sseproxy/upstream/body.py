@@ -18,9 +18,10 @@ from urllib3.util.ssltransport import SSLTransport
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.upstream.broken_off import broken, timed_out, truncated
 from sseproxy.upstream.chunked import ChunkedDecoder
-from sseproxy.upstream.connection import READ_SIZE, TICK, Connection
+from sseproxy.upstream.connection import READ_SIZE, Connection
 from sseproxy.upstream.head import ResponseHead
 from sseproxy.upstream.kept import Connections
+from sseproxy.upstream.waiting import TICK
 
 MUCH: Final = 2048
 """Bytes of which not all are handed out at once if they have come with the head."""
@@ -203,9 +204,7 @@ class UpstreamBody:
         return self._chunks is not None and self._tls is None and not self._come
 
     def unwrap(self, data: bytes) -> bytes | None:
-        """Take the transfer framing off what was received; None: the end or a failure, which iterating tells after the
-        :meth:`rest`.
-        """
+        """Take the transfer framing off; None: the end or a failure, which iterating tells after the :meth:`rest`."""
         try:
             payload = self._decode(data)
         except UpstreamFailure as failure:

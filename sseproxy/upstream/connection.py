@@ -7,24 +7,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Final
 
-import msgspec
 from urllib3.util import wait_for_read
 from urllib3.util.ssltransport import SSLTransport
 
-from sseproxy.upstream.head import BadHead, ResponseHead, end_of_head, read_head
+from sseproxy.upstream.head import BadHead, HeadReader, ResponseHead
+from sseproxy.upstream.sending import Outgoing, Sending
+from sseproxy.upstream.waiting import TICK, Waiting
 from sseproxy.wsgi.polling import poll_of
-from sseproxy.wsgi.upload import Upload
-
-TICK: Final = 1.0
-"""Seconds between two looks at whether the client is still there, while the upstream is silent."""
 
 READ_SIZE: Final = 64 * 1024
-SENT_AS_ONE: Final = 64 * 1024
-"""Bytes up to which a body is copied to leave together with its head."""
 
 _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What it looks like that the other side has closed."""
@@ -32,20 +26,6 @@ _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 class StaleConnection(ConnectionError):
     """A kept connection was closed by the upstream before it sent a byte of this answer."""
-
-
-class Outgoing(msgspec.Struct, frozen=True):
-    """A request as it is sent.
-
-    :ivar upload: the body, where it is passed on while it comes in.
-    :ivar chunked: its length is not known.
-    """
-
-    method: str
-    head: bytes
-    body: bytes = b""
-    upload: Upload | None = None
-    chunked: bool = False
 
 
 class Connection:
@@ -69,126 +49,61 @@ class Connection:
         self.close()  # who drops an application or an answer may not have closed it
 
     def ask(
-        self,
-        request: Outgoing,
-        send_timeout: float,
-        head_timeout: float,
-        deadline: float,
-        look_up: Callable[[], None],
+        self, request: Outgoing, send_timeout: float, head_timeout: float, waiting: Waiting
     ) -> tuple[ResponseHead, bytes]:
         """Send a request and wait for its answer: the head, and what has come after it. Closes unless that succeeds.
 
         :param send_timeout: seconds for each piece that is sent.
         :param head_timeout: seconds, once it is sent, until the head has to be there.
-        :param deadline: :func:`time.monotonic` value at which it has to be there at the latest.
-        :param look_up: called once a tick, in silence or while the head drips; what it raises ends the waiting.
         :raises StaleConnection: this is not the first request here, and the upstream has closed meanwhile.
+        :raises NotSent: the client left before the request was sent whole.
+        :raises ClientGone: nobody waits for the answer any more.
         :raises TimeoutError: the head was not there in time.
-        :raises OSError: the connection broke.
+        :raises OSError: the connection broke, or the upstream does not take the request.
         :raises BadHead: what came is no answer.
         """
+        answer = HeadReader(request.method)
         try:
             if self.poll is None and not self._is_used:  # else it does not wait, see is_silent()
-                self.socket.settimeout(send_timeout)
-            is_sent = self._send(request, send_timeout)
-            receive = self._receive_head if is_sent else self._receive_early_head
-            head, rest = receive(request.method, head_timeout, deadline, look_up)
+                self.socket.settimeout(0)
+            is_sent = self._send(request, send_timeout, waiting, answer)
+            head = self._receive_head(answer, head_timeout if is_sent else min(head_timeout, TICK), waiting)
         except BaseException:
             self.close()
             raise
         self._is_used = True
         # An upload takes a new connection each time; kept, they would only add up.
-        return head if is_sent and request.upload is None else head._replace(keeps=False), rest
+        return head if is_sent and request.upload is None else head._replace(keeps=False), answer.rest
 
-    def _send(self, request: Outgoing, timeout: float) -> bool:
-        """Whether the upstream took all of it. If not, its answer may be there all the same (RFC 9112 section 9.6)."""
+    def _send(self, request: Outgoing, timeout: float, waiting: Waiting, answer: HeadReader) -> bool:
+        """Whether the upstream took all of it. If not, its answer is there all the same, or never comes."""
         try:
-            if len(request.body) <= SENT_AS_ONE:
-                self._send_at_once(request.head + request.body, timeout)
-            else:
-                self._send_at_once(request.head, timeout)
-                body = memoryview(request.body)
-                with self._taking_time(timeout):
-                    for begin in range(0, len(body), READ_SIZE):  # sendall() has the time-out for all that it is given
-                        self.socket.sendall(body[begin : begin + READ_SIZE])
-            if request.upload is not None:
-                with self._taking_time(timeout):
-                    self._send_pieces(request.upload, request.chunked)
-        except _CLOSED as error:
-            if self._is_used:
-                raise _stale() from error
+            return Sending(self.socket, timeout, waiting, answer).send(request)
+        except _CLOSED:
             return False
-        except TimeoutError:
-            return False
-        return True
 
-    def _send_at_once(self, data: bytes, timeout: float) -> None:
-        """Send what most likely need not wait; only what has to is given time."""
-        try:
-            sent = self.socket.send(data)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            sent = 0
-        if sent < len(data):
-            with self._taking_time(timeout):
-                self.socket.sendall(data[sent:])
-
-    @contextlib.contextmanager
-    def _taking_time(self, timeout: float) -> Iterator[None]:
-        """Meanwhile, each piece that is sent may wait so many seconds."""
-        self.socket.settimeout(timeout)
-        try:
-            yield
-        finally:
-            if self.poll is not None:
-                self.socket.settimeout(0)
-
-    def _send_pieces(self, upload: Upload, chunked: bool) -> None:
-        while piece := upload.read(READ_SIZE):
-            self.socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-        if chunked:
-            self.socket.sendall(b"0\r\n\r\n")
-
-    def _receive_head(
-        self, method: str, timeout: float, deadline: float, look_up: Callable[[], None]
-    ) -> tuple[ResponseHead, bytes]:
-        """The first head that is not interim (RFC 9110 section 15.2)."""
+    def _receive_head(self, answer: HeadReader, timeout: float, waiting: Waiting) -> ResponseHead:
         looked = monotonic()
-        if looked + timeout < deadline:
-            deadline = looked + timeout
-        try:
-            data = self._receive(deadline, look_up)
-        except _CLOSED as error:
-            if self._is_used:
-                raise _stale() from error
-            raise
-        if not data:
-            raise _stale() if self._is_used else ConnectionError("the connection was closed before the answer")
-        begin = 0
-        while True:
-            end = end_of_head(data, begin)
-            if end is None:
-                if monotonic() - looked >= TICK:  # what comes bit by bit is no silence
-                    look_up()
-                    looked = monotonic()
-                begin = len(data)
-                data += self._receive(deadline, look_up)
-                if len(data) == begin:
-                    raise BadHead("the connection was closed within the head")
-                continue
-            head, data, begin = read_head(data[:end], method), data[end:], 0
-            if head.status >= 200:
-                return head, data
+        deadline = min(looked + timeout, waiting.deadline)
+        while answer.head is None:
+            if monotonic() - looked >= TICK:  # what comes bit by bit is no silence
+                waiting.look_up()
+                looked = monotonic()
+            try:
+                data = self._receive(deadline, waiting)
+            except _CLOSED as error:
+                if self._is_used and not answer.has_begun:
+                    raise _stale() from error
+                raise
+            if data:
+                answer.feed(data)
+            elif answer.has_begun:
+                raise BadHead("the connection was closed within the head")
+            else:
+                raise _stale() if self._is_used else ConnectionError("the connection was closed before the answer")
+        return answer.head
 
-    def _receive_early_head(
-        self, method: str, timeout: float, deadline: float, look_up: Callable[[], None]
-    ) -> tuple[ResponseHead, bytes]:
-        """The head of an upstream that did not take the whole request: now or never."""
-        try:
-            return self._receive_head(method, min(timeout, TICK), deadline, look_up)
-        except TimeoutError as error:
-            raise OSError("the upstream does not take the request") from error
-
-    def _receive(self, deadline: float, look_up: Callable[[], None]) -> bytes:
+    def _receive(self, deadline: float, waiting: Waiting) -> bytes:
         """What comes next; nothing at the end of the connection."""
         while (left := deadline - monotonic()) > 0:
             wait = TICK if left > TICK else left
@@ -196,11 +111,11 @@ class Connection:
                 if self.poll is None:
                     self.socket.settimeout(wait)
                 elif not self.poll(wait * 1000):
-                    look_up()
+                    waiting.look_up()
                     continue
                 return self.socket.recv(READ_SIZE)
             except (TimeoutError, BlockingIOError):
-                look_up()
+                waiting.look_up()
         raise TimeoutError("no response head in time")
 
     def is_silent(self) -> bool:

@@ -110,6 +110,38 @@ def read_head(head: bytes, method: str) -> ResponseHead:
     return (_read_remembered if len(head) <= LONGEST_REMEMBERED else _read)(head, method == "HEAD")
 
 
+class HeadReader:
+    """Finds the first head that is not interim (RFC 9110 section 15.2) in what comes.
+
+    :ivar head: it, once it is there.
+    :ivar rest: what has come after it.
+    :ivar has_begun: something has come, be it interim.
+    """
+
+    __slots__ = ("_asked", "_method", "has_begun", "head", "rest")
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._asked = 0
+        self.head: ResponseHead | None = None
+        self.rest = b""
+        self.has_begun = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what came next.
+
+        :raises BadHead: it is none.
+        """
+        self.has_begun = True
+        self.rest += data
+        while (end := end_of_head(self.rest, self._asked)) is not None:
+            head, self.rest, self._asked = read_head(self.rest[:end], self._method), self.rest[end:], 0
+            if head.status >= 200:
+                self.head = head
+                return
+        self._asked = len(self.rest)
+
+
 def _read(head: bytes, bodyless: bool) -> ResponseHead:
     start_line, *lines = _lines(head)
     start = _STATUS_LINE.fullmatch(start_line)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+TICK: Final = 1.0
+"""Seconds between two looks at whether the client is still there, while the upstream is silent."""
 
 
 class Waiting:

@@ -21,10 +21,12 @@ from werkzeug.exceptions import ClientDisconnected
 from werkzeug.test import create_environ
 
 from sseproxy.upstream.app import Timeout, UpstreamApp
-from sseproxy.upstream.connection import Connection, Outgoing
+from sseproxy.upstream.connection import Connection
 from sseproxy.upstream.dialer import Dialer
 from sseproxy.upstream.flavor import Azure
 from sseproxy.upstream.kept import KEPT_FOR, Connections
+from sseproxy.upstream.sending import PIECE, Outgoing
+from sseproxy.upstream.waiting import Waiting
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.exchange import Exchange, Target
 from sseproxy.wsgi.upload import Upload
@@ -72,6 +74,11 @@ def read_request(connection: socket.socket) -> bytes:
     while len(body) < length:
         body += connection.recv(65536)
     return head + b"\r\n\r\n" + body
+
+
+def endless() -> Waiting:
+    """A wait that nothing ends."""
+    return Waiting(create_environ(), math.inf, 0)
 
 
 def body_of(answer: Answer) -> bytes:
@@ -379,7 +386,9 @@ def test_an_upload_that_nobody_wants_is_answered_with_what_the_upstream_says() -
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize(("said", "status"), [(REFUSED, 413), (b"HTTP/1.1 103 Early Hints\r\n\r\n", 502), (b"", 502)])
+@pytest.mark.parametrize(
+    ("said", "status"), [(REFUSED, 413), (OK, 200), (b"HTTP/1.1 103 Early Hints\r\n\r\n", 502), (b"", 502)]
+)
 def test_an_upstream_that_answers_and_takes_no_more_of_a_request_is_heard(
     said: bytes, status: int, scheme: str, tmp_path: Path
 ) -> None:
@@ -402,7 +411,146 @@ def test_an_upstream_that_answers_and_takes_no_more_of_a_request_is_heard(
         ended.set()
 
     assert answer.code == status
-    assert status == 413 or content["error"]["code"] == "upstream_unreachable"
+    assert status != 502 or content["error"]["code"] == "upstream_unreachable"
+
+
+def posting(kind: str, **environ: Any) -> dict[str, Any]:
+    """The environ of a request with more to send than fits on the way, at hand or as an upload."""
+    body = b"x" * 9_000_000
+    if kind == "upload":
+        return upload(body, CONTENT_LENGTH=str(len(body)), **environ)
+    return create_environ("/v1/files", method="POST", data=body, environ_overrides=environ)
+
+
+@contextlib.contextmanager
+def taking_slowly(said: bytes, scheme: str, directory: Path, has_said: threading.Event) -> Iterator[dict[str, Any]]:
+    """An upstream that says something as soon as a request begins, and takes the rest of it slowly; how to reach it."""
+    certificate = make_certificate(directory)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def serve(connection: socket.socket, number: int) -> None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as ending:
+            taking = context.wrap_socket(connection, server_side=True) if scheme == "https" else connection
+            ending.enter_context(taking)
+            taking.recv(1000)
+            taking.sendall(said)
+            has_said.set()
+            while taking.recv(1000) and not has_ended.wait(0.01):  # a slow upstream
+                pass
+
+    has_ended = threading.Event()
+    with server(serve) as port:
+        try:
+            yield {"url": f"{scheme}://localhost:{port}/v1", "ca_file": str(certificate)}
+        finally:
+            has_ended.set()
+
+
+SENDING = pytest.mark.parametrize(("kind", "scheme"), [("body", "http"), ("body", "https"), ("upload", "http")])
+
+
+@SENDING
+def test_the_time_for_the_whole_exchange_is_that_of_sending_too(kind: str, scheme: str, tmp_path: Path) -> None:
+    limits = Timeout(connect=PATIENCE, first_byte=PATIENCE, total=0.5)
+    with taking_slowly(b"", scheme, tmp_path, threading.Event()) as way:
+        answer = call_app(UpstreamApp(**way, timeout=limits), posting(kind))
+
+    assert (answer.code, json.loads(body_of(answer))["error"]["code"]) == (504, "upstream_total_timeout")
+
+
+@SENDING
+@pytest.mark.parametrize("linger", [0.0, PATIENCE])
+def test_a_client_that_leaves_while_its_request_is_sent_ends_it_and_owes_nothing(
+    linger: float, kind: str, scheme: str, tmp_path: Path
+) -> None:
+    has_begun = threading.Event()
+    limits = Timeout(connect=PATIENCE, first_byte=PATIENCE, total=PATIENCE)
+    with taking_slowly(b"", scheme, tmp_path, has_begun) as way:
+        environ = posting(kind, **{"waitress.client_disconnected": has_begun.is_set})
+        exchange = Exchange.of(environ)
+        exchange.linger = linger
+        answer = call_app(UpstreamApp(**way, timeout=limits), environ)
+
+    assert answer.code == 499
+    assert not exchange.this_try().reached
+
+
+@SENDING
+def test_an_answer_that_comes_before_all_is_sent_is_heard_at_once(kind: str, scheme: str, tmp_path: Path) -> None:
+    limits = Timeout(connect=2 * PATIENCE, first_byte=PATIENCE, total=PATIENCE)
+    with taking_slowly(REFUSED, scheme, tmp_path, threading.Event()) as way:
+        answer = call_app(UpstreamApp(**way, timeout=limits), posting(kind))
+
+        assert (answer.code, body_of(answer)) == (413, b"{}")
+
+
+def test_an_upload_that_was_refused_is_read_no_further() -> None:
+    """Though the upstream would take it, and never be waited for."""
+    has_said, pieces = threading.Event(), iter([b"x" * PIECE] * 100)
+
+    class Input(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            has_said.wait(PATIENCE)
+            return next(pieces, b"")
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            connection.recv(1000)
+            connection.sendall(REFUSED)
+            has_said.set()
+            while connection.recv(PIECE):
+                pass
+
+    environ = upload(b"", CONTENT_LENGTH="")
+    environ["wsgi.input"] = Upload(b"x" * 10, Input(), 10_000_000)
+    with server(serve) as port:
+        answer = call_app(UpstreamApp(f"http://127.0.0.1:{port}/v1"), environ)
+
+        assert (answer.code, body_of(answer)) == (413, b"{}")
+        assert next(pieces, b"")
+
+
+def test_an_upstream_may_begin_a_success_while_it_reads() -> None:
+    body = b"x" * 9_000_000
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            got = len(connection.recv(1000).partition(b"\r\n\r\n")[2])
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n")
+            while got < len(body):
+                got += len(connection.recv(PIECE))
+            connection.sendall(b"%d" % got)
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        answer = call_app(app, create_environ("/v1/files", method="POST", data=body))
+
+        assert (answer.code, body_of(answer)) == (200, b"9000000")
+        app.close()
+
+
+def test_a_refusal_on_a_kept_connection_is_no_stale_connection() -> None:
+    """What the upstream has refused would be sent it once more."""
+    connections: list[int] = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        connections.append(number)
+        with connection:
+            read_request(connection)
+            connection.sendall(OK)
+            connection.recv(1000)
+            connection.sendall(REFUSED)
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        assert body_of(ask(app, CHAT)) == b"{}"
+        answer = call_app(app, posting("body"))
+
+        assert (answer.code, body_of(answer)) == (413, b"{}")
+        assert connections == [0]
+        app.close()
 
 
 def test_an_upload_that_the_client_breaks_off_leaves_no_half_request_behind(upstream: Upstream) -> None:
@@ -454,7 +602,7 @@ def test_a_connection_that_did_not_take_the_whole_request_is_not_used_again() ->
     with ours, theirs:
         ours.shutdown(socket.SHUT_WR)
         theirs.sendall(OK)
-        head, rest = Connection(ours).ask(Outgoing("GET", b"GET / HTTP/1.1\r\n\r\n"), 1, 1, math.inf, lambda: None)
+        head, rest = Connection(ours).ask(Outgoing("GET", b"GET / HTTP/1.1\r\n\r\n"), 1, 1, endless())
 
         assert (head.status, rest, head.keeps) == (200, b"{}", False)
 
@@ -473,7 +621,7 @@ def test_a_connection_waits_while_it_sends_much_and_by_its_poll_alone_after_that
     with ours, theirs, ThreadPoolExecutor(1) as pool:
         connection = Connection(ours)
         served = pool.submit(serve)
-        head, rest = connection.ask(Outgoing("POST", b"", body), 20, 20, math.inf, lambda: None)
+        head, rest = connection.ask(Outgoing("POST", b"", body), 20, 20, endless())
 
         assert (served.result(), head.status, rest) == (0, 200, b"{}")
         assert ours.gettimeout() == 0
