@@ -162,7 +162,8 @@ class Timeout(Section):
     """How long to wait for an upstream."""
 
     connect: Duration = Field(
-        default=5.0, description="For the connection, TLS and all addresses of the name together; then 504."
+        default=5.0,
+        description="For the connection, TLS, a proxy's tunnel and all addresses of the name together; then 504.",
     )
     first_byte: Duration = Field(
         default=60.0, description="From the request to the first byte of the answer; then 504."

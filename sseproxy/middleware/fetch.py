@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from socket import SHUT_RDWR, socket
-from threading import Timer
+from socket import socket
 from time import monotonic
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
+
+from sseproxy.wsgi.cutting import cutting
 
 LARGEST: Final = 1 << 20
 """Bytes."""
@@ -27,7 +28,7 @@ class _NoRedirects(HTTPRedirectHandler):
 class _Handler(HTTPHandler, HTTPSHandler):
     """Shows each socket as soon as it is connected, before a handshake of TLS."""
 
-    def __init__(self, show: Callable[[socket], None]) -> None:
+    def __init__(self, show: Callable[[socket], object]) -> None:
         super().__init__()
 
         class Plain(HTTPConnection):
@@ -57,8 +58,10 @@ def fetch_json(url: str, seconds: float) -> Any:
     deadline = monotonic() + seconds
     try:
         with (
-            _cutting(deadline) as cut,
-            build_opener(_NoRedirects, _Handler(cut)).open(url, timeout=seconds) as response,
+            ExitStack() as cuts,
+            build_opener(
+                _NoRedirects, _Handler(lambda connection: cuts.enter_context(cutting(connection, deadline)))
+            ).open(url, timeout=seconds) as response,
         ):
             content = _read(response)
     except HTTPError as error:
@@ -74,27 +77,6 @@ def fetch_json(url: str, seconds: float) -> Any:
         return json.loads(content)
     except RecursionError:
         raise ValueError("the document is nested too deeply") from None
-
-
-@contextmanager
-def _cutting(deadline: float) -> Iterator[Callable[[socket], None]]:
-    """Cuts connections that are shown to it at the deadline, whoever reads from them: head, body or handshake."""
-    with ExitStack() as ending:
-
-        def cut(connection: socket) -> None:
-            own = ending.enter_context(connection.dup())  # TLS and urllib take the connection's own away
-            timer = Timer(max(0.0, deadline - monotonic()), _shut, [own])
-            timer.daemon = True
-            timer.start()
-            ending.callback(timer.join)
-            ending.callback(timer.cancel)
-
-        yield cut
-
-
-def _shut(connection: socket) -> None:
-    with suppress(OSError):  # the peer has been faster
-        connection.shutdown(SHUT_RDWR)
 
 
 def _in_time(deadline: float) -> None:

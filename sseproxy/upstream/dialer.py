@@ -5,8 +5,10 @@ urllib3 connects; what is sent and received then is not its matter any more.
 
 from __future__ import annotations
 
+import math
 import socket
 import ssl
+from contextlib import ExitStack
 from functools import cached_property
 from time import monotonic
 from typing import Any, Final
@@ -17,6 +19,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
 from urllib3.util import Url, make_headers, parse_url
 from urllib3.util.connection import allowed_gai_family
 from urllib3.util.ssl_ import create_urllib3_context
+
+from sseproxy.wsgi.cutting import cutting
 
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -57,7 +61,7 @@ class Dialer:
     def dial(self, timeout: float) -> socket.socket:
         """A new connection.
 
-        :param timeout: seconds in all, from the name's addresses on; with a tunnel, for each end of it.
+        :param timeout: seconds in all, from the name's addresses on.
         :raises ConnectTimeout: it took too long.
         :raises OSError: or urllib3's or http.client's own error: it did not come about.
         """
@@ -67,14 +71,14 @@ class Dialer:
         except BaseException as error:
             is_proxy_s = self._proxy is not None and not connection.has_connected_to_proxy
             connection.close()
-            if isinstance(error, TimeoutError):
+            if isinstance(error, TimeoutError) or (isinstance(error, Exception) and connection.is_late()):
                 raise ConnectTimeout("not connected in time") from error
             if is_proxy_s and isinstance(error, ssl.SSLError):
                 raise ConnectionError("the proxy's certificate was not accepted") from error
             raise
         return connection.sock
 
-    def _connection(self, timeout: float) -> HTTPConnection:
+    def _connection(self, timeout: float) -> _Connecting:
         settings: dict[str, Any] = {"timeout": timeout}
         if self._url.scheme == "https":
             settings["ssl_context"] = self._tls
@@ -107,13 +111,19 @@ class _Connecting(HTTPConnection):
     by then, but :data:`LEAST_SHARE` where there is as much, and TLS the rest.
     """
 
+    _deadline = math.inf
+
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return monotonic() >= self._deadline
+
     def _new_conn(self) -> socket.socket:
         try:
             found = socket.getaddrinfo(self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM)
         except UnicodeError as error:
             raise OSError("this cannot be the name of a host") from error
         assert self.timeout is not None
-        deadline = monotonic() + self.timeout
+        self._deadline = deadline = monotonic() + self.timeout
         while True:
             family, kind, protocol, _, address = found.pop(0)
             try:
@@ -137,10 +147,20 @@ class _Connecting(HTTPConnection):
 
 
 class _ConnectingByTLS(_Connecting, HTTPSConnection):
-    pass
+    """The same time is that of all that is said until the connection can be used, by a proxy too, however it drips."""
+
+    def connect(self) -> None:
+        with ExitStack() as self._cuts:
+            super().connect()
+        _left(self._deadline)
+
+    def _connect(self, connection: socket.socket, address: Any, deadline: float, shares: int) -> socket.socket:
+        connected = super()._connect(connection, address, deadline, shares)
+        self._cuts.enter_context(cutting(connected, deadline))
+        return connected
 
 
-_KINDS: Final[dict[str | None, type[HTTPConnection]]] = {"http": _Connecting, "https": _ConnectingByTLS}
+_KINDS: Final[dict[str | None, type[_Connecting]]] = {"http": _Connecting, "https": _ConnectingByTLS}
 
 
 def _left(deadline: float) -> float:

@@ -912,6 +912,43 @@ def test_a_proxy_may_be_reached_by_tls_and_lead_to_tls(tmp_path: Path, monkeypat
         assert was_closed and first == b"{}" and hung_up[1].wait(PATIENCE)
 
 
+@pytest.mark.parametrize(
+    ("scheme", "first", "drop"),
+    [
+        ("http", b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+        ("https", b"HTTP/1.1 200 OK\r\nX: ", b"a"),
+        ("https", b"HTTP/1.1 200 OK\r\n\r\n\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\x03"),
+    ],
+    ids=["head", "head by TLS", "TLS within TLS"],
+)
+def test_a_tunnel_that_drips_is_given_up_when_the_time_to_connect_is_over(
+    scheme: str, first: bytes, drop: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    has_ended = threading.Event()
+
+    def drip(connection: socket.socket, number: int) -> None:
+        with contextlib.suppress(OSError), contextlib.ExitStack() as ending:
+            talking = context.wrap_socket(connection, server_side=True) if scheme == "https" else connection
+            ending.enter_context(talking)
+            read_request(talking)
+            talking.sendall(first)
+            for _ in range(int(PATIENCE / 0.05)):
+                talking.sendall(drop)
+                if has_ended.wait(0.05):
+                    break
+
+    with server(drip) as port:
+        app = UpstreamApp("https://localhost:1/v1", proxy=f"{scheme}://localhost:{port}", timeout=Timeout(connect=0.5))
+        answer = ask(app, CHAT)
+        has_ended.set()
+
+    assert (answer.code, json.loads(body_of(answer))["error"]["code"]) == (504, "upstream_connect_timeout")
+
+
 def test_the_environment_s_proxy_is_not_used(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
