@@ -32,7 +32,7 @@ from sseproxy.upstream.retry import (
 from sseproxy.wsgi.call import Answer, call_app
 from sseproxy.wsgi.client import ClientGone, watch_client
 from sseproxy.wsgi.draining import ShuttingDown
-from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.errors import refuse, whether_to_retry
 from sseproxy.wsgi.exchange import KEY, Exchange, Target
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class UpstreamPool:
             answer = self._answer(environ, exchange, exchange.target)
         except (ClientGone, ShuttingDown) as ended:
             answer = refuse(ended, environ)
+        if answer.code >= 400 and not answer.header("X-Should-Retry"):
+            answer.headers = [*answer.headers, *whether_to_retry(wished_delay(answer.headers, _now) or 0)]
         if exchange.request is not None:  # it will not be sent again
             exchange.body, environ["wsgi.input"] = b"", BytesIO()
         return answer(environ, start_response)

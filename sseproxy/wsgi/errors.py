@@ -90,7 +90,12 @@ def tell_refusal(environ: WSGIEnvironment, start_response: StartResponse) -> Ite
     return refuse(environ[REFUSED_KEY], environ)(environ, start_response)
 
 
+def whether_to_retry(seconds: float) -> Headers:
+    """Where nobody would wait as long, what keeps SDKs from sleeping through it."""
+    return [] if seconds <= LONGEST_WAIT else [("X-Should-Retry", "false")]
+
+
 def _when_to_retry(seconds: float) -> Headers:
-    """The time to wait, if it ends; and where nobody would wait as long, what keeps SDKs from sleeping through it."""
+    """The time to wait, if it ends, and whether to."""
     fields = [("Retry-After", str(max(1, ceil(seconds))))] if seconds < inf else []
-    return fields if seconds <= LONGEST_WAIT else [*fields, ("X-Should-Retry", "false")]
+    return [*fields, *whether_to_retry(seconds)]

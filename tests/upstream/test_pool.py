@@ -159,6 +159,31 @@ def test_retry_after_is_honoured_up_to_a_bound_and_passed_on_beyond_it(upstream:
     assert len(upstream.exchanges) == 3
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"Retry-After": "120"}, None),
+        ({"Retry-After": "121"}, "false"),
+        ({"Retry-After-Ms": "734400000"}, "false"),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, "false"),
+        ({"Retry-After": "734400", "X-Should-Retry": "true"}, "true"),
+        ({"X-Should-Retry": "false"}, "false"),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "files"])
+def test_an_sdk_is_not_put_to_sleep_for_longer_than_anybody_would_wait(
+    path: str, said: dict[str, str], told: str | None, upstream: Upstream, make: Make
+) -> None:
+    upstream.script = refuse(429, headers=said)
+    app = make(main={"url": upstream.url, "retries": 0, "passthrough": ["files"]})
+
+    answer = Client(app).post(f"/v1/{path}", json=CHAT)
+
+    assert answer.headers.getlist("X-Should-Retry") == [told] * (told is not None)
+    assert {name: answer.headers[name] for name in said} == said
+
+
 def test_who_asks_for_patience_is_passed_over_where_another_can_answer(
     upstream: Upstream, spare: Upstream, make: Make
 ) -> None:
