@@ -1,21 +1,25 @@
 """How a charge ends: once, and its money and the sums of its day go along in the same transaction.
 
-Only ``expired`` is a guess: others have said it of a process that they did not hear. When that process tells how its
-charge ended after all, the guess is taken back out of the balances and the sums, and the charge ends as it was pending.
+Only ``expired`` is a guess: others have said it of a process that they did not hear. When that process speaks of its
+charge after all, the guess is taken back out of the balances and the sums, and the charge is pending again: until it
+ends as it really did, which may be at once.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Literal
+
+from sqlalchemy import select
 
 from sseproxy.core.tries import as_text
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.bounds import bounded_amounts, known_name
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.protocol import Checkpoint, Settlement
+from sseproxy.ledger.schema import charges
 from sseproxy.ledger.statements import Statement
 
 log = logging.getLogger("sseproxy.accounting")
@@ -36,6 +40,22 @@ def end(database: Database, charge_id: str, state: Literal["settled", "released"
 def expire(database: Database, charge_id: str) -> bool:
     """End a charge whose process died, at its last checkpoint; False if it had ended before."""
     return _end_pending(database, database.statements.expire_charge, ("expired", "expired", charge_id))
+
+
+def reopen(database: Database, charge_id: str) -> bool:
+    """Let a charge run on that others have expired; False if it did not end so."""
+    statements = database.statements
+    if not database.run(partial(_end_and_carry, statements.reopen_charge, (charge_id,), statements.take_back)):
+        return False
+    log.warning("charge %s was taken for one of a process that died; it is pending again", charge_id)
+    return True
+
+
+def expired_of(database: Database, charge_ids: Iterable[str]) -> list[str]:
+    """Those of these charges that others have expired."""
+    query = select(charges.c.id).where(charges.c.id.in_(charge_ids), charges.c.state == "expired")
+    with database.read() as connection:
+        return list(connection.scalars(query))
 
 
 def result(known: Settlement | Checkpoint) -> tuple[Any, ...]:

@@ -132,7 +132,7 @@ class SQLLedger:
         return spent, reserved
 
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
-        """Hold back more for a pending charge; see :meth:`Ledger.extend`."""
+        """Hold back more for a running charge; see :meth:`Ledger.extend`."""
         statements = self.database.statements
 
         def hold(cursor: Any) -> bool:
@@ -142,7 +142,10 @@ class SQLLedger:
             self._hold(cursor, budget, user, started_at, more)
             return True
 
-        return self.database.run(hold)
+        while not self.database.run(hold):
+            if not endings.reopen(self.database, charge_id):
+                return False
+        return True
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
         """Turn a running charge into a settled one; see :meth:`Ledger.settle`."""
@@ -159,12 +162,20 @@ class SQLLedger:
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
         self._lease.keep()
+        if self._note(running) < len(running):
+            # Each in a transaction of its own: one order of locks, first a charge, then the balances of its user.
+            expired = endings.expired_of(self.database, running)
+            self._note({each: running[each] for each in expired if endings.reopen(self.database, each)})
+        self.database.sync()
+
+    def _note(self, running: Mapping[str, Checkpoint]) -> int:
+        """Write down what is known of pending charges; how many of these there were."""
+        if not running:
+            return 0
         # One order for everybody: two processes that note the same charges cannot wait for each other.
         rows = [(*endings.result(running[charge_id]), charge_id) for charge_id in sorted(running)]
-        if rows:
-            with self.database.write() as cursor:
-                self.database.statements.note_charge.run_many(cursor, rows)
-        self.database.sync()
+        with self.database.write() as cursor:
+            return int(self.database.statements.note_charge.run_many(cursor, rows).rowcount)
 
     def recover(self) -> int:
         """Expire what dead processes left pending; see :meth:`Ledger.recover`."""

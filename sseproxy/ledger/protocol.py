@@ -3,7 +3,8 @@
 Money is an integer count of nano-USD, times are aware datetimes. A charge goes from ``pending`` to ``settled``,
 ``released`` or ``expired`` exactly once; whoever comes second is told so (``False``) and changes nothing. With one
 exception: ``expired`` is what others say of a process that they take for dead. What the process itself says of its
-charge, or what it had journalled, takes the place of that, once; every sum is then as if it had been said at first.
+charge, or what it had journalled, takes the place of that: that it runs, and it is pending again, or how it ended.
+Every sum is then as if it had been said at first.
 """
 
 from __future__ import annotations
@@ -192,9 +193,9 @@ class Ledger(Protocol):
         """
 
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
-        """Hold back ``more`` nano-USD for a pending charge.
+        """Hold back ``more`` nano-USD for a charge that this process runs: pending, or expired for want of a sign.
 
-        :returns: ``False`` if it is not pending any more; then nothing was changed.
+        :returns: ``False`` if it was settled or released, or is unknown; then nothing was changed.
         :raises BudgetExceeded: with them the user's period would exceed ``budget.limit``.
         """
 
@@ -216,8 +217,8 @@ class Ledger(Protocol):
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges, by id, in one transaction, and show that this process lives.
 
-        Charges that are not pending any more are left as they are. Call it at least every third of the lease, also with
-        nothing to report, while any charge is pending.
+        Charges that were settled or released are left as they are; expired ones are pending again. Call it at least
+        every third of the lease, also with nothing to report, while any charge is pending.
         """
 
     def recover(self) -> int:

@@ -115,7 +115,7 @@ class Statements:
         self.reopen_charge = Statement(
             update(charges)
             .where(charges.c.id == bindparam("charge"), charges.c.state == literal_column("'expired'"))
-            .values(state=literal_column("'pending'")),
+            .values(state=literal_column("'pending'"), outcome=literal_column("NULL")),
             dialect,
             "charge",
         )

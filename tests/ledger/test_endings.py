@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger
-from sseproxy.ledger.protocol import Checkpoint
+from sseproxy.ledger.protocol import Budget, Checkpoint
 from sseproxy.ledger.schema import ALL_DAYS, balances, charges, daily_usage
 from sseproxy.ledger.statements import SUMS
 
@@ -24,7 +24,7 @@ GROUP = ("user", "day", "model", "route", "key", "upstream")
 DAY = 86400 * 10**6
 NEXT = {
     "pending": {"settle": "settled", "release": "released", "expire": "expired"},
-    "expired": {"settle": "settled", "release": "released"},
+    "expired": {"settle": "settled", "release": "released", "note": "pending", "extend": "pending"},
     "settled": {},
     "released": {},
 }
@@ -77,14 +77,16 @@ def test_sums_and_balances_are_those_of_the_charges_whatever_was_said_of_them(
             new_charge(name, user, reserved=chance.randrange(900), at=at, key=key, unpriced=chance.random() < 0.5)
         )
     for _ in range(60):
-        name, step = chance.choice(list(states)), chance.choice(("settle", "release", "expire", "note"))
+        name, step = chance.choice(list(states)), chance.choice(("settle", "release", "expire", "note", "extend"))
         usage = Usage(chance.randrange(90), output_tokens=chance.randrange(90), cost=chance.choice((None, 1)))
         upstream = chance.choice(("main", "spare", None))
+        becomes = NEXT[states[name]].get(step)
         if step == "note":
             books.checkpoint({name: Checkpoint(usage, chance.randrange(500), upstream=upstream)})
-            continue
-        becomes = NEXT[states[name]].get(step)
-        if step == "expire":
+        elif step == "extend":
+            runs = states[name] == "pending" or becomes == "pending"
+            assert books.extend(name, chance.randrange(100), Budget(10**9, "day")) is runs
+        elif step == "expire":
             assert books.expire(name) is (becomes is not None)
         else:
             settlement = replace(completed(chance.randrange(500), usage), upstream=upstream)
@@ -128,3 +130,28 @@ def test_an_upstream_that_only_the_guess_had_named_is_in_no_sum(
     books.settle("c1", replace(completed(), upstream="spare"))
 
     assert [(row["upstream"], row["requests"]) for row in books.usage("upstream")] == [("spare", 1)]
+
+
+def test_a_process_that_others_take_for_dead_again_and_again_keeps_what_it_holds(
+    books: SQLLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    names = [f"c{number}" for number in range(4)]
+    for name in names:
+        books.reserve(new_charge(name, reserved=100))
+
+    def run(name: str) -> bool:
+        for number in range(10):
+            assert books.extend(name, 10, Budget(10**6, "total"))
+            books.checkpoint({each: Checkpoint(Usage(number), number, upstream=name) for each in names})
+        return books.settle(name, completed(cost=7))
+
+    def take_for_dead(name: str) -> bool:
+        return [books.expire(name) for _ in range(30)].count(True) > 0
+
+    with ThreadPoolExecutor(8) as pool:
+        guesses = [pool.submit(take_for_dead, name) for name in names]
+        assert all(pool.map(run, names))
+        assert any(guess.result() for guess in guesses)
+
+    assert {(row["state"], row["cost_usd"]) for row in books.charges()} == {("settled", "0.000000007")}
+    assert booked(books) == added_up(books)

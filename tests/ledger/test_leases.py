@@ -15,7 +15,7 @@ from sseproxy.ledger import leases
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Process
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import Checkpoint, Settlement
+from sseproxy.ledger.protocol import Budget, BudgetExceeded, Checkpoint, Settlement
 
 from .conftest import NOON, Completed, NewCharge
 
@@ -152,6 +152,49 @@ def test_what_was_taken_for_lost_and_came_to_nothing_is_given_back(
     assert state_of(near) == "released"
     balance = near.balance("alice", "day", NOON)
     assert (balance.spent, balance.reserved) == (0, 0)
+
+
+def test_an_answer_whose_process_was_taken_for_dead_goes_on_with_what_it_holds(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("c1", "c2"):
+        far.reserve(new_charge(name, reserved=100))
+    far.checkpoint(RUNNING)
+    let_lease_run_out(near, clock)
+    assert near.balance("alice", "day", NOON).reserved == 0
+
+    with pytest.raises(BudgetExceeded) as refused:
+        far.extend("c1", 101, Budget(200, "day"))
+    assert refused.value.left == 100
+    assert far.extend("c1", 100, Budget(200, "day")) is True
+    assert caplog.messages == ["charge c1 was taken for one of a process that died; it is pending again"]
+
+    balance = near.balance("alice", "day", NOON)
+    assert (balance.spent, balance.reserved) == (0, 200)
+    assert [(state_of(near, name)) for name in ("c1", "c2")] == ["pending", "expired"]
+
+
+def test_what_a_process_notes_of_charges_that_were_taken_for_lost_makes_them_pending_again(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge, completed: Completed
+) -> None:
+    for name in ("c1", "c2", "c3"):
+        far.reserve(new_charge(name, reserved=100))
+    far.settle("c3", completed(cost=7))
+    let_lease_run_out(near, clock)
+
+    far.checkpoint({**RUNNING, "c2": Checkpoint(Usage(1), cost=5), "c3": Checkpoint(Usage(1), cost=1)})
+
+    rows = {row["id"]: (row["state"], row["outcome"], row["cost_usd"]) for row in near.charges()}
+    assert rows == {
+        "c1": ("pending", None, "0.00000003"),
+        "c2": ("pending", None, "0.000000005"),
+        "c3": ("settled", "completed", "0.000000007"),
+    }
+    balance = near.balance("alice", "day", NOON)
+    assert (balance.spent, balance.reserved) == (7, 200)
+    assert near.recover() == 0
+    let_lease_run_out(near, clock)
+    assert near.balance("alice", "day", NOON).spent == 42
 
 
 def test_a_process_that_was_taken_for_dead_can_go_on(
