@@ -59,7 +59,7 @@ def open_books(config: Config) -> Iterator[SQLLedger]:
             fail("accounting.ledger: in memory, where no other process sees it; name a database", 2)
         yield ledger.ledger
     except LedgerUnavailable as error:
-        fail(f"accounting.ledger: {error.message}", 1)
+        fail(f"accounting.ledger: {error.reason}", 1)
     finally:
         ledger.close()
 

@@ -217,13 +217,8 @@ class Database:
         """
         try:
             self._migrate()
-        except BaseException as error:
-            # Whoever was about to open the books never gets them, to close them.
-            self.close()
-            if isinstance(error, (SQLAlchemyError, OSError)):
-                message = f"The ledger {self.url!r} cannot be opened: {_reason(error)}"
-                raise LedgerUnavailable(message) from error
-            raise
+        except (SQLAlchemyError, OSError) as error:
+            raise LedgerUnavailable(reason=_reason(error)) from error
 
     def _migrate(self) -> None:
         if self._file is not None:

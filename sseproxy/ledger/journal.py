@@ -155,7 +155,7 @@ class JournalingLedger:
                 # Not synced: checkpoints come again and again, and are meant for killed processes, not for power cuts.
                 self._file.append(*(encode(Noted(each, bounded_result(running[each]))) for each in changed), sync=False)
         except OSError as error:
-            raise LedgerUnavailable() from error
+            raise LedgerUnavailable(reason=f"nor can the journal be written: {error}") from error
         self._noted = sizes
 
     def replay(self) -> int:

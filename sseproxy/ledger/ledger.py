@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -28,6 +29,7 @@ from sseproxy.ledger.protocol import (
     DuplicateCharge,
     GroupBy,
     Key,
+    LedgerUnavailable,
     Period,
     Settlement,
 )
@@ -47,9 +49,26 @@ def open_ledger(url: str, *, lease: float = 30.0) -> SQLLedger:
     :raises LedgerUnavailable: the database cannot be opened.
     """
     ledger = SQLLedger(Database(url), lease=lease)
-    ledger.database.migrate()
-    ledger.recover()
+    with opening(ledger.database):
+        ledger.database.migrate()
+        ledger.recover()
     return ledger
+
+
+@contextmanager
+def opening(database: Database) -> Iterator[None]:
+    """Around the first steps: where one fails nobody gets the books, to close them, and an operator has to know why.
+
+    :raises LedgerUnavailable: says what the database does, without the password.
+    """
+    try:
+        yield
+    except BaseException as error:
+        database.close()
+        if isinstance(error, LedgerUnavailable):
+            message = f"The ledger {database.url!r} cannot be opened: {error.reason}"
+            raise LedgerUnavailable(message) from error
+        raise
 
 
 class SQLLedger:

@@ -7,7 +7,7 @@ import os
 
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.journal import JournalingLedger
-from sseproxy.ledger.ledger import SQLLedger
+from sseproxy.ledger.ledger import SQLLedger, opening
 from sseproxy.ledger.protocol import LedgerUnavailable
 
 log = logging.getLogger("sseproxy.accounting")
@@ -23,8 +23,9 @@ def open_journaled(url: str, journal: str | os.PathLike[str], *, serve: bool = F
     books = SQLLedger(Database(url))
     ledger = JournalingLedger(books, journal, serve, prepare=books.database.migrate)
     try:
-        books.database.migrate()
-        ledger.recover()
+        with opening(books.database):
+            books.database.migrate()
+            ledger.recover()
     except LedgerUnavailable as error:
         if not serve:
             raise

@@ -11,8 +11,7 @@ import os
 import threading
 from typing import Final
 
-from sseproxy.core.failure import Failure
-from sseproxy.ledger.protocol import Checkpoint, Ledger
+from sseproxy.ledger.protocol import Checkpoint, Ledger, LedgerUnavailable
 from sseproxy.middleware.bill import Bill
 
 log = logging.getLogger("sseproxy.accounting")
@@ -89,7 +88,7 @@ class Bookkeeper:
                 self.note()
                 if rounds % ROUNDS_PER_RECOVERY == 0 and (expired := self._ledger.recover()):
                     log.warning("%d charges of processes that died, or gave no sign, were booked as expired", expired)
-            except Failure as failure:
-                log.warning("running charges could not be noted: %s", failure.message)
+            except LedgerUnavailable as error:
+                log.warning("running charges could not be noted: %s", error.reason)
             except Exception:
                 log.exception("the bookkeeper failed; it goes on")

@@ -16,6 +16,7 @@ from sqlalchemy import make_url, text
 
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.protocol import LedgerUnavailable
 from tests.harness import wait_until
 from tests.harness.parts import optional_tool
@@ -128,6 +129,30 @@ def use_at_once(books: SQLLedger, connections: int) -> set[int]:
     with ExitStack() as many:
         cursors = [many.enter_context(books.database.look_up()) for _ in range(connections)]
         return {cursor.execute("SELECT pg_backend_pid()").fetchone()[0] for cursor in cursors}
+
+
+def test_the_log_says_why_books_cannot_be_opened_and_no_password(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = make_url(url).database
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'hunter2'")
+        connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    poor = make_url(url).set(username=name, password="hunter2").render_as_string(hide_password=False)
+
+    def why_not() -> str:
+        open_journaled(poor, tmp_path / "usage.journal", serve=True).close()
+        with pytest.raises(LedgerUnavailable) as failure:
+            open_journaled(poor, tmp_path / "usage.journal")
+        assert failure.value.message in caplog.text
+        return failure.value.message
+
+    assert "permission denied for schema public" in why_not()
+    open_ledger(url).close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"GRANT SELECT ON alembic_version TO {name}")
+    assert "permission denied for table owners" in why_not()
+    assert "hunter2" not in caplog.text
 
 
 def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str, new_charge: NewCharge) -> None:

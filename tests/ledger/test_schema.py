@@ -20,7 +20,7 @@ from sqlalchemy import Connection, event, text
 import sseproxy.ledger.migrations as migrations
 import sseproxy.ledger.upgrade as upgrade_module
 from sseproxy.ledger.database import Database
-from sseproxy.ledger.ledger import SQLLedger, open_ledger
+from sseproxy.ledger.ledger import SQLLedger, open_ledger, opening
 from sseproxy.ledger.protocol import LedgerUnavailable, Period
 from sseproxy.ledger.schema import REVISION, metadata
 
@@ -152,7 +152,7 @@ def test_books_that_cannot_be_opened_leave_no_connection_behind(books: SQLLedger
     event.listen(database.engine, "connect", lambda connection, _record: opened.append(connection))
     event.listen(database.engine, "close", lambda connection, _record: closed.append(connection))
 
-    with pytest.raises(LedgerUnavailable):
+    with pytest.raises(LedgerUnavailable), opening(database):
         database.migrate()
 
     assert opened

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.sse import Event
+from sseproxy.ledger import engine
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Process
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
@@ -144,6 +145,21 @@ def test_what_a_dead_process_holds_comes_back_though_nobody_can_be_charged_for_w
     keeper.close()
     ledger.close()
     dead.close()
+
+
+def test_the_log_says_why_running_charges_cannot_be_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_SECONDS", 0.05)
+    ledger = open_ledger(f"sqlite:///{tmp_path}/books.db")
+    keeper = Bookkeeper(ledger, interval=0.01)
+    other = Database(f"sqlite:///{tmp_path}/books.db")
+    with other.write():
+        keeper.start()
+        wait_until(lambda: "running charges could not be noted: database is locked" in caplog.messages)
+    keeper.close()
+    other.close()
+    ledger.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 on: there are other threads
