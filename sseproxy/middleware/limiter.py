@@ -85,13 +85,15 @@ class _Counts:
         self._lead = time.time() - time.monotonic()
 
     def clock_was_set_back(self) -> bool:
-        """Whether this happened since it was last asked. What was counted in memory is then of the future."""
+        """Whether this has happened. What was counted in memory is then of the future, and to be given up."""
         began = time.monotonic()
         lead = time.time() - began
         if time.monotonic() - began > SET_BACK / 2:  # the thread was kept off between the clocks: they say nothing
             return False
-        before, self._lead = self._lead, lead
-        return lead < before - SET_BACK
+        if lead < self._lead - SET_BACK:
+            return True
+        self._lead = lead
+        return False
 
 
 def _open(store: str, options: dict[str, Any]) -> _Counts:
@@ -131,12 +133,13 @@ class Limiter:
 
         It goes by the wall clock, and would hold users back for as long as that is set back: it begins again then.
         """
-        if self._counts is None:
+        counts = self._counts
+        if counts is None or (self._in_memory and counts.clock_was_set_back()):
             with self._opening:
-                self._counts = self._counts or self._open()
-        elif self._in_memory and self._counts.clock_was_set_back():
-            self._counts = self._open()
-        return self._counts
+                if self._counts is None or self._counts is counts:
+                    self._counts = self._open()
+                counts = self._counts
+        return counts
 
     def enter(self, user: str, limits: Limits, *, tokens: tuple[int, int] = (0, 0), stream: bool = False) -> Turn:
         """Count a request that begins.

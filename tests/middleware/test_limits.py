@@ -117,6 +117,26 @@ def test_a_clock_that_is_set_back_locks_nobody_out(monkeypatch: pytest.MonkeyPat
     limiter.close()
 
 
+def test_a_clock_that_is_set_back_is_noticed_once_by_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, ahead = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: right() + ahead)
+
+    def enter(limiter: Limiter, together: threading.Barrier) -> bool:
+        together.wait()
+        return can_enter(limiter, "alice", FEW)
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(50):
+            ahead = 3600.0
+            limiter, together = Limiter(), threading.Barrier(3)
+            assert all(can_enter(limiter, "alice", FEW) for _ in range(3))
+            ahead = 0.0
+
+            assert all(pool.map(enter, [limiter] * 3, [together] * 3))
+            assert not can_enter(limiter, "alice", FEW)
+            limiter.close()
+
+
 def test_what_was_held_before_a_clock_is_set_back_is_not_given_back_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     right, ahead = time.time, 20.0
     monkeypatch.setattr(time, "time", lambda: right() + ahead)
