@@ -221,6 +221,10 @@ class JournalingLedger:
         """Book a pending charge whose process died; see :meth:`Ledger.expire`."""
         return self.ledger.expire(charge_id)
 
+    def knows(self, charge_id: str) -> bool:
+        """Whether the ledger has such a charge already; see :meth:`Ledger.knows`."""
+        return self.ledger.knows(charge_id)
+
     def find_key(self, secret_hash: str) -> Key | None:
         """The key with this hash; see :meth:`Ledger.find_key`.
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.bounds import bounded_amount, bounded_name
@@ -117,6 +118,15 @@ def _bounded_tries(tries: Sequence[Try]) -> tuple[Try, ...]:
     return (*reversed(kept),)
 
 
+class _UnknownCharge(Exception):
+    """A charge has ended that was made in other books, or in a time that a backup does not know."""
+
+    def __init__(self, charge_id: str, cost: int) -> None:
+        super().__init__(charge_id)
+        self.charge_id = charge_id
+        self.cost = cost
+
+
 class Replay:
     """One pass over a journal.
 
@@ -165,6 +175,13 @@ class Replay:
             self._apply(_decode(line))
         except LedgerUnavailable:
             raise
+        except _UnknownCharge as unknown:
+            log.warning(
+                "the books do not know charge %s of the journal %s, so its %s USD are not booked: its line was set "
+                "aside in %s.rejected, to be added to the journal of the books that it was made in, or booked by hand",
+                *(unknown.charge_id, self._file.path, nano_to_usd(unknown.cost), self._file.path),
+            )
+            self._file.set_aside(line)
         except Exception as error:
             log.error("a line of the journal %s cannot be booked, and was set aside: %r", self._file.path, error)
             self._file.set_aside(line)
@@ -182,7 +199,10 @@ class Replay:
             if reserved := self._reserved.pop(entry.id, None):
                 self._reserve(reserved.charge)
             end = self._ledger.release if entry.released else self._ledger.settle
-            self.applied += end(entry.id, entry.became)
+            if end(entry.id, entry.became):
+                self.applied += 1
+            elif not self._ledger.knows(entry.id):
+                raise _UnknownCharge(entry.id, entry.became.cost)
 
     def _close_accounts(self) -> None:
         """Charges without an end: those of this process run on in the ledger, those of dead ones end here."""

@@ -178,6 +178,11 @@ class SQLLedger:
         """Book a charge whose process died at its last checkpoint; see :meth:`Ledger.expire`."""
         return endings.expire(self.database, charge_id)
 
+    def knows(self, charge_id: str) -> bool:
+        """Whether there is such a charge; see :meth:`Ledger.knows`."""
+        with self.database.look_up() as cursor:
+            return self.database.statements.read_start.run(cursor, (charge_id,)).fetchone() is not None
+
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
         self._lease.keep()

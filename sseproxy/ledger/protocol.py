@@ -205,6 +205,9 @@ class Ledger(Protocol):
         ``settlement.cost`` is 0 unless the vendor reported one. Returns as :meth:`settle` does.
         """
 
+    def knows(self, charge_id: str) -> bool:
+        """Whether there is such a charge, whatever became of it."""
+
     def find_key(self, secret_hash: str) -> Key | None:
         """The key whose secret has this SHA-256 (hex), also if it is revoked or expired: ask :meth:`Key.is_valid`."""
 

@@ -62,6 +62,9 @@ class TimedLedger(Ledger):
     def release(self, charge_id: str, settlement: Settlement) -> bool:
         return self._timed("release", self._ledger.release, charge_id, settlement)
 
+    def knows(self, charge_id: str) -> bool:
+        return self._timed("knows", self._ledger.knows, charge_id)
+
     def find_key(self, secret_hash: str) -> Key | None:
         return self._timed("find_key", self._ledger.find_key, secret_hash)
 

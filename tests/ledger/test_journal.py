@@ -365,6 +365,29 @@ def test_what_is_no_entry_is_set_aside(inner: Switched, serving: JournalingLedge
     assert Path(f"{path}.rejected").exists()
 
 
+def test_an_end_that_the_books_know_no_charge_for_is_set_aside_with_a_warning_for_the_books_that_do(
+    inner: Switched,
+    refusing: JournalingLedger,
+    path: Path,
+    new_charge: NewCharge,
+    completed: Completed,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusing.reserve(new_charge("c1"))
+    inner.away = True
+    refusing.settle("c1", completed(cost=700))
+
+    other = open_journaled(f"sqlite:///{path.parent}/other.db", path)
+    other.close()
+    (warning,) = caplog.messages[1:]
+    assert "charge c1 " in warning and " 0.0000007 USD " in warning and f"{path}.rejected" in warning
+
+    Path(f"{path}.rejected").rename(path)
+    right = open_journaled(inner.ledger.database.url.render_as_string(), path)
+    assert states(inner.ledger) == {"c1": SETTLED}
+    right.close()
+
+
 def test_a_line_names_no_other_file(inner: Switched, serving: JournalingLedger, path: Path) -> None:
     path.write_text('{"is":"reserved","owner":"../../x","charge":{}}\n')
 
