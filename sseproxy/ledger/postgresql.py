@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Generator
 from contextlib import suppress
 from time import monotonic
@@ -73,6 +74,37 @@ class PunctualConnection(psycopg.Connection[Any]):
                 self.cancel_safe(timeout=CANCELLATION)
 
 
+class Caller:
+    """Connects to the server. Where that is silent one thread looks whether it is back, and all others are told so."""
+
+    def __init__(self) -> None:
+        self._silent = False
+        self._looking = threading.Lock()
+
+    def connect(self, _dialect: object, _record: object, arguments: Any, named: Any) -> PunctualConnection:
+        """Instead of the driver; for SQLAlchemy.
+
+        :raises psycopg.Error: it cannot be reached, or is silent.
+        """
+        if not self._silent:
+            return self._connect(arguments, named)
+        if not self._looking.acquire(blocking=False):
+            raise psycopg.errors.ConnectionTimeout("the server is silent, and somebody looks whether it is back")
+        try:
+            return self._connect(arguments, named)
+        finally:
+            self._looking.release()
+
+    def _connect(self, arguments: Any, named: Any) -> PunctualConnection:
+        try:
+            connection = PunctualConnection.connect(*arguments, **named)
+        except psycopg.Error as error:
+            self._silent = isinstance(error, psycopg.errors.ConnectionTimeout)
+            raise
+        self._silent = False
+        return connection
+
+
 class SharingPool(QueuePool):
     """Waits for one of its own connections where the server has none left for this process, and hoards none itself.
 
@@ -141,7 +173,7 @@ def create_postgresql(url: URL) -> Engine:
         isolation_level="READ COMMITTED",
         connect_args=arguments,
     )
-    event.listen(engine, "do_connect", _connect)
+    event.listen(engine, "do_connect", Caller().connect)
     event.listen(engine, "begin", _expect_a_report)
     event.listen(engine, "reset", _make_ready)
     return engine
@@ -150,10 +182,6 @@ def create_postgresql(url: URL) -> Engine:
 def wait_for_ever(connection: Connection) -> None:
     """Let the queries of a transaction that has begun take what time they need."""
     _punctual(connection).patience = math.inf
-
-
-def _connect(_dialect: object, _record: object, arguments: Any, named: Any) -> PunctualConnection:
-    return PunctualConnection.connect(*arguments, **named)
 
 
 def _expect_a_report(connection: Connection) -> None:

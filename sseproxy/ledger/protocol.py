@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -26,6 +26,8 @@ State = Literal["pending", "settled", "released", "expired"]
 Outcome = Literal["completed", "client_gone", "upstream_failed", "refused", "expired"]
 UsageSource = Literal["reported", "counted", "mixed", "none"]
 GroupBy = Literal["user", "model", "day", "route", "key", "upstream"]
+RETRY_AFTER: Final = 5.0
+"""Seconds after which to try again where the database is away: nobody knows when it is back."""
 
 
 class LedgerUnavailable(Failure):
@@ -35,7 +37,7 @@ class LedgerUnavailable(Failure):
     """
 
     def __init__(self, message: str = "The ledger is not available; try again later.", *, reason: str = "") -> None:
-        super().__init__(message, status=503, type="server_error", code="ledger_unavailable")
+        super().__init__(message, status=503, type="server_error", code="ledger_unavailable", retry_after=RETRY_AFTER)
         self.reason = reason or message
 
 

@@ -65,12 +65,13 @@ def readiness(server: Server) -> int:
 
 def test_requests_are_refused_while_the_ledger_is_away(upstream: Upstream, tmp_path: Path, books: Books) -> None:
     with proxy_for(upstream, tmp_path, "refuse") as server:
-        with locked(tmp_path):
-            status, body = ask(server)
+        with locked(tmp_path), RawClient(server.url) as client:
+            client.post(PATH, STREAM, key=KEY)
+            body = client.read_body()
             assert readiness(server) == 503
 
         assert readiness(server) == 200
-        assert status == 503
+        assert (client.status, client.headers["retry-after"]) == (503, "5")
         assert json.loads(body)["error"]["code"] == "ledger_unavailable"
         assert upstream.exchanges == []
         assert ask(server)[0] == 200

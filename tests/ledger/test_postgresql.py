@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import event, make_url, text
 
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
@@ -182,6 +182,31 @@ def test_nobody_waits_for_a_connection_of_those_who_have_none_themselves(monkeyp
             assert isinstance(refused.exception(timeout=15), LedgerUnavailable)
             assert not connecting.done()
         assert isinstance(connecting.exception(), LedgerUnavailable)
+
+
+def test_while_one_looks_whether_a_silent_server_is_back_all_others_are_told_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(2) as threads:
+        port = server.getsockname()[1]
+        database = Database(f"postgresql://u@127.0.0.1:{port}/x?sslmode=disable&gssencmode=disable&connect_timeout=2")
+        with pytest.raises(LedgerUnavailable, match="not available") as failure:
+            look_up(database)
+        assert failure.value.retry_after == 5
+        server.accept()[0].close()
+
+        event.listen(database.engine, "do_connect", lambda *given: given[-1].update(connect_timeout=60), insert=True)
+        looking = threads.submit(look_up, database)
+        with server.accept()[0]:
+            for _ in range(20):
+                told = threads.submit(look_up, database).exception(timeout=15)
+                assert isinstance(told, LedgerUnavailable) and "the server is silent" in told.reason
+            assert not looking.done()
+        assert isinstance(looking.exception(), LedgerUnavailable)
+
+        # It refuses now, which is an answer.
+        refused = [threads.submit(look_up, database) for _ in range(2)]
+        for _ in refused:
+            server.accept()[0].close()
+        assert not any("the server is silent" in str(each.exception().reason) for each in refused)
 
 
 def look_up(database: Database) -> None:
