@@ -60,7 +60,12 @@ class Bookkeeper:
         """Write down what every running bill has come to, and forget those that ended."""
         notes: dict[str, Checkpoint] = {}
         for bill in list(self._running.values()):
-            note = bill.so_far()
+            try:
+                note = bill.so_far()
+            except Exception as error:
+                # Not to be the end of all notes, and with them of the lease that all charges of the process hang on.
+                log.error("charge %s cannot be noted now: %r", bill.id, error)
+                continue
             if note is None:
                 self._running.pop(bill.id, None)
             else:

@@ -20,6 +20,7 @@ from sseproxy.ledger.protocol import Budget, Charge
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.bookkeeper import Bookkeeper
+from sseproxy.middleware.meter import Counter
 from sseproxy.tokenizer import Tokenizer
 from sseproxy.wsgi.exchange import Exchange, Target, User
 from tests.harness import wait_until
@@ -28,14 +29,21 @@ from .apps import CHAT, post
 from .test_accounting import PRICE
 
 
-def running_bill(ledger: Any, *, streamed: bool = True) -> Bill:
+class Speechless(Tokenizer):
+    """Cannot count."""
+
+    def count(self, text: str, model: str) -> int:
+        raise RuntimeError("no vocabulary")
+
+
+def running_bill(ledger: Any, *, streamed: bool = True, counter: Counter | None = None) -> Bill:
     bills: list[Bill] = []
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
         exchange.read_request(environ)
         exchange.target, exchange.asked_model = Target("main", "m", PRICE), "m"
-        bills.append(Bill(ledger, Tokenizer(), exchange))
+        bills.append(Bill(ledger, counter or Tokenizer(), exchange))
         start_response("200 OK", [])
         return []
 
@@ -68,6 +76,24 @@ def test_a_note_books_what_has_passed_so_far() -> None:
     keeper.note()
     (charge,) = ledger.charges()
     assert charge["state"] == "settled"
+    keeper.close()
+    ledger.close()
+
+
+def test_a_charge_that_cannot_be_counted_keeps_no_other_from_being_noted(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = open_ledger("sqlite://")
+    keeper = Bookkeeper(ledger, interval=3600)
+    bills = [running_bill(ledger, counter=Speechless()), running_bill(ledger)]
+    for bill in bills:
+        keeper.add(bill)
+    next(bills[1].meter(words("Hello world")))
+
+    keeper.note()
+
+    assert [charge["output_tokens"] for charge in ledger.charges()] == [0, 2]
+    assert f"charge {bills[0].id} cannot be noted now: RuntimeError('no vocabulary')" in caplog.messages
+    for bill in bills:
+        bill.settle("completed")
     keeper.close()
     ledger.close()
 
@@ -137,9 +163,12 @@ def test_what_a_dead_process_holds_comes_back_though_nobody_can_be_charged_for_w
         return inner(environ, start_response)
 
     assert post(app).code == 429
-    wait_until(lambda: ledger._lease._seen)
-    clock[0] += 31
-    wait_until(lambda: dead.balance("alice", "total", now).reserved == 0)
+
+    def comes_back() -> bool:
+        clock[0] += 1
+        return dead.balance("alice", "total", now).reserved == 0
+
+    wait_until(comes_back)
 
     assert post(app).code == 200
     keeper.close()
