@@ -6,6 +6,7 @@ of another machine it is known only whether its beat still grows.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import socket
@@ -67,6 +68,7 @@ class Lease:
         self._given = process
         self._pid = 0
         self._beaten_at: float | None = None
+        self._watching_since = -math.inf
         self._seen: dict[str, tuple[int | None, float]] = {}
 
     def keep(self) -> None:
@@ -83,6 +85,8 @@ class Lease:
         # Any change is a sign of life; a random one also tells a row that was removed and came back from the old one.
         beat = 1 + secrets.randbelow(2**30)
         self._database.execute(self._database.statements.beat, (self.owner, process.place, process.life, beat))
+        if self._beaten_at is not None and now - self._beaten_at > self._seconds / 2:
+            self._watching_since = now
         self._beaten_at = now
 
     def _is_fresh(self, now: float) -> bool:
@@ -103,13 +107,8 @@ class Lease:
         query = select(known.c.id, owners.c.place, owners.c.process, owners.c.beat).select_from(
             known.outerjoin(owners, owners.c.id == known.c.id)
         )
-        try:
-            with self._database.read() as connection:
-                rows = connection.execute(query).all()
-        except LedgerUnavailable:
-            # Nobody could beat meanwhile: the silence of an outage is no sign of death.
-            self._seen.clear()
-            raise
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
         others = [row for row in rows if row.id != self.owner or self._pid != os.getpid()]
         self._seen = {row.id: self._seen.get(row.id, (row.beat, self._clock())) for row in others}
         return [row.id for row in others if self._is_lost(row.id, row.place, row.process, row.beat)]
@@ -122,7 +121,8 @@ class Lease:
         if beat != last_beat:
             self._seen[owner] = (beat, self._clock())
             return False
-        return self._clock() - since >= self._seconds
+        # While this process could not beat nobody could: the silence of an outage is no sign of death.
+        return self._clock() - max(since, self._watching_since) >= self._seconds
 
     def pending_of(self, owner: str) -> list[str]:
         """The ids of the pending charges of an owner."""

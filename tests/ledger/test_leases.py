@@ -106,6 +106,25 @@ def test_whoever_gives_signs_keeps_its_charges(
     assert state_of(near) == "pending"
 
 
+def test_the_silence_of_an_outage_is_no_sign_of_death(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    far.reserve(new_charge("c1"))
+    near.checkpoint({})
+    near.recover()
+
+    clock.now += 60  # in which nobody could write
+    near.checkpoint({})
+    assert near.recover() == 0
+
+    for _ in range(3):
+        assert state_of(near) == "pending"
+        clock.now += 10
+        near.checkpoint({})
+        near.recover()
+    assert state_of(near) == "expired"
+
+
 def let_lease_run_out(near: SQLLedger, clock: Clock) -> None:
     """A peer sees no sign of any other process for longer than a lease."""
     near.recover()
