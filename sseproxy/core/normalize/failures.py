@@ -2,7 +2,8 @@
 
 Whatever names an error wins over whatever looks like an answer; the message is always a non-empty string.
 Shapes and sources: OpenAI's error object, vLLM and SGLang (``object: error``), OpenRouter (``choices[].error``),
-FastAPI (``detail``), Cloudflare (``errors``), Mistral (an object as message).
+FastAPI (``detail``), Cloudflare (``errors``), Mistral (an object as message), AWS (``Message``, ``__type``), Tencent
+and Volcengine (``Error`` in an envelope), Bedrock's streams (``throttlingException``), Apigee (``fault``).
 """
 
 from __future__ import annotations
@@ -28,13 +29,21 @@ __all__ = [
     "truncated",
 ]
 
-_MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_message", "reason")
+_MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_message", "reason", "error_description",
+                    "faultstring", "title")  # fmt: skip
 # Those that by themselves say that something went wrong.
-_ALARMS: Final = _MESSAGES[:5]
+_ALARMS: Final = _MESSAGES[:6]
 _READ: Final = frozenset(("message", "type", "code", "param"))
+# Ends of the names under which an error stands as an object, beside `error` itself.
+_KINDS: Final = ("exception", "fault", "error_msg")
 _FURTHER_LIMIT: Final = 16 * 1024
 _EMPTY: Final = ("", "{}", "[]", "null")
-_STATUSES: Final = ("code", "status", "status_code", "http_status")
+_STATUSES: Final = ("code", "status", "status_code", "http_status", "original_status_code")
+# The names that are looked for, by what is left of them in every writing.
+_NAMES: Final = {
+    name.replace("_", ""): name
+    for name in (*_MESSAGES, *_READ, *_STATUSES, "error", "errors", "error_code", "error_type", "request_id", "success")
+}
 
 
 def truncated() -> UpstreamFailure:
@@ -96,8 +105,13 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
 
     :param type: the ``event:`` field it came with.
     """
-    if body.get("error"):
-        return _read(_innermost(body["error"]), body)
+    if "choices" not in body:
+        body = _plainly(body)
+    error = body.get("error")
+    if isinstance(error, str) and (said := _said(body)) and said != error:  # a word, and what it means beside it
+        return _read({"message": said, "code": body.get("code", error)}, body)
+    if error:
+        return _read(_innermost(error), body)
     base = body.get("base_resp")  # MiniMax, on every chunk; 0 is success
     if isinstance(base, dict) and base.get("status_code") not in (None, 0, "0"):
         return _read({"message": base.get("status_msg"), "code": base["status_code"]}, body)
@@ -110,21 +124,54 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
             return _read(_innermost(choice["error"]), body)
         if fails(reason := choice.get("finish_reason")):
             return _read({"message": f"The upstream ended the answer with finish_reason '{reason}'."}, body)
-    if choices is not None:
+    if choices:
         return None
+    if choices is not None:  # what iFlytek says of every chunk is an error where the code is not 0
+        return _read(body, body) if body.get("code") not in (None, 0, "0") and _said(body) else None
     errors = body.get("errors")
     if isinstance(errors, list) and errors:
         return _read(errors[0] if isinstance(errors[0], dict) else {"message": errors[0]}, body)
     if type == "error" or "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
         return _read(body, body)
-    if not isinstance(body.get("done"), bool) and any(_is_alarm(body.get(name)) for name in _ALARMS):
-        return _read(body, body)
+    if (inside := _inside(body)) is not None:
+        return _read(*inside)
+    alarms = not isinstance(body.get("done"), bool) and _said(body) is not None
+    return _read(body, body) if alarms else None
+
+
+def _plainly(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object with the names that are looked for, however they are written."""
+    return {_name(name): value for name, value in body.items()}
+
+
+def _name(name: str) -> str:
+    """What others call ``Message``, ``__type`` or ``errorCode``."""
+    return _NAMES.get(name.replace("_", "").lower(), name)
+
+
+def _said(body: Mapping[str, Any]) -> Any:
+    """Return what a message of `body` says that names an error; None if there is none."""
+    return next((body[name] for name in _ALARMS if _is_alarm(body.get(name))), None)
+
+
+def _inside(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+    """Return the error that stands in an object of `body`, an envelope or one that is called after it; what is around
+    it; None if none does.
+    """
+    for name, value in body.items():
+        if isinstance(value, dict):
+            inner = _plainly(value)
+            error = inner.get("error")
+            if isinstance(error, dict) and any(isinstance(_plainly(error).get(each), str) for each in _MESSAGES):
+                return error, {**body, **inner}
+            if name.lower().endswith(_KINDS) and any(isinstance(inner.get(each), str) for each in _MESSAGES):
+                return {"type": name, **value}, body
     return None
 
 
 def _innermost(error: Any) -> Mapping[str, Any]:
     """Return the object that describes an error; relays put one inside another."""
-    while isinstance(error, dict) and error.get("error") and not any(_is_alarm(error.get(name)) for name in _ALARMS):
+    while isinstance(error, dict) and error.get("error") and _said(error) is None:
         error = error["error"]
     return error if isinstance(error, dict) else {"message": error}
 
@@ -148,7 +195,7 @@ def failure_of(status: int, body: bytes, content_type: str = "") -> Failure:
     """Return what a refusal says: the body of an answer with a status of 400 or more, whatever it is made of."""
     value = _json_in(body)
     if isinstance(value, dict) and value:
-        failure = failure_in(value) or _read(value, value)
+        failure = failure_in(value) or _read(named := _plainly(value), named)
         if status >= 400:
             failure.status = status
         return failure
@@ -172,7 +219,8 @@ def _json_in(body: bytes) -> Any:
     return None
 
 
-def _read(error: Mapping[str, Any], body: Mapping[str, Any]) -> UpstreamFailure:
+def _read(given: Mapping[str, Any], body: Mapping[str, Any]) -> UpstreamFailure:
+    error = _plainly(given)
     kind = error.get("type") or body.get("error_type")
     if not isinstance(kind, str) or not kind or kind == "error":
         kind = "upstream_error"
@@ -190,8 +238,8 @@ def _read(error: Mapping[str, Any], body: Mapping[str, Any]) -> UpstreamFailure:
     failure.usage = read_usage(body)
     if isinstance(request_id := body.get("request_id"), str):
         failure.request_id = _whole(request_id)
-    if error is not body:
-        further = {name: value for name, value in error.items() if name not in _READ}
+    if given is not body:
+        further = {name: value for name, value in given.items() if _name(name) not in _READ}
         if len(write_json(further)) <= _FURTHER_LIMIT:
             failure.further = further
     return failure

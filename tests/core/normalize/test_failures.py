@@ -41,6 +41,20 @@ from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chu
         ({"choices": [{"finish_reason": "error", "error": {"detail": "m"}}]}, "m", "upstream_error", None, 502),
         ({"choices": [{"error": "m"}]}, "m", "upstream_error", None, 502),
         ({"choices": [], "error": {"message": "m"}}, "m", "upstream_error", None, 502),
+        ({"choices": [], "code": 10013, "message": "m"}, "m", "upstream_error", 10013, 502),
+        ({"message": "m", "__type": "ThrottlingException"}, "m", "ThrottlingException", None, 502),
+        ({"Message": "m"}, "m", "upstream_error", None, 502),
+        ({"errorMessage": "m", "errorType": "T", "errorCode": "c"}, "m", "T", "c", 502),
+        ({"statusCode": 401, "message": "m"}, "m", "upstream_error", None, 401),
+        ({"Response": {"Error": {"Code": "c", "Message": "m"}, "RequestId": "r"}}, "m", "upstream_error", "c", 502),
+        ({"ResponseMetadata": {"Error": {"Code": "c", "Message": "m"}}}, "m", "upstream_error", "c", 502),
+        ({"ErrorMsg": {"Msg": "m", "Code": 2003}}, "m", "error_msg", 2003, 502),
+        ({"data": {"error": {"message": "m"}}}, "m", "upstream_error", None, 502),
+        ({"throttlingException": {"message": "m", "originalStatusCode": 429}}, "m", "throttlingException", None, 429),
+        ({"fault": {"faultstring": "m"}}, "m", "fault", None, 502),
+        ({"error": "invalid_grant", "message": "m"}, "m", "upstream_error", "invalid_grant", 502),
+        ({"error": "Bad Request", "message": ["m"], "statusCode": 400}, '["m"]', "upstream_error", "Bad Request", 400),
+        ({"error": "m", "message": "m"}, "m", "upstream_error", None, 502),
     ],
 )  # fmt: skip
 def test_an_error_is_read_in_every_spelling(
@@ -80,6 +94,8 @@ def test_an_answer_that_finishes_unfinished_is_an_error_without_an_object(reason
         {"message": {"role": "assistant", "content": "x"}},
         {"message": {}, "detail": []},
         {"base_resp": {"status_code": 0, "status_msg": "success"}},
+        {"choices": [], "code": 0, "message": "Success"},
+        {"result": {"error": None, "message": "kept"}},
     ],
 )
 def test_what_is_no_error_is_none(body: dict[str, Any]) -> None:
@@ -115,6 +131,16 @@ def test_groq_s_own_error_ends_the_answer_and_is_not_passed_on() -> None:
     assert error.error is not None and error.error.message == "Service unavailable"
 
 
+def test_an_error_in_an_envelope_keeps_all_the_vendor_says() -> None:
+    failure = failure_in({"Response": {"Error": {"Code": "c", "CodeN": 7, "Message": "m"}, "RequestId": "r"}})
+
+    assert failure is not None
+    assert failure.as_json()["error"] == {
+        "message": "m", "type": "upstream_error", "param": None, "code": "c", "CodeN": 7,
+    }  # fmt: skip
+    assert failure.request_id == "r"
+
+
 def test_other_chunks_and_flush_pass() -> None:
     event = chunk({"content": "x"})
     assert through(lift_failures, event) == [event]
@@ -133,6 +159,8 @@ def test_the_event_type_makes_a_flat_error() -> None:
         (400, b'[{"error":{"message":"m","code":500}}]', "m"),
         (401, b'data: {"error":{"message":"m"}}\n\n', "m"),
         (422, b'{"message":"m"}', "m"),
+        (403, b'{"Message":"m"}', "m"),
+        (404, b'{"type":"about:blank","title":"m","status":404}', "m"),
         (503, b"try later", "try later"),
         (502, b"<html>Bad Gateway</html>", "The upstream answered 502 without an error message."),
         (500, b"", "The upstream answered 500 without an error message."),
