@@ -1,4 +1,4 @@
-"""Server-sent events: bytes to events and back, sans-IO.
+"""Server-sent events: bytes to events and back (see :mod:`.block`), sans-IO.
 
 Specification: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 It knows lines and fields, never what data means. Time is linear in the bytes fed, memory bounded by ``limit``.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from sseproxy.core.block import encode
 from sseproxy.core.failure import UpstreamFailure
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ class Decoder:
 
     :param limit: bytes of one event that are buffered at most, comments not counted.
     :param lenient: also read what servers send instead of events: a bare line that opens with ``{`` or ``[`` is
-        data, and a data line that is a whole JSON object (or ``[DONE]``) is an event at its own line end, so that
-        streams with single newlines between events do flow.
+        data, as is an object in a field ``error`` (llama.cpp#16109), and a data line that is a whole JSON object (or
+        ``[DONE]``) is an event at its own line end, so that streams with single newlines between events do flow.
     :ivar between: no event is half read.
     """
 
@@ -229,6 +230,9 @@ class Decoder:
         elif name == b"retry":
             if value.isdigit():
                 self._retry = int(value[:18])
+        elif self._lenient and name == b"error" and value[:1] == b"{":
+            self._type = "error"
+            self._add(value, events)
         elif self._lenient and (self._bare or line.lstrip()[:1] in (b"{", b"[")):
             self._bare = True
             self._add(line, events)
@@ -266,25 +270,6 @@ def _is_whole(value: bytes) -> bool:
 
 def _utf8(data: bytes) -> bytes:
     return data.decode("utf-8", "replace").encode()
-
-
-def encode(event: Event) -> bytes:
-    """Return the block of `event`: ``event:``, ``id:`` and ``retry:`` if set, one ``data: `` line per line, LF only."""
-    data = event.data
-    if 10 in data or 13 in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\ndata: ")
-    if not event.type and event.id is None and event.retry is None:
-        return b"data: " + data + b"\n\n"
-    head = f"event: {_one_line(event.type)}\n" if event.type else ""
-    if event.id is not None:
-        head += f"id: {_one_line(event.id)}\n"
-    if event.retry is not None:
-        head += f"retry: {event.retry}\n"
-    return head.encode("utf-8", "replace") + b"data: " + data + b"\n\n"
-
-
-def _one_line(value: str) -> str:
-    return "".join(value.splitlines()).replace("\0", "")
 
 
 def decode(pieces: Iterable[bytes], limit: int = LIMIT) -> Iterator[Event]:

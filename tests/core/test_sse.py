@@ -225,6 +225,7 @@ LENIENT: dict[str, tuple[bytes, list[bytes]]] = {
     "a_bare_object": (b'data: {"a":1}\n\n{"error":1}\n', [b'{"a":1}', b'{"error":1}']),
     "a_bare_object_on_several_lines": (b'{\n"error": 1\n}\n\n', [b'{\n"error": 1\n}']),
     "an_object_on_several_data_lines": (b'data: {\ndata: "a": {}\ndata: }\n\n', [b'{\n"a": {}\n}']),
+    "an_object_in_a_field_called_error": (b'data: {"a":1}\n\nerror: {"code":500}\n\n', [b'{"a":1}', b'{"code":500}']),
     "json_lines": (b'{"a":1}\n{"a":2}\n', [b'{"a":1}', b'{"a":2}']),
 }
 
@@ -235,6 +236,13 @@ def test_lenient_reading_at_every_cut(body: bytes, datas: list[bytes]) -> None:
         decoder = Decoder(lenient=True)
         assert [event.data for event in decoder.feed(body[:cut]) + decoder.feed(body[cut:])] == datas
         assert decoder.finish() is None
+
+
+def test_an_object_in_a_field_called_error_is_an_event_of_that_type() -> None:
+    body = b'error: {"code":500}\n\ndata: {"a":1}\n\nerror: none\n\n'
+
+    assert Decoder(lenient=True).feed(body) == [Event(b'{"code":500}', "error"), Event(b'{"a":1}')]
+    assert Decoder().feed(body) == [Event(b'{"a":1}')]
 
 
 def test_lenient_events_flow_at_their_own_line_end() -> None:
