@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sseproxy.core.failure import Failure
     from sseproxy.core.usage import Usage
 
-__all__ = ["DONE", "FLUSH", "LIMIT", "PING", "Decoder", "Event", "EventTooLarge", "decode", "encode"]
+__all__ = ["DONE", "FLUSH", "HEARTBEAT", "LIMIT", "PING", "Decoder", "Event", "EventTooLarge", "decode", "encode"]
 
 LIMIT: Final = 16 * 1024 * 1024
 DONE: Final = b"[DONE]"
@@ -61,6 +61,8 @@ class Event(msgspec.Struct):
 
 # Identity sentinel: all that one read brought has been yielded, nothing is at hand now. Transforms pass it on at once.
 FLUSH: Final = Event(type="flush", read=True)
+# Identity sentinel of a lenient decoder: a block without data. Never leaves :mod:`sseproxy.core.normalize`.
+HEARTBEAT: Final = Event(type="heartbeat", read=True)
 
 
 class EventTooLarge(UpstreamFailure):
@@ -80,6 +82,7 @@ class Decoder:
     :param lenient: also read what servers send instead of events: a bare line that opens with ``{`` or ``[`` is
         data, as is an object in a field ``error`` (llama.cpp#16109), and a data line that is a whole JSON object (or
         ``[DONE]``) is an event at its own line end, so that streams with single newlines between events do flow.
+        A block that says nothing, such as a comment, is a :data:`HEARTBEAT`.
     :ivar between: no event is half read.
     """
 
@@ -88,6 +91,7 @@ class Decoder:
     _head: bytes | None = b""  # the first bytes, until they are known to be a BOM or not
     _tail_size = _data_size = 0
     _skip_lf = _open = _bare = False  # the unfinished block has had a line; its data came without a field name
+    _spoke = False  # it has been an event already
     _type = ""
     _id: str | None = None
     _retry: int | None = None
@@ -131,7 +135,7 @@ class Decoder:
         if tail := b"".join(self._tail) + (self._head or b""):
             self._line(tail, events)
         self._end_block(events)
-        return events[0] if events else None
+        return events[0] if events and events[0] is not HEARTBEAT else None
 
     def _strip_bom(self, data: bytes) -> bytes:
         data = (self._head or b"") + data
@@ -243,7 +247,7 @@ class Decoder:
         self._data_size += len(value) + 1
         if self._lenient and len(self._data) == 1 and _is_whole(value):
             self._end_block(events)
-            self._open = True
+            self._open = self._spoke = True
 
     def _end_block(self, events: list[Event]) -> None:
         """Dispatch the block; without a data field it is not an event."""
@@ -251,8 +255,10 @@ class Decoder:
             data = b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
             events.append(Event(data if data.isascii() else _utf8(data), self._type, self._id, self._retry))
             self._data, self._data_size = [], 0
+        elif self._open and self._lenient and not self._spoke:
+            events.append(HEARTBEAT)
         if self._open:
-            self._open = self._bare = False
+            self._open = self._bare = self._spoke = False
             self._type, self._id, self._retry = "", None, None
 
 

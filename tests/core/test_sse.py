@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproxy.core.failure import Failure
-from sseproxy.core.sse import DONE, FLUSH, PING, Decoder, Event, EventTooLarge, decode, encode
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, PING, Decoder, Event, EventTooLarge, decode, encode
 
 BOM = b"\xef\xbb\xbf"
 FRAGMENTS = [
@@ -241,8 +241,17 @@ def test_lenient_reading_at_every_cut(body: bytes, datas: list[bytes]) -> None:
 def test_an_object_in_a_field_called_error_is_an_event_of_that_type() -> None:
     body = b'error: {"code":500}\n\ndata: {"a":1}\n\nerror: none\n\n'
 
-    assert Decoder(lenient=True).feed(body) == [Event(b'{"code":500}', "error"), Event(b'{"a":1}')]
+    assert Decoder(lenient=True).feed(body) == [Event(b'{"code":500}', "error"), Event(b'{"a":1}'), HEARTBEAT]
     assert Decoder().feed(body) == [Event(b'{"a":1}')]
+
+
+def test_a_block_that_says_nothing_is_a_heartbeat_to_who_reads_leniently() -> None:
+    body = b': a\n: b\n\nevent: ping\n\n\n: c\ndata: {"a":1}\n\ndata: {"a":2}\n: d\n\n: e'
+    for cut in range(len(body) + 1):
+        decoder = Decoder(lenient=True)
+        events = decoder.feed(body[:cut]) + decoder.feed(body[cut:])
+        assert events == [HEARTBEAT, HEARTBEAT, Event(b'{"a":1}'), Event(b'{"a":2}')]
+    assert Decoder().feed(b": a\n\nevent: ping\n\n") == []
 
 
 def test_lenient_events_flow_at_their_own_line_end() -> None:

@@ -17,7 +17,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.compression import ZIPPED, BrokenCompression, unzip
 from sseproxy.core.normalize.failures import failure_of, invalid_answer, truncated
 from sseproxy.core.normalize.plain import Plain
-from sseproxy.core.sse import DONE, FLUSH, LIMIT, Decoder, Event, EventTooLarge
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, LIMIT, Decoder, Event, EventTooLarge
 
 __all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of"]
 
@@ -179,8 +179,8 @@ class _Body:
         if self._decoder.failure is not None:
             self.failed = True
             events.append(error_event(self._decoder.failure))
-        if events:
-            self._spoke = True
+        if not self._spoke:
+            self._spoke = any(event is not HEARTBEAT for event in events)
         return events
 
     def _recognise(self, piece: bytes) -> bytes:

@@ -3,7 +3,8 @@
 A finish that stands alone after the answer's text passes at once, as every chunk does. Held until the answer is over
 are any other finish, for text may follow it, and usage, for more usage may. The answer is over at the end of the body;
 or, where the upstream keeps the connection open (tests/wire: F18), after one idle tick if all is known, after two if
-usage is still missing. No clock: a tick is what the reader of the body says it is.
+usage is still missing, and after a few heartbeats where these leave no room for a tick (bifrost#6784). No clock: a tick
+is what the reader of the body says it is.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from sseproxy.core.chunk import Chunk, error_event
 from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import invalid_stream, truncated
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
-__all__ = ["PATIENCE", "conclude"]
+__all__ = ["HEARTBEATS", "PATIENCE", "conclude"]
 
+# Heartbeats, with nothing else between them, after which nothing more is to come of an answer that is over.
+HEARTBEATS: Final = 3
 # Reads after `[DONE]` that bring neither silence nor the end of the body.
 PATIENCE: Final = 10_000
 
@@ -44,6 +47,9 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event is IDLE:
             if ending.idle():
                 break
+        elif event is HEARTBEAT:
+            if ending.beat():
+                break
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
@@ -62,7 +68,7 @@ class _Ending:
     def __init__(self, choices: int) -> None:
         self.done = False
         self.usage: Chunk | None = None
-        self.ticks = 0
+        self.ticks = self.beats = 0
         self._choices = choices
         self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
         self._finishes: dict[int, Chunk] = {}
@@ -71,7 +77,7 @@ class _Ending:
 
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
-        self.ticks = 0
+        self.ticks = self.beats = 0
         entries = event.body["choices"]
         if not entries:
             self.usage = event
@@ -117,12 +123,17 @@ class _Ending:
 
     def idle(self) -> bool:
         """Count a tick of silence; True if nothing more is to be waited for."""
-        if self.done:
-            return True
-        if not self.complete or len(self._finishes) < self._choices:
-            return False
-        self.ticks += 1
-        return self.usage is not None or self.ticks >= 2
+        self.ticks += self._over
+        return self.done or (self._over and self.usage is not None) or self.ticks >= 2
+
+    def beat(self) -> bool:
+        """Count a heartbeat; True if nothing more is to be waited for."""
+        self.beats += self._over
+        return self.beats >= HEARTBEATS
+
+    @property
+    def _over(self) -> bool:
+        return self.done or (self.finished and len(self._finishes) >= self._choices)
 
     def chunks(self, identity: Identity, text: bool) -> Iterator[Event]:
         if not self._open and not self._finishes:

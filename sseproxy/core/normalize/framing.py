@@ -1,6 +1,6 @@
 """Framing repair: raw events in, chunks out; what is no JSON object is put right, dropped or an error.
 
-Dropped are only heartbeats: empty data, ``null``, ``[]``, bare words that are no JSON (FreeGPT35#29). Broken JSON is
+Only heartbeats say nothing: empty data, ``null``, ``[]``, bare words that are no JSON (FreeGPT35#29). Broken JSON is
 never skipped, for it may have been text: it ends the stream with an error.
 """
 
@@ -17,7 +17,7 @@ from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream
 from sseproxy.core.normalize.foreign import unwrap
 from sseproxy.core.shapes import Shapes
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
 __all__ = ["repair_framing"]
 
@@ -26,21 +26,21 @@ _glued: Final = json.JSONDecoder(strict=False).raw_decode
 
 
 def repair_framing(events: Iterator[Event], shapes: Shapes, *, pings: bool = False) -> Iterator[Event]:
-    """Turn raw events into :class:`Chunk`, the end mark (``data == DONE``) and error events.
+    """Turn raw events into :class:`Chunk`, the end mark (``data == DONE``), error events and heartbeats.
 
     :param shapes: is told that a chunk is on its long way.
     :param pings: let ``ping`` events pass: Anthropic's protocol has them.
     """
     for event in events:
-        if event is FLUSH or event is IDLE or type(event) is Lost:
+        if event is FLUSH or event is HEARTBEAT or event is IDLE or type(event) is Lost:
             yield event
             continue
         if event.error is not None:
             yield error_event(event.error)
             continue
         shapes.pause()
-        if pings or event.type != "ping":
-            yield from _read(event, pings)
+        read = [*_read(event, pings)] if pings or event.type != "ping" else []
+        yield from read or (HEARTBEAT,)
 
 
 def _read(event: Event, pings: bool) -> Iterator[Event]:

@@ -23,7 +23,7 @@ from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.normalize.usage_alone import read_usage_alone
 from sseproxy.core.normalize.usual import Usual
 from sseproxy.core.shapes import Shapes
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
 __all__ = ["go_straight"]
 
@@ -84,12 +84,12 @@ def go_straight(
         if event is FLUSH:
             yield event
             continue
-        # Neither a failure nor an idle tick has the shape of a chunk, nor can be read as one.
+        # Neither a failure nor silence of either kind has the shape of a chunk, nor can be read as one.
         # Most plain chunks go around this: the end is asked for first.
         if shapes.last is None or (passed := answer.end(event) or shapes.match(event.data)) is None:
             passed = answer.read(event)
             if passed is None:
-                if event is IDLE:
+                if event is IDLE or event is HEARTBEAT:
                     continue
                 events = chain((event,), events)
                 break

@@ -20,7 +20,7 @@ from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.normalize.responses import Course, conclude_response
 from sseproxy.core.normalize.whole import replay
 from sseproxy.core.possible_end import LAST
-from sseproxy.core.sse import DONE, Event
+from sseproxy.core.sse import DONE, HEARTBEAT, Event
 
 __all__ = ["failure_event", "normalize_typed"]
 
@@ -70,7 +70,8 @@ def _restore_types(events: Iterator[Event]) -> Iterator[Event]:
                     continue
                 event.body = {**body, "type": kind}
             event.type = kind
-        yield event
+        if event is not HEARTBEAT:
+            yield event
 
 
 def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:

@@ -12,7 +12,7 @@ import pytest
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize.bodies import IDLE, Lost, events_of
 from sseproxy.core.normalize.compression import unzip
-from sseproxy.core.sse import FLUSH, Event
+from sseproxy.core.sse import FLUSH, HEARTBEAT, Event
 
 ONE, TWO = b'{"a":1}', b'{"a":2}'
 
@@ -38,7 +38,7 @@ def datas(*pieces: bytes) -> list[bytes]:
         (b"[DONE]\n\n", [b"[DONE]"]),
         (b"\xef\xbb\xbfdata: " + ONE + b"\n\n", [ONE]),
         (b"data: " + ONE, [ONE]),
-        (b": only\n\n: comments\n\n", []),
+        (b": only\n\n: comments\n\n", [HEARTBEAT.data] * 2),
         (b"", []),
         (b"\n \n", []),
     ],
@@ -51,11 +51,11 @@ def test_the_kind_of_body_is_seen_from_its_bytes(body: bytes, events: list[bytes
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"  \n<!DOCTYPE html><p>data: x\n\n", b"Internal Server Error", b"\xff\xfe"]
+    "body", [b"<html>", b"  \n<!DOCTYPE html><p>data: x\n\n", b"Internal Server Error", b"Error\n\n", b"\xff\xfe"]
 )
 def test_what_is_no_answer_is_one_error(body: bytes) -> None:
     for pieces in ([body], [body[:1], body[1:]]):
-        (event,) = read(*pieces)
+        (event,) = (event for event in read(*pieces) if event is not HEARTBEAT)
         assert event.error is not None and event.error.type == "upstream_invalid_response"
 
 

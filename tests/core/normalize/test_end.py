@@ -11,9 +11,9 @@ import pytest
 from sseproxy.core.chunk import Chunk, error_event
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize.bodies import IDLE, Lost
-from sseproxy.core.normalize.end import conclude
+from sseproxy.core.normalize.end import HEARTBEATS, conclude
 from sseproxy.core.normalize.envelope import Identity
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 from sseproxy.core.usage import Usage
 from tests.core.normalize.making import END, assert_passes_flush_at_once, chunk, through
 
@@ -120,6 +120,26 @@ def test_one_of_two_choices_finished_is_not_the_end() -> None:
     other = [chunk({"content": "c"}, index=1), chunk({}, "length", index=1)]
     assert end(TEXT[0], STOP, usage(), IDLE, IDLE, IDLE, *other, choices=2)[:3] == ["a", "stop", "c"]
     assert end(TEXT[0], other[0], STOP, choices=2) == ["a", "c", "stop", "error upstream_truncated"]
+
+
+@pytest.mark.parametrize("before", [[STOP], [STOP, usage()], [END], [STOP, usage(), END]])
+def test_a_connection_that_heartbeats_keep_from_ever_being_silent_is_left_too(before: list[Event]) -> None:
+    asked = 0
+
+    def source() -> Iterator[Event]:
+        nonlocal asked
+        yield from [*TEXT, *[HEARTBEAT] * 100, *before]
+        while True:
+            asked += 1
+            yield from (HEARTBEAT, FLUSH)
+
+    assert [event.data for event in conclude(source(), identity())][-1] == DONE
+    assert asked == HEARTBEATS
+
+
+def test_what_comes_among_a_few_heartbeats_is_still_of_the_answer() -> None:
+    few = [HEARTBEAT] * (HEARTBEATS - 1)
+    assert end(*TEXT, STOP, *few, usage(), *few, END) == ["a", "b", "stop", "usage", "[DONE]"]
 
 
 def test_chatter_after_the_end_mark_is_bounded() -> None:

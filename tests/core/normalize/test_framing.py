@@ -8,7 +8,7 @@ from sseproxy.core.chunk import Chunk
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize.framing import repair_framing
 from sseproxy.core.shapes import Shapes
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 from tests.core.normalize.making import assert_passes_flush_at_once, bodies
 
 
@@ -20,8 +20,8 @@ def repair(*events: Event | bytes) -> list[Event]:
 @pytest.mark.parametrize(
     "data", [b"", b" ", b"null", b"[]", b"7", b'"alive"', b": keepalive", b"2024-04-07 20:20:50.554328", b"{}"]
 )
-def test_heartbeats_are_dropped(data: bytes) -> None:
-    assert repair(data) == []
+def test_what_says_nothing_is_a_heartbeat(data: bytes) -> None:
+    assert repair(data) == [HEARTBEAT]
 
 
 @pytest.mark.parametrize("data", [b"[DONE]", b" [DONE] ", b'"[DONE]"', b"data: [DONE]", b"[done]", b"[Done] "])
@@ -29,9 +29,9 @@ def test_the_end_mark_is_found(data: bytes) -> None:
     assert [event.data for event in repair(data)] == [DONE]
 
 
-def test_ping_events_are_dropped_unless_the_protocol_has_them() -> None:
+def test_ping_events_are_heartbeats_unless_the_protocol_has_them() -> None:
     ping = Event(b'{"type":"ping"}', type="ping")
-    assert repair(ping) == []
+    assert repair(ping) == [HEARTBEAT]
     assert [event.type for event in repair_framing(iter([ping]), Shapes(), pings=True)] == ["ping"]
 
 

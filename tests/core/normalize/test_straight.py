@@ -19,6 +19,7 @@ from sseproxy.core.normalize.bodies import IDLE, Lost
 from sseproxy.core.normalize.straight import go_straight
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import HEARTBEAT as SILENCE
 from tests.core.normalize.test_properties import any_bodies, cut, values
 from tests.fuzz import KEYS, LEAVES
 
@@ -272,7 +273,8 @@ def test_a_canonical_stream_sets_up_no_transform(
     writing: Callable[[list[Any]], list[Any]], fields: dict[str, Any], spaced: bool
 ) -> None:
     bodies = writing(answer(["Hello", " world", "!", "", "é"], **fields))
-    out = straight([FLUSH, *(event(body, spaced=spaced) for body in bodies), Event(DONE), FLUSH, IDLE])
+    events = [each for body in bodies[:-1] for each in (event(body, spaced=spaced), SILENCE)][:-1]
+    out = straight([FLUSH, *events, event(bodies[-1], spaced=spaced), Event(DONE), FLUSH, IDLE])
     kept = {name: value for name, value in fields.items() if name in ("service_tier", "system_fingerprint")}
     expected = answer(["Hello", " world", "!", "", "é"], **kept)
     del expected[0]["choices"][0]["delta"]["refusal"]
