@@ -114,8 +114,9 @@ def normalize(
         if api == "completions":
             events = _tidy_texts(events, choices, dialect)
         else:
-            events = tidy_function_calls(_tidy_chat(events, choices, dialect), tools)
-            events = tidy_calls(events, make_id, tools, cumulative=dialect.cumulative == "always")
+            cumulative = dialect.cumulative == "always"
+            events = tidy_function_calls(_tidy_chat(events, choices, dialect), tools, cumulative=cumulative)
+            events = tidy_calls(events, make_id, tools, cumulative=cumulative)
         events = tidy_finish(events)
         events = separate_usage(events, fold=dialect.reasoning_in_total)
         events = conclude(events, identity, choices, text=api == "completions")
