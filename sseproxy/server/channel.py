@@ -52,7 +52,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     def _takes(self, data: bytes) -> bool:
         """Take a request that comes whole and alone, as most do; False if it is none."""
-        # No lock: while there is no request, no other thread looks here.
+        # No lock: while there is no request, no other thread adds one.
         if self.requests or self.request is not None or self.writable():
             return False
         request = self.parser_class(self.adj)
@@ -60,8 +60,10 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             request.close()
             return False
         self.is_ahead = self.sent_continue = False
-        self.requests.append(request)
-        self.server.add_task(self)
+        # A thread that has just served the one before, and looks under this lock for another, would find this one too.
+        with self.requests_lock:
+            self.requests.append(request)
+            self.server.add_task(self)
         return True
 
     def service(self) -> None:

@@ -126,6 +126,52 @@ def test_requests_sent_at_once_are_answered_in_order_and_the_connection_goes_on(
             assert [each[:2] for each in received.split(b"\r\n\r\n")[1:]] == [b"%02d" % number for number in range(20)]
 
 
+class Slow(list[Any]):
+    """The requests of a connection, where time passes between taking one away and looking for another."""
+
+    def __init__(self, requests: list[Any]) -> None:
+        super().__init__(requests)
+        self.taken, self.added = threading.Event(), threading.Event()
+
+    def append(self, request: Any) -> None:
+        super().append(request)
+        self.added.set()
+
+    def pop(self, place: Any = -1) -> Any:
+        request = super().pop(place)
+        self.taken.set()
+        self.added.wait(0.5)
+        return request
+
+
+def test_a_request_that_comes_while_a_thread_still_looks_for_one_is_served_once() -> None:
+    served: list[str] = []
+    slow: list[Slow] = []
+    again = threading.Event()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        served.append(environ["PATH_INFO"])
+        channel = environ["waitress.client_disconnected"].__self__
+        if served == ["/first"]:
+            channel.requests = Slow(channel.requests)
+            slow.append(channel.requests)
+        elif served == ["/first", "/second"]:
+            again.wait(0.5)
+        else:
+            again.set()
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        connection.sendall(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).endswith(b"ok")
+        assert slow[0].taken.wait(PATIENCE)
+        connection.sendall(b"GET /second HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).endswith(b"ok")
+
+    assert served == ["/first", "/second"]
+
+
 def test_a_client_that_reads_late_gets_all_and_may_ask_again() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", str(8 * 1024 * 1024))])
