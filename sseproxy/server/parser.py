@@ -26,6 +26,8 @@ _BLANK: Final = b"\r\n\r\n"
 _UNUSUAL: Final = frozenset({"TRANSFER_ENCODING", "EXPECT"})
 _HOST: Final = re.compile(rb"\r\nhost:", re.I)
 _CODING: Final = re.compile(rb"\r\ntransfer-encoding:([^\r]*(?:\r\n[ \t][^\r]*)*)", re.I)
+_START: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
+_BLANKS: Final = re.compile(rb":[ \t\r\n]{%d}" % LONGEST)
 _SECRET: Final = frozenset({"AUTHORIZATION", "PROXY_AUTHORIZATION", "COOKIE", "X_API_KEY", "API_KEY"})
 """Fields that are never remembered."""
 
@@ -64,7 +66,11 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def parse_header(self, header_plus: bytes) -> None:
         if not self._take(header_plus.removesuffix(_BLANK)):
-            super().parse_header(header_plus)
+            _refuse_endless(header_plus)
+            try:
+                super().parse_header(header_plus)
+            except ValueError as error:  # of a URL, or of a length of thousands of digits
+                raise ParsingError("The URL or the Content-Length cannot be read") from error
             self._refuse_ambiguous(header_plus)
         elif self.content_length:
             self.body_rcv = _Body(self.content_length)
@@ -135,10 +141,19 @@ class _Body:
         self._pieces = []
 
 
+def _refuse_endless(head: bytes) -> None:
+    """:raises ParsingError: the time that waitress takes is the square of the length: some KiB would hold up all."""
+    start = head.partition(_END)[0].rstrip()
+    if len(start) > LONGEST and not _START.fullmatch(start):
+        raise ParsingError("Start line is invalid")
+    if _BLANKS.search(head):
+        raise ParsingError("Too many blanks before the value of a field")
+
+
 def _read_start(line: bytes) -> tuple[bytes | str, ...] | None:
     """The request line, its method, target and version, and the target in its five parts."""
     line = line.rstrip()
-    if _CR in line or _LF in line:
+    if _CR in line or _LF in line or not _START.fullmatch(line):
         return None
     try:
         method, target, version = crack_first_line(line)
@@ -160,7 +175,7 @@ class _Fields(dict[bytes, tuple[str, str]]):
         known, text = _names.get(spelt), said.decode("latin-1")
         if known is not None and text.isascii() and text.isprintable():
             return known, text.strip(" ")
-        if _CR in line or _LF in line or (found := HEADER_FIELD_RE.match(line)) is None:
+        if _CR in line or _LF in line or _BLANKS.search(line) or (found := HEADER_FIELD_RE.match(line)) is None:
             raise _UnusualField
         name, value = found.group("name", "value")
         if _UNDERSCORE in name:
