@@ -1,24 +1,31 @@
-"""Header fields that are for one visitor alone: who joins an answer that another one began does not get them.
+"""Header fields that are for whoever asked alone: who joins an answer that another one began does not get them.
 
-What HTTP has of the kind has one of a few words in its name, and so have the fields that applications make up to hand
-out tokens. Which origins may read an answer (``Access-Control-…``) is said to browsers, of one page or of all.
+Applications make up fields of their own (``X-User-Id``), and no name tells for whom one is. So everybody gets what is
+known to describe the answer, and only the connection that began it gets the rest. Which origins may read an answer
+(``Access-Control-…``) is said to browsers, of one page or of all.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from sseproxy.wsgi.call import Headers
 
-WORDS: Final = re.compile(
-    "accesskey|apikey|auth(?!or(?!iz))|clearsitedata|cookie|credential|csrf|jwt|login|password|ratelimit|secret"
-    "|session|token(?!s|count|iz)|xsrf"
+FOR_ALL: Final = frozenset(
+    [
+        "cache-control",
+        "content-disposition",
+        "content-language",
+        "content-length",
+        "content-type",
+        "retry-after",
+        "vary",
+        "x-accel-buffering",
+        "x-content-type-options",
+        "x-should-retry",
+    ]
 )
-"""Of which one stands in a name, however that is divided: ``Set-Cookie``, ``X-Auth-Token``, ``X-AuthToken``,
-``x-rate-limit-…``. An ``X-Author`` and ``X-Tokens-Used`` are of the answer.
-"""
-_OF_CORS: Final = "accesscontrol"
+_OF_CORS: Final = "access-control-"
 
 
 def split_personal(headers: Headers) -> tuple[Headers, Headers]:
@@ -26,10 +33,9 @@ def split_personal(headers: Headers) -> tuple[Headers, Headers]:
     personal: Headers = []
     others: Headers = []
     for item in headers:
-        (personal if _is_personal(item[0]) else others).append(item)
+        (others if _is_for_all(item[0].lower()) else personal).append(item)
     return personal, others
 
 
-def _is_personal(name: str) -> bool:
-    known = name.lower().replace("-", "").replace("_", "")
-    return not known.startswith(_OF_CORS) and WORDS.search(known) is not None
+def _is_for_all(name: str) -> bool:
+    return name in FOR_ALL or name.startswith(_OF_CORS)

@@ -497,7 +497,7 @@ def test_an_application_in_this_process_is_closed_in_its_own_thread_when_its_ans
 
 def of_the_visitor(raw: RawClient) -> list[str | None]:
     """What an application said to the visitor who asked it, and what it said of its answer."""
-    return [raw.headers.get(name) for name in ("set-cookie", "x-csrf-token", "x-own")]
+    return [raw.headers.get(name) for name in ("set-cookie", "x-user-id", "content-language")]
 
 
 @pytest.mark.parametrize("status", ["200 OK", "403 FORBIDDEN"])
@@ -510,7 +510,7 @@ def test_only_the_connection_that_began_an_answer_gets_what_is_for_its_visitor_a
     def wrapped(environ: Any, start_response: Any) -> list[bytes]:
         arrived.set()
         go_on.wait(PATIENCE)
-        own = [("Set-Cookie", "session=alice"), ("X-CSRF-Token", "secret"), ("X-Own", "kept")]
+        own = [("Set-Cookie", "session=alice"), ("X-User-Id", "secret"), ("Content-Language", "kept")]
         start_response(status, [("Content-Type", "text/event-stream"), *own])
         return [b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n']
 

@@ -118,13 +118,13 @@ def test_a_place_that_was_lost_or_never_was_is_refused_in_every_process(upstream
 
 def test_what_is_for_the_visitor_who_asked_alone_never_gets_to_redis(redis: RedisServer, tmp_path: Path) -> None:
     def wrapped(environ: Any, start_response: Any) -> list[bytes]:
-        start_response("200 OK", [("Content-Type", "text/event-stream"), ("Set-Cookie", "session=a"), ("X-Own", "b")])
+        start_response("200 OK", [("Content-Type", "text/event-stream"), ("X-Sid", "session=a"), ("Vary", "Cookie")])
         return [b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n']
 
     app = SSEProxyMiddleware(wrapped, config("http://unused.invalid/v1", tmp_path, streams={"store": redis.url}))
     with closing(app), waitress_thread(app) as server, RawClient(server.url) as raw:
-        assert raw.post(PATH, STREAM, key=KEY, headers=EVENTS).headers["set-cookie"] == "session=a"
+        assert raw.post(PATH, STREAM, key=KEY, headers=EVENTS).headers["x-sid"] == "session=a"
         stream_id = raw.headers["content-location"].removeprefix("/-/streams/")
         kept = app._lasting.streams._redis.hget(key_of(stream_id, "meta"), "head")  # type: ignore[attr-defined]
-    assert b"X-Own" in kept
+    assert b"Vary" in kept
     assert b"session" not in kept

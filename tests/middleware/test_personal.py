@@ -19,22 +19,19 @@ from .apps import CHAT, post
 
 @pytest.mark.parametrize(
     "name",
-    ["set-cookie", "Set-Cookie2", "WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Authorization",
-     "Clear-Site-Data", "Set-Login", "X-CSRF-Token", "X-CSRFToken", "X-Auth-Token", "Access-Token", "X_Session_Id",
-     "x-ratelimit-remaining-tokens", "RateLimit-Policy", "X-Rate-Limit-Remaining", "X-AuthToken", "X-AccessToken",
-     "X-Api-Key", "X-Access-Key", "X-Credential", "X-Secret", "X-OAuth-Scopes", "X-SessionToken", "X-Id-Token"],
+    ["set-cookie", "WWW-Authenticate", "Clear-Site-Data", "X-CSRF-Token", "X_Session_Id", "X-Api-Key", "X-User-Id",
+     "X-Sid", "x-ratelimit-remaining-tokens", "X-Made-Up", "Content-Type-Of-Alice", "AccessControl"],
 )  # fmt: skip
-def test_what_is_for_one_visitor_is_known_by_its_name(name: str) -> None:
-    assert split_personal([(name, "1"), ("X-Own", "2")]) == ([(name, "1")], [("X-Own", "2")])
+def test_what_an_application_makes_up_is_for_whoever_asked(name: str) -> None:
+    assert split_personal([(name, "1"), ("Vary", "2")]) == ([(name, "1")], [("Vary", "2")])
 
 
 @pytest.mark.parametrize(
     "name",
-    ["Content-Type", "Cache-Control", "Vary", "Retry-After", "X-Tokens-Used", "X-Author", "X-Accel-Buffering",
-     "X-Token-Count", "X-Tokenizer", "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials",
-     "Content-Security-Policy", "Strict-Transport-Security", "openai-model"],
+    ["Content-Type", "content-length", "Content-Language", "Content-Disposition", "Cache-Control", "Vary",
+     "Retry-After", "X-Should-Retry", "X-Accel-Buffering", "X-Content-Type-Options", "Access-Control-Allow-Origin"],
 )  # fmt: skip
-def test_what_is_said_of_the_answer_is_for_all_who_read_it(name: str) -> None:
+def test_what_describes_the_answer_is_for_all_who_read_it(name: str) -> None:
     assert split_personal([(name, "1")]) == ([], [(name, "1")])
 
 
