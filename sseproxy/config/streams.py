@@ -36,7 +36,9 @@ class Streams(Section):
     )
     keepalive: Duration = Field(
         default=15.0,
-        description="Silence after which a stream gets a keep-alive, so that nothing in between takes it for dead.",
+        description="Silence after which a stream gets a keep-alive, so that nothing in between takes it for dead. "
+        "Where it begins the answer, the status is 200, and of a wrapped application's header fields only the cookies "
+        "of one that has called `start_response` by then are sent.",
     )
     client_timeout: Duration = Field(
         default=30.0,

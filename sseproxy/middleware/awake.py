@@ -41,7 +41,7 @@ class AwakeMiddleware:
         begin = exchange.begin
         if begin is None or exchange.in_background or not exchange.streams_events:
             return self.app(environ, start_response)
-        silence = environ[GONE_KEY] = _Silence(watch_client(environ), begin, self._keepalive, monotonic())
+        silence = environ[GONE_KEY] = _Silence(watch_client(environ), begin, exchange, self._keepalive, monotonic())
         answer = call_app(self.app, environ)
         silence.is_over = True
         if silence.write is not None and answer.code >= 400:
@@ -58,6 +58,7 @@ class _Silence(msgspec.Struct):
 
     gone: Callable[[], bool]
     begin: Callable[[str, Headers], Write]
+    exchange: Exchange
     keepalive: float
     since: float
     is_over: bool = False
@@ -74,7 +75,8 @@ class _Silence(msgspec.Struct):
     def _ping(self) -> bool:
         """Write a keep-alive; whether somebody took it."""
         try:
-            self.write = self.write or self.begin(status_line(200), STREAM_HEADERS)
+            if self.write is None:
+                self.write = self.begin(status_line(200), [*STREAM_HEADERS, *self.exchange.cookies])
             self.write(PING)
         except OSError:
             return False

@@ -85,11 +85,12 @@ class Generation:
         return self._accepted
 
     def told_to_asker(self, answer: Answer) -> Answer:
-        """The answer to the request that asked, with the fields that are for its visitor alone, where they are known.
+        """The answer to the request that asked, with the fields that are for its visitor alone, where they are known;
+        of one that a keep-alive began, the cookies.
 
         They are kept here, where the stream's store cannot tell them to anybody.
         """
-        answer.headers = [*answer.headers, *self._personal]
+        answer.headers = [*answer.headers, *(self._personal or self._exchange.cookies)]
         return answer
 
     def _accept(self) -> None:

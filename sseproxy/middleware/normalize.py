@@ -124,6 +124,7 @@ class NormalizeMiddleware:
                 code="upstream_redirect",
             )
         if request.stream:
+            exchange.cookies = [item for item in headers if item[0].lower() == "set-cookie"]
             stream = self._stream(answer, exchange, request, gone)
             board(stream, answer.body, environ)
             return Answer(answer.status, [*STREAM_HEADERS, *headers], stream)

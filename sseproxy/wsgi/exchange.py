@@ -117,6 +117,7 @@ class Exchange(msgspec.Struct):
     :ivar last_event_id: of the last event that the client has, as it says itself.
     :ivar begin: sends a response head before the answer is known, and gives what writes after it; None where nothing
         can. Only in the thread of the request.
+    :ivar cookies: the ``Set-Cookie`` fields of an answer that has its head and no event yet.
     :ivar in_background: the answer goes on when the client that asked for it has left.
     :ivar cut_short: the process ended it, since it goes down.
     :ivar rejoin: the ID of a stream that the route's path names, to be replayed.
@@ -153,6 +154,7 @@ class Exchange(msgspec.Struct):
     rejoin: str = ""
     last_event_id: str = ""
     begin: Callable[[str, list[tuple[str, str]]], Callable[[bytes], object]] | None = None
+    cookies: list[tuple[str, str]] = field(default_factory=list)
     in_background: bool = False
     outcome: str = ""
     usage: Usage | None = None

@@ -530,6 +530,34 @@ def test_only_the_connection_that_began_an_answer_gets_what_is_for_its_visitor_a
 
 
 @pytest.mark.parametrize(
+    ("asked", "tick"),
+    [({}, 0.1), (EVENTS, PATIENCE), ({"Idempotency-Key": "k"}, PATIENCE)],
+    ids=["plain", "events", "key"],
+)
+def test_a_keep_alive_that_begins_the_answer_brings_the_cookies_that_the_application_has_set(
+    asked: dict[str, str], tick: float, tmp_path: Path
+) -> None:
+    go_on = threading.Event()
+
+    def answer() -> Iterator[bytes]:
+        while not go_on.wait(tick):
+            yield b""
+        yield b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+    def wrapped(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+        return answer()
+
+    settings = config("http://unused.invalid/v1", tmp_path, streams={"keepalive": "1s"})
+    app = SSEProxyMiddleware(wrapped, settings)
+    with contextlib.closing(app), waitress_thread(app) as server, RawClient(server.url) as raw:
+        raw.post(PATH, STREAM, key=KEY, headers=asked)
+        go_on.set()
+        assert text_of(list(raw.events())) == "hi"
+        assert raw.headers["set-cookie"] == "b=2"
+
+
+@pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/v1/responses", {"model": "m", "input": "Hello"}),
