@@ -282,6 +282,21 @@ def test_a_body_far_over_the_limit_is_refused_unread_with_json() -> None:
         assert exchange(server, head.replace(b"/", b"/v1/messages", 1))[1]["error"]["type"] == "request_too_large"
 
 
+@pytest.mark.parametrize(
+    ("line", "length", "status"),
+    [(b"GET /", b"0", b"200"), (b"POST /", b"99999999", b"413"), (b"POST /", b"abc", b"400")],
+)
+def test_who_expects_to_be_told_to_go_on_is_answered_at_once_where_nothing_is_to_come(
+    line: bytes, length: bytes, status: bytes
+) -> None:
+    with running(hello) as server, connect(server) as connection:
+        connection.sendall(
+            line + b" HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: " + length + b"\r\n\r\n"
+        )
+
+        assert connection.recv(4096).split()[1] == status
+
+
 def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_probes_are_answered() -> None:
     release = threading.Event()
     entered: list[str] = []

@@ -66,6 +66,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.server.add_task(self)
         return True
 
+    def send_continue(self) -> None:
+        # waitress would wait for more of a request that is whole, or refused.
+        if self.request.completed:
+            self.request.expect_continue = False
+        else:
+            super().send_continue()
+
     def service(self) -> None:
         super().service()
         # While requests wait here the loop reads no further.
