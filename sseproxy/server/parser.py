@@ -12,13 +12,17 @@ from io import BytesIO
 from typing import Any, BinaryIO, Final
 
 from waitress.parser import HTTPRequestParser, ParsingError, crack_first_line, split_uri
+from waitress.receiver import ChunkedReceiver
 from waitress.rfc7230 import HEADER_FIELD_RE
+from waitress.utilities import BadRequest
 
 REMEMBERED: Final = 512
 LONGEST: Final = 256
 """Bytes of a line that is remembered: clients send the same few with each request."""
 LONGEST_BODY: Final = 256 * 1024
 """Bytes of a body that is kept as it came; waitress puts longer ones into a file sooner or later."""
+LONGEST_LINE: Final = 16 * 1024
+"""Bytes of a chunk's first line, and of all trailers."""
 # Bytes by their numbers: looked for as bytes they take ten times as long.
 _LF, _CR, _QUERY, _UNDERSCORE = b"\n\r?_"
 _END: Final = b"\r\n"
@@ -72,6 +76,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             except ValueError as error:  # of a URL, or of a length of thousands of digits
                 raise ParsingError("The URL or the Content-Length cannot be read") from error
             self._refuse_ambiguous(header_plus)
+            if self.chunked:
+                self.body_rcv = _Chunks(self.body_rcv.buf)
         elif self.content_length:
             self.body_rcv = _Body(self.content_length)
 
@@ -112,6 +118,16 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self.connection_close = headers.get("CONNECTION", "").lower() == "close"
         self.content_length = length
         return True
+
+
+class _Chunks(ChunkedReceiver):  # type: ignore[misc]
+    """A body in chunks, whose lines end: what has come of one is looked through again with each further piece of it."""
+
+    def received(self, data: bytes) -> int:
+        number = super().received(data)
+        if max(len(self.control_line), len(self.trailer)) > LONGEST_LINE:
+            self.error = BadRequest("A line of the chunked body is too long")
+        return int(number)
 
 
 class _Body:
