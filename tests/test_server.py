@@ -26,6 +26,7 @@ from sseproxy.config import Config
 from sseproxy.server import ServerError, serve
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.log import JSONFormatter, set_up_logging
+from sseproxy.server.parser import LONGEST_HEAD
 from sseproxy.server.waitress import WaitressServer
 from tests.harness import PATIENCE, wait_until
 
@@ -341,21 +342,23 @@ def test_a_page_can_read_what_the_server_refuses_and_it_is_logged(
     ask = b"POST %bContent-Length: %d\r\n\r\n%b" % (head, len(content), content)
     preflight = b"OPTIONS %bAccess-Control-Request-Method: POST\r\n\r\n" % head
     with contextlib.closing(app), running(app) as server, contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(connect(server)) for _ in range(11)]
+        clients = [stack.enter_context(connect(server)) for _ in range(13)]
         wait_until(lambda: server._dispatcher.idle == 4)
         for client in clients[:8]:
             client.sendall(ask)
         wait_until(lambda: server.waiting() == 4)
         large = b"POST %bContent-Length: 99999999\r\n\r\n" % head
+        malformed = b"POST %bTransfer-Encoding: chunked\r\n\r\nno chunk\r\n" % head
+        long = b"GET %b\r\n" % head.replace(b" ", b"?prompt=%b " % (b"a" * LONGEST_HEAD), 1)
         answers = []
-        for client, request in zip(clients[8:], (ask, preflight, large), strict=True):
+        for client, request in zip(clients[8:], (ask, preflight, large, malformed, long), strict=True):
             client.sendall(request)
             answers.append(b"".join(iter(lambda client=client: client.recv(65536), b"")))  # type: ignore[misc]
         release.set()
         for client in clients[:8]:
             assert client.recv(65536)
 
-    assert [answer[9:12] for answer in answers] == [b"503", b"204", b"413"]
+    assert [answer[9:12] for answer in answers] == [b"503", b"204", b"413", b"400", b"431"]
     assert all(f"\r\nAccess-Control-Allow-Origin: {page}\r\n".encode() in answer for answer in answers)
     assert b"\r\nRetry-After: 1\r\n" in answers[0] and b"Retry-After" in answers[0].split(b"Expose-Headers: ")[1]
     assert all(b"\r\nX-Request-Id: " in answer for answer in answers)

@@ -14,13 +14,15 @@ from typing import Any, BinaryIO, Final
 from waitress.parser import HTTPRequestParser, ParsingError, crack_first_line, split_uri
 from waitress.receiver import ChunkedReceiver
 from waitress.rfc7230 import HEADER_FIELD_RE
-from waitress.utilities import BadRequest
+from waitress.utilities import BadRequest, RequestHeaderFieldsTooLarge
 
 REMEMBERED: Final = 512
 LONGEST: Final = 256
 """Bytes of a line that is remembered: clients send the same few with each request."""
 LONGEST_BODY: Final = 256 * 1024
 """Bytes of a body that is kept as it came; waitress puts longer ones into a file sooner or later."""
+LONGEST_HEAD: Final = 256 * 1024
+"""Bytes of a head that is served; of a longer one it is read who asks, as far as waitress's own limit goes."""
 LONGEST_LINE: Final = 16 * 1024
 """Bytes of a chunk's first line, and of all trailers."""
 # Bytes by their numbers: looked for as bytes they take ten times as long.
@@ -40,10 +42,13 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     """Knows the lines again that requests have in common.
 
     :ivar whole: the body, where it came in one piece with its head.
+    :ivar is_read: the head came whole, and says what it has to in one way only.
     """
 
     whole = b""
+    is_read = False
     completed: bool
+    content_length: int
     body_rcv: Any
     version: Any
 
@@ -52,9 +57,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         if not blank or self.header_plus or self.body_rcv is not None or self.completed:
             return int(super().received(data))
         number = len(head) + len(blank)
-        if number >= self.adj.max_request_header_size or not self._take(head):
+        if number >= LONGEST_HEAD or not self._take(head):
             return int(super().received(data))
-        self.headers_finished = True
+        self.headers_finished = self.is_read = True
         self.header_bytes_received = number
         length = self.content_length
         if len(rest) >= length:
@@ -80,6 +85,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
                 self.body_rcv = _Chunks(self.body_rcv.buf)
         elif self.content_length:
             self.body_rcv = _Body(self.content_length)
+        self.is_read = header_plus.endswith(_BLANK)  # else waitress has put this in place of one that it refuses
+        if len(header_plus) >= LONGEST_HEAD:
+            self.error = RequestHeaderFieldsTooLarge(f"The address and the fields exceed {LONGEST_HEAD} bytes")
+            self.content_length, self.body_rcv = 0, None  # so that waitress waits for no more
 
     def _refuse_ambiguous(self, head: bytes) -> None:
         """:raises ParsingError: it is not certain where the request ends, or for whom it is."""

@@ -163,13 +163,12 @@ class RefusalTask(Task):
     """A request that the server itself refuses (no HTTP, far too large, too many) is answered as any other."""
 
     def execute(self) -> None:
-        error = self.request.error
         app: WSGIApplication = tell_refusal
         environ: dict[str, Any] = {"REQUEST_METHOD": ""}  # there is no head, or none to rely on
-        if isinstance(error, Busy | RequestEntityTooLarge):
+        if self.request.is_read:
             app, environ = self.channel.served.refusing, self.get_environment()
         self.set_close_on_finish()
-        self._send(app({**environ, REFUSED_KEY: self._failure(error)}, self.start_response))
+        self._send(app({**environ, REFUSED_KEY: self._failure(self.request.error)}, self.start_response))
 
     def _failure(self, error: Any) -> Failure:
         if isinstance(error, RequestEntityTooLarge):  # waitress's own limit is another, see _adjustments()

@@ -27,6 +27,7 @@ from sseproxy.server.counting import counted_queue
 from sseproxy.server.dispatcher import Dispatcher
 from sseproxy.server.drain import LOOK, SETTLE_SECONDS, Drain
 from sseproxy.server.files import allow_files
+from sseproxy.server.parser import LONGEST_HEAD
 from sseproxy.server.served import Served
 from sseproxy.server.task import environ_of
 from sseproxy.server.watch import Watch
@@ -186,6 +187,8 @@ def _adjustments(listen: str, threads: int, max_body: int, connections: int) -> 
         # The application refuses what is over max_body, in words, when it has read it; a client that is refused in the
         # middle of sending often sees only a reset. This is for bodies that nobody wants to read to their end.
         "max_request_body_size": 2 * max_body + 1024 * 1024,
+        # Likewise: the parser refuses what is over LONGEST_HEAD, when it knows which page asks.
+        "max_request_header_size": 2 * LONGEST_HEAD,
         "recv_bytes": 64 * 1024,
         # select() cannot watch file descriptors from 1024 on.
         "asyncore_use_poll": True,
