@@ -47,6 +47,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     whole = b""
     is_read = False
+    path: bytes | str | None = None  # which waitress logs of a client that left, whether it was read or not
     completed: bool
     content_length: int
     body_rcv: Any

@@ -121,6 +121,14 @@ def test_so_are_requests_with_a_few_bytes_changed() -> None:
         assert_read_alike([bytes(request)])
 
 
+def test_a_request_that_could_not_be_read_has_no_path_to_be_logged_when_its_client_leaves() -> None:
+    request = Parser(SETTINGS)
+    request.received(b"no HTTP\r\n\r\n")
+
+    assert request.completed
+    assert request.path is None
+
+
 LENGTH = b"Content-Length: 5"
 CODED = b"Transfer-Encoding: chunked"
 CHUNKED = CHAT.replace(b"Content-Length: 5\r\n\r\nhello", CODED + b"\r\n\r\n" + CHUNKS)
