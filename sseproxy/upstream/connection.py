@@ -13,19 +13,21 @@ from typing import Final
 from urllib3.util import wait_for_read
 from urllib3.util.ssltransport import SSLTransport
 
-from sseproxy.upstream.head import BadHead, HeadReader, ResponseHead
+from sseproxy.upstream.head import HeadReader, ResponseHead
 from sseproxy.upstream.sending import Outgoing, Sending
 from sseproxy.upstream.waiting import TICK, Waiting
 from sseproxy.wsgi.polling import poll_of
 
 READ_SIZE: Final = 64 * 1024
+STALE_WITHIN: Final = 1.0
+"""Seconds in which a connection that had been idle too long shows as closed; who closes it later may have worked."""
 
 _CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """What it looks like that the other side has closed."""
 
 
 class StaleConnection(ConnectionError):
-    """A kept connection was closed by the upstream before it sent a byte of this answer."""
+    """A kept connection was closed by the upstream at once, before it sent a byte of this answer."""
 
 
 class Connection:
@@ -63,13 +65,17 @@ class Connection:
         :raises BadHead: what came is no answer.
         """
         answer = HeadReader(request.method)
+        began = monotonic()
         try:
             if self.poll is None and not self._is_used:  # else it does not wait, see is_silent()
                 self.socket.settimeout(0)
             is_sent = self._send(request, send_timeout, waiting, answer)
             head = self._receive_head(answer, head_timeout if is_sent else min(head_timeout, TICK), waiting)
-        except BaseException:
+        except BaseException as error:
             self.close()
+            is_early = not answer.has_begun and monotonic() - began <= STALE_WITHIN
+            if self._is_used and is_early and isinstance(error, _CLOSED):
+                raise StaleConnection("the upstream had closed this connection") from error
             raise
         self._is_used = True
         # An upload takes a new connection each time; kept, they would only add up.
@@ -89,18 +95,9 @@ class Connection:
             if monotonic() - looked >= TICK:  # what comes bit by bit is no silence
                 waiting.look_up()
                 looked = monotonic()
-            try:
-                data = self._receive(deadline, waiting)
-            except _CLOSED as error:
-                if self._is_used and not answer.has_begun:
-                    raise _stale() from error
-                raise
-            if data:
-                answer.feed(data)
-            elif answer.has_begun:
-                raise BadHead("the connection was closed within the head")
-            else:
-                raise _stale() if self._is_used else ConnectionError("the connection was closed before the answer")
+            if not (data := self._receive(deadline, waiting)):
+                raise ConnectionError("the connection was closed before the whole head of an answer came")
+            answer.feed(data)
         return answer.head
 
     def _receive(self, deadline: float, waiting: Waiting) -> bytes:
@@ -147,7 +144,3 @@ class Connection:
     def close(self) -> None:
         """Close it for good."""
         self.socket.close()
-
-
-def _stale() -> StaleConnection:
-    return StaleConnection("the upstream had closed this connection")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 TICK: Final = 1.0
-"""Seconds between two looks at whether the client is still there, while the upstream is silent."""
+"""Seconds between two looks at whether the client is still there, while the upstream is silent or busy."""
 
 
 class Waiting:

@@ -192,6 +192,29 @@ def test_a_connection_that_breaks_within_the_head_is_not_taken_for_stale() -> No
         app.close()
 
 
+def test_a_kept_connection_that_closes_after_a_while_is_not_taken_for_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upstream may have worked on the request until then, and would do so twice."""
+    monkeypatch.setattr("sseproxy.upstream.connection.STALE_WITHIN", 0.1)
+    requests: list[bytes] = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            read_request(connection)
+            connection.sendall(OK)
+            requests.append(read_request(connection))
+            time.sleep(0.5)  # it works
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        assert body_of(ask(app, CHAT)) == b"{}"
+        environ = create_environ("/v1/chat/completions", method="POST", json=CHAT)
+        answer = call_app(app, environ)
+
+    assert (answer.code, json.loads(body_of(answer))["error"]["code"]) == (502, "upstream_unreachable")
+    assert len(requests) == 1
+    assert [(each.error, each.may_be_billed) for each in Exchange.of(environ).tries] == [("upstream_unreachable", True)]
+
+
 def test_a_first_connection_that_closes_without_a_byte_is_not_taken_for_stale() -> None:
     connections: list[int] = []
 
