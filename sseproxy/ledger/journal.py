@@ -68,7 +68,7 @@ class JournalingLedger:
         self._retry_at = 0.0
         # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
         self._only_here: set[str] = set()
-        self._doubtful: list[str] = []
+        self._doubtful: set[str] = set()
         self._unwritten: dict[str, bytes] = {}
         self._noted: dict[str, int] = {}
 
@@ -84,7 +84,7 @@ class JournalingLedger:
             if not self._serve:
                 # It may have been booked and only the answer lost; then nobody else would ever end it.
                 if len(self._doubtful) < _MOST_DOUBTFUL:
-                    self._doubtful.append(charge.id)
+                    self._doubtful.add(charge.id)
                 raise
             self._reserve_here(charge)
 
@@ -208,9 +208,9 @@ class JournalingLedger:
         return replay.applied
 
     def _release_doubtful(self) -> None:
-        while self._doubtful:
-            self.ledger.release(self._doubtful[-1], _NOTHING)
-            self._doubtful.pop()
+        for charge_id in list(self._doubtful):
+            self.ledger.release(charge_id, _NOTHING)
+            self._doubtful.discard(charge_id)
 
     def recover(self) -> int:
         """Expire what dead processes left pending, after what they had journalled; see :meth:`Ledger.recover`."""

@@ -285,6 +285,33 @@ def test_a_refused_request_that_was_booked_all_the_same_is_given_back(
     assert inner.ledger.balance("alice", "total", NOON).reserved == 0
 
 
+def test_what_comes_into_doubt_while_others_are_given_back_is_given_back_too(
+    inner: Switched, refusing: JournalingLedger, new_charge: NewCharge
+) -> None:
+    def reserve_unheard(name: str) -> None:
+        inner.deaf = True
+        with pytest.raises(LedgerUnavailable):
+            refusing.reserve(new_charge(name, reserved=1000))
+        inner.deaf = False
+
+    release = inner.ledger.release
+    late = iter(["c2"])
+
+    def release_meanwhile(charge_id: str, settlement: Settlement) -> bool:
+        for name in late:
+            reserve_unheard(name)
+        return release(charge_id, settlement)
+
+    inner.ledger.release = release_meanwhile  # type: ignore[method-assign]
+    reserve_unheard("c1")
+
+    refusing.replay()
+    refusing.replay()
+
+    assert {state for state, _, _ in states(inner.ledger).values()} == {"released"}
+    assert inner.ledger.balance("alice", "total", NOON).reserved == 0
+
+
 def test_a_replay_that_is_broken_off_is_begun_again(
     inner: Switched, serving: JournalingLedger, path: Path, clock: Clock, new_charge: NewCharge, completed: Completed
 ) -> None:
