@@ -50,6 +50,8 @@ class _Writes:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is None:
             self.fail = False
+        elif isinstance(error, LedgerUnavailable):
+            self.fail = True
         elif isinstance(error, self._errors) and not isinstance(error, self._integrity_error):
             self.fail = True
             raise LedgerUnavailable(reason=_reason(error)) from error
@@ -125,7 +127,10 @@ class Database:
     @contextmanager
     def _pooled_transaction(self) -> Iterator[Any]:
         with self._using():
-            connection = self.engine.raw_connection()
+            try:
+                connection = self.engine.raw_connection()
+            except (self._errors, SQLAlchemyError) as error:
+                raise LedgerUnavailable(reason=_reason(error), was_asked=False) from error
             try:
                 cursor = connection.cursor()
                 try:

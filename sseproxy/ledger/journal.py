@@ -83,7 +83,7 @@ class JournalingLedger:
             self._went_away(error)
             if not self._serve:
                 # It may have been booked and only the answer lost; then nobody else would ever end it.
-                if len(self._doubtful) < _MOST_DOUBTFUL:
+                if error.was_asked and len(self._doubtful) < _MOST_DOUBTFUL:
                     self._doubtful.add(charge.id)
                 raise
             self._reserve_here(charge)

@@ -49,7 +49,7 @@ class Switched:
         def call(*args: Any, **options: Any) -> Any:
             self.asked += 1
             if self.away:
-                raise LedgerUnavailable()
+                raise LedgerUnavailable(was_asked=False)
             answer = getattr(self.ledger, name)(*args, **options)
             if self.deaf:
                 raise LedgerUnavailable()
@@ -283,6 +283,20 @@ def test_a_refused_request_that_was_booked_all_the_same_is_given_back(
 
     assert states(inner.ledger) == {"c1": ("released", "refused", "0")}
     assert inner.ledger.balance("alice", "total", NOON).reserved == 0
+
+
+def test_of_requests_that_the_ledger_never_heard_of_none_is_given_back(
+    inner: Switched, refusing: JournalingLedger, new_charge: NewCharge
+) -> None:
+    inner.away = True
+    for _ in range(3):
+        with pytest.raises(LedgerUnavailable):
+            refusing.reserve(new_charge())
+    inner.away, inner.asked = False, 0
+
+    refusing.replay()
+
+    assert inner.asked == 1, "whether it is back"
 
 
 def test_what_comes_into_doubt_while_others_are_given_back_is_given_back_too(

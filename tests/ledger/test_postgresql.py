@@ -76,8 +76,9 @@ def test_a_query_that_is_not_answered_in_time_is_a_503(url: str, impatient: SQLL
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE charges")
 
-        with pytest.raises(LedgerUnavailable):
+        with pytest.raises(LedgerUnavailable) as failure:
             impatient.settle("c1", completed(cost=700))
+        assert failure.value.was_asked
 
     assert impatient.settle("c1", completed(cost=700))
     assert impatient.balance("alice", "total", NOON).spent == 700
@@ -166,6 +167,13 @@ def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str
     with ThreadPoolExecutor(12) as threads:
         assert list(threads.map(lambda _: books.reserve(new_charge()), range(120))) == [None] * 120
     books.close()
+
+
+def test_of_a_server_that_cannot_be_reached_it_is_known_that_it_was_not_asked(new_charge: NewCharge) -> None:
+    with pytest.raises(LedgerUnavailable) as failure:
+        SQLLedger(Database("postgresql://u@127.0.0.1:1/x")).reserve(new_charge())
+
+    assert not failure.value.was_asked
 
 
 def test_nobody_waits_for_a_connection_of_those_who_have_none_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
