@@ -18,7 +18,7 @@ from sseproxy.core.tries import as_text
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.bounds import bounded_amounts, known_name
 from sseproxy.ledger.database import Database
-from sseproxy.ledger.protocol import Checkpoint, Settlement
+from sseproxy.ledger.protocol import Checkpoint, Settlement, State
 from sseproxy.ledger.schema import charges
 from sseproxy.ledger.statements import Statement
 
@@ -51,9 +51,9 @@ def reopen(database: Database, charge_id: str) -> bool:
     return True
 
 
-def expired_of(database: Database, charge_ids: Iterable[str]) -> list[str]:
-    """Those of these charges that others have expired."""
-    query = select(charges.c.id).where(charges.c.id.in_(charge_ids), charges.c.state == "expired")
+def in_state(database: Database, charge_ids: Iterable[str], *states: State) -> list[str]:
+    """Those of these charges that are in one of these states."""
+    query = select(charges.c.id).where(charges.c.id.in_(charge_ids), charges.c.state.in_(states))
     with database.read() as connection:
         return list(connection.scalars(query))
 

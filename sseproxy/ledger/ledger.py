@@ -162,8 +162,9 @@ class SQLLedger:
             return True
 
         while not self.database.run(hold):
-            if not endings.reopen(self.database, charge_id):
+            if not endings.in_state(self.database, [charge_id], "pending", "expired"):
                 return False
+            endings.reopen(self.database, charge_id)  # unless a checkpoint does so at the same time
         return True
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
@@ -188,7 +189,7 @@ class SQLLedger:
         self._lease.keep()
         if self._note(running) < len(running):
             # Each in a transaction of its own: one order of locks, first a charge, then the balances of its user.
-            expired = endings.expired_of(self.database, running)
+            expired = endings.in_state(self.database, running, "expired")
             self._note({each: running[each] for each in expired if endings.reopen(self.database, each)})
         self.database.sync()
 
