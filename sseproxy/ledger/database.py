@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sseproxy.ledger.books_file import BooksFile
@@ -160,12 +160,14 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A SQLAlchemy connection for queries.
+        """A SQLAlchemy connection for queries, which all see the books of one moment.
 
         :raises LedgerUnavailable: for every error of the database.
         """
         try:
             with self._using(), self.engine.connect() as connection:
+                if not self.is_sqlite:
+                    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
                 yield connection
         except SQLAlchemyError as error:
             raise LedgerUnavailable(reason=_reason(error)) from error

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from sseproxy.core.pricing import usd_to_nano
 from sseproxy.core.usage import Usage
@@ -204,3 +205,24 @@ def test_whole_days_by_four_groupings_at_once_are_the_four_reports(
 
     assert found == {by: books.usage(by, since=since, until=until) for by in ("user", "key", "day", "model")}
     assert sum(row["requests"] for row in found["user"]) > 0
+
+
+def test_a_charge_that_ends_while_a_report_is_read_is_in_it_once(
+    books: SQLLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    books.reserve(new_charge("c1"))
+    books.checkpoint({"c1": Checkpoint(Usage(1), cost=30)})
+    queries = 0
+
+    def end(*_: object) -> None:
+        nonlocal queries
+        queries += 1
+        if queries == 3:
+            books.settle("c1", completed(cost=700))
+
+    event.listen(books.database.engine, "before_execute", end)
+    (row,) = books.usage()
+    assert (row["requests"], row["cost_usd"]) == (1, "0.00000003")
+
+    (row,) = books.usage()
+    assert (row["requests"], row["cost_usd"]) == (1, "0.0000007")
