@@ -84,6 +84,14 @@ def test_a_stream_may_say_what_the_budget_pays_for_and_a_word_more(ledger: SQLLe
     assert Answer(ledger, 5000).run(10**5) in range(5000, 5010)
 
 
+def test_a_stream_whose_process_was_taken_for_dead_may_say_the_rest_too(ledger: SQLLedger) -> None:
+    answer = Answer(ledger, 5000)
+    assert answer.run(500) == 500
+    assert ledger.expire(f"c{Answer.number}")
+
+    assert 500 + answer.run(10**5) in range(5000, 5010)
+
+
 def test_a_long_answer_costs_few_looks_and_each_word_is_counted_about_once(ledger: SQLLedger) -> None:
     answer = Answer(ledger, 10**9)
 
