@@ -20,6 +20,8 @@ from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
 __all__ = ["HEARTBEATS", "PATIENCE", "conclude"]
 
+_ENVELOPE: Final = frozenset(("id", "object", "created", "model", "choices"))
+
 # Heartbeats, with nothing else between them, after which nothing more is to come of an answer that is over.
 HEARTBEATS: Final = 3
 # Reads after `[DONE]` that bring neither silence nor the end of the body.
@@ -73,6 +75,7 @@ class _Ending:
         self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
         self._finishes: dict[int, Chunk] = {}
         self._passed: set[int] = set()
+        self._told: dict[str, Any] = {}  # beside the choices
         self._reads = 0
 
     def take(self, event: Chunk) -> bool:
@@ -84,12 +87,19 @@ class _Ending:
             return False
         if self.done:
             return False
+        tells = self._tells(event.body)
         for choice in entries:
             if choice["finish_reason"] is not None:
                 return self._take_finish(choice["index"], event)
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
-        return not self._passed or any(map(self._adds, entries))
+        return not self._passed or tells or any(map(self._adds, entries))
+
+    def _tells(self, body: dict[str, Any]) -> bool:
+        """Whether a chunk says beside its choices what none has said before it."""
+        new = [name for name in body if name not in _ENVELOPE and self._told.get(name) != body[name]]
+        self._told.update((name, body[name]) for name in new)
+        return bool(new)
 
     def _adds(self, choice: dict[str, Any]) -> bool:
         """Whether a chunk of this choice may still pass: after its finish only one that says something."""

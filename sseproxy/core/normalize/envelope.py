@@ -1,7 +1,7 @@
 """The envelope: every chunk of a stream carries the same ``id``, ``object``, ``created`` and ``model``.
 
-The first chunk that says one fixes it; what nobody says is made up once. Chunks without choices are held, and what
-else they carry goes out with the next one (Azure's ``prompt_filter_results``).
+The first chunk that says one fixes it; what nobody says is made up once. Events without choices are held, and what
+else they carry goes out with the next chunk (Azure's ``prompt_filter_results``), or in one that says nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk
-from sseproxy.core.sse import Event
+from sseproxy.core.normalize.bodies import IDLE
+from sseproxy.core.sse import DONE, Event
 from sseproxy.core.usage import find_usage
 
 __all__ = ["Identity", "unify_envelope"]
@@ -28,7 +29,7 @@ class Identity:
     :param model: what to call the model if the upstream never does.
     :param make_id: makes an id if the upstream never does.
     :param now: seconds since 1970, for ``created``.
-    :ivar strangers: objects met that are no chunks of this API, and were dropped.
+    :ivar strangers: objects met that are no chunks of this API.
     """
 
     def __init__(
@@ -48,6 +49,11 @@ class Identity:
         self._created = 0
         self._own: dict[str, Any] | None = None  # the fields, once all are known
         self.strangers = 0
+
+    @property
+    def stamped(self) -> bool:
+        """There has been a chunk of the answer."""
+        return self._own is not None
 
     def learn(self, body: dict[str, Any]) -> None:
         """Take from `body` what is not known yet."""
@@ -83,6 +89,8 @@ def unify_envelope(events: Iterator[Event], identity: Identity) -> Iterator[Even
     held: dict[str, Any] = {}
     for event in events:
         if type(event) is not Chunk:
+            if event is IDLE or event.data == DONE:
+                yield from _alone(held, identity)
             yield event
             continue
         body = event.body
@@ -92,11 +100,10 @@ def unify_envelope(events: Iterator[Event], identity: Identity) -> Iterator[Even
         identity.learn(body)
         if not body.get("choices"):
             if not _says_usage(body):
-                if "choices" in body:
-                    held.update((name, value) for name, value in body.items() if name not in _OWN)
-                else:
-                    identity.strangers += 1
+                held.update((name, value) for name, value in body.items() if name not in _OWN)
+                identity.strangers += "choices" not in body
                 continue
+            yield from _alone(held, identity)
             body["choices"] = []
             event.steady = False
         elif not identity.stamp(body):
@@ -107,10 +114,20 @@ def unify_envelope(events: Iterator[Event], identity: Identity) -> Iterator[Even
             held.clear()
             event.steady = False
         yield event
+    yield from _alone(held, identity)
+
+
+def _alone(held: dict[str, Any], identity: Identity) -> Iterator[Event]:
+    """Yield what is held in a chunk of its own, if the answer has begun: there may be no next one."""
+    if held and identity.stamped:
+        body = {"choices": [{"index": 0, "delta": {}, "finish_reason": None}], **held}
+        held.clear()
+        identity.stamp(body)
+        yield Chunk(body=body, steady=False)
 
 
 def _says_usage(body: dict[str, Any]) -> bool:
-    return find_usage(body) is not None or ("choices" in body and body.get("cost") is not None)
+    return find_usage(body) is not None or body.get("cost") is not None
 
 
 def _text(value: Any) -> str:

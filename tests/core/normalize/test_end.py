@@ -106,6 +106,13 @@ def test_a_finish_that_stands_alone_passes_before_the_next_event_is_asked_for() 
     assert [word(next(events)) for _ in range(3)] == ["a", "b", "stop"]
 
 
+def test_what_is_news_beside_the_choices_passes_behind_the_finish() -> None:
+    empty = [chunk({}, **fields) for fields in ({"provider": "p"}, {"citations": ["u"]}, {"citations": ["u"]}, {})]
+    out = end(chunk({"content": "a"}, provider="p"), STOP, *empty, END)
+
+    assert out == ["a", "stop", "chunk", "[DONE]"]
+
+
 def test_a_finish_that_came_with_text_waits_for_what_may_follow_it() -> None:
     hasty = Chunk(body=chunk({}, "stop").body, sure=False)
 

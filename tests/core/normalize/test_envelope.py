@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from sseproxy.core.chunk import Chunk
+from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.envelope import Identity, unify_envelope
 from sseproxy.core.sse import Event
-from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, through
+from tests.core.normalize.making import END, assert_passes_flush_at_once, bodies, chunk, through
 
 GIVEN: dict[str, Any] = {"id": "a", "object": "chat.completion.chunk", "created": 5, "model": "m"}
 
@@ -64,10 +67,24 @@ def test_usage_chunks_pass_without_choices() -> None:
     assert body == {"usage": usage, "choices": []}
 
 
-def test_strangers_are_dropped_and_counted() -> None:
+def test_strangers_are_counted_and_are_no_answer() -> None:
     who = identity()
-    assert list(unify_envelope(iter([Chunk(body={"candidates": []})]), who)) == []
+    assert list(unify_envelope(iter([Chunk(body={"candidates": []}), END]), who)) == [END]
     assert who.strangers == 1
+
+
+def test_what_events_that_are_no_chunks_carry_goes_out_with_the_next() -> None:
+    _, body = bodies(through(unify, chunk(**GIVEN), Chunk(body={"warning": "w", "id": "x"}), chunk(**GIVEN)))
+    assert body["warning"] == "w" and body["id"] == GIVEN["id"]
+
+
+@pytest.mark.parametrize("after", [[END], [IDLE], [], [Chunk(body={"choices": [], "usage": {"prompt_tokens": 1}})]])
+def test_what_has_no_next_chunk_to_go_with_has_one_of_its_own(after: list[Event]) -> None:
+    late = Chunk(body={"choices": [], "citations": ["u"]})
+    _, own, *rest = bodies(through(unify, chunk(**GIVEN), late, *after))
+
+    assert own == {**GIVEN, "choices": [{"index": 0, "delta": {}, "finish_reason": None}], "citations": ["u"]}
+    assert all("citations" not in body for body in rest)
 
 
 def test_padding_and_null_errors_are_dropped_and_extras_kept() -> None:
