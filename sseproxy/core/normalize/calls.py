@@ -1,9 +1,10 @@
 """The calls of one choice: which of them an entry of ``tool_calls`` belongs to, and whether it only repeats it.
 
 A call is known by its id; by its index if it has none; by its name and the completeness of the arguments before it if
-it has neither. A new id at a used index is a new call (new-api#2701), but not without a name amid arguments; an id or
-a name that is repeated is not (litellm#20480), but another name after whole arguments is. Arguments without any of
-these belong to the last call. Nothing valid can follow a whole JSON object: the same again is a repetition.
+it has neither. A new id at a used index is a new call (new-api#2701), but not amid arguments, nor if it is the old one
+several times over; an id or a name that is repeated is not (litellm#20480), but another name after whole arguments is.
+Arguments without any of these belong to the last call. Nothing valid can follow a whole JSON object: the same again is
+a repetition.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Calls:
             if at is not None and not at.ids and not (name and at.name):
                 return at, False
             before = at if index is not None else self.all[-1] if self.all else None
-            if before is not None and not name and before.unfinished:
+            if before is not None and before.unfinished and (not name or _goes_on(before, index, id, name, arguments)):
                 self._name(before, id)
                 return before, False
             if before is not None and not name and before.arguments.are(arguments):
@@ -112,6 +113,14 @@ class Calls:
     def _name(self, call: Call, id: str) -> None:
         call.ids.add(id)
         self.by_id[id] = call
+
+
+def _goes_on(call: Call, index: Any, id: str, name: str, arguments: str) -> bool:
+    """Tell whether an entry with a new id, and a name, is a piece of an unfinished call."""
+    if name != call.name:
+        return False
+    amid = index is not None and call.arguments.begun and arguments.lstrip()[:1] not in ("", "{")
+    return amid or id == call.id * (len(id) // len(call.id))
 
 
 def _is_another(call: Call, name: str, arguments: str) -> bool:

@@ -177,14 +177,17 @@ def _unnamed(choices: dict[int, Calls]) -> Iterator[Event]:
 
 
 def tidy_tool_calls(calls: list[Any], make_id: Callable[[], str]) -> list[dict[str, Any]]:
-    """Tidy ``message.tool_calls`` of a whole answer: ``id``, ``type``, ``arguments`` as a string; no ``index``."""
+    """Tidy ``message.tool_calls`` of a whole answer: an ``id`` each, ``type``, ``arguments`` as a string, no number."""
     tidied: list[dict[str, Any]] = []
+    ids = {""}
     for call in calls:
         if not isinstance(call, dict):
             continue
         function = {} if isinstance(call.get("custom"), dict) else _function(call)
         call = {name: value for name, value in call.items() if name != "index" and value is not None}
-        call["id"] = _id(call.get("id")) or "call_" + make_id()
+        id = _id(call.get("id"))
+        call["id"] = "call_" + make_id() if id in ids else id
+        ids.add(id)
         if function or isinstance(call.get("function"), dict):
             call.setdefault("type", "function")
             call["function"] = {**function, "arguments": _arguments(function.get("arguments"))}

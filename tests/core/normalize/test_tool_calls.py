@@ -137,6 +137,24 @@ def test_a_new_id_without_a_name_amid_arguments_continues_the_call(index: Any) -
     assert gathered(tidy(*groups)) == [A]
 
 
+@pytest.mark.parametrize("ids", [["a", "aa", "aaa"], ["call_1", "call_1call_1", "call_1call_1call_1"], ["a", "b", "c"]])
+@pytest.mark.parametrize("name", [None, "f"])
+def test_a_new_id_amid_arguments_continues_the_call_named_again_or_not(ids: list[str], name: str | None) -> None:
+    entries = [call(0, ids[0], "f", '{"x'), call(0, ids[1], name, '":'), call(0, ids[2], name, "1}")]
+    assert gathered(tidy(*([entry] for entry in entries))) == [(0, ids[0], "f", '{"x":1}')]
+
+
+@pytest.mark.parametrize("index", [None, 0])
+def test_an_id_that_is_glued_to_itself_is_no_new_one_before_any_arguments(index: int | None) -> None:
+    entries = [call(index, "a", "f", ""), call(index, "aa", "f", ""), call(index, "aaa", "f", '{"x":1}')]
+    assert gathered(tidy(*([entry] for entry in entries))) == [A]
+
+
+def test_a_new_id_with_a_name_before_an_object_is_a_new_call_whatever_became_of_the_last() -> None:
+    entries = [call(0, "a", "f", '{"x":'), call(0, "b", "f", '{"x":1}'), call(0, "c", "f", "")]
+    assert [id for _, id, _, _ in gathered(tidy(*([entry] for entry in entries)))] == ["a", "b", "c"]
+
+
 def test_a_new_id_after_whole_arguments_is_a_new_call() -> None:
     whole = [[call(0, "a", "f", "{}")], [call(0, "b", None, "")], [call(0, name="g", arguments="{}")]]
     assert [parts[1:3] for parts in gathered(tidy(*whole))] == [("a", "f"), ("b", "g")]
@@ -303,6 +321,11 @@ def test_calls_of_a_whole_answer_have_no_index() -> None:
         {"id": "call_x", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}},
         {"id": "b", "type": "function", "function": {"name": "g", "arguments": ""}},
     ]
+
+
+def test_calls_of_a_whole_answer_have_an_id_each() -> None:
+    calls = tidy_tool_calls([call(id="a", name="f"), call(id="a", name="g"), call(id="b", name="h")], lambda: "x")
+    assert [call["id"] for call in calls] == ["a", "call_x", "b"]
 
 
 def test_flattened_calls_of_a_whole_answer_get_their_function() -> None:
