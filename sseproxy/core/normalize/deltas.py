@@ -173,7 +173,7 @@ def _split_parts(tidy: dict[str, Any], content: Any) -> None:
         elif isinstance(part, dict) and isinstance(part.get("text"), str):
             (thinking if part.get("type") in ("thinking", "reasoning") else text).append(part["text"])
         elif isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
-            thinking.append(_plain(part.get("thinking", part.get("content"))))
+            thinking.append(_plain(part.get("thinking", part.get("content", part.get("summary")))))
         elif isinstance(part, (int, float)) and not isinstance(content, list):
             text.append(write_json(part).decode())
         else:

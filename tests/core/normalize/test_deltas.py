@@ -73,6 +73,10 @@ def test_entries_of_the_same_choice_are_merged() -> None:
             {"reasoning_content": "a"},
         ),
         ({"content": [{"type": "thinking", "thinking": "a"}]}, {"reasoning_content": "a"}),
+        (
+            {"content": [{"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]}]},
+            {"reasoning_content": "a"},
+        ),
         ({"content": [{"type": "image_url"}]}, {"content_parts": [{"type": "image_url"}]}),
         ({"reasoning": "a"}, {"reasoning": "a", "reasoning_content": "a"}),
         ({"reasoning": "a", "reasoning_content": "a"}, {"reasoning": "a", "reasoning_content": "a"}),
