@@ -24,6 +24,7 @@ class Call:
 
     :ivar ids: those that the upstream gave it; without any, `id` is made up.
     :ivar kept: fields that came before there was a name to send them with.
+    :ivar held: an empty object that all arguments began with: those that follow it may be all there are (litellm#4537).
     """
 
     def __init__(self, index: int, id: str) -> None:
@@ -32,8 +33,22 @@ class Call:
         self.ids: set[str] = set()
         self.name = ""
         self.kept: dict[str, Any] | None = {}
+        self.held = ""
         self.arguments = _Arguments()
         self._latest: str | None = ""
+
+    def tell(self, arguments: str, *, may_hold: bool) -> str:
+        """Take in further arguments; return what is to be said of them now."""
+        if self.held and not arguments:
+            return ""
+        held, self.held = self.held, ""
+        if held and arguments.lstrip()[:1] == "{":  # nothing valid can follow a whole object
+            self.arguments, held = _Arguments(), ""
+        empty = may_hold and not self.arguments.begun and arguments.strip() == "{}"
+        self.arguments.feed(arguments)
+        if empty:
+            self.held = arguments
+        return "" if empty else held + arguments
 
     @property
     def unfinished(self) -> bool:

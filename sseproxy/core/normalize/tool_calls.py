@@ -6,7 +6,7 @@ Arguments that were whole already are not said again (codex-lb#284); which call 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from sseproxy.core.chunk import Chunk, write_json
@@ -40,31 +40,34 @@ def tidy_calls(
                 if entries is not None:
                     if calls is None:
                         calls = choices[choice["index"]] = Calls(make_id, tools, cumulative=cumulative)
-                    _tidy(choice["delta"], entries, calls, event)
+                    _tidy(choice["delta"], entries, calls, event, ends=bool(choice.get("finish_reason")))
                     held = held or not choice["delta"]
                 if calls is not None and any(call.kept is not None for call in calls.all):
                     event.sure = False  # a finish here is not the last word: calls without a name follow
+                if calls is not None and choice.get("finish_reason"):
+                    yield from _alone(choice["index"], _waiting(call for call in calls.all if call.held))
             if held and not any(map(says_something, event.body["choices"])):
                 continue
         elif event.data:
-            yield from _unnamed(choices)
+            yield from _rest(choices)
         yield event
-    yield from _unnamed(choices)
+    yield from _rest(choices)
 
 
-def _tidy(delta: dict[str, Any], entries: list[Any], calls: Calls, event: Chunk) -> None:
+def _tidy(delta: dict[str, Any], entries: list[Any], calls: Calls, event: Chunk, *, ends: bool) -> None:
     tidied: list[dict[str, Any]] = []
     alone = len(entries) == 1
     for entry in entries:
         if isinstance(entry, dict):
             known = len(calls.all)
-            tidy, steady = _tidy_entry(entry, calls, alone)
+            # Clients do not join two entries of one call in one chunk (openai-python#3201): what ends it is not held.
+            tidy, steady = _tidy_entry(entry, calls, alone, may_hold=alone and not ends)
             if steady is None:
                 event.steady = False
             else:
                 event.watch = steady.arguments.take
-            if len(calls.all) > known:  # calls come in order, so none may wait for its name any longer
-                tidied += [_first(call, {}, "") for call in calls.all[:known] if call.kept is not None]
+            if len(calls.all) > known:  # calls come in order, so none may wait any longer
+                tidied += _waiting(calls.all[:known])
             if tidy is not None:
                 tidied.append(tidy)
     if tidied:
@@ -73,7 +76,9 @@ def _tidy(delta: dict[str, Any], entries: list[Any], calls: Calls, event: Chunk)
         del delta["tool_calls"]
 
 
-def _tidy_entry(entry: dict[str, Any], calls: Calls, alone: bool) -> tuple[dict[str, Any] | None, Call | None]:
+def _tidy_entry(
+    entry: dict[str, Any], calls: Calls, alone: bool, *, may_hold: bool
+) -> tuple[dict[str, Any] | None, Call | None]:
     """Return the entry to send, None if there is nothing in it; and its call if the next like it is treated alike."""
     if isinstance(entry.get("custom"), dict):
         return _tidy_custom(entry, calls)
@@ -86,8 +91,8 @@ def _tidy_entry(entry: dict[str, Any], calls: Calls, alone: bool) -> tuple[dict[
         return None, None  # said again
     if calls.cumulative:
         arguments = call.beyond(arguments)
-    begun = call.arguments.begun
-    call.arguments.feed(arguments)
+    begun, held = call.arguments.begun, call.held
+    arguments = call.tell(arguments, may_hold=may_hold)
     extras = {
         field: value
         for field, value in entry.items()
@@ -111,7 +116,7 @@ def _tidy_entry(entry: dict[str, Any], calls: Calls, alone: bool) -> tuple[dict[
         tidy["function"] = {**rest, "arguments": arguments}
     elif not extras:
         return None, None
-    pieces = bool(arguments) and not rest and not call.arguments.complete
+    pieces = bool(arguments) and not (rest or held or call.arguments.complete)
     return tidy, call if pieces and not opens and index is not None and id in ("", call.id) else None
 
 
@@ -161,19 +166,26 @@ def _id(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _add_unnamed(delta: dict[str, Any], calls: Calls) -> None:
-    """Send the calls that never got more than an id: dropping one silently would change the answer."""
-    waiting = [_first(call, {}, "") for call in calls.all if call.kept is not None]
-    if waiting:
-        delta["tool_calls"] = delta.get("tool_calls", []) + waiting
+def _waiting(calls: Iterable[Call]) -> list[dict[str, Any]]:
+    """Say what was held of calls, and those that never got more than an id: nothing may be dropped silently."""
+    entries: list[dict[str, Any]] = []
+    for call in calls:
+        held, call.held = call.held, ""
+        if call.kept is not None:
+            entries.append(_first(call, {}, held))
+        elif held:
+            entries.append({"index": call.index, "function": {"arguments": held}})
+    return entries
 
 
-def _unnamed(choices: dict[int, Calls]) -> Iterator[Event]:
+def _rest(choices: dict[int, Calls]) -> Iterator[Event]:
     for index, calls in choices.items():
-        delta: dict[str, Any] = {}
-        _add_unnamed(delta, calls)
-        if delta:
-            yield Chunk(body={"choices": [{"index": index, "delta": delta}]}, steady=False)
+        yield from _alone(index, _waiting(calls.all))
+
+
+def _alone(index: int, entries: list[dict[str, Any]]) -> Iterator[Event]:
+    if entries:
+        yield Chunk(body={"choices": [{"index": index, "delta": {"tool_calls": entries}}]}, steady=False)
 
 
 def tidy_tool_calls(calls: list[Any], make_id: Callable[[], str]) -> list[dict[str, Any]]:

@@ -174,7 +174,7 @@ def test_a_blank_after_whole_arguments_is_no_other_call() -> None:
 
 def test_a_call_that_is_repeated_as_a_whole_is_dropped() -> None:
     assert len(tidy(*[[call(0, "a", "f", '{"x":1}')]] * 3)) == 1
-    assert gathered(tidy([call(0, "a", "f", "{}")], [call(0, "a", "f", "{} ")])) == [(0, "a", "f", "{}{} ")]
+    assert gathered(tidy([call(0, "a", "f", "[]")], [call(0, "a", "f", "[] ")])) == [(0, "a", "f", "[][] ")]
 
 
 PIECED = [[call(0, "a", "f", "")], [call(0, arguments='{"x"')], [call(0, arguments=":1}")]]
@@ -239,6 +239,27 @@ def test_an_id_that_comes_late_changes_nothing() -> None:
     assert gathered(entries) == [(0, "call_0", "f", "{}")]
 
 
+@pytest.mark.parametrize("opening", [[call(0, "a", "f", "{}")], [call(0, "a", "f", "")]], ids=["at once", "later"])
+def test_an_empty_object_before_the_arguments_is_none_of_them(opening: list[dict[str, Any]]) -> None:
+    groups = [opening, [call(0, arguments="{}")], [call(0, arguments="")], [call(0, arguments='{"x":')]]
+    assert gathered(tidy(*groups, [call(0, arguments="1}")], finish="tool_calls")) == [A]
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", None])
+def test_an_empty_object_that_is_all_there_is_is_said_before_the_finish(finish: str | None) -> None:
+    groups = [[call(0, "a", "f", "{}")], [call(0, arguments="{}")], [call(1, "b", "g", "{}")]]
+    assert gathered(tidy(*groups, finish=finish)) == [(0, "a", "f", "{}"), B]
+
+
+def test_calls_that_share_a_chunk_or_end_with_it_do_not_wait() -> None:
+    both = chunk({"tool_calls": [call(0, "a", "f", "{}"), call(1, "b", "g", "{}")]})
+    last = chunk({"tool_calls": [call(2, "c", "h", "{}")]}, "tool_calls")
+    out = deltas(through(tidy_calls, both, last))
+
+    said = [[entry["function"]["arguments"] for entry in delta["tool_calls"]] for delta in out]
+    assert said == [["{}", "{}"], ["{}"]]
+
+
 def test_what_cannot_be_told_apart_is_passed_on() -> None:
     groups = [[call(0, "a", "f", "")], [call(0, arguments='{"x":1}')], [call(0, arguments='{"x":2}')]]
     assert gathered(tidy(*groups)) == [(0, "a", "f", '{"x":1}{"x":2}')]
@@ -246,7 +267,7 @@ def test_what_cannot_be_told_apart_is_passed_on() -> None:
 
 def test_fields_nobody_knows_are_kept() -> None:
     signature = {"google": {"thought_signature": "s"}}
-    (first, second) = tidy([call(None, "a", "f", "{}", extra_content=signature)], [call(0, "a", extra_content=1)])
+    (first, second) = tidy([call(None, "a", "f", "[]", extra_content=signature)], [call(0, "a", extra_content=1)])
     assert first["extra_content"] == signature
     assert second == {"index": 0, "extra_content": 1}
 
