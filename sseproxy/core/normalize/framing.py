@@ -1,7 +1,7 @@
 """Framing repair: raw events in, chunks out; what is no JSON object is put right, dropped or an error.
 
-Only heartbeats say nothing: empty data, ``null``, ``[]``, bare words that are no JSON (FreeGPT35#29). Broken JSON is
-never skipped, for it may have been text: it ends the stream with an error.
+Only heartbeats say nothing: empty data, ``null``, ``[]``, bare words that are no JSON (FreeGPT35#29) and do not begin
+with "error". Broken JSON is never skipped, for it may have been text: it ends the stream with an error.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _read(event: Event, pings: bool) -> Iterator[Event]:
         yield Event(DONE, read=True)
     elif data[:2] == b'"{':
         yield from _read_text(event, data, pings)
-    elif event.type == "error":
+    elif event.type == "error" or data[:5].lower() == b"error":
         yield error_event(UpstreamFailure(data.decode() or "The upstream reported an error without a message."))
 
 

@@ -79,9 +79,10 @@ def test_a_good_line_amid_broken_json_is_not_enough() -> None:
     assert event.error is not None
 
 
-def test_an_error_event_in_plain_text_is_an_error() -> None:
-    (event,) = repair(Event(b"out of memory", type="error"))
-    assert event.error is not None and event.error.message == "out of memory"
+@pytest.mark.parametrize("event", [Event(b"out of memory", type="error"), b"Error: out of memory", b"error"])
+def test_an_error_in_plain_text_is_an_error(event: Event | bytes) -> None:
+    (failed,) = repair(event)
+    assert failed.error is not None and failed.error.message in ("out of memory", "Error: out of memory", "error")
 
 
 @pytest.mark.parametrize("data", [b'{"a":"\\ud83d"}', b'{"a":NaN}', b'{"a":"\t"}', b'{"a":1e400}'])
