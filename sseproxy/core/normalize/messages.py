@@ -55,6 +55,10 @@ def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -
                         message = _beyond(message, streamed[index], shapes.sent)
                     elif isinstance(delta, dict) and not any(delta.values()) and index not in streamed:
                         streamed[index].add(message)  # beside a role it is left: deltas begin with one
+                    elif choices == 1 and index in streamed and choice.get("finish_reason"):
+                        message = _further_calls(message, streamed[index])
+                        if not message:
+                            continue
                     else:
                         continue
                     rest = {name: value for name, value in choice.items() if name != "delta"}
@@ -74,4 +78,8 @@ def _beyond(message: dict[str, Any], streamed: _Streamed, sent: int) -> dict[str
     text = message.get("content") or ""
     if not isinstance(text, str) or len(text) != sent or not text.startswith(streamed.text):
         return message
+    return _further_calls(message, streamed)
+
+
+def _further_calls(message: dict[str, Any], streamed: _Streamed) -> dict[str, Any]:
     return {"tool_calls": message["tool_calls"]} if message.get("tool_calls") and not streamed.called else {}

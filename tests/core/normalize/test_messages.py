@@ -41,6 +41,15 @@ def test_and_left_alone_where_something_was() -> None:
     assert settle(message({}, content="x"), message({}, content="x"))["delta"] == {}
 
 
+@pytest.mark.parametrize("delta", [{}, {"role": "assistant", "content": ""}])
+def test_calls_beside_an_empty_delta_with_the_finish_are_kept_where_none_were_streamed(delta: dict[str, Any]) -> None:
+    def late() -> Chunk:
+        return message(delta, content="x", tool_calls=CALLS)
+
+    assert settle(chunk({"content": "x"}), late())["message"] == {"tool_calls": CALLS}
+    assert settle(chunk({"tool_calls": CALLS}), late())["delta"] == delta
+
+
 def test_a_message_that_repeats_what_was_streamed_is_emptied_and_its_finish_kept() -> None:
     choice = settle(chunk({"content": "Hel"}), message(content="Hello"), sent=5)
     assert (choice["message"], choice["finish_reason"]) == ({}, "stop")
