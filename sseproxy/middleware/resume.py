@@ -19,6 +19,7 @@ from sseproxy.middleware.generation import Generation
 from sseproxy.middleware.joining import Joining, StreamLost, asker, claim_key, last_event, location_of
 from sseproxy.streams.protocol import Claim, Stream
 from sseproxy.wsgi.call import Answer
+from sseproxy.wsgi.client import ClientGone, watch_client
 from sseproxy.wsgi.errors import is_event_source, refuse, status_line
 from sseproxy.wsgi.exchange import KEY, Exchange
 
@@ -96,7 +97,12 @@ class ResumeMiddleware:
     def _begin(
         self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None
     ) -> tuple[Stream, Generation | None]:
-        """The stream of this request, and what generates it, unless that was begun for an earlier one."""
+        """The stream of this request, and what generates it, unless that was begun for an earlier one.
+
+        :raises ClientGone: the client left while the request waited for a thread; it may ask again.
+        """
+        if watch_client(environ)():
+            raise ClientGone
         stream, writer = self._joining.streams.open(asker(exchange), claim)
         if writer is None:
             return stream, None

@@ -376,6 +376,25 @@ def test_a_limit_on_streams_counts_an_answer_as_long_as_it_is_generated(
     upstream.wait_for_request().allow(20)
 
 
+def test_an_answer_whose_client_left_while_it_waited_for_a_thread_is_not_begun(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    upstream.script = stream(tokens=1, steps=True)
+    with serve(config(upstream.url, tmp_path), "gthread", threads=1) as proxy, RawClient(proxy.url) as first:
+        first.send("POST", PATH, STREAM, key=KEY)
+        running = upstream.wait_for_request()
+        for headers in ({}, {"Idempotency-Key": "k"}, LATER, EVENTS):
+            with RawClient(proxy.url) as raw:
+                raw.send("POST", PATH, STREAM, key=KEY, headers=headers)
+        with RawClient(proxy.url) as last:
+            last.send("POST", PATH, STREAM, key=KEY, headers={"Idempotency-Key": "k"})
+            running.allow(20)
+            upstream.wait_for_request(2).allow(20)
+            assert text_of(list(last.read_head().events())) == upstream.last.text
+    assert len(upstream.exchanges) == 2
+    assert [charge["state"] for charge in books.charges()].count("settled") == 2
+
+
 def test_an_eventsource_that_lost_its_connection_before_its_first_event_does_not_pay_twice(
     upstream: Upstream, tmp_path: Path, books: Books
 ) -> None:
