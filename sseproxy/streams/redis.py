@@ -68,10 +68,10 @@ class RedisStreams:
                 held, found = self._ask(lambda: self._held(claim))
         if found is not None:
             return found, None
+        self._keep_watching()
         live = self._local.create(user, secrets.token_hex(16))
         mirror = Mirror(live, self._redis, self._keep, self._mirrors.pop, self._error)
         self._mirrors[live.id] = mirror
-        self._keep_watching()
         if claim is not None:
             taken = False
             try:
@@ -142,12 +142,18 @@ class RedisStreams:
             raise Busy("Streams cannot be looked up at present. Try again later.") from error
 
     def _keep_watching(self) -> None:
-        """One daemon thread a process, begun with its first stream: after a fork too."""
+        """One daemon thread a process, begun with its first stream: after a fork too.
+
+        :raises Busy: the process has no thread left.
+        """
         with self._lock:
             if self._process != os.getpid():
-                self._process = os.getpid()
-                self._watcher = threading.Thread(target=self._watch, name="sseproxy-streams", daemon=True)
-                self._watcher.start()
+                watcher = threading.Thread(target=self._watch, name="sseproxy-streams", daemon=True)
+                try:
+                    watcher.start()
+                except RuntimeError as error:
+                    raise Busy("There is no thread left to keep an answer with. Try again later.") from error
+                self._process, self._watcher = os.getpid(), watcher
 
     def _watch(self) -> None:
         due = 0.0

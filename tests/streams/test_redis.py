@@ -116,6 +116,23 @@ def test_a_claim_that_redis_does_not_take_leaves_no_stream_running(open_store: O
     assert store._mirrors == {}
 
 
+def test_a_process_without_a_thread_for_its_leases_begins_nothing_until_it_has_one(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    store = open_store()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(Busy):
+            store.open("alice", CLAIM)
+    assert store.counts() == (0, 0)
+    store.open("alice", CLAIM)
+    assert store._watcher is not None
+    assert store._watcher.is_alive()
+
+
 def test_what_began_in_a_process_is_joined_there_though_redis_has_forgotten_its_claim_or_is_away(
     redis: RedisServer, open_store: Open
 ) -> None:
