@@ -169,8 +169,7 @@ class _Body:
 
 def _refuse_endless(head: bytes) -> None:
     """:raises ParsingError: the time that waitress takes is the square of the length: some KiB would hold up all."""
-    start = head.partition(_END)[0].rstrip()
-    if len(start) > LONGEST and not _START.fullmatch(start):
+    if not _START.fullmatch(head.partition(_END)[0].rstrip()):
         raise ParsingError("Start line is invalid")
     if _BLANKS.search(head):
         raise ParsingError("Too many blanks before the value of a field")
