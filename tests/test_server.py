@@ -101,6 +101,28 @@ serve(lambda config: app, config, server=server, worker_class=worker_class, read
 """
 
 
+CLOSING = """
+import sys
+from sseproxy.config import Config
+from sseproxy.server import serve
+
+class App:
+    def __call__(self, environ, start_response):
+        start_response("204 No Content", [])
+        return []
+
+    def close(self):
+        print("closing", flush=True)
+        sys.stdin.readline()
+        with open("notes", "a") as notes:
+            notes.write("closed\\n")
+
+server, worker_class = sys.argv[1:]
+config = Config.load({"server": {"listen": "127.0.0.1:0"}})
+serve(lambda config: App(), config, server=server, worker_class=worker_class, ready=lambda at: print(at[0], flush=True))
+"""
+
+
 @contextmanager
 def program(
     directory: Path, server: str, worker_class: str = "gthread", *, code: str = PROGRAM
@@ -108,12 +130,15 @@ def program(
     """A program from above in a process of its own, and its port."""
     command = [sys.executable, "-c", code, server, worker_class]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(command, cwd=directory, env=environment, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, cwd=directory, env=environment, stdin=pipe, stdout=pipe, text=True)
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         yield process, int(process.stdout.readline().rpartition(":")[2])
     finally:
         process.kill()
+        process.stdin.close()
         process.stdout.close()
         process.wait(PATIENCE)
 
@@ -165,6 +190,20 @@ def test_a_signal_closes_and_settles_running_streams_then_the_application_and_ex
 
             assert process.wait(PATIENCE) == 0
         assert (tmp_path / "notes").read_text().split() == ["settled", "settled", "closed", "returned"]
+
+
+def test_a_sighup_while_the_application_is_closed_ends_nothing(tmp_path: Path) -> None:
+    with program(tmp_path, "waitress", code=CLOSING) as (process, _):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.terminate()
+        assert process.stdout.readline() == "closing\n"
+        process.send_signal(signal.SIGHUP)
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+
+        assert process.wait(PATIENCE) == 0
+        assert (tmp_path / "notes").read_text() == "closed\n"
 
 
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -205,7 +205,8 @@ def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = 
     :raises ServerError: the address cannot be listened on.
     """
     settings = config.server
-    try:
+    with ExitStack() as closing:
+        closing.callback(getattr(app, "close", lambda: None))
         server = WaitressServer(
             app,
             listen=settings.listen,
@@ -219,10 +220,7 @@ def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = 
             if ready is not None:
                 ready(server.addresses)
             server.run()
-    finally:
-        close = getattr(app, "close", None)
-        if close is not None:
-            close()
+            closing.close()  # here, where SIGHUP does not have its usual effect yet
 
 
 @contextmanager
