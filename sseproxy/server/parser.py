@@ -1,7 +1,8 @@
 """Requests as waitress reads them, in fewer steps where they are plain. https://www.rfc-editor.org/rfc/rfc9112
 
 What is unusual or wrong in a head is left to waitress; of a plain one this makes just what waitress would. Refused here
-is what waitress takes although a server in front may have read another request (sections 3.2 and 6.1).
+is what waitress takes although a server in front may have read another request (sections 3.2 and 6.1), and what it
+would look at for a time that is the square of its length.
 """
 
 from __future__ import annotations
