@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from sseproxy.config import Config, Upstream
 from sseproxy.core.redact import Redactor, secrets_of
@@ -55,10 +54,11 @@ def make_redactor(config: Config) -> Redactor:
     """What knows the secrets of every upstream."""
     secrets: list[str] = []
     for section in config.upstreams.values():
-        own = [each for each in (section.api_key, section.proxy) if each is not None]
-        secrets += [secret.get_secret_value() for secret in own]
-        secrets += secrets_of(header.get_secret_value() for header in section.headers.values())
-        secrets.append(urlsplit(section.proxy.get_secret_value()).password or "" if section.proxy else "")
+        secrets += secrets_of(
+            section.api_key.get_secret_value() if section.api_key else None,
+            {name: value.get_secret_value() for name, value in section.headers.items()},
+            section.proxy.get_secret_value() if section.proxy else None,
+        )
     return Redactor(secrets)
 
 

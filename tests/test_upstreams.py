@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from sseproxy import create_app
 from sseproxy.app import Proxy
 from sseproxy.config import Config
 from sseproxy.upstreams import make_redactor, passthrough_paths
-from tests.harness import Upstream, refuse_stream_options, stream
+from tests.harness import Upstream, raw, refuse, refuse_stream_options, stream
 
 CHAT = {"model": "fast", "messages": [{"role": "user", "content": "hi"}]}
 Make = Callable[..., Client]
@@ -69,6 +70,22 @@ def test_every_secret_of_an_upstream_is_known_to_what_cuts_them_out() -> None:
     redact = make_redactor(Config.load({"upstreams": {"a": section}}))
 
     assert redact("key-of-some-length, header-of-some-length, password-of-some-length") == "[key], [key], [key]"
+
+
+def test_no_header_of_another_upstream_cuts_up_what_this_one_says(upstream: Upstream, make: Make) -> None:
+    other = {"url": "https://x/v1", "headers": {"X-Flag": "true", "X-Title": "Acme error", "X-Auth": "true"}}
+    error = {"message": "too long", "retryable": True}
+    client = make(main={"url": upstream.url, "headers": other["headers"]}, other=other)
+
+    upstream.script = refuse(400, body=json.dumps({"error": error}).encode())
+    told = client.post("/v1/chat/completions", json=CHAT).get_json()["error"]
+    assert (told["message"], told["retryable"]) == ("too long", True)
+
+    begun = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+    upstream.script = raw([begun, b'data: {"error":' + json.dumps(error).encode() + b"}\n\n"])
+    last = client.post("/v1/chat/completions", json={**CHAT, "stream": True}).get_data().split(b"\n\n")[-2]
+    told = json.loads(last.removeprefix(b"data: "))["error"]
+    assert (told["message"], told["retryable"]) == ("too long", True)
 
 
 def test_the_first_upstream_that_names_a_path_serves_it() -> None:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
+from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.failure import Failure
 
 KEY_SHAPED: Final = re.compile(r"\b(?:sk|key|pk|gsk|xai)-[\w*.…-]{3,}[\w*]")
 SHORTEST: Final = 4
-"""A configured header value shorter than this is no secret, and would be found everywhere."""
+"""What is configured as a secret and is shorter than this would be found everywhere."""
+SHORTEST_UNNAMED: Final = 12
+"""The same of the value of a header field whose name does not tell whether it is a secret."""
+_NAMES_SECRET: Final = re.compile(r"(?:auth|authorization|cookie|key|password|secret|token)$", re.I)
+_NAMES_NONE: Final = frozenset(
+    ["accept", "accept-encoding", "accept-language", "anthropic-beta", "anthropic-version", "content-type"]
+) | {"http-referer", "openai-beta", "referer", "user-agent", "x-title"}
+_STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 class Redactor:
@@ -25,7 +34,7 @@ class Redactor:
         self._spelt = re.compile("|".join(map(_spellings, self._secrets)) or r"(?!)")
 
     def __call__(self, text: str) -> str:
-        """The text, which may be JSON, without secrets, and without what looks like a key."""
+        """The text, which may quote JSON, without secrets, and without what looks like a key."""
         return KEY_SHAPED.sub("[key]", self._spelt.sub("[key]", text))
 
     def holds(self, text: str) -> bool:
@@ -39,7 +48,12 @@ class Redactor:
 
 def _spellings(secret: str) -> str:
     """A pattern for the secret, each letter of it as it is or escaped as JSON may have it."""
-    return "".join(rf"(?:{re.escape(letter)}|\\u(?i:{ord(letter):04x})|\\{re.escape(letter)})" for letter in secret)
+    return "".join(map(_spellings_of, secret))
+
+
+def _spellings_of(letter: str) -> str:
+    escaped = rf"|\\{re.escape(letter)}" if letter in '"/\\' else ""
+    return rf"(?:{re.escape(letter)}|\\u(?i:{ord(letter):04x}){escaped})"
 
 
 def redact_failure(failure: Failure, redact: Callable[[str], str]) -> None:
@@ -51,11 +65,48 @@ def redact_failure(failure: Failure, redact: Callable[[str], str]) -> None:
     if failure.param is not None:
         failure.param = redact(failure.param)
     if failure.further:
-        failure.further = json.loads(redact(json.dumps(failure.further)))
+        failure.further = read_json(redact_json(write_json(failure.further).decode(), redact))
 
 
-def secrets_of(values: Iterable[str]) -> Iterator[str]:
-    """What is secret of header values: each as a whole, and what follows a scheme (``Bearer …``)."""
-    for value in values:
-        yield value
-        yield value.rpartition(" ")[2]
+def redact_json(text: str, redact: Callable[[str], str]) -> str:
+    """Let `redact` go over each string of JSON, and leave the rest of it: ``true`` may be somebody's password."""
+
+    def cut(string: re.Match[str]) -> str:
+        said = json.loads(string[0], strict=False)
+        clean = redact(said)
+        return string[0] if clean == said else write_json(clean).decode()
+
+    return _STRING.sub(cut, text)
+
+
+def redact_body(text: str, redact: Callable[[str], str]) -> str:
+    """Let `redact` go over a body of any kind: over its strings if it is JSON."""
+    try:
+        read_json(text)
+    except ValueError:
+        return redact(text)
+    return redact_json(text, redact)
+
+
+def secrets_of(api_key: str | None, headers: Mapping[str, str], proxy: str | None) -> Iterator[str]:
+    """What is secret of that by which an upstream is reached: its key, header values, its proxy's password."""
+    if api_key:
+        yield api_key
+    for name, value in headers.items():
+        yield from secrets_in_header(name, value)
+    if proxy:
+        yield proxy
+        yield urlsplit(proxy).password or ""
+
+
+def secrets_in_header(name: str, value: str) -> Iterator[str]:
+    """What is secret of a header field: its value as a whole, and what follows a scheme (``Bearer …``).
+
+    Where the name does not tell, what is long enough to be a secret is one.
+    """
+    if name.lower() in _NAMES_NONE:
+        return
+    shortest = SHORTEST if _NAMES_SECRET.search(name) else SHORTEST_UNNAMED
+    for secret in dict.fromkeys((value, value.rpartition(" ")[2])):
+        if len(secret) >= shortest:
+            yield secret

@@ -17,7 +17,7 @@ from werkzeug.wsgi import get_input_stream
 
 from sseproxy.core.chat import BadRequest, Request
 from sseproxy.core.failure import Failure, UpstreamFailure
-from sseproxy.core.redact import Redactor, secrets_of
+from sseproxy.core.redact import Redactor, redact_body, secrets_of
 from sseproxy.core.tries import Try
 from sseproxy.upstream.body import UpstreamBody
 from sseproxy.upstream.broken_off import timed_out
@@ -96,7 +96,7 @@ class UpstreamApp:
         ca_file: str | None = None,
     ) -> None:
         self._url = url.rstrip("/")
-        self._redact = Redactor([api_key or "", *secrets_of((headers or {}).values())])
+        self._redact = Redactor(secrets_of(api_key, headers or {}, proxy))
         self._flavor = flavor or OpenAI()
         self._timeout = timeout
         self._dialer = Dialer(url, proxy, ca_file)
@@ -266,7 +266,7 @@ class UpstreamApp:
 
     def _refusal(self, head: ResponseHead, text: str) -> Answer:
         """The upstream's error, without anything in it that looks like a key (OpenAI quotes parts of it)."""
-        body = self._redact(text).encode()
+        body = redact_body(text, self._redact).encode()
         headers = [item for item in self._headers_of(head) if item[0].lower() != "content-encoding"]
         # The proxy's own word; or no status (RFC 9110 section 15).
         status = 502 if head.status == ClientGone.STATUS or head.status >= 600 else head.status

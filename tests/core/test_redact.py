@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from sseproxy.core.failure import Failure
-from sseproxy.core.redact import Redactor, redact_failure, secrets_of
+from sseproxy.core.redact import Redactor, redact_body, redact_failure, secrets_of
 
 
 @pytest.mark.parametrize(
@@ -31,23 +33,56 @@ def test_a_text_that_holds_a_secret_is_known() -> None:
 
 @pytest.mark.parametrize("spelt", ["ab/c+d=e", r"ab\/c+d=e", r"ab/c\u002Bd\u003de", r"\u0061b/c+d=e"])
 def test_a_secret_is_found_however_json_spells_it(spelt: str) -> None:
-    assert Redactor(["ab/c+d=e"])(f'{{"error":"{spelt} is refused"}}') == '{"error":"[key] is refused"}'
+    redact = Redactor(["ab/c+d=e"])
+    quoted = f'{{"error":"{spelt} is refused"}}'
+
+    assert redact_body(quoted, redact) == '{"error":"[key] is refused"}'
+    assert redact(f"It said {quoted}.") == 'It said {"error":"[key] is refused"}.'
+
+
+@pytest.mark.parametrize("secret", ["true", "null", "2024", "nee", "1.50"])
+def test_json_without_a_secret_stays_as_it_is(secret: str) -> None:
+    body = '{ "error": {"message": "a\\n\\u00ee", "retryable": true, "param": null, "year": 2024, "price": 1.50} }'
+
+    assert redact_body(body, Redactor([secret])) == body
+
+
+def test_only_what_json_says_is_cut() -> None:
+    said = {"message": 'true, he said: "it\'s true"', "true": ["true", True]}
+
+    assert json.loads(redact_body(json.dumps(said), Redactor(["true"]))) == {
+        "message": '[key], he said: "it\'s [key]"',
+        "[key]": ["[key]", True],
+    }
 
 
 def test_nothing_that_a_failure_says_holds_a_secret() -> None:
     said = "x secret-1234 y"
     failure = Failure(said, type=said, code=said, param=said)
-    failure.further = {"metadata": {"raw": said}}
+    failure.further = {"metadata": {"raw": said, "retryable": True}}
     failure.request_id = said
 
     redact_failure(failure, Redactor(["secret-1234"]))
 
     clean = "x [key] y"
     assert failure.request_id == clean
-    assert failure.as_json() == {
-        "error": {"message": clean, "type": clean, "param": clean, "code": clean, "metadata": {"raw": clean}}
-    }
+    said_of_it = {"message": clean, "type": clean, "param": clean, "code": clean}
+    assert failure.as_json() == {"error": {**said_of_it, "metadata": {"raw": clean, "retryable": True}}}
 
 
-def test_what_follows_a_scheme_is_the_secret() -> None:
-    assert [*secrets_of(["Token abcd1234", "plain"])] == ["Token abcd1234", "abcd1234", "plain", "plain"]
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("Authorization", "Token abcd1234", ["Token abcd1234", "abcd1234"]),
+        ("X-Api-Key", "abcd", ["abcd"]),
+        ("X-Acme", "hunter2hunter2", ["hunter2hunter2"]),
+        ("X-Acme", "Token hunter2hunter2", ["Token hunter2hunter2", "hunter2hunter2"]),
+        ("X-Flag", "true", []),
+        ("X-Max-Tokens", "4096", []),
+        ("X-Title", "Acme completions", []),
+        ("Accept", "application/json", []),
+        ("anthropic-beta", "prompt-caching-2024-07-31", []),
+    ],
+)
+def test_a_header_s_value_is_secret_by_its_name_or_its_length(name: str, value: str, secret: list[str]) -> None:
+    assert [*secrets_of(None, {name: value}, None)] == secret

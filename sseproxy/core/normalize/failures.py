@@ -14,7 +14,7 @@ from typing import Any, Final
 from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.finish import fails
-from sseproxy.core.redact import redact_failure
+from sseproxy.core.redact import redact_failure, redact_json
 from sseproxy.core.sse import Decoder, Event
 from sseproxy.core.usage import find_usage, read_usage
 
@@ -96,7 +96,7 @@ def redact_failures(events: Iterator[Event], redact: Callable[[str], str]) -> It
     for event in events:
         if event.error is not None:
             redact_failure(event.error, redact)
-            event.data = redact(event.data.decode()).encode()
+            event.data = redact_json(event.data.decode(), redact).encode()
         yield event
 
 
