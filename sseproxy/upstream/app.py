@@ -275,5 +275,5 @@ class UpstreamApp:
     def _headers_of(self, head: ResponseHead) -> Headers:
         fields = response_headers(head.fields)
         if self._redact.holds("\n".join([value for _, value in fields])):
-            fields = [item for item in fields if not self._redact.holds(item[1])]
+            fields = [(name, self._redact(value) if self._redact.holds(value) else value) for name, value in fields]
         return fields

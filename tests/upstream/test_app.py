@@ -254,6 +254,16 @@ def test_the_key_is_cut_out_of_a_refusal(upstream: Upstream) -> None:
     assert json.loads(b"".join(answer.body))["error"]["message"] == "Bad key [key], see [key]."
 
 
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_secret_is_cut_out_of_a_header_and_no_header_is_dropped(status: int, upstream: Upstream) -> None:
+    shown = {"Content-Type": "application/json", "X-Echo": "Bearer hunter2hunter2; q=1"}
+    upstream.script = raw(b"{}", status=status, headers=shown)
+    answer = ask(UpstreamApp(upstream.url, api_key="hunter2hunter2", headers={"Accept": "application/json"}))
+
+    assert answer.header("Content-Type") == "application/json"
+    assert answer.header("X-Echo") == "Bearer [key]; q=1"
+
+
 def ask_for_usage(upstream: Upstream, refusal: bytes) -> Answer:
     upstream.scripts.append(raw(refusal, status=400, headers={"Content-Encoding": "gzip"}, framing="length"))
     environ = create_environ("/v1/chat/completions", method="POST", json=STREAM)
