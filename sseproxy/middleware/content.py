@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from sseproxy.core.chat import Api
 from sseproxy.core.failure import Failure
+from sseproxy.core.formats.reading import whole
 from sseproxy.core.normalize import read_completion
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.ledger.protocol import Content
 from sseproxy.wsgi.call import call_app
+from sseproxy.wsgi.closing import call_once
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.stream import EventStream
 
@@ -40,20 +44,37 @@ class ContentMiddleware:
         if isinstance(answer.body, EventStream):
             said = _Said()
             answer.body.pipe(said.listen, said.hear)
-            answer.body.on_closed(lambda: self._write(exchange, asked, said.content, said.hidden))
+            answer.body.on_closed(partial(self._write, exchange, asked, said.texts))
         elif answer.code < 400:
             body = b"".join(answer.body)
             answer.close()
-            answer.body = [body]
-            read = read_completion(request.api, body)
-            self._write(exchange, asked, [read.content], [read.hidden])
+            answer.body = _Whole(body, partial(self._write, exchange, asked, partial(_texts_in, request.api, body)))
         return answer(environ, start_response)
 
-    def _write(self, exchange: Exchange, asked: str, content: list[str], hidden: list[str]) -> None:
+    def _write(self, exchange: Exchange, asked: str, read: Callable[[], tuple[str, str]]) -> None:
         try:
-            self._keep(exchange.charge_id, Content(asked, _storable(content), _storable(hidden)))
+            content, hidden = map(_storable, read())
+            self._keep(exchange.charge_id, Content(asked, content, hidden))
         except Failure as failure:
             log.error("the content of charge %s is not kept: %s", exchange.charge_id, failure.message)
+        except Exception:  # the answer is paid for, and has left
+            log.exception("the content of charge %s is not kept", exchange.charge_id)
+
+
+class _Whole(list[bytes]):
+    """A whole answer, still a list to who reads it; ``closed`` is called when the client has it."""
+
+    def __init__(self, body: bytes, closed: Callable[[], object]) -> None:
+        super().__init__([body])
+        self._closed = [closed]
+
+    def close(self) -> None:
+        call_once(self._closed)
+
+
+def _texts_in(api: Api, body: bytes) -> tuple[str, str]:
+    read = read_completion(api, body)
+    return read.content, read.hidden
 
 
 class _Said:
@@ -73,7 +94,10 @@ class _Said:
                 self.hear(event.content, event.hidden)
             yield event
 
+    def texts(self) -> tuple[str, str]:
+        return "".join(self.content), "".join(self.hidden)
 
-def _storable(pieces: list[str]) -> str:
-    """PostgreSQL takes no NUL in a text."""
-    return "".join(pieces).replace("\0", "\ufffd")
+
+def _storable(text: str) -> str:
+    """PostgreSQL takes no NUL in a text, and no database half a surrogate pair."""
+    return whole(text).replace("\0", "\ufffd")

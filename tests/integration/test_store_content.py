@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sseproxy.app import create_app
 from sseproxy.cli import main
-from tests.harness import RawClient, Upstream, stream, waitress_thread, write_config
+from tests.harness import RawClient, Upstream, raw, stream, waitress_thread, write_config
 
 from .books import CHAT, KEY, STREAM, Books, config
 
@@ -25,8 +25,9 @@ def ask(settings: dict[str, Any], *bodies: Any) -> None:
     app = create_app(settings)
     with contextlib.closing(app), waitress_thread(app) as server:
         for body in bodies:
-            with RawClient(server.url) as raw:
-                raw.post(PATH, body, key=KEY).read_body()
+            with RawClient(server.url) as client:
+                assert client.post(PATH, body, key=KEY).status == 200
+                client.read_body()
 
 
 def told(settings: dict[str, Any], directory: Path, style: str) -> str:
@@ -67,6 +68,19 @@ def test_of_an_answer_that_breaks_off_what_there_was_is_kept(upstream: Upstream,
     (row,) = json.loads(told(settings, tmp_path, "json"))
     assert row["answer"]
     assert upstream.last.text.startswith(row["answer"])
+
+
+@pytest.mark.parametrize("body", [STREAM, CHAT])
+def test_half_a_surrogate_pair_is_kept_as_what_it_is_read_as(body: Any, upstream: Upstream, tmp_path: Path) -> None:
+    choice = {"index": 0, "delta" if body is STREAM else "message": {"role": "assistant", "content": "hi \ud83d"}}
+    said = json.dumps({"id": "1", "choices": [{**choice, "finish_reason": "stop"}]}).encode()
+    upstream.script = raw(b"data: " + said + b"\n\n" if body is STREAM else said)
+    settings = config(upstream.url, tmp_path)
+    settings["accounting"]["store_content"] = True
+    ask(settings, body)
+
+    (row,) = json.loads(told(settings, tmp_path, "json"))
+    assert row["answer"] == "hi \ufffd"
 
 
 @pytest.mark.parametrize("body", [STREAM, CHAT])
