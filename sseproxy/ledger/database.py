@@ -54,7 +54,7 @@ class _Writes:
             self.fail = True
         elif isinstance(error, self._errors) and not isinstance(error, self._integrity_error):
             self.fail = True
-            raise LedgerUnavailable(reason=_reason(error)) from error
+            raise LedgerUnavailable(reason=_reason(error), in_doubt=False) from error
 
 
 class Database:
@@ -130,7 +130,7 @@ class Database:
             try:
                 connection = self.engine.raw_connection()
             except (self._errors, SQLAlchemyError) as error:
-                raise LedgerUnavailable(reason=_reason(error), was_asked=False) from error
+                raise LedgerUnavailable(reason=_reason(error), in_doubt=False) from error
             try:
                 cursor = connection.cursor()
                 try:
@@ -138,11 +138,13 @@ class Database:
                     connection.commit()
                 finally:
                     cursor.close()
-            except BaseException:
+            except BaseException as error:
                 try:
                     connection.rollback()
                 except self._errors:
                     connection.invalidate()
+                    if isinstance(error, self._errors):
+                        raise LedgerUnavailable(reason=_reason(error)) from error
                 raise
             finally:
                 connection.close()

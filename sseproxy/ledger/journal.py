@@ -36,6 +36,8 @@ log = logging.getLogger("sseproxy.accounting")
 _PAUSE: Final = 1.0
 #: Reservations of which the ledger did not say whether it booked them. More than can be under way at a time.
 _MOST_DOUBTFUL: Final = 10_000
+#: Seconds in which it may still do so: a commit can wait for the disk while all else is answered.
+_DOUBT: Final = 60.0
 _NOTHING: Final = Settlement("refused", "none", Usage(), 0, 0, 503, None, 0)
 
 
@@ -68,7 +70,7 @@ class JournalingLedger:
         self._retry_at = 0.0
         # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
         self._only_here: set[str] = set()
-        self._doubtful: set[str] = set()
+        self._doubtful: dict[str, float] = {}
         self._unwritten: dict[str, bytes] = {}
         self._noted: dict[str, int] = {}
 
@@ -83,8 +85,8 @@ class JournalingLedger:
             self._went_away(error)
             if not self._serve:
                 # It may have been booked and only the answer lost; then nobody else would ever end it.
-                if error.was_asked and len(self._doubtful) < _MOST_DOUBTFUL:
-                    self._doubtful.add(charge.id)
+                if error.in_doubt and len(self._doubtful) < _MOST_DOUBTFUL:
+                    self._doubtful[charge.id] = self._clock() + _DOUBT
                 raise
             self._reserve_here(charge)
 
@@ -208,9 +210,9 @@ class JournalingLedger:
         return replay.applied
 
     def _release_doubtful(self) -> None:
-        for charge_id in list(self._doubtful):
-            self.ledger.release(charge_id, _NOTHING)
-            self._doubtful.discard(charge_id)
+        for charge_id, until in list(self._doubtful.items()):
+            if self.ledger.release(charge_id, _NOTHING) or self._clock() >= until:
+                self._doubtful.pop(charge_id, None)
 
     def recover(self) -> int:
         """Expire what dead processes left pending, after what they had journalled; see :meth:`Ledger.recover`."""

@@ -34,7 +34,7 @@ class LedgerUnavailable(Failure):
     """The ledger's database cannot be reached or written; nothing was booked by this call, as far as is known.
 
     :param reason: what the database says of it, for the log; no client is told.
-    :param was_asked: it may be booked all the same, and only the answer lost.
+    :param in_doubt: it may be booked all the same, and only the answer lost.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class LedgerUnavailable(Failure):
         message: str = "The ledger is not available; try again later.",
         *,
         reason: str = "",
-        was_asked: bool = True,
+        in_doubt: bool = True,
     ) -> None:
         super().__init__(message, status=503, type="server_error", code="ledger_unavailable", retry_after=RETRY_AFTER)
         self.reason = reason or message
-        self.was_asked = was_asked
+        self.in_doubt = in_doubt
 
 
 class DuplicateCharge(Failure):

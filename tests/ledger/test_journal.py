@@ -49,7 +49,7 @@ class Switched:
         def call(*args: Any, **options: Any) -> Any:
             self.asked += 1
             if self.away:
-                raise LedgerUnavailable(was_asked=False)
+                raise LedgerUnavailable(in_doubt=False)
             answer = getattr(self.ledger, name)(*args, **options)
             if self.deaf:
                 raise LedgerUnavailable()
@@ -283,6 +283,43 @@ def test_a_refused_request_that_was_booked_all_the_same_is_given_back(
 
     assert states(inner.ledger) == {"c1": ("released", "refused", "0")}
     assert inner.ledger.balance("alice", "total", NOON).reserved == 0
+
+
+def test_a_refused_request_that_the_ledger_books_only_later_is_given_back_then(
+    inner: Switched, refusing: JournalingLedger, clock: Clock, new_charge: NewCharge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object) -> None:
+        raise LedgerUnavailable
+
+    late = new_charge("c1", reserved=1000)
+    with monkeypatch.context() as slow, pytest.raises(LedgerUnavailable):
+        slow.setattr(inner.ledger, "reserve", give_up)
+        refusing.reserve(late)
+    refusing.replay()
+    inner.ledger.reserve(late)  # whose commit the database had only put off
+
+    refusing.replay()
+    assert states(inner.ledger) == {"c1": ("released", "refused", "0")}
+    inner.asked = 0
+    refusing.replay()
+    assert inner.asked == 0
+
+
+def test_of_a_refused_request_that_the_ledger_never_books_it_is_not_asked_for_ever(
+    inner: Switched, refusing: JournalingLedger, clock: Clock, new_charge: NewCharge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def give_up(*_: object) -> None:
+        raise LedgerUnavailable
+
+    with monkeypatch.context() as slow, pytest.raises(LedgerUnavailable):
+        slow.setattr(inner.ledger, "reserve", give_up)
+        refusing.reserve(new_charge())
+    clock.now += 61
+    refusing.replay()
+    inner.asked = 0
+
+    refusing.replay()
+    assert inner.asked == 0
 
 
 def test_of_requests_that_the_ledger_never_heard_of_none_is_given_back(

@@ -78,7 +78,7 @@ def test_a_query_that_is_not_answered_in_time_is_a_503(url: str, impatient: SQLL
 
         with pytest.raises(LedgerUnavailable) as failure:
             impatient.settle("c1", completed(cost=700))
-        assert failure.value.was_asked
+        assert failure.value.in_doubt
 
     assert impatient.settle("c1", completed(cost=700))
     assert impatient.balance("alice", "total", NOON).spent == 700
@@ -169,11 +169,23 @@ def test_where_the_server_has_no_connection_left_its_own_are_waited_for(url: str
     books.close()
 
 
-def test_of_a_server_that_cannot_be_reached_it_is_known_that_it_was_not_asked(new_charge: NewCharge) -> None:
+def test_what_a_server_refuses_is_not_in_doubt(url: str, new_charge: NewCharge) -> None:
+    books = open_ledger(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {make_url(url).database} SET default_transaction_read_only = on")
+    books.database.close()
+
+    with pytest.raises(LedgerUnavailable) as failure:
+        books.reserve(new_charge())
+    assert "read-only transaction" in failure.value.reason and not failure.value.in_doubt
+    books.close()
+
+
+def test_what_a_server_that_cannot_be_reached_was_to_book_is_not_in_doubt(new_charge: NewCharge) -> None:
     with pytest.raises(LedgerUnavailable) as failure:
         SQLLedger(Database("postgresql://u@127.0.0.1:1/x")).reserve(new_charge())
 
-    assert not failure.value.was_asked
+    assert not failure.value.in_doubt
 
 
 def test_nobody_waits_for_a_connection_of_those_who_have_none_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
