@@ -6,22 +6,26 @@ Uses the ``write()`` that PEP 3333 has ``start_response`` return, the only way t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from sseproxy.core.failure import Failure
 from sseproxy.core.formats.failing import encode_failure
 from sseproxy.core.normalize import failure_of
 from sseproxy.core.sse import PING
 from sseproxy.wsgi.call import Answer, Headers, call_app
 from sseproxy.wsgi.client import GONE_KEY, watch_client
-from sseproxy.wsgi.errors import STREAM_HEADERS, status_line, wants_events
+from sseproxy.wsgi.errors import STREAM_HEADERS, Crashed, status_line, wants_events
 from sseproxy.wsgi.exchange import KEY, Exchange
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.streams")
 
 Write = Callable[[bytes], object]
 
@@ -42,10 +46,19 @@ class AwakeMiddleware:
         if begin is None or exchange.in_background or not exchange.streams_events:
             return self.app(environ, start_response)
         silence = environ[GONE_KEY] = _Silence(watch_client(environ), begin, exchange, self._keepalive, monotonic())
-        answer = call_app(self.app, environ)
+        try:
+            answer = call_app(self.app, environ)
+            failure = _failure_in(answer) if silence.write is not None and answer.code >= 400 else None
+        except Exception:
+            if silence.write is None:
+                raise
+            log.exception("%s failed", exchange.request_id)
+            failure = Crashed()
         silence.is_over = True
-        if silence.write is not None and answer.code >= 400:
-            answer = _as_event(answer, exchange, named=wants_events(environ))
+        if failure is not None:
+            assert exchange.api is not None
+            event = encode_failure(failure, exchange.api, exchange.format, named=wants_events(environ))
+            answer = Answer(status_line(200), [], event)
         return answer(environ, start_response)
 
 
@@ -83,11 +96,9 @@ class _Silence(msgspec.Struct):
         return True
 
 
-def _as_event(answer: Answer, exchange: Exchange, *, named: bool) -> Answer:
-    """The refusal as the only event of the stream that has begun."""
-    assert exchange.api is not None
+def _failure_in(answer: Answer) -> Failure:
+    """What a refusal says, to be the only event of the stream that has begun."""
     try:
-        failure = failure_of(answer.code, b"".join(answer.body), answer.header("Content-Type"))
+        return failure_of(answer.code, b"".join(answer.body), answer.header("Content-Type"))
     finally:
         answer.close()
-    return Answer(status_line(200), [], encode_failure(failure, exchange.api, exchange.format, named=named))

@@ -20,7 +20,7 @@ from sseproxy.middleware.personal import split_personal
 from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
 from sseproxy.wsgi.call import Answer, Headers, call_app, close_read
 from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone
-from sseproxy.wsgi.errors import error_body, refuse
+from sseproxy.wsgi.errors import Crashed, error_body, refuse
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.stream import EventStream
 
@@ -37,13 +37,6 @@ class Ended(Failure):
         super().__init__(
             "The answer was stopped before its end.", status=499, type="stream_stopped", code="stream_stopped"
         )
-
-
-class Crashed(Failure):
-    """What readers of a stream are told whose generation raised an exception."""
-
-    def __init__(self) -> None:
-        super().__init__("The proxy failed; its log tells why.", code="internal_error")
 
 
 class Generation:

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import in_few_words
 from sseproxy.middleware.access_record import access_record
 from sseproxy.wsgi.call import Headers, call_app
 from sseproxy.wsgi.ending import when_ended
-from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.errors import Crashed, refuse
 from sseproxy.wsgi.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -60,8 +59,7 @@ class LogMiddleware:
             answer = call_app(self.app, environ)
         except Exception:
             log.exception("%s failed", exchange.request_id)
-            failure = Failure("The proxy failed; its log tells why.", code="internal_error")
-            answer = refuse(failure, environ)
+            answer = refuse(Crashed(), environ)
         except BaseException:
             self._told(exchange, 500)
             raise

@@ -37,6 +37,13 @@ LONGEST_WAIT: Final = 120.0
 """Seconds of ``Retry-After`` that an SDK may sleep: what OpenAI's take at most. Anthropic's would sleep for days."""
 
 
+class Crashed(Failure):
+    """What a client is told where an exception was raised that nobody has thought of."""
+
+    def __init__(self) -> None:
+        super().__init__("The proxy failed; its log tells why.", code="internal_error")
+
+
 def status_line(code: int) -> str:
     """``404`` → ``"404 NOT FOUND"``."""
     return f"{code} {HTTP_STATUS_CODES.get(code, 'Client Closed Request' if code == 499 else 'Unknown')}"
