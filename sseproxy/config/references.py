@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 from sseproxy.config.builtin import DEMO_KEY
 from sseproxy.config.problem import Path, Problem, closest
 from sseproxy.config.source import Source
 from sseproxy.config.users import HASH_PREFIX, hash_key
+from sseproxy.core.redact import names_secret
 
 
 def check_references(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:
@@ -61,14 +63,9 @@ def check_plain_keys(data: Mapping[str, Any], source: Source, local: bool) -> It
             yield source.problem(path, f"everybody knows the key {DEMO_KEY}, and others than this machine can connect")
         elif key != DEMO_KEY and not key.startswith(HASH_PREFIX) and "${" not in key:
             yield source.problem(path, "a key in plain text; better sha256:<hex> of it, or ${VAR}")
-    for name, upstream in _entries(data, "upstreams").items():
-        secret = upstream.get("api_key") if isinstance(upstream, Mapping) else None
+    for path, kind, secret in _secrets(data):
         if isinstance(secret, str) and secret and "${" not in secret:
-            yield source.problem(("upstreams", name, "api_key"), "a key in plain text; better ${VAR}")
-    tokens = _entries(data, "auth").get("jwt")
-    secret = tokens.get("secret") if isinstance(tokens, Mapping) else None
-    if isinstance(secret, str) and secret and "${" not in secret:
-        yield source.problem(("auth", "jwt", "secret"), "a secret in plain text; better ${VAR}")
+            yield source.problem(path, f"a {kind} in plain text; better ${{VAR}}")
 
 
 def check_secret_length(secret: str, source: Source) -> Iterator[Problem]:
@@ -80,7 +77,7 @@ def check_secret_length(secret: str, source: Source) -> Iterator[Problem]:
         yield source.problem(("auth", "jwt", "secret"), message)
 
 
-def _entries(data: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+def _entries(data: Mapping[str, Any], section: str) -> Mapping[Any, Any]:
     entries = data.get(section)
     return entries if isinstance(entries, Mapping) else {}
 
@@ -106,3 +103,30 @@ def _shared_keys(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:
             owner = owners[digest]
             yield source.problem(path, f"the same key as users.{owner[1]}.keys[{owner[3]}]; each key has one user")
         owners.setdefault(digest, path)
+
+
+def _secrets(data: Mapping[str, Any]) -> Iterator[tuple[Path, str, Any]]:
+    """What is most likely a secret, apart from users' keys: where it stands, what it is, and its value."""
+    for name, upstream in _entries(data, "upstreams").items():
+        if isinstance(upstream, Mapping):
+            yield ("upstreams", name, "api_key"), "key", upstream.get("api_key")
+            for field, value in _entries(upstream, "headers").items():
+                if isinstance(field, str) and names_secret(field):
+                    yield ("upstreams", name, "headers", field), "secret", value
+            yield from _password(("upstreams", name, "proxy"), upstream.get("proxy"))
+    tokens = _entries(data, "auth").get("jwt")
+    yield ("auth", "jwt", "secret"), "secret", tokens.get("secret") if isinstance(tokens, Mapping) else None
+    for section, key in (("accounting", "ledger"), ("limits", "store"), ("streams", "store")):
+        yield from _password((section, key), _entries(data, section).get(key))
+
+
+def _password(path: Path, address: object) -> Iterator[tuple[Path, str, Any]]:
+    """The address, if there is a password in it, before its host or as an option."""
+    if not isinstance(address, str):
+        return
+    try:
+        parts = urlsplit("//" + address.partition("://")[2])
+    except ValueError:  # a bracket in the password, of which more is said elsewhere
+        return
+    if parts.password or any(option.endswith("password") for option, _ in parse_qsl(parts.query)):
+        yield path, "password", address

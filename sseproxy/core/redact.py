@@ -16,8 +16,8 @@ SHORTEST: Final = 4
 """What is configured as a secret and is shorter than this would be found everywhere."""
 SHORTEST_UNNAMED: Final = 12
 """The same of the value of a header field whose name does not tell whether it is a secret."""
-_NAMES_SECRET: Final = re.compile(r"(?:auth|authorization|cookie|key|password|secret|token)$", re.I)
-_NAMES_NONE: Final = frozenset(
+_SECRET_NAME: Final = re.compile(r"(?:auth|authorization|cookie|key|password|secret|token)$", re.I)
+_OPEN_NAMES: Final = frozenset(
     ["accept", "accept-encoding", "accept-language", "anthropic-beta", "anthropic-version", "content-type"]
 ) | {"http-referer", "openai-beta", "referer", "user-agent", "x-title"}
 _STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
@@ -104,9 +104,14 @@ def secrets_in_header(name: str, value: str) -> Iterator[str]:
 
     Where the name does not tell, what is long enough to be a secret is one.
     """
-    if name.lower() in _NAMES_NONE:
+    if name.lower() in _OPEN_NAMES:
         return
-    shortest = SHORTEST if _NAMES_SECRET.search(name) else SHORTEST_UNNAMED
+    shortest = SHORTEST if names_secret(name) else SHORTEST_UNNAMED
     for secret in dict.fromkeys((value, value.rpartition(" ")[2])):
         if len(secret) >= shortest:
             yield secret
+
+
+def names_secret(name: str) -> bool:
+    """Whether a header field of this name has a secret: ``Authorization``, ``X-Api-Key``, ``…-Token``."""
+    return _SECRET_NAME.search(name) is not None

@@ -192,6 +192,33 @@ def test_plain_text_keys_are_warned_of_but_references_and_hashes_are_not(
     ]
 
 
+def test_every_other_secret_in_plain_text_is_warned_of_and_no_reference(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PASSWORD", SECRET)
+    secrets = """\
+        upstreams:
+          a:
+            url: https://x/v1
+            headers: {{X-Title: Acme, X-Api-Key: "{0}", Helicone-Auth: "Bearer {0}"}}
+            proxy: http://me:{0}@proxy:3128
+        accounting: {{ledger: "postgresql://me:{0}@db/books"}}
+        limits: {{store: "redis://:{0}@cache:6379/0"}}
+        streams: {{store: "redis://cache:6379/0?password={0}"}}
+        """
+    plain, referred = (load(secrets.format(secret)).warnings for secret in ("hunter2", "${PASSWORD}"))
+
+    assert referred == ()
+    assert [str(warning) for warning in plain] == [
+        "config.yaml:4: upstreams.a.headers.X-Api-Key: a secret in plain text; better ${VAR}",
+        "config.yaml:4: upstreams.a.headers.Helicone-Auth: a secret in plain text; better ${VAR}",
+        "config.yaml:5: upstreams.a.proxy: a password in plain text; better ${VAR}",
+        "config.yaml:6: accounting.ledger: a password in plain text; better ${VAR}",
+        "config.yaml:7: limits.store: a password in plain text; better ${VAR}",
+        "config.yaml:8: streams.store: a password in plain text; better ${VAR}",
+    ]
+
+
 def test_the_demo_key_is_warned_of_as_soon_as_others_can_connect() -> None:
     config = Config.load()
 
