@@ -16,12 +16,13 @@ BUSY_SECONDS: Final = 5.0
 def sane_url(url: str) -> URL:
     """The URL with the driver that we support.
 
-    :raises ValueError: it is no URL of SQLite or PostgreSQL.
+    :raises ValueError: it is no URL of SQLite or PostgreSQL. What it says shows no part of one that cannot be read,
+        where anything may be the password.
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise ValueError(f"not a database URL: {url!r}; expected sqlite:///FILE or postgresql://HOST/NAME") from None
+    except (ArgumentError, ValueError):
+        raise ValueError("not a database URL; expected sqlite:///FILE or postgresql://HOST/NAME") from None
     backend = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
     if backend == "sqlite":
         return parsed.set(drivername="sqlite")

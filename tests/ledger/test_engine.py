@@ -15,6 +15,14 @@ def test_an_unusable_url_says_what_is_expected(url: str) -> None:
         sane_url(url)
 
 
+@pytest.mark.parametrize("url", ["postgresql:/me:hunter2@db/books", "postgresql://me:hunter@2:hunter2@db/books"])
+def test_an_unreadable_url_does_not_show_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="not a database URL") as caught:
+        sane_url(url)
+
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
 def test_every_name_of_postgresql_means_psycopg_3(scheme: str) -> None:
     assert sane_url(f"{scheme}://localhost/books").drivername == "postgresql+psycopg"
