@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextvars import copy_context
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
@@ -20,6 +21,7 @@ from sseproxy.middleware.personal import split_personal
 from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
 from sseproxy.wsgi.call import Answer, Headers, call_app, close_read
 from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone
+from sseproxy.wsgi.closing import call_all
 from sseproxy.wsgi.errors import Crashed, error_body, refuse
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.stream import EventStream
@@ -69,6 +71,7 @@ class Generation:
         try:
             threading.Thread(target=run, name=f"stream-{self._writer.id[:8]}", daemon=True).start()
         except RuntimeError as error:
+            self._exchange.in_background = False
             self._writer.end()
             raise Busy("There is no thread left for another answer that can be re-joined. Try again later.") from error
 
@@ -98,11 +101,9 @@ class Generation:
             log.exception("%s failed", self._exchange.request_id)
             self._refuse(refuse(Crashed(), self._environ))
         finally:
-            self._writer.end(broken=True)
             self._settled.set()
             self._exchange.in_background = False
-            for notify in self._exchange.when_generated:
-                notify()
+            call_all(chain(self._exchange.when_generated, [partial(self._writer.end, broken=True)]))
 
     def _relay(self, answer: Answer) -> None:
         if answer.code == ClientGone.STATUS and self._writer.unwanted():
