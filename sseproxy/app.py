@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from sseproxy.config import DEMO_KEY, Config, keep_fixed
+from sseproxy.config.origin import Origin
 from sseproxy.lasting import Lasting
 from sseproxy.ledger.protocol import Ledger
 from sseproxy.middleware.client_timeout import ClientTimeoutMiddleware
@@ -37,24 +38,22 @@ def create_app(config: Source = None) -> Proxy:
     return Proxy(config)
 
 
-def _load(source: Source) -> Config:
-    config = Config.load(source)
+def _warn_of_the_demo(source: Source, config: Config) -> None:
     if source is None and config.is_built_in:
         log.warning(
             "no configuration was given or found: this is the built-in demo, and whoever knows the public key %s may "
             "use it and see all usage. Pass a configuration, or name a file in $SSEPROXY_CONFIG.",
             DEMO_KEY,
         )
-    return config
 
 
 class _Reloadable(ABC, Generic[S]):
     """A stack that can be replaced by another one while answers run on it, and what the two share."""
 
     def __init__(self, source: Source) -> None:
-        # A server may change its working directory later.
-        self._source = os.path.abspath(source) if isinstance(source, str | os.PathLike) else source
-        config = _load(source)
+        self._origin = Origin(source)
+        config = self._origin.load()
+        _warn_of_the_demo(source, config)
         self._lasting = Lasting(config)
         self._stack = self._build(config, self._lasting)
         self._entry = ClientTimeoutMiddleware(self._enter, config.streams.client_timeout)
@@ -77,12 +76,13 @@ class _Reloadable(ABC, Generic[S]):
 
         What a running process cannot change (addresses, threads, stores) stays as it is, and is named in the log.
 
-        :param config: as for :func:`create_app`; None: read again where the configuration came from.
+        :param config: as for :func:`create_app`; None: read again where the first one came from.
         :raises ConfigError: with every problem of the configuration; nothing has changed then.
         """
         # One after the other: otherwise of two at a time the earlier file might be the one that stays.
         with self._reloading:
-            new, kept = keep_fixed(self.config, Config.load(self._source if config is None else config))
+            loaded = self._origin.load() if config is None else Config.load(config)
+            new, kept = keep_fixed(self.config, loaded)
             self._stack = self._build(new, self._lasting)
         for key in kept:
             log.warning("%s is as before: it takes effect at the next start", key)

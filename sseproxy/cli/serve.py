@@ -44,6 +44,7 @@ def serve(
     Prints its address when it accepts connections. SIGTERM or Ctrl-C ends it: running answers may go on for
     server.shutdown_grace, a second signal ends them. SIGHUP loads the configuration again.
     """
+    from sseproxy.config.origin import Origin
     from sseproxy.server import ServerError
     from sseproxy.server import serve as run
     from sseproxy.server.log import set_up_logging
@@ -51,8 +52,7 @@ def serve(
     config = load_config(file)
     if listen is not None:
         config = _listening_on(config, listen)
-    # A server may change its working directory later.
-    path = os.path.abspath(file) if file is not None else None
+    origin = Origin(config.file)
     set_up_logging(config.log.format, config.log.level)
     click.echo(f"sseproxy: configuration: {config.source}")
     show_warnings(config)
@@ -64,9 +64,7 @@ def serve(
         sys.stdout.flush()
 
     def load() -> Config:
-        from sseproxy.config import Config
-
-        again = Config.load(path)
+        again = origin.load()
         set_up_logging(again.log.format, again.log.level)
         return again if listen is None else again.listening_on(listen)
 

@@ -81,6 +81,7 @@ class Config(Section):
     dashboard: Dashboard = Field(default_factory=Dashboard, description="The page that shows an admin the books.")
 
     _source: str = PrivateAttr("configuration")
+    _file: str | None = PrivateAttr(None)
     _directory: FilePath = PrivateAttr(default_factory=FilePath.cwd)
     # Whether only this machine can connect is not settled yet: see `listening_on`.
     _warnings: dict[bool, tuple[Problem, ...]] = PrivateAttr(default_factory=dict)
@@ -112,6 +113,7 @@ class Config(Section):
 
     def _loaded_from(self, found: Source) -> Config:
         self._source = found.name
+        self._file = found.file
         self._directory = found.directory
         given = self.auth.jwt.secret if self.auth.jwt is not None else None
         short = [*check_secret_length(given.get_secret_value(), found)] if given is not None else []
@@ -122,6 +124,11 @@ class Config(Section):
     def source(self) -> str:
         """The file this came from, or words that say what it is instead."""
         return self._source
+
+    @property
+    def file(self) -> str | None:
+        """The absolute name of the file this came from, if it came from one."""
+        return self._file
 
     @property
     def is_built_in(self) -> bool:

@@ -34,6 +34,7 @@ class Source:
     :param directory: what relative file names in it are relative to.
     :param data: the tree of plain values.
     :param lines: the line of each key and list item; empty where there is no file.
+    :param file: its absolute name.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Source:
     data: Mapping[str, Any]
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    file: str | None = None
 
     def line(self, path: Path) -> int | None:
         """The line of ``path``, else of the nearest key around it."""
@@ -77,7 +79,7 @@ def _read(name: str) -> Source:
         raise ConfigError([Problem(name, None, "", f"cannot be read: {error.strerror or error}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([Problem(name, None, "", f"is not UTF-8 text (byte {error.start + 1})")]) from None
-    source = Source(name, FilePath(name).resolve().parent, {})
+    source = Source(name, FilePath(name).resolve().parent, {}, file=os.path.abspath(name))
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = _Builder(source).value(node, ()) if node else {}

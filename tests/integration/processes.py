@@ -29,11 +29,19 @@ graceful_timeout = 20
 
 
 @contextmanager
-def running(config: Mapping[str, Any], directory: Path, server: str, workers: int = 1) -> Iterator[Server]:
-    """The proxy with this configuration, accepting connections."""
+def running(
+    config: Mapping[str, Any], directory: Path, server: str, workers: int = 1, finds_file: bool = False
+) -> Iterator[Server]:
+    """The proxy with this configuration, accepting connections.
+
+    :param finds_file: nobody names it the file; for those of :data:`OWN`.
+    """
     port = free_port()
     file = write_config(config, directory)
-    with launch(server, _command(server, file, port, workers), port, directory) as process:
+    command = _command(server, file, port, workers)
+    if finds_file:
+        command = [each for each in command if each not in ("-c", str(file))]
+    with launch(server, command, port, directory) as process:
         wait_until(lambda: _answers(process))
         yield process
 

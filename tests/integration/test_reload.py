@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,29 @@ def test_a_bad_file_changes_nothing_and_every_problem_of_it_is_logged(
         assert "config.yaml:2: models.m.upstream" in process.log
         assert ask(process.url) == 200
         assert process.workers() == workers
+
+
+@pytest.mark.parametrize("server", ["waitress", "gthread"])
+def test_a_file_that_is_gone_is_no_reason_to_become_the_demo(upstream: Upstream, tmp_path: Path, server: str) -> None:
+    with running(config(upstream.url, tmp_path), tmp_path, server, finds_file=True) as process:
+        (tmp_path / "config.yaml").unlink()
+        hup(process, server)
+        wait_until(lambda: "the old one stays" in process.log)
+        assert "config.yaml: cannot be read" in process.log
+        assert (ask(process.url), ask(process.url, "sk-demo")) == (200, 401)
+
+
+def test_an_application_that_found_its_file_does_not_become_the_demo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SSEPROXY_CONFIG", raising=False)
+    rewrite(tmp_path, yaml.safe_dump(config("http://127.0.0.1:9/v1", tmp_path)))
+    with closing(create_app()) as app:
+        (tmp_path / "config.yaml").unlink()
+        with pytest.raises(ConfigError, match="cannot be read"):
+            app.reload()
+        assert "alice" in app.config.users
 
 
 def test_a_worker_that_begins_later_has_the_new_configuration(upstream: Upstream, tmp_path: Path) -> None:
