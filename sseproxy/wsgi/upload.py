@@ -102,7 +102,7 @@ def _open(environ: WSGIEnvironment, limit: int) -> tuple[IO[bytes], int | None]:
     if length is not None and length > limit:
         raise too_large(limit)
     given: IO[bytes] = environ["wsgi.input"]
-    if "wsgi.input_terminated" in environ:
+    if environ.get("wsgi.input_terminated"):
         return given, length
     # Elsewhere the length alone says where it ends (PEP 3333).
     return cast("IO[bytes]", LimitedStream(given, length or 0)), length

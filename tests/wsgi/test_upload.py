@@ -41,6 +41,17 @@ def test_an_input_that_just_ends_is_a_body_only_if_it_has_the_stated_length(
         assert caught.value.status == 400
 
 
+@pytest.mark.parametrize("read", [read_body, read_opened])
+def test_an_input_that_is_said_not_to_end_is_read_no_further_than_the_stated_length(
+    read: Callable[[Any, int], bytes],
+) -> None:
+    connection = BytesIO(b"abcGET /next")
+    environ = create_environ("/v1/files", method="POST", input_stream=connection)
+
+    assert read(environ | {"wsgi.input_terminated": False, "CONTENT_LENGTH": "3"}, LONG) == b"abc"
+    assert connection.read() == b"GET /next"
+
+
 @pytest.mark.parametrize(("pieces", "stated"), [((3, 7), 10), ((3, 10), 10), ((10, 1), 12), ((11,), 10), ((0,), 0)])
 def test_a_body_that_comes_in_pieces_is_one_only_if_they_have_the_stated_length_together(
     pieces: tuple[int, ...], stated: int
