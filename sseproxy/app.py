@@ -26,6 +26,7 @@ log = logging.getLogger("sseproxy.app")
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 S = TypeVar("S", bound=Stack)
+_STACK_KEY: Final = "sseproxy.stack"
 
 
 def create_app(config: Source = None) -> Proxy:
@@ -114,9 +115,16 @@ class _Reloadable(ABC, Generic[S]):
     @abstractmethod
     def _build(self, config: Config, lasting: Lasting) -> S: ...
 
+    def _answer(self, stack: S, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """What this stack answers, though another one may take its place at any moment."""
+        environ = stand_alone(environ)
+        environ[_STACK_KEY] = stack
+        return self._entry(environ, start_response)
+
     def _enter(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self._process = os.getpid()
-        return self._stack.app(environ, start_response)
+        stack: S = environ.pop(_STACK_KEY)
+        return stack.app(environ, start_response)
 
 
 _APPS: Final[weakref.WeakSet[_Reloadable[Any]]] = weakref.WeakSet()
@@ -142,7 +150,7 @@ class Proxy(_Reloadable[ProxyStack]):
         return self._stack.refusing
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        return self._entry(stand_alone(environ), start_response)
+        return self._answer(self._stack, environ, start_response)
 
     def _build(self, config: Config, lasting: Lasting) -> ProxyStack:
         return ProxyStack(config, lasting)
@@ -168,9 +176,10 @@ class SSEProxyMiddleware(_Reloadable[WrapStack]):
         super().__init__(config)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not self._stack.takes(environ):
-            return self._stack.untaken(environ, start_response)
-        return self._entry(stand_alone(environ), start_response)
+        stack = self._stack
+        if not stack.takes(environ):
+            return stack.untaken(environ, start_response)
+        return self._answer(stack, environ, start_response)
 
     def _build(self, config: Config, lasting: Lasting) -> WrapStack:
         return WrapStack(config, lasting, self.app)

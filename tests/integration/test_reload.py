@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from werkzeug.test import create_environ
 
 from sseproxy import Config, ConfigError, SSEProxyMiddleware, create_app
 from sseproxy.server.served import Served
+from sseproxy.wsgi.call import call_app
 from tests.harness import PATIENCE, RawClient, Server, Upstream, stream, wait_until, waitress_thread
 
 from .books import CHAT, KEY, STREAM, Books, config
@@ -178,6 +180,32 @@ def test_a_wrapper_takes_on_another_configuration_too(tmp_path: Path) -> None:
             assert ask(server.url, "sk-bob") == 200
         wrapped.close()
         wrapped.app.close()
+
+
+def test_a_request_that_a_reload_overtakes_is_answered_by_one_configuration(tmp_path: Path) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"{}"]
+
+    settings = config("http://127.0.0.1:9/v1", tmp_path)
+    wrapped = SSEProxyMiddleware(
+        app, {**settings, "wrap": {"paths": ["/answer"], "default_model": "m", "text": "text"}}
+    )
+
+    class Overtaken(dict[str, Any]):
+        """An environ; who looks at its path has it looked at by one configuration, and then there is another."""
+
+        def get(self, key: str, default: Any = None) -> Any:
+            if key == "PATH_INFO" and wrapped.config.wrap.paths:
+                wrapped.reload(settings)
+            return super().get(key, default)
+
+    headers = {"Authorization": f"Bearer {KEY}"}
+    environ = create_environ("/answer", method="POST", json=CHAT, headers=headers)
+    answer = call_app(wrapped, Overtaken(environ))
+    assert (answer.code, b"".join(answer.body)) == (200, b"{}")
+    answer.close()
+    wrapped.close()
 
 
 def test_of_two_signals_in_a_row_the_later_file_stays(tmp_path: Path) -> None:
