@@ -14,7 +14,7 @@ from sseproxy import create_app
 from sseproxy.app import Proxy
 from sseproxy.config import Config
 from sseproxy.upstreams import make_redactor, passthrough_paths
-from tests.harness import Upstream, raw, refuse, refuse_stream_options, stream
+from tests.harness import Upstream, choose, raw, refuse, refuse_stream_options, stream
 
 CHAT = {"model": "fast", "messages": [{"role": "user", "content": "hi"}]}
 Make = Callable[..., Client]
@@ -58,6 +58,20 @@ def test_each_upstream_learns_by_itself_what_it_refuses(upstream: Upstream, make
 
     assert ["stream_options" in exchange.body for exchange in upstream.exchanges] == [True, False, False]
     assert ["stream_options" in exchange.body for exchange in spare.exchanges] == [True]
+
+
+def test_a_request_that_is_refused_without_the_option_too_says_nothing_of_the_model(
+    upstream: Upstream, make: Make
+) -> None:
+    client = make(main={"url": upstream.url, "retries": 0})
+    upstream.script = choose(
+        lambda exchange: refuse(400, f"Not a number: {exchange.body}") if "seed" in exchange.body else stream(tokens=1)
+    )
+    for options in ({"seed": "include_usage"}, {"seed": "stream_options"}, {}):
+        status = client.post("/v1/chat/completions", json={**CHAT, **options, "stream": True}).status_code
+        assert status == (400 if options else 200)
+
+    assert ["stream_options" in exchange.body for exchange in upstream.exchanges] == [True, False, True, False, True]
 
 
 def test_every_secret_of_an_upstream_is_known_to_what_cuts_them_out() -> None:

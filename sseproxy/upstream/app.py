@@ -139,12 +139,13 @@ class UpstreamApp:
         connection, head, rest = self._send(environ, exchange, request, waiting)
         if head.status >= 400:
             text = read_refusal(partial(self._body, connection, head, rest), waiting)
-            if not self._refuses_option(head.status, text, request):
+            if request is None or not self._blames_option(head.status, text, request):
                 return self._refusal(head, text)
-            request = request and request.asking_usage(False)
+            request = request.asking_usage(False)
             connection, head, rest = self._send(environ, exchange, request, waiting)
             if head.status >= 400:
                 return self._refusal(head, read_refusal(partial(self._body, connection, head, rest), waiting))
+            self._note_refusal_of_option(request.model)
         return self._relay(head, self._body(connection, head, rest, waiting.deadline))
 
     def _with_usage_option(self, request: Request) -> Request:
@@ -154,16 +155,17 @@ class UpstreamApp:
             return request.asking_usage(False)
         return request
 
-    def _refuses_option(self, status: int, text: str, request: Request | None) -> bool:
-        """Whether the upstream stumbled over ``stream_options``; remembered for this model."""
-        if self._include_usage != "auto" or status not in (400, 422) or request is None:
+    def _blames_option(self, status: int, text: str, request: Request) -> bool:
+        """Whether a refusal may be one of ``stream_options``; the text may also quote what else the request says."""
+        if self._include_usage != "auto" or status not in (400, 422) or "stream_options" not in request.fields:
             return False
-        if "stream_options" not in request.fields or not ("stream_options" in text or "include_usage" in text):
-            return False
-        log.warning("%s refuses stream_options for model %s; asking without from now on", self._url, request.model)
+        return "stream_options" in text or "include_usage" in text
+
+    def _note_refusal_of_option(self, model: str) -> None:
+        """Precondition: what was refused with the option was answered without it."""
+        log.warning("%s refuses stream_options for model %s; asking without from now on", self._url, model)
         if len(self._refuses_usage) < MODELS_REMEMBERED:
-            self._refuses_usage.add(request.model)
-        return True
+            self._refuses_usage.add(model)
 
     def _send(
         self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None, waiting: Waiting
