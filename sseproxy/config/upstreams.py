@@ -242,8 +242,8 @@ class Upstream(Section):
     )
     include_usage: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Ask for token usage in streams. `auto`: ask; if a 400 or 422 names it, repeat without and "
-        "remember that for the model. `always`, `never`.",
+        description="Ask for token usage in streams. `auto`: ask; if a 400 or 422 names it, repeat without "
+        "and, if that is answered, remember that for the model. `always`, `never`.",
     )
     passthrough: tuple[Annotated[Text, AfterValidator(_passthrough)], ...] = Field(
         default=(),
