@@ -186,7 +186,7 @@ Size = Annotated[
 Whole = Annotated[
     int,
     BeforeValidator(_whole),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, _REFERENCE_SCHEMA], KIND: "number"}),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, _REFERENCE_SCHEMA], KIND: "number"}),
 ]
 Flag = Annotated[
     bool,

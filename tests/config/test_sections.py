@@ -37,6 +37,13 @@ def test_threads_are_some_but_not_any_number(problems: Problems, threads: str) -
     assert "config.yaml:1: server.threads: expected " in problems(f"server: {{threads: {threads}}}")[0]
 
 
+def test_no_retries_at_all_fit_the_schema_too(load: Load) -> None:
+    retries = Config.model_json_schema()["$defs"]["Upstream"]["properties"]["retries"]
+
+    assert load("upstreams: {a: {url: 'https://x.example/v1', retries: 0}}").upstreams["a"].retries == 0
+    assert retries["anyOf"][0] == {"type": "integer", "minimum": 0}
+
+
 def test_a_base_address_loses_its_last_slash(load: Load) -> None:
     assert load("upstreams: {a: {url: 'https://x.example/v1/'}}").upstreams["a"].url == "https://x.example/v1"
 
