@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 
 from sseproxy.config.section import Section
+from sseproxy.config.values import Flag
 
 
 class Metrics(Section):
     """What Prometheus is told."""
 
-    enabled: bool = Field(default=True, description="`false`: nothing is counted, and the path is unknown.")
+    enabled: Flag = Field(default=True, description="`false`: nothing is counted, and the path is unknown.")

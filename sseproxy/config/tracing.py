@@ -5,12 +5,13 @@ from __future__ import annotations
 from pydantic import Field
 
 from sseproxy.config.section import Section
+from sseproxy.config.values import Flag
 
 
 class Tracing(Section):
     """What OpenTelemetry is told."""
 
-    enabled: bool = Field(
+    enabled: Flag = Field(
         default=False,
         description="`true`: one span for each answer of a model, sent where the environment variables `OTEL_*` say.",
     )

@@ -44,6 +44,19 @@ def test_no_retries_at_all_fit_the_schema_too(load: Load) -> None:
     assert retries["anyOf"][0] == {"type": "integer", "minimum": 0}
 
 
+@pytest.mark.parametrize("section", ["dashboard", "metrics", "tracing"])
+def test_a_section_is_switched_on_and_off_by_true_and_false_alone(
+    load: Load, problems: Problems, section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANTED", "true")
+    assert getattr(load(f"{section}: {{enabled: '${{WANTED}}'}}"), section).enabled is True
+
+    for given in ("1", "'yes'", "maybe"):
+        assert problems(f"{section}: {{enabled: {given}}}") == [
+            f"config.yaml:1: {section}.enabled: expected true or false"
+        ]
+
+
 def test_a_base_address_loses_its_last_slash(load: Load) -> None:
     assert load("upstreams: {a: {url: 'https://x.example/v1/'}}").upstreams["a"].url == "https://x.example/v1"
 
