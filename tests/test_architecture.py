@@ -24,6 +24,7 @@ MIDDLE = {"core", "wsgi", "middleware", "upstream", "ledger", "streams", "demo",
 ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "core": set(),
+    "hangup": set(),
     "redis_driver": set(),
     "wsgi": {"core"},
     "middleware": {"core", "wsgi", "ledger.protocol", "streams.protocol", "redis_driver"},
@@ -34,8 +35,8 @@ ALLOWED: dict[str, set[str]] = {
     "web": {"core", "wsgi", "middleware.credentials"},
     "doctor": {"core"},
     **dict.fromkeys(OUTER, MIDDLE),
-    "server": MIDDLE | {"_version", ""},
-    "cli": MIDDLE | {"_version", "server", "doctor", ""},
+    "server": MIDDLE | {"_version", "hangup", ""},
+    "cli": MIDDLE | {"_version", "server", "doctor", "hangup", ""},
     "": MIDDLE | {"_version"},
     "__main__": {"cli"},
 }

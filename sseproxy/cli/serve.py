@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from sseproxy import hangup
 from sseproxy.cli.source import config_option, fail, load_config, show_warnings
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How a process of gunicorn runs its streams: in threads or greenlets.",
 )
+@hangup.noted()
 def serve(
     file: str | None,
     listen: str | None,

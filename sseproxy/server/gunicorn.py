@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
+from sseproxy import hangup
 from sseproxy.config import Config, keep_fixed
 from sseproxy.server import Load, Ready, ServerError
 from sseproxy.server.address import http_address, ipv6_works
@@ -48,6 +49,19 @@ class _Log(Logger):  # type: ignore[misc]
 
 class _Master(Arbiter):  # type: ignore[misc]
     """gunicorn's, but it goes down and reloads without cutting off what runs."""
+
+    def init_signals(self) -> None:
+        """Take over the signals."""
+        super().init_signals()
+        hangup.hand_over()
+
+    def spawn_worker(self) -> Any:
+        """Begin a worker. A SIGHUP would end it until it has its handler, so the signal is kept back until then."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+        try:
+            return super().spawn_worker()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def reload(self) -> None:
         """SIGHUP: workers that run take on the new configuration in place, unless it cannot be used."""

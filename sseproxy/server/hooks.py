@@ -64,6 +64,7 @@ class Worker:
         signal.signal(signal.SIGHUP, self._on_hup)
         for number in (signal.SIGTERM, ALL_GO_DOWN, signal.SIGHUP):
             signal.siginterrupt(number, False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
     # Signal handlers, for gevent in its hub: nothing in them may wait, so that they start no threading.Thread.
 

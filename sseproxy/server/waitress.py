@@ -19,6 +19,7 @@ from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 
+from sseproxy import hangup
 from sseproxy.config import Config
 from sseproxy.server import Load, Ready, ServerError
 from sseproxy.server.address import http_address, ipv6_works
@@ -243,6 +244,7 @@ def _signals(server: WaitressServer) -> Iterator[None]:
         signal.signal(number, stop)
     for number in RELOADING:
         signal.signal(number, lambda number, frame: server.reload())
+    hangup.hand_over()
     try:
         yield
     finally:

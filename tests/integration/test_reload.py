@@ -19,7 +19,7 @@ from sseproxy.wsgi.call import call_app
 from tests.harness import PATIENCE, RawClient, Server, Upstream, stream, wait_until, waitress_thread
 
 from .books import CHAT, KEY, STREAM, Books, config
-from .processes import HOOKED, PATH, running
+from .processes import HOOKED, OWN, PATH, running
 
 
 def ask(url: str, key: str = KEY, body: Any = CHAT) -> int:
@@ -105,6 +105,29 @@ def test_an_application_that_found_its_file_does_not_become_the_demo(
         with pytest.raises(ConfigError, match="cannot be read"):
             app.reload()
         assert "alice" in app.config.users
+
+
+EARLY = """
+import os, signal
+os.rename("later.yaml", "config.yaml")
+os.kill(os.getpid(), signal.SIGHUP)
+from sseproxy.demo import app
+"""
+
+
+@pytest.mark.parametrize("server", OWN)
+def test_a_signal_during_the_start_is_kept_for_when_the_proxy_runs(
+    upstream: Upstream, tmp_path: Path, server: str
+) -> None:
+    settings = config(upstream.url, tmp_path)
+    settings["upstreams"]["early"] = {"wsgi": "early:app"}
+    later = {**settings, "users": {"bob": {"keys": ["sk-bob"]}}}
+    (tmp_path / "early.py").write_text(EARLY)
+    (tmp_path / "later.yaml").write_text(yaml.safe_dump(later))
+    with running(settings, tmp_path, server) as process:
+        wait_until(lambda: ask(process.url, "sk-bob") == 200)
+        assert ask(process.url) == 401
+        assert "was sent SIGHUP" not in process.log
 
 
 def test_a_worker_that_begins_later_has_the_new_configuration(upstream: Upstream, tmp_path: Path) -> None:
