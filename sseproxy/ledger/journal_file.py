@@ -47,7 +47,7 @@ class JournalFile:
         if any(len(line) >= LINE_LIMIT for line in lines):
             raise OSError(errno.EMSGSIZE, "too long for the journal", str(self.path))
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(self.path) as file:
+        with self._opened() as file:
             with _locked(file):
                 began = _append_whole(file, b"".join(line + b"\n" for line in lines))
             if sync:
@@ -59,7 +59,7 @@ class JournalFile:
     def check(self) -> None:
         """Return if a line of any length can be added: a full disk lets a file be opened all the same."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened(self.path) as file, _locked(file):
+        with self._opened() as file, _locked(file):
             # Blank lines, which are passed over if this process dies here.
             os.ftruncate(file, _append_whole(file, b"\n" * LINE_LIMIT))
 
@@ -72,7 +72,7 @@ class JournalFile:
 
     def read(self, start: int) -> Iterator[tuple[bytes, int]]:
         """The lines from an offset on, each with the offset of its end; as far as the file reaches now."""
-        with _opened(self.path) as number, os.fdopen(os.dup(number), "rb") as file:
+        with self._opened() as number, os.fdopen(os.dup(number), "rb") as file:
             with _locked(number):
                 size = os.fstat(number).st_size
             file.seek(start)
@@ -82,7 +82,7 @@ class JournalFile:
 
     def clear(self, end: int) -> bool:
         """Empty the file, unless lines came after the offset ``end``."""
-        with _opened(self.path) as file, _locked(file):
+        with self._opened() as file, _locked(file):
             if os.fstat(file).st_size > end:
                 return False
             os.ftruncate(file, 0)
@@ -90,13 +90,13 @@ class JournalFile:
 
     def set_aside(self, line: bytes) -> None:
         """Keep for people what no program can use, in ``PATH.rejected``."""
-        with _opened(Path(f"{self.path}.rejected")) as file, _locked(file):
+        with self._opened(".rejected") as file, _locked(file):
             _append_whole(file, line.rstrip(b"\n") + b"\n")
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Whether nobody else replays. Nobody else can until the block ends."""
-        with _opened(Path(f"{self.path}.lock")) as file:
+        with self._opened(".lock") as file:
             yield _try_lock(file)
 
     def owner(self) -> str:
@@ -105,7 +105,7 @@ class JournalFile:
             self.let_go()
             owner = secrets.token_hex(8)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._held = os.open(self._sign(owner), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _PRIVATE)
+            self._held = self._open(self._sign(owner))
             _try_lock(self._held)
             self._owner, self._process = owner, os.getpid()
         return self._owner
@@ -143,16 +143,37 @@ class JournalFile:
     def _sign(self, owner: str) -> Path:
         return Path(f"{self.path}.{owner}")
 
+    @contextmanager
+    def _opened(self, suffix: str = "") -> Iterator[int]:
+        if _locks is None:
+            raise OSError(errno.ENOTSUP, "this system has no file locks, which the journal needs", str(self.path))
+        file = self._open(Path(f"{self.path}{suffix}"))
+        try:
+            yield file
+        finally:
+            os.close(file)
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    if _locks is None:
-        raise OSError(errno.ENOTSUP, "this system has no file locks, which the journal needs", str(path))
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, _PRIVATE)
-    try:
-        yield file
-    finally:
-        os.close(file)
+    def _open(self, path: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        with suppress(FileExistsError):
+            file = os.open(path, flags | os.O_EXCL, _PRIVATE)
+            if os.geteuid() == 0:
+                self._give_away(file)
+            return file
+        return os.open(path, flags, _PRIVATE)
+
+    def _give_away(self, file: int) -> None:
+        """Let what root has just made belong to the journal's owner, or the folder's, as SQLite does beside a database.
+
+        Whoever looks at the books as root would leave files that the proxy cannot open. Never what was there already:
+        it may be a link, to any file.
+        """
+        for place in (self.path, self.path.parent):
+            with suppress(OSError):
+                owner = os.stat(place)
+                if owner.st_uid != 0:
+                    os.fchown(file, owner.st_uid, owner.st_gid)
+                    return
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from sseproxy.core.usage import Usage
 from sseproxy.ledger import engine
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.journal import JournalingLedger
-from sseproxy.ledger.journal_file import LINE_LIMIT
+from sseproxy.ledger.journal_file import LINE_LIMIT, JournalFile
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.protocol import (
@@ -518,6 +518,37 @@ def test_a_journal_that_cannot_be_written_refuses_requests_and_keeps_settlements
 
     assert serving.replay() == 1
     assert states(inner.ledger) == {"c1": SETTLED}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize("owner_of", ["the journal", "its folder"])
+def test_what_root_makes_beside_a_journal_belongs_to_its_owner(path: Path, owner_of: str) -> None:
+    stranger = 65534
+    if owner_of == "the journal":
+        path.touch()
+    os.chown(path if owner_of == "the journal" else path.parent, stranger, stranger)
+    file = JournalFile(path)
+
+    with file.alone():
+        file.append(b"line")
+        file.set_aside(b"line")
+        file.owner()
+
+    assert {each.stat().st_uid for each in path.parent.glob(f"{path.name}*")} == {stranger}
+    file.let_go()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_what_was_there_before_is_not_given_away(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "shadow").touch()
+    path.touch()
+    os.chown(path, 65534, 65534)
+    path.with_name(f"{path.name}.lock").symlink_to(tmp_path / "shadow")
+
+    with JournalFile(path).alone():
+        pass
+
+    assert (tmp_path / "shadow").stat().st_uid == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits of a process on this system")
