@@ -185,6 +185,7 @@ class JournalingLedger:
             self._went_away(error)
         except OSError as error:
             log.error("the journal %s cannot be read or written: %s", self._file.path, error)
+            return 0, True  # what it says later still takes the place of what is taken for lost until then
         return 0, False
 
     def _bring_in(self) -> tuple[int, bool]:

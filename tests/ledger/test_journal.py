@@ -713,6 +713,21 @@ def test_what_was_journalled_takes_the_place_of_what_was_taken_for_lost(
     assert (balance.spent, balance.reserved) == (700, 0)
 
 
+def test_a_journal_that_cannot_be_read_keeps_nobodys_charges_pending(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge
+) -> None:
+    pytest.importorskip("fcntl")
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            inner.ledger.reserve(new_charge("c1"))
+        os._exit(0)
+    os.waitpid(child, 0)
+    path.mkdir()
+
+    assert serving.recover() == 1
+
+
 CHILD = """
 import sys, threading
 from datetime import datetime, timezone
