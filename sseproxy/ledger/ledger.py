@@ -66,7 +66,8 @@ def opening(database: Database) -> Iterator[None]:
     except BaseException as error:
         database.close()
         if isinstance(error, LedgerUnavailable):
-            message = f"The ledger {database.url!r} cannot be opened: {error.reason}"
+            # Behind the ? a password may stand in many ways; repr() hides the one before the host.
+            message = f"The ledger {database.url.set(query={})!r} cannot be opened: {error.reason}"
             raise LedgerUnavailable(message) from error
         raise
 

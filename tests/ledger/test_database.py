@@ -11,6 +11,7 @@ import pytest
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.protocol import Budget, LedgerUnavailable
+from tests.harness import free_port
 
 from .conftest import NOON, Completed, NewCharge
 
@@ -33,6 +34,25 @@ def test_a_file_that_is_no_database_is_a_503(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerUnavailable, match="cannot be opened"):
         open_ledger(f"sqlite:///{tmp_path}/books.db")
+
+
+@pytest.mark.parametrize("hidden", ["u:hunter2@HOST", "HOST?user=u&password=hunter2", "HOST?sslpassword=hunter2"])
+def test_a_database_that_cannot_be_opened_is_named_without_its_passwords(hidden: str) -> None:
+    pytest.importorskip("psycopg")
+    authority, _, query = hidden.replace("HOST", f"127.0.0.1:{free_port()}").partition("?")
+
+    with pytest.raises(LedgerUnavailable) as caught:
+        open_ledger(f"postgresql://{authority}/books?{query}")
+
+    assert "127.0.0.1" in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+def test_what_is_no_address_at_all_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match="not a database URL") as caught:
+        open_ledger("postgresql:hunter2@host/books")
+
+    assert "hunter2" not in str(caught.value)
 
 
 def test_sqlite_writes_ahead_and_readers_do_not_wait(sqlite_books: SQLLedger) -> None:
