@@ -221,10 +221,10 @@ class Bill:
             self.settle("client_gone")
 
     def _read_for(self, seconds: float) -> None:
-        """Read what the upstream still sends, for the exact figure; nobody but the meter sees it."""
+        """Read what the upstream still sends and there is money for, for the exact figure; only the meter sees it."""
         deadline = monotonic() + seconds
         with contextlib.suppress(Failure, ValueError):  # ValueError: another thread is in the middle of reading
-            while not self._ended.locked() and monotonic() < deadline:
+            while not (self._ended.locked() or self._overdrawn) and monotonic() < deadline:
                 if (event := next(self._events, None)) is None:
                     return
                 if event is not FLUSH:

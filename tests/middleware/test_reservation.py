@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from sseproxy.ledger.protocol import BudgetExceeded, Charge
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.meter import Meter
 from sseproxy.middleware.reservation import Reservation, rough_tokens
-from sseproxy.wsgi.exchange import Exchange, Target
+from sseproxy.wsgi.exchange import Exchange, Target, User
+from tests.harness import PATIENCE
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
 NANO = 1000
@@ -159,6 +161,21 @@ def test_without_a_budget_nothing_is_held_and_nothing_ends_the_answer(ledger: SQ
     assert bill.room() > 0
     assert ledger.balance("anonymous", "month", datetime.now(timezone.utc)).reserved == 0
     bill.release("refused")
+
+
+def test_what_is_read_on_after_its_client_left_ends_with_the_budget_too(ledger: SQLLedger) -> None:
+    user = User("alice", budget=Budget(5000 * NANO, "month"))
+    target = Target("main", "m", FlatPrice(Decimal(0), Decimal(1)))
+    bill = Bill(ledger, Words(), Exchange("r", "/", request=request_of(), user=user, target=target, linger=PATIENCE))
+    events = bill.meter(repeat(Event(b"{}", read=True, content="word "), 20_000))
+    next(events)
+
+    bill.read_on()
+    bill.hung_up()
+
+    (charge,) = ledger.charges()
+    assert (charge["state"], charge["outcome"]) == ("settled", "client_gone")
+    assert charge["output_tokens"] in range(5000, 5010)
 
 
 def test_a_client_s_own_limit_is_all_that_is_held(ledger: SQLLedger) -> None:
