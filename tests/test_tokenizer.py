@@ -84,10 +84,29 @@ def test_a_megabyte_of_one_letter_is_counted_in_linear_time(tokenizer: Tokenizer
     assert 0 < tokens <= len(text.encode())
 
 
-def test_a_long_text_is_counted_in_slices(tokenizer: Tokenizer) -> None:
-    text = "hello world " * 300_000
+def test_a_long_text_is_counted_in_slices_as_if_it_were_not(tokenizer: Tokenizer) -> None:
+    assert tokenizer.count("hello world " * 300_000, "gpt-4o") == 600_001
 
-    assert abs(tokenizer.count(text, "gpt-4o") - 600_001) <= 8
+
+def test_no_slice_of_a_long_text_keeps_other_threads_waiting_for_long(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vocabulary = splintr.Tokenizer.from_pretrained("o200k_base")
+    slices: list[str] = []
+
+    class Recording:
+        @staticmethod
+        def encode_ordinary(text: str) -> Any:
+            slices.append(text)
+            return vocabulary.encode_ordinary(text)
+
+    monkeypatch.setattr("sseproxy.tokenizer._loaded", {"o200k_base": Recording})
+    text = "word " * 20_000 + "\U0001f600" * 100_000
+
+    tokenizer.count(text, "gpt-4o")
+
+    assert "".join(slices) == text
+    assert max(map(len, slices)) <= 32 * 1024
 
 
 @pytest.mark.usefixtures("nothing_loaded")
