@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import lru_cache
-from io import StringIO
-from typing import Final, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sseproxy.core.chat import Request
 from sseproxy.core.tokens import texts_of
 from sseproxy.core.usage import Usage
-
-COUNT_AT: Final = 128 * 1024
-"""Characters of an answer that are kept before they are counted; bounds what one stream holds in memory. Twice what one
-read may bring: what is left of it is what may pass uncounted."""
+from sseproxy.middleware.growing_text import COUNT_AT, GrowingText
 
 
 class Counter(Protocol):
@@ -38,28 +33,26 @@ class Meter:
     _reported: Usage | None = None
     _produced = _premature = False
     _covered = True
-    _counted = 0
-    _noted = (0, 0)
     _input_tokens: int | None = None
 
     def __init__(self, request: Request | None, counter: Counter) -> None:
         self._request = request
         self.model = request.model if request is not None else ""
         self._counter = counter
-        self._text = StringIO()
-        self._cutting = threading.Lock()
+        self._text = GrowingText()
 
     def add(self, content: str, hidden: str) -> None:
         """Output that has passed."""
         self._produced = True
         self._covered = False
-        self._text.write(content + hidden)
-        if self._text.tell() >= COUNT_AT:
-            self._count_all_but_last_word()
+        kept = self._text.kept
+        kept.write(content + hidden)
+        if kept.tell() >= COUNT_AT:
+            self._text.count_whole_words(self._count)
 
     def room(self) -> int:
         """Characters that may be added before some are counted, which takes a while."""
-        return COUNT_AT - self._text.tell()
+        return self._text.room()
 
     def report(self, usage: Usage) -> None:
         """Usage that the upstream stated; the last statement stands."""
@@ -81,10 +74,10 @@ class Meter:
         if self._request is None:
             return reported or Usage(), "reported" if reported else "none"
         if reported is None:
-            return Usage(input_tokens=self._count_input(), output_tokens=self._count_output()), "counted"
+            return Usage(input_tokens=self._count_input(), output_tokens=self._text.tokens(self._count)), "counted"
         if not self._produced or (reported.output_tokens and (self._covered or (complete and not self._premature))):
             return self._with_input(reported, "reported")
-        counted = self._count_output()
+        counted = self._text.tokens(self._count)
         if counted <= reported.output_tokens:
             return self._with_input(reported, "reported")
         return self._with_input(msgspec.structs.replace(reported, output_tokens=counted, cost=None), "mixed")
@@ -112,11 +105,7 @@ class Meter:
         stated = reported.output_tokens if reported is not None else 0
         if self._request is None or (reported is not None and self._covered):
             return stated
-        with self._cutting:
-            text = self._text.getvalue()
-            seen, tokens = self._noted
-            self._noted = len(text), tokens + self._counter.count(text[seen:], self.model)
-            return max(stated, self._counted + self._noted[1])
+        return max(stated, self._text.tokens_so_far(self._count))
 
     def prefix_tokens(self) -> int:
         """Tokens of the proxy's own prefix in this request, which the user did not write."""
@@ -133,27 +122,11 @@ class Meter:
         if self._input_tokens is None:
             assert self._request is not None
             texts = texts_of(self._request.api, self._request.fields)
-            self._input_tokens = texts.count(lambda text: self._counter.count(text, self.model))
+            self._input_tokens = texts.count(self._count)
         return self._input_tokens
 
-    def _count_output(self) -> int:
-        return self._counted + self._counter.count(self._text.getvalue(), self.model)
-
-    def _count_all_but_last_word(self) -> None:
-        """Count what has gathered, cut before a space, where no tokenizer joins two tokens.
-
-        Without a space in its second half all of it is counted: there is always :meth:`room` for more.
-        """
-        text = self._text.getvalue()
-        cut = text.rfind(" ", len(text) - COUNT_AT // 2)
-        if cut < 0:
-            cut = len(text)
-        counted = self._counter.count(text[:cut], self.model)
-        with self._cutting:
-            self._counted += counted
-            self._text = StringIO()
-            self._text.write(text[cut:])
-            self._noted = (0, 0)
+    def _count(self, text: str) -> int:
+        return self._counter.count(text, self.model)
 
 
 @lru_cache(256)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
-from itertools import repeat
+from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any
 
@@ -273,3 +273,12 @@ def test_a_stream_that_cannot_pay_for_its_input_does_not_begin(ledger: SQLLedger
 
 def test_text_whose_every_byte_is_a_token_is_ended_in_time(ledger: SQLLedger) -> None:
     assert Answer(ledger, 2000).run(10**5, "\u00e9 ") in range(2000, 2010)
+
+
+def test_text_that_comes_by_letters_may_be_as_long_as_any_other(ledger: SQLLedger) -> None:
+    answer = Answer(ledger, 500)
+    letters = cycle("internationalization ")
+
+    said = next(number for number in range(10**6) if answer.say(next(letters)))
+
+    assert said // len("internationalization ") in range(500, 510)
