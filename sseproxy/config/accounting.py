@@ -22,9 +22,9 @@ def _database(value: object) -> object:
 
 
 def _known(value: SecretStr) -> SecretStr:
-    if not re.match(r"(sqlite|postgresql)(\+\w+)?://", value.get_secret_value()):
+    if not re.match(r"(sqlite|postgres|postgresql(\+psycopg)?)://", value.get_secret_value()):
         raise Expected("expected a database address, such as sqlite:///usage.db or postgresql://HOST/NAME")
-    if value.get_secret_value().startswith("postgresql"):
+    if value.get_secret_value().startswith("postgres"):
         check_postgresql(value.get_secret_value())
     return value
 
@@ -40,8 +40,8 @@ class Accounting(Section):
         json_schema_extra={"default": DEFAULT},
         description="Database of charges and keys, made and migrated on start. `sqlite:///usage.db` is relative to "
         "the working directory, `sqlite:////var/lib/sseproxy/usage.db` is absolute. "
-        "`postgresql://USER:PASSWORD@HOST/NAME` needs the extra `[postgres]`; what a password holds of `/ @ # ? [ ]` "
-        "is percent-encoded in every address, `%40` for `@`.",
+        "`postgresql://USER:PASSWORD@HOST/NAME` (or `postgres://`) needs the extra `[postgres]`; what a password holds "
+        "of `/ @ # ? [ ]` is percent-encoded in every address, `%40` for `@`.",
     )
     client_gone: Literal["cancel", "drain"] = Field(
         default="cancel",

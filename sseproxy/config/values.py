@@ -26,7 +26,7 @@ _BYTES: Final = {"": 1, "B": 1} | {
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?i?B|)")
-_FREQUENCY = re.compile(r"\s*(\d[\d_]{0,15})\s*(?:/|per)\s*(second|minute|hour|day)s?\s*")
+_FREQUENCY = re.compile(r"(\d{1,13})/(second|minute|hour|day)")
 _PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _REFERENCE_SCHEMA: Final = {"type": "string", "pattern": r"\$\{"}
 
@@ -145,8 +145,8 @@ def parse_frequency(value: object) -> Rate:
     """
     if isinstance(value, Rate):
         return value
-    match = _FREQUENCY.fullmatch(value) if isinstance(value, str) else None
-    count = int(match[1].replace("_", "")) if match else 0
+    match = _FREQUENCY.fullmatch(value.strip()) if isinstance(value, str) else None
+    count = int(match[1]) if match else 0
     if match is None or not 1 <= count <= 10**12:
         bare = isinstance(value, int) and not isinstance(value, bool) and value > 0
         raise Expected("expected so many per time, such as 60/minute", f"{value}/minute" if bare else None)

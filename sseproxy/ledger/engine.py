@@ -11,6 +11,9 @@ from sqlalchemy.pool import StaticPool
 
 #: How long a writer waits for the writers of other processes before the ledger counts as unavailable.
 BUSY_SECONDS: Final = 5.0
+_PSYCOPG: Final = "postgresql+psycopg"
+#: By what a URL may name; Heroku and its like say postgres.
+_DRIVERS: Final = {"sqlite": "sqlite", "postgres": _PSYCOPG, "postgresql": _PSYCOPG, _PSYCOPG: _PSYCOPG}
 
 
 def sane_url(url: str) -> URL:
@@ -23,12 +26,12 @@ def sane_url(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise ValueError("not a database URL; expected sqlite:///FILE or postgresql://HOST/NAME") from None
-    backend = "postgresql" if parsed.drivername == "postgres" else parsed.get_backend_name()
-    if backend == "sqlite":
-        return parsed.set(drivername="sqlite")
-    if backend == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    raise ValueError(f"the ledger cannot live in {backend!r}; expected sqlite:///FILE or postgresql://HOST/NAME")
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise ValueError(
+            f"the ledger cannot live in {parsed.drivername!r}; expected sqlite:///FILE or postgresql://HOST/NAME"
+        )
+    return parsed.set(drivername=driver)
 
 
 def is_in_memory(url: URL) -> bool:

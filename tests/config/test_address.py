@@ -45,7 +45,7 @@ def test_a_redis_password_that_is_not_escaped_is_refused_and_not_repeated(
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
-@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg"])
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
 def test_a_database_password_that_is_not_escaped_is_refused_and_not_repeated(
     problems: Problems, scheme: str, password: str
 ) -> None:

@@ -47,8 +47,8 @@ def test_a_user_has_what_is_said_of_them_and_everybody_else_the_defaults(load: L
     [
         ("60/minute", Rate(60, 60)),
         ("5/second", Rate(5, 1)),
-        ("1_000 per hour", Rate(1000, 3600)),
-        ("9/days", Rate(9, 86400)),
+        ("1000/hour", Rate(1000, 3600)),
+        ("9/day", Rate(9, 86400)),
     ],
 )
 def test_frequencies(load: Load, text: str, rate: Rate) -> None:
@@ -57,7 +57,11 @@ def test_frequencies(load: Load, text: str, rate: Rate) -> None:
     assert limits is not None and limits.requests == rate
 
 
-@pytest.mark.parametrize("text", ["60", "0/minute", "-1/minute", "60/fortnight", "60/", "/minute", "1.5/minute", "[]"])
+@pytest.mark.parametrize(
+    "text",
+    ["60", "0/minute", "-1/minute", "60/fortnight", "60/", "/minute", "1.5/minute", "[]",
+     "60/minutes", "60 per minute", "60 / minute", "1_0_/minute"],
+)  # fmt: skip
 def test_what_is_no_frequency_is_refused(problems: Problems, text: str) -> None:
     hint = " (did you mean 60/minute?)" if text == "60" else ""
 

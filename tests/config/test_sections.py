@@ -219,13 +219,15 @@ def test_a_prefix_is_text_or_a_file(problems: Problems, prefix: str) -> None:
     assert problems(f"prompt: {{prefix: {prefix}}}")[0].startswith("config.yaml:1: prompt.prefix: ")
 
 
-@pytest.mark.parametrize("url", ["sqlite:///a.db", "sqlite://", "postgresql://h/n", "postgresql+psycopg://u:p@h/n"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:///a.db", "sqlite://", "postgresql://h/n", "postgresql+psycopg://u:p@h/n", "postgres://u:p@h/n"]
+)
 def test_databases(load: Load, url: str) -> None:
     assert load(f"accounting: {{ledger: '{url}'}}").accounting.ledger.get_secret_value() == url
 
 
 def test_other_databases_are_refused(problems: Problems) -> None:
-    for url in ("usage.db", "mysql://h/n", "sqlite:a.db"):
+    for url in ("usage.db", "mysql://h/n", "sqlite:a.db", "postgresql+asyncpg://h/n", "sqlite+aiosqlite://"):
         assert "expected a database address" in problems(f"accounting: {{ledger: '{url}'}}")[0]
 
 
