@@ -18,7 +18,7 @@ from sseproxy.middleware.joining import Joining, last_event
 from sseproxy.middleware.limiter import Limiter
 from sseproxy.times import EXPECTED, parse_moment
 from sseproxy.wsgi.call import Answer
-from sseproxy.wsgi.errors import refuse, status_line
+from sseproxy.wsgi.errors import MethodNotAllowed, refuse, status_line
 from sseproxy.wsgi.exchange import Exchange, User
 
 if TYPE_CHECKING:
@@ -102,8 +102,7 @@ class StreamsEndpoint:
     def _answer(self, environ: WSGIEnvironment, stream_id: str) -> Answer:
         method = environ["REQUEST_METHOD"]
         if method not in ("GET", "DELETE"):
-            failure = BadRequest("This path takes GET and DELETE requests only.", code="method_not_allowed", status=405)
-            return refuse(failure, environ, [("Allow", "GET, DELETE")])
+            raise MethodNotAllowed("GET", "DELETE")
         if method == "DELETE":
             name = environ.get("HTTP_IDEMPOTENCY_KEY", "") if not stream_id else ""
             found = self._joining.find_named(name, environ) if name else self._joining.find(stream_id, environ)

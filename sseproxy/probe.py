@@ -19,7 +19,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.wsgi.call import Answer
 from sseproxy.wsgi.client import watch_client
-from sseproxy.wsgi.errors import STREAM_HEADERS, refuse, status_line
+from sseproxy.wsgi.errors import STREAM_HEADERS, MethodNotAllowed, refuse, status_line
 from sseproxy.wsgi.stream import EventStream
 
 if TYPE_CHECKING:
@@ -86,13 +86,12 @@ class ProbeEndpoint:
         try:
             answer = self._answer(environ)
         except Failure as failure:
-            headers = [("Allow", "GET, HEAD")] if failure.status == 405 else None
-            answer = refuse(failure, environ, headers)
+            answer = refuse(failure, environ)
         return answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            raise BadRequest("This path takes GET requests only.", code="method_not_allowed", status=405)
+            raise MethodNotAllowed("GET", "HEAD")
         query = parse_qs(environ.get("QUERY_STRING", ""))
         plan = read_plan({name: values[-1] for name, values in query.items()})
         if not self._free.acquire(blocking=False):

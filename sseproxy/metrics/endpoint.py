@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
-from sseproxy.core.chat import BadRequest
 from sseproxy.metrics.instruments import Instruments
 from sseproxy.wsgi.call import Answer
-from sseproxy.wsgi.errors import refuse, status_line
+from sseproxy.wsgi.errors import MethodNotAllowed, refuse, status_line
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -30,8 +29,7 @@ class MetricsEndpoint:
 
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            failure = BadRequest("This path takes GET requests only.", code="method_not_allowed", status=405)
-            return refuse(failure, environ, [("Allow", "GET, HEAD")])
+            return refuse(MethodNotAllowed("GET", "HEAD"), environ)
         content_type, text = self._instruments.exposition(environ.get("HTTP_ACCEPT", ""))
         headers = [("Content-Type", content_type), ("Content-Length", str(len(text))), ("Cache-Control", "no-store")]
         return Answer(status_line(200), headers, [text])

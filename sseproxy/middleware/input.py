@@ -15,7 +15,7 @@ from sseproxy.core.chat import BadRequest, read_object
 from sseproxy.core.failure import Failure
 from sseproxy.core.inputs import Field
 from sseproxy.core.route import Route
-from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.errors import MethodNotAllowed, refuse
 from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, Exchange
 from sseproxy.wsgi.form import MULTIPART, URLENCODED, Pairs, read_form, read_query
 
@@ -55,7 +55,7 @@ class InputMiddleware:
             # A copy: those outside go on seeing the client's own request.
             environ = self._mapped({**environ}, route, variables)
         except Failure as failure:
-            return refuse(failure, environ, _headers(failure, route))(environ, start_response)
+            return refuse(failure, environ, _headers(failure))(environ, start_response)
         return self.app(environ, start_response)
 
     def _mapped(self, environ: WSGIEnvironment, route: Route, variables: dict[str, str]) -> WSGIEnvironment:
@@ -74,17 +74,14 @@ class InputMiddleware:
         return _without_query(environ)
 
 
-def _headers(failure: Failure, route: Route) -> list[tuple[str, str]] | None:
-    """What RFC 9110 wants said with a 405 and a 415."""
-    if failure.status == 405:
-        return [("Allow", ", ".join(route.methods))]
+def _headers(failure: Failure) -> list[tuple[str, str]] | None:
+    """What RFC 9110 wants said with a 415."""
     return [("Accept", ", ".join(ACCEPTED))] if failure.status == 415 else None
 
 
 def _check_method(environ: WSGIEnvironment, route: Route) -> None:
     if environ["REQUEST_METHOD"] not in route.methods:
-        message = f"This path takes {' and '.join(route.methods)} requests only."
-        raise BadRequest(message, status=405, code="method_not_allowed")
+        raise MethodNotAllowed(*route.methods)
 
 
 def _fields(environ: WSGIEnvironment, body: bytes, names: frozenset[str]) -> dict[str, Field]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.chat import API_PATHS
 from sseproxy.core.failure import Failure
-from sseproxy.wsgi.errors import refuse
+from sseproxy.wsgi.errors import MethodNotAllowed, refuse
 from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, KEY, Exchange, Target, User
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ _PLAIN: Final = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~:@!$&'()*+,=-]+)+
 class NotFound(Failure):
     """No such path or model, or it is not this user's; OpenAI tells the two apart as little."""
 
-    def __init__(self, message: str, code: str, param: str | None = None, *, status: int = 404) -> None:
-        super().__init__(message, status=status, type="invalid_request_error", code=code, param=param)
+    def __init__(self, message: str, code: str, param: str | None = None) -> None:
+        super().__init__(message, status=404, type="invalid_request_error", code=code, param=param)
 
 
 class RouteMiddleware:
@@ -57,8 +57,7 @@ class RouteMiddleware:
         try:
             self._route(environ, exchange)
         except Failure as failure:
-            headers = [("Allow", "POST")] if failure.status == 405 else None
-            return refuse(failure, environ, headers)(environ, start_response)
+            return refuse(failure, environ)(environ, start_response)
         return self.app(environ, start_response)
 
     def _route(self, environ: WSGIEnvironment, exchange: Exchange) -> None:
@@ -75,7 +74,7 @@ class RouteMiddleware:
             exchange.pass_bytes(environ, self._max_body)
             exchange.target, exchange.route = Target(self._passthrough[entry], ""), entry
         elif exchange.path in API_PATHS:
-            raise NotFound("This path takes POST requests only.", "method_not_allowed", status=405)
+            raise MethodNotAllowed("POST")
         elif self._closed:
             raise NotFound(f"Unknown path: {environ['REQUEST_METHOD']} {exchange.path}.", "unknown_url")
 

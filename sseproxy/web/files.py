@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from werkzeug.http import is_resource_modified
 
-from sseproxy.core.failure import Failure
 from sseproxy.wsgi.call import Answer, Headers
-from sseproxy.wsgi.errors import refuse, status_line
+from sseproxy.wsgi.errors import MethodNotAllowed, refuse, status_line
 
 if TYPE_CHECKING:
     from importlib.abc import Traversable
@@ -44,8 +43,7 @@ class StaticFile:
         """The file, or that the browser has it already."""
         method = environ["REQUEST_METHOD"]
         if method not in ("GET", "HEAD"):
-            failure = Failure("This page is read with GET.", status=405, type="invalid_request_error")
-            return refuse(failure, environ, [("Allow", "GET, HEAD")])
+            return refuse(MethodNotAllowed("GET", "HEAD"), environ)
         if not is_resource_modified(environ, etag=self._etag):
             return Answer(status_line(304), list(self._headers), [])
         described = [("Content-Type", self._type), ("Content-Length", str(len(self._content)))]

@@ -44,6 +44,21 @@ class Crashed(Failure):
         super().__init__("The proxy failed; its log tells why.", code="internal_error")
 
 
+class MethodNotAllowed(Failure):
+    """The path takes other methods, which the refusal names in ``Allow`` (RFC 9110 section 15.5.6)."""
+
+    def __init__(self, *methods: str) -> None:
+        told = " and ".join(method for method in methods if method != "HEAD")
+        message = f"This path takes {told} requests only."
+        super().__init__(message, status=405, type="invalid_request_error", code="method_not_allowed")
+        self.methods = methods
+
+    @property
+    def fields(self) -> Headers:
+        """What to send with it."""
+        return [("Allow", ", ".join(self.methods))]
+
+
 def status_line(code: int) -> str:
     """``404`` → ``"404 NOT FOUND"``."""
     return f"{code} {HTTP_STATUS_CODES.get(code, 'Client Closed Request' if code == 499 else 'Unknown')}"
@@ -72,6 +87,8 @@ def is_event_source(environ: WSGIEnvironment) -> bool:
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
     """The answer that tells a client of a failure while nothing has been sent."""
     own = [] if failure.retry_after is None else _when_to_retry(failure.retry_after)
+    if isinstance(failure, MethodNotAllowed):
+        own = [*own, *failure.fields]
     return error_answer(status_line(failure.status), error_body(failure, environ), environ, [*own, *(headers or [])])
 
 

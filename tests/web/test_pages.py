@@ -109,6 +109,7 @@ def test_the_page_is_only_read(method: str, client: Client) -> None:
 
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "GET, HEAD"
+    assert answer.get_json()["error"]["code"] == "method_not_allowed"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

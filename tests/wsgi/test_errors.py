@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import create_environ
 
 from sseproxy.core.failure import Failure
-from sseproxy.wsgi.errors import refuse, status_line, wants_events
+from sseproxy.wsgi.errors import MethodNotAllowed, refuse, status_line, wants_events
 
 FAILURE = Failure("no\ndata: more", status=429, type="t", code="c", param="p")
 
@@ -20,6 +20,15 @@ def test_most_clients_get_openai_s_json() -> None:
     assert (answer.code, answer.header("Content-Type"), answer.header("Retry-After")) == (429, "application/json", "3")
     error = json.loads(b"".join(answer.body))["error"]
     assert error == {"message": "no\ndata: more", "type": "t", "param": "p", "code": "c"}
+
+
+def test_who_asks_with_another_method_is_told_which_are_taken() -> None:
+    answer = refuse(MethodNotAllowed("GET", "HEAD", "DELETE"), create_environ())
+
+    assert (answer.code, answer.header("Allow")) == (405, "GET, HEAD, DELETE")
+    error = json.loads(b"".join(answer.body))["error"]
+    assert error["message"] == "This path takes GET and DELETE requests only."
+    assert (error["type"], error["code"]) == ("invalid_request_error", "method_not_allowed")
 
 
 def test_an_event_source_gets_one_event_with_the_true_status() -> None:

@@ -22,7 +22,7 @@ from sseproxy.web.dashboard.page import dashboard_page, login_page, problem_page
 from sseproxy.web.dashboard.ranges import DEFAULT, Range, named_range, read_range
 from sseproxy.web.files import GUARDS, StaticFile
 from sseproxy.wsgi.call import Answer, Headers
-from sseproxy.wsgi.errors import status_line
+from sseproxy.wsgi.errors import MethodNotAllowed, status_line
 from sseproxy.wsgi.exchange import Exchange
 from sseproxy.wsgi.form import read_form, read_query
 
@@ -98,17 +98,15 @@ class Dashboard:
             return _moved([])
         query: Mapping[str, str] = {}
         try:
-            if method not in (("POST",) if changes else ("GET", "HEAD")):
-                raise BadRequest("This page takes no such request.", code="method_not_allowed", status=405)
+            methods = ("POST",) if changes else ("GET", "HEAD")
+            if method not in methods:
+                raise MethodNotAllowed(*methods)
             query = dict(read_query(environ.get("QUERY_STRING", "")))
             if changes:
                 return self._login(environ) if path == LOGIN else _moved([("Set-Cookie", self._door.logout(environ))])
             return self._read(environ, path, query)
         except Failure as failure:
-            answer = _refusal(failure, query, "" if path == PAGE else "../")
-            if failure.status == 405:
-                answer.set_header("Allow", "POST" if changes else "GET, HEAD")
-            return answer
+            return _refusal(failure, query, "" if path == PAGE else "../")
 
     def _login(self, environ: WSGIEnvironment) -> Answer:
         body = Exchange.of(environ).read_bytes(environ, LONGEST_LOGIN)
@@ -169,6 +167,8 @@ def _refusal(failure: Failure, query: Mapping[str, str], up: str) -> Answer:
     headers: Headers = [("WWW-Authenticate", 'Bearer realm="sseproxy"')] if failure.status == 401 else []
     if failure.retry_after is not None:
         headers.append(("Retry-After", str(max(1, ceil(failure.retry_after)))))
+    if isinstance(failure, MethodNotAllowed):
+        headers += failure.fields
     helps = failure.status in (401, 403, 429)
     return _html(login_page(failure, query, up) if helps else problem_page(failure, up), failure.status, headers)
 
