@@ -22,10 +22,13 @@ def _database(value: object) -> object:
 
 
 def _known(value: SecretStr) -> SecretStr:
-    if not re.match(r"(sqlite|postgres|postgresql(\+psycopg)?)://", value.get_secret_value()):
+    address = value.get_secret_value()
+    if re.match(r"(postgres|postgresql(\+psycopg)?)://", address):
+        check_postgresql(address)
+    elif re.match(r"sqlite://[^/]", address):
+        raise Expected("expected three slashes before the name of a file, or four: sqlite:///usage.db")
+    elif not address.startswith("sqlite://"):
         raise Expected("expected a database address, such as sqlite:///usage.db or postgresql://HOST/NAME")
-    if value.get_secret_value().startswith("postgres"):
-        check_postgresql(value.get_secret_value())
     return value
 
 

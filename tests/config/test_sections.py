@@ -227,8 +227,17 @@ def test_databases(load: Load, url: str) -> None:
 
 
 def test_other_databases_are_refused(problems: Problems) -> None:
-    for url in ("usage.db", "mysql://h/n", "sqlite:a.db", "postgresql+asyncpg://h/n", "sqlite+aiosqlite://"):
-        assert "expected a database address" in problems(f"accounting: {{ledger: '{url}'}}")[0]
+    others = ("usage.db", "mysql://h/n", "sqlite:a.db", "postgresql+asyncpg://h/n", "sqlite+pysqlcipher://:topsecret@/a.db")
+    for url in others:
+        (problem,) = problems(f"accounting: {{ledger: '{url}'}}")
+        assert "expected a database address" in problem and "topsecret" not in problem
+
+
+@pytest.mark.parametrize("url", ["sqlite://usage.db", "sqlite://var/lib/usage.db", "sqlite://:topsecret@/usage.db"])
+def test_a_file_of_sqlite_that_would_be_taken_for_a_host_is_refused(problems: Problems, url: str) -> None:
+    (problem,) = problems(f"accounting: {{ledger: '{url}'}}")
+
+    assert "expected three slashes" in problem and "topsecret" not in problem
 
 
 def test_an_unknown_key_that_exists_elsewhere_is_pointed_to(problems: Problems) -> None:
