@@ -376,7 +376,7 @@ def test_without_the_demo_key_or_the_demo_upstream_nothing_is_suggested() -> Non
 
     for source in (without_key, without_upstream):
         assert demo_lines(Config.load(source), "http://127.0.0.1:1", "sseproxy", None) == []
-        assert chat_line(Config.load(source), "http://[::]:1") == "Chat in a browser: http://127.0.0.1:1/-/chat"
+        assert chat_line(Config.load(source), "http://[::]:1") == "Chat in a browser: http://[::1]:1/-/chat"
 
 
 def test_checking_a_file_loads_no_database_toolkit_and_no_http_client(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def chat_line(config: Config, address: str) -> str:
 
 def _reachable(address: str) -> str:
     """A listening address as a browser on this machine can call it."""
-    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//127.0.0.1:")
+    return address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def own_name() -> str:
