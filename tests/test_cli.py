@@ -129,6 +129,14 @@ def test_serve_refuses_a_bad_address_and_workers_of_waitress(run: Run) -> None:
     assert "--server gunicorn" in run("serve", "--workers", "2", code=2).stderr
 
 
+def test_serve_warns_in_the_log_s_own_format(run: Run) -> None:
+    Path("config.yaml").write_text("users: {alice: {keys: [sk-plain]}}\nlog: {format: json}\n")
+    warning, _ = run("serve", "--workers", "2", code=2).stderr.splitlines()
+
+    assert json.loads(warning)["level"] == "warning"
+    assert "users.alice.keys[0]: a key in plain text" in json.loads(warning)["message"]
+
+
 def test_a_module_of_the_working_directory_can_be_an_upstream(run: Run) -> None:
     Path("answers_of_mine.py").write_text("def app(environ, start_response): ...\n")
     Path("config.yaml").write_text('upstreams: {mine: {wsgi: "answers_of_mine:app"}}')

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from sseproxy.cli.source import config_option, load_config, show_warnings
+from sseproxy.cli.source import config_option, load_config
 
 
 @click.command()
@@ -17,7 +17,8 @@ def check(file: str | None) -> None:
     Exit code 0 if there is none, else 2. Warns of keys in plain text.
     """
     config = load_config(file)
-    show_warnings(config)
+    for warning in config.warnings:
+        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{config.source}: the configuration is valid")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import shutil
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from sseproxy import hangup
-from sseproxy.cli.source import config_option, fail, load_config, show_warnings
+from sseproxy.cli.source import config_option, fail, load_config
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from sseproxy.config import Config
+
+log = logging.getLogger("sseproxy.config")
 
 
 @click.command()
@@ -57,7 +60,8 @@ def serve(
     origin = Origin(config.file)
     set_up_logging(config.log.format, config.log.level)
     click.echo(f"sseproxy: configuration: {config.source}")
-    show_warnings(config)
+    for warning in config.warnings:
+        log.warning("%s", warning)
 
     def ready(addresses: Sequence[str]) -> None:
         click.echo(f"sseproxy: listening on {', '.join(addresses)}")

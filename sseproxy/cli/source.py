@@ -34,12 +34,6 @@ def load_config(file: str | None) -> Config:
         fail(f"{count} problem{'s' if count > 1 else ''} in the configuration", 2)
 
 
-def show_warnings(config: Config) -> None:
-    """What works but should not stay, on standard error."""
-    for warning in config.warnings:
-        click.echo(f"warning: {warning}", err=True)
-
-
 @contextmanager
 def open_books(config: Config) -> Iterator[SQLLedger]:
     """The ledger that the configuration names."""
