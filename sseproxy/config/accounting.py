@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Literal
 
@@ -29,6 +30,12 @@ def _known(value: SecretStr) -> SecretStr:
         raise Expected("expected three slashes before the name of a file, or four: sqlite:///usage.db")
     elif not address.startswith("sqlite://"):
         raise Expected("expected a database address, such as sqlite:///usage.db or postgresql://HOST/NAME")
+    return value
+
+
+def _file(value: str) -> str:
+    if os.path.isdir(value or "."):
+        raise Expected("expected the name of a file, such as usage.journal, that is no folder")
     return value
 
 
@@ -64,7 +71,7 @@ class Accounting(Section):
         description="Keep each request and answer beside its charge, in the same database, for ever: "
         "`sseproxy charges --content` shows them. Embeddings are not kept.",
     )
-    journal: Text = Field(
+    journal: Annotated[Text, AfterValidator(_file)] = Field(
         default="usage.journal",
         description="File, relative to the working directory, for what ends while the database is away, with "
         "either setting; no file is made before. It is booked within seconds after the database "

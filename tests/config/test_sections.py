@@ -240,6 +240,14 @@ def test_a_file_of_sqlite_that_would_be_taken_for_a_host_is_refused(problems: Pr
     assert "expected three slashes" in problem and "topsecret" not in problem
 
 
+@pytest.mark.parametrize("journal", ["", ".", "folder", "folder/"])
+def test_a_journal_is_a_file_and_no_folder(problems: Problems, load: Load, journal: str) -> None:
+    Path("folder").mkdir()
+
+    assert "expected the name of a file" in problems(f"accounting: {{journal: '{journal}'}}")[0]
+    assert load("accounting: {journal: folder/new}").accounting.journal == "folder/new"
+
+
 def test_an_unknown_key_that_exists_elsewhere_is_pointed_to(problems: Problems) -> None:
     assert problems("keepalive: 3s")[0].endswith("(did you mean streams.keepalive?)")
     assert problems("users: {a: {api_key: x}}")[0].endswith("(did you mean upstreams.NAME.api_key?)")
