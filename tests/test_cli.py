@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -135,6 +136,17 @@ def test_serve_warns_in_the_log_s_own_format(run: Run) -> None:
 
     assert json.loads(warning)["level"] == "warning"
     assert "users.alice.keys[0]: a key in plain text" in json.loads(warning)["message"]
+
+
+@pytest.mark.parametrize("what", ["the address", "the database"])
+def test_serve_ends_with_1_where_only_the_moment_is_wrong(run: Run, what: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        ledger = "sqlite:///config.yaml/usage.db" if what == "the database" else "sqlite://"
+        Path("config.yaml").write_text(f"server: {{listen: '{listen}'}}\naccounting: {{ledger: '{ledger}'}}\n")
+        result = run("serve", code=1)
+
+    assert ("cannot be opened" if what == "the database" else "Address already in use") in result.stderr
 
 
 def test_a_module_of_the_working_directory_can_be_an_upstream(run: Run) -> None:

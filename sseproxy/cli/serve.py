@@ -50,7 +50,7 @@ def serve(
     server.shutdown_grace, a second signal ends them. SIGHUP loads the configuration again.
     """
     from sseproxy.config.origin import Origin
-    from sseproxy.server import ServerError
+    from sseproxy.server import ServerError, SetupError
     from sseproxy.server import serve as run
     from sseproxy.server.log import set_up_logging
 
@@ -77,19 +77,21 @@ def serve(
     try:
         run(_build, config, server=server, workers=workers, worker_class=worker_class, ready=ready, load=load)
     except ServerError as error:
-        fail(str(error), 2)
+        fail(str(error), 2 if isinstance(error, SetupError) else 1)
 
 
 def _build(config: Config) -> WSGIApplication:
     """The proxy. Imported late: gunicorn's workers patch what it imports."""
     from sseproxy.app import create_app
     from sseproxy.core.failure import Failure
-    from sseproxy.server import ServerError
+    from sseproxy.server import ServerError, SetupError
 
     try:
         return create_app(config)
-    except (Failure, ValueError, RuntimeError) as error:
+    except Failure as error:
         raise ServerError(str(error)) from None
+    except (ValueError, RuntimeError) as error:
+        raise SetupError(str(error)) from None
 
 
 def _listening_on(config: Config, listen: str) -> Config:

@@ -13,7 +13,7 @@ from sseproxy.config import Config
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-__all__ = ["Load", "Ready", "ServerError", "serve"]
+__all__ = ["Load", "Ready", "ServerError", "SetupError", "serve"]
 
 #: Called once connections are accepted, with the addresses as ``http://HOST:PORT``.
 Ready = Callable[[Sequence[str]], object]
@@ -23,7 +23,11 @@ Load = Callable[[], Config]
 
 
 class ServerError(Exception):
-    """The server cannot run: the address is taken, an extra is not installed. The message is for people."""
+    """The server cannot run now: the address is taken, the database is away. The message is for people."""
+
+
+class SetupError(ServerError):
+    """Nor could it at another time: an extra is not installed, arguments do not fit together."""
 
 
 def serve(
@@ -55,7 +59,7 @@ def serve(
         from sseproxy.server.waitress import run_waitress
 
         if workers not in (None, 1):
-            raise ServerError("waitress runs in one process; use --server gunicorn for --workers")
+            raise SetupError("waitress runs in one process; use --server gunicorn for --workers")
         share_table()
         app = build(config)
         with suited_to_serving():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy import hangup
 from sseproxy.config import Config, keep_fixed
-from sseproxy.server import Load, Ready, ServerError
+from sseproxy.server import Load, Ready, ServerError, SetupError
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.counting import count_waiting, forget_process, shared_counts
 from sseproxy.server.drain import AFTER_GRACE, LOOK, SETTLE_SECONDS
@@ -27,7 +27,7 @@ try:
     from gunicorn.arbiter import Arbiter
     from gunicorn.glogging import Logger
 except ImportError:
-    raise ServerError('gunicorn is not installed; install it with: pip install "sseproxy[gunicorn]"') from None
+    raise SetupError('gunicorn is not installed; install it with: pip install "sseproxy[gunicorn]"') from None
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
