@@ -22,14 +22,12 @@ from pydantic import (
 from sseproxy.config.section import Section
 from sseproxy.config.values import Duration, Expected, Flag, Text, Whole, kind
 from sseproxy.core.chat import API_PATHS
+from sseproxy.core.http_fields import HOP_BY_HOP, TOKEN
 
-# RFC 9110, 5.6.2 (token) and 5.5 (field values): what is neither would let a value add headers of its own.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# RFC 9110, 5.5: what is no such value could add headers of its own.
 _FIELD_VALUE = re.compile(r"[\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?")
-#: Fields that belong to one connection or to the message's framing (RFC 9110, 7.6.1; RFC 9112, 6).
-_FRAMING = frozenset(
-    ("connection", "content-length", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding")
-) | {"upgrade"}
+#: Fields that belong to one connection or to the message's framing (RFC 9112, 6); a proxy's credentials may be set.
+_FRAMING = HOP_BY_HOP - {"proxy-authorization"} | {"content-length", "host"}
 _PATH = re.compile(r"/v1(?:/[A-Za-z0-9._~:@!$&'()+,;=-]+)+")
 
 
@@ -52,7 +50,7 @@ def _no_empty(value: SecretStr | None) -> SecretStr | None:
 def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
     seen: set[str] = set()
     for name in headers:
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise Expected("expected header names of letters, digits and hyphens")
         if name.lower() in _FRAMING:
             raise Expected(f"{name} is made for each connection and cannot be set")

@@ -5,13 +5,13 @@ Stands around everything else, so that refusals can be read too. Whether a reque
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.failure import Failure
+from sseproxy.core.http_fields import TOKEN
 from sseproxy.core.origins import Origins
 from sseproxy.wsgi.call import Answer, Headers
 from sseproxy.wsgi.errors import refuse
@@ -30,7 +30,6 @@ EXPOSED: Final = ", ".join(
     + [f"x-ratelimit-{part}-{kind}" for kind in ("requests", "tokens") for part in ("limit", "remaining", "reset")]
 )
 PREFLIGHT_VARY: Final = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
-_TOKENS: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MOST_NAMES: Final = 100
 _name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
@@ -105,7 +104,7 @@ def is_preflight(environ: WSGIEnvironment) -> bool:
 def requested_headers(environ: WSGIEnvironment) -> str:
     """The header names that a preflight asks for, those that are names (RFC 9110 section 5.1), to be sent back."""
     names = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "").split(",", _MOST_NAMES)[:_MOST_NAMES]
-    return ", ".join(name.strip(" \t") for name in names if _TOKENS.fullmatch(name.strip(" \t")))
+    return ", ".join(name.strip(" \t") for name in names if TOKEN.fullmatch(name.strip(" \t")))
 
 
 def vary(headers: Headers, *names: str) -> Headers:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.http_fields import HOP_BY_HOP
 from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_ending, failure_of, normalize
 from sseproxy.core.redact import Redactor, redact_failure
 from sseproxy.core.sse import DONE, Event
@@ -48,21 +49,8 @@ OF_THE_BODY: Final = frozenset(
     ]
 )
 """Header fields that describe bytes the client will not get."""
-HOP_BY_HOP: Final = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-    ]
-)
-"""What concerns one connection is the server's to say (PEP 3333); tutorials of SSE set ``Connection`` all the same."""
 _NOT_PASSED: Final = OF_THE_BODY | HOP_BY_HOP
+"""What concerns one connection is the server's to say (PEP 3333); tutorials of SSE set ``Connection`` all the same."""
 _JSON: Final = ("Content-Type", "application/json")
 _name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 

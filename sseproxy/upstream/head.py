@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from sseproxy.core.http_fields import TOKEN
+
 MAX_LINE: Final = 64 * 1024
 MAX_FIELDS: Final = 100
 """Both as in http.client; a folded line counts as one of its own."""
@@ -18,7 +20,6 @@ REMEMBERED: Final = 64
 LONGEST_REMEMBERED: Final = 2048
 """Heads, and bytes of one. Model servers begin every stream alike, or every one of the same second."""
 
-TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _END: Final = re.compile(rb"\n\r?\n")
 _STATUS_LINE: Final = re.compile(r"HTTP/1\.([0-9])[ \t]+([1-9][0-9]{2})(?:[ \t].*)?")
 _FOLD: Final = re.compile(r"\n[ \t]+")

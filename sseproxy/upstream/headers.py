@@ -11,24 +11,11 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from sseproxy.upstream.head import TOKEN
+from sseproxy.core.http_fields import HOP_BY_HOP, TOKEN
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-HOP_BY_HOP: Final = frozenset(
-    [
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ]
-)
 CREDENTIALS: Final = frozenset(
     ["authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie", "openai-organization", "openai-project"]
 )

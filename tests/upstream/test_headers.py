@@ -76,6 +76,7 @@ def test_an_answer_loses_cookies_and_hop_by_hop_fields() -> None:
     fields = [
         ("Content-Type", "application/json"), ("Set-Cookie", "a=b"), ("Connection", "keep-alive, X-Hop"),
         ("X-Hop", "1"), ("Transfer-Encoding", "chunked"), ("Retry-After", "3"), ("WWW-Authenticate", "Bearer"),
+        ("Trailer", "Digest"), ("Trailers", "Digest"), ("Proxy-Connection", "keep-alive"),
     ]  # fmt: skip
 
     assert response_headers(fields) == [("Content-Type", "application/json"), ("Retry-After", "3"), PRIVATE]
