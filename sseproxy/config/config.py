@@ -1,6 +1,6 @@
 """The whole configuration: its sections, and how it is loaded. A new section is one file and one line here.
 
-What a section means to the proxy may not go in here: :mod:`sseproxy.app` hands plain values to constructors.
+What a section means to the proxy may not go in here: :mod:`sseproxy.stack` hands plain values to constructors.
 """
 
 from __future__ import annotations
