@@ -29,7 +29,7 @@ class Dispatcher:
 
     def __init__(self, threads: int) -> None:
         self._workers = Workers(threads, most_waiting=threads)
-        self._express = Workers(PROBE_THREADS)
+        self._probes = Workers(PROBE_THREADS)
 
     @property
     def waiting(self) -> int:
@@ -48,9 +48,9 @@ class Dispatcher:
             if self._workers.take(channel):
                 return
             request.error = Busy("all threads are taken. Try again.")
-        self._express.take(channel)
+        self._probes.take(channel)
 
     def shutdown(self, timeout: float) -> None:
         """Stop the threads, when what they run has ended or after ``timeout`` seconds. What waits is not run."""
-        self._express.stop(timeout)
+        self._probes.stop(timeout)
         self._workers.stop(timeout)
