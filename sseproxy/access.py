@@ -10,7 +10,7 @@ from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.ledger.overview import Overview
 from sseproxy.ledger.protocol import Ledger
 from sseproxy.ledger.sessions import Sessions
-from sseproxy.middleware.credentials import ConfiguredKeys, LedgerKeys, Reader, RemoteUser, Tokens
+from sseproxy.middleware.credentials import ConfiguredKeys, CredentialReader, LedgerKeys, RemoteUser, Tokens
 from sseproxy.middleware.limiter import Limiter
 from sseproxy.users import Users
 from sseproxy.web.dashboard.app import Dashboard
@@ -31,10 +31,10 @@ class Access:
         self._section = config.auth
         self._keys = (ConfiguredKeys(users.by_key()), LedgerKeys(ledger.find_key, users.find))
 
-    def readers(self) -> list[Reader]:
+    def readers(self) -> list[CredentialReader]:
         """What the API takes as credentials, in the order in which they are looked for."""
         configured, booked = self._keys
-        readers: list[Reader] = [configured]
+        readers: list[CredentialReader] = [configured]
         if self._section.jwt is not None:
             # Before the ledger, which may be away, is asked for a key: none that is made by command looks like a token.
             readers.append(Tokens(self._section.jwt.verifier(), self._users.find))

@@ -26,7 +26,7 @@ from sseproxy.middleware.auth import AuthMiddleware
 from sseproxy.middleware.awake import AwakeMiddleware
 from sseproxy.middleware.content import ContentMiddleware
 from sseproxy.middleware.cors import CorsMiddleware, is_preflight
-from sseproxy.middleware.credentials import Reader
+from sseproxy.middleware.credentials import CredentialReader
 from sseproxy.middleware.cross_site import CrossSiteMiddleware
 from sseproxy.middleware.cut import CutMiddleware
 from sseproxy.middleware.drain import DrainMiddleware
@@ -150,7 +150,7 @@ class Stack:
         app = UsageEndpoint(app, self._lasting.ledger, self._lasting.limiter, self.users.find)
         return ProbeEndpoint(app, keepalive=self.config.streams.keepalive)
 
-    def _let_in(self, app: WSGIApplication, readers: Sequence[Reader]) -> WSGIApplication:
+    def _let_in(self, app: WSGIApplication, readers: Sequence[CredentialReader]) -> WSGIApplication:
         required, anonymous = self.config.auth.required, self.users.find("anonymous")
         return AuthMiddleware(app, readers, required=required, anonymous=anonymous, public=self._is_public)
 

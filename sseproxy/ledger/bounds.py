@@ -45,6 +45,6 @@ def bounded_names(*texts: str) -> tuple[str, ...]:
 
 
 @lru_cache(256)
-def known_name(name: str | None) -> str | None:
+def cached_bounded_name(name: str | None) -> str | None:
     """As :func:`bounded_name` has it; None stays None. Asked for the same few again and again."""
     return None if name is None else bounded_name(name)

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from sseproxy.core.tries import as_text
 from sseproxy.core.usage import Usage
-from sseproxy.ledger.bounds import bounded_amounts, known_name
+from sseproxy.ledger.bounds import bounded_amounts, cached_bounded_name
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.protocol import Checkpoint, Settlement, State
 from sseproxy.ledger.schema import charges
@@ -66,8 +66,8 @@ def result(known: Settlement | Checkpoint) -> tuple[Any, ...]:
         usage.reasoning_tokens, known.prefix_tokens, known.cost,
     )  # fmt: skip
     return (
-        known.usage_source, *amounts, known.status, known.first_token_ms, known.duration_ms, known_name(known.upstream),
-        known_name(known.upstream_model), as_text(known.tries) or "",
+        known.usage_source, *amounts, known.status, known.first_token_ms, known.duration_ms,
+        cached_bounded_name(known.upstream), cached_bounded_name(known.upstream_model), as_text(known.tries) or "",
     )  # fmt: skip
 
 

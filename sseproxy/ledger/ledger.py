@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger import endings, keys, reports
-from sseproxy.ledger.bounds import bounded_amount, bounded_name, bounded_names, known_name
+from sseproxy.ledger.bounds import bounded_amount, bounded_name, bounded_names, cached_bounded_name
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Lease, Process
 from sseproxy.ledger.periods import day_of, days_of, period_name, renewal
@@ -96,7 +96,7 @@ class SQLLedger:
         user, route, model, upstream, upstream_model = _names(
             charge.user, charge.route, charge.model, charge.upstream, charge.upstream_model
         )
-        key = known_name(charge.key)
+        key = cached_bounded_name(charge.key)
         reserved, started_at = bounded_amount(charge.reserved), micros(charge.started_at)
         row = (
             charge.id, user, key, route, model, upstream, upstream_model, "pending", reserved, int(charge.unpriced),
@@ -227,7 +227,7 @@ class SQLLedger:
     ) -> list[dict[str, Any]]:
         """Sums per group; see :func:`sseproxy.ledger.reports.usage`."""
         with self.database.read() as connection:
-            return reports.usage(connection, by, user=known_name(user), since=since, until=until)
+            return reports.usage(connection, by, user=cached_bounded_name(user), since=since, until=until)
 
     def charges(
         self,
@@ -241,7 +241,7 @@ class SQLLedger:
         """The charges themselves, read as they are taken; see :func:`sseproxy.ledger.reports.charge_rows`."""
         with self.database.read() as connection:
             yield from reports.charge_rows(
-                connection, user=known_name(user), since=since, until=until, state=state, limit=limit
+                connection, user=cached_bounded_name(user), since=since, until=until, state=state, limit=limit
             )
 
     def find_key(self, secret_hash: str) -> Key | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.failure import Failure
-from sseproxy.middleware.credentials import Caller, Reader, Unauthorized, secret_of
+from sseproxy.middleware.credentials import Caller, CredentialReader, Unauthorized, secret_of
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import KEY, Exchange, User
 
@@ -29,7 +29,7 @@ class AuthMiddleware:
     def __init__(
         self,
         app: WSGIApplication,
-        readers: Sequence[Reader],
+        readers: Sequence[CredentialReader],
         *,
         required: bool = True,
         anonymous: User = ANONYMOUS,

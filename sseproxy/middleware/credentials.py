@@ -31,7 +31,7 @@ class Caller(NamedTuple):
     key: str | None
 
 
-Reader = Callable[["WSGIEnvironment"], "Caller | None"]
+CredentialReader = Callable[["WSGIEnvironment"], "Caller | None"]
 """Reads one kind of credentials; None: there are none of this kind.
 
 :raises Unauthorized: they are of this kind, and wrong.

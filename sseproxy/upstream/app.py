@@ -29,7 +29,7 @@ from sseproxy.upstream.headers import request_headers, response_headers
 from sseproxy.upstream.kept import Connections
 from sseproxy.upstream.refusal import read_refusal
 from sseproxy.upstream.sending import NotSent, Outgoing
-from sseproxy.upstream.target import Targets
+from sseproxy.upstream.target import RequestTargets
 from sseproxy.upstream.unreachable import UNREACHABLE, failure_to_reach
 from sseproxy.upstream.waiting import Waiting
 from sseproxy.wsgi.call import Answer, Headers, close_body
@@ -115,7 +115,7 @@ class UpstreamApp:
         self._for_documents = write_fields({"accept": "application/json", **headers})
         self._include_usage = include_usage
         self._refuses_usage: set[str] = set()
-        self._targets = Targets(self._flavor, self._dialer.path, self._dialer.prefix)
+        self._targets = RequestTargets(self._flavor, self._dialer.path, self._dialer.prefix)
         self._last: tuple[ResponseHead | None, str, Headers] = (None, "", [])
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -18,7 +18,7 @@ _PLAIN: Final = re.compile(r"[/A-Za-z0-9_-]*")
 """A path of which nothing needs to be quoted."""
 
 
-class Targets:
+class RequestTargets:
     """The targets of requests to one upstream.
 
     :param base: the path of its URL, without a slash at its end.

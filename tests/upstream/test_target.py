@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sseproxy.upstream.flavor import Azure, OpenAI
-from sseproxy.upstream.target import Targets
+from sseproxy.upstream.target import RequestTargets
 
 
 @pytest.mark.parametrize(
@@ -18,13 +18,13 @@ from sseproxy.upstream.target import Targets
     ],
 )
 def test_a_path_and_its_query_stand_below_the_base_in_characters_that_may(path: str, query: str, target: str) -> None:
-    targets = Targets(OpenAI(), "/base", "http://upstream.test")
+    targets = RequestTargets(OpenAI(), "/base", "http://upstream.test")
 
     assert [targets.write(path, query, "m") for _ in range(2)] == ["http://upstream.test" + target] * 2
 
 
 def test_neither_a_query_nor_another_model_is_taken_from_the_request_before() -> None:
-    targets = Targets(Azure("1"), "")
+    targets = RequestTargets(Azure("1"), "")
 
     assert targets.write("/v1/completions", "", "a") == "/openai/deployments/a/completions?api-version=1"
     assert targets.write("/v1/completions", "key=1", "a") == "/openai/deployments/a/completions?key=1&api-version=1"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from werkzeug.http import dump_cookie, parse_cookie
 
 from sseproxy.core.failure import Failure
-from sseproxy.middleware.credentials import Caller, Reader, Unauthorized, digest_of, secret_of
+from sseproxy.middleware.credentials import Caller, CredentialReader, Unauthorized, digest_of, secret_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -59,7 +59,7 @@ class Door:
 
     def __init__(
         self,
-        readers: Sequence[Reader],
+        readers: Sequence[CredentialReader],
         keys: Sequence[KeyOf],
         sessions: SessionStore,
         admit: Callable[[str], object],
