@@ -17,6 +17,7 @@ from docs.reference import with_tables
 from sseproxy.cli import main
 from sseproxy.config import Config
 from sseproxy.config.explain import fields_at, keys_of, section_at
+from sseproxy.config.fixed import FIXED
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = (ROOT / "docs" / "configuration.md").read_text("utf-8")
@@ -46,6 +47,19 @@ def test_every_key_stands_in_the_reference(key: tuple[str, ...]) -> None:
 
 def test_the_reference_names_no_key_that_does_not_exist() -> None:
     assert [key for key in DEFAULTS if tuple(key.split(".")) not in KEYS] == []
+
+
+def test_operations_lists_what_a_reload_does_not_change() -> None:
+    operations = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    listed = re.search(r"named in the log if they differ: (.+?)\. ", operations, re.S)
+    assert listed is not None
+    told = {}
+    for keys in listed[1].split(";"):  # the section stands before the first of its keys
+        first, *others = re.findall(r"`([a-z_.]+)`", keys)
+        section, _, key = first.partition(".")
+        told[section] = (key, *others)
+
+    assert told == FIXED
 
 
 @pytest.mark.parametrize("section", list(Config.model_fields))
