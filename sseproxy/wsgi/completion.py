@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
 from sseproxy.core.chat import Api
 from sseproxy.core.chunk import read_json
@@ -19,11 +19,10 @@ from sseproxy.core.normalize import (
     read_canonical,
     read_completion,
 )
+from sseproxy.core.normalize.bodies import BODY_LIMIT
 from sseproxy.core.normalize.compression import unzip
 from sseproxy.wsgi.call import close_read
 from sseproxy.wsgi.client import asking
-
-MAX_DOCUMENT: Final = 64 * 1024 * 1024
 
 
 class CompletionBody:
@@ -35,7 +34,7 @@ class CompletionBody:
     @classmethod
     def at_once(cls, body: Iterable[bytes], api: Api) -> CompletionBody | None:
         """The answer, if it is in the canonical form and all there, as a short one comes: no client is kept waiting."""
-        if type(body) is list and len(body) == 1 and len(body[0]) <= MAX_DOCUMENT:
+        if type(body) is list and len(body) == 1 and len(body[0]) <= BODY_LIMIT:
             canonical = read_canonical(api, body[0])
             if canonical is not None:
                 return cls(canonical)
@@ -74,7 +73,7 @@ class CompletionBody:
         return iter([self.completion.body])
 
 
-def collect(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> bytes:
+def collect(body: Iterable[bytes], gone: Callable[[], bool], limit: int = BODY_LIMIT) -> bytes:
     """All of a body, uncompressed; it is closed then.
 
     :raises UpstreamFailure: it is larger than ``limit`` bytes, or broken.
@@ -119,7 +118,7 @@ def _answer(document: bytes) -> Any:
         return None
 
 
-def _unpacked(body: Iterable[bytes], gone: Callable[[], bool], limit: int = MAX_DOCUMENT) -> Iterator[bytes]:
+def _unpacked(body: Iterable[bytes], gone: Callable[[], bool], limit: int = BODY_LIMIT) -> Iterator[bytes]:
     size = 0
     for piece in asking(unzip(body), gone):
         size += len(piece)

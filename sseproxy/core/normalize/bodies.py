@@ -21,7 +21,8 @@ from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, LIMIT, Decoder, Event, Eve
 
 __all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of"]
 
-BODY_LIMIT: Final = 32 * 1024 * 1024
+BODY_LIMIT: Final = 64 * 1024 * 1024
+"""Bytes of one JSON answer at most, however it comes."""
 _REFUSAL_LIMIT: Final = 256 * 1024
 _SPACE: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from sseproxy.core.chunk import read_json, text_of, write_json
+from sseproxy.core.normalize.bodies import BODY_LIMIT
 from sseproxy.core.normalize.canonical import OBJECTS, Completion, read_canonical
 from sseproxy.core.normalize.deltas import tidy_message
 from sseproxy.core.normalize.envelope import Identity
@@ -23,10 +24,8 @@ from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 
 __all__ = ["Completion", "completion_of", "read_completion"]
 
-_LIMIT: Final = 64 * 1024 * 1024
 
-
-def completion_of(events: Iterable[Event], api: str, *, limit: int = _LIMIT) -> bytes:
+def completion_of(events: Iterable[Event], api: str, *, limit: int = BODY_LIMIT) -> bytes:
     """Gather a normalised stream into the JSON answer that a client with ``stream: false`` expects.
 
     :param limit: bytes of events at most.

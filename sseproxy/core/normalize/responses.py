@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, rewrite, write_json
 from sseproxy.core.failure import Failure
-from sseproxy.core.normalize.bodies import IDLE
+from sseproxy.core.normalize.bodies import BODY_LIMIT, IDLE
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.normalize.gather import Response
 from sseproxy.core.normalize.reading import reader_of, told_failure
@@ -22,8 +22,6 @@ from sseproxy.core.sse import DONE, FLUSH, Event
 __all__ = ["Course", "conclude_response"]
 
 _FAILED: Final = "response.failed"
-# Bytes of a stream after which its output is gathered no longer, for a terminal event that lacks it.
-_LIMIT: Final = 64 * 1024 * 1024
 # Events after an `error` among which its `response.failed` is waited for.
 _PATIENCE: Final = 100
 
@@ -43,7 +41,7 @@ def conclude_response(events: Iterator[Event], course: Course) -> Iterator[Event
         body = event.body if event.error is None else course.failed(event.error, event.body)
         course.note(body)
         size += len(event.data)
-        if size > _LIMIT:
+        if size > BODY_LIMIT:  # its output is gathered no longer, for a terminal event that lacks it
             answer = Response()
         answer.add(body)
         if event.type in TERMINAL and isinstance(body.get("response"), dict):

@@ -165,6 +165,12 @@ def test_events_documents_and_refusals_are_bounded() -> None:
     assert event.error is not None and event.error.status == 500
 
 
+def test_a_document_may_be_as_long_as_any_json_answer() -> None:
+    document = b'{"a":"' + b"x" * (40 * 1024 * 1024) + b'"}'
+
+    assert datas(document) == [document]
+
+
 def test_an_image_is_one_event() -> None:
     image = b'{"choices":[{"delta":{"images":["%b"]}}]}' % (b"A" * 4_000_000)
 

@@ -195,7 +195,7 @@ def test_output_in_the_last_event_stays_as_it_came() -> None:
 
 
 def test_what_is_gathered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses, "_LIMIT", 300)
+    monkeypatch.setattr(responses, "BODY_LIMIT", 300)
     last = {"type": "response.completed", "response": RESPONSE}
 
     assert json.loads(run(blocks(CREATED, done(0, item("a")), last))[-1].data)["response"]["output"] == []
