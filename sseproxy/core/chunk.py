@@ -18,8 +18,21 @@ from sseproxy.core.sse import Event
 if TYPE_CHECKING:
     from sseproxy.core.failure import Failure
 
-__all__ = ["Chunk", "UsageEvent", "error_event", "guard", "read_json", "rewrite", "text_of", "write_json"]
+__all__ = [
+    "ByChoice",
+    "Chunk",
+    "UsageEvent",
+    "error_event",
+    "guard",
+    "read_json",
+    "rewrite",
+    "text_of",
+    "texts_by_choice",
+    "write_json",
+]
 
+ByChoice = tuple[tuple[int, str], ...]
+"""Texts, each with the index of the choice that it belongs to."""
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -120,6 +133,16 @@ def text_of(body: Mapping[str, Any]) -> tuple[str, str]:
         if "tool_calls" in delta or "function_call" in delta:
             hidden += _calls_texts(delta)
     return "".join(content), "".join(hidden)
+
+
+def texts_by_choice(body: Mapping[str, Any]) -> ByChoice:
+    """Return the same by choice, visible or not; nothing where all of it is of the first, as in nearly every chunk."""
+    choices = body["choices"]
+    if len(choices) == 1 and not choices[0].get("index"):
+        return ()
+    texts = ((choice.get("index"), "".join(text_of({"choices": [choice]}))) for choice in choices)
+    said = [(index if isinstance(index, int) else 0, text) for index, text in texts if text]
+    return tuple(said) if any(index for index, _ in said) else ()
 
 
 def _calls_texts(delta: Mapping[str, Any]) -> Iterator[str]:

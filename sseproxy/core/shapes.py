@@ -50,14 +50,14 @@ class Shapes:
     def match(self, data: bytes, room: int | None = None) -> Event | None:
         """Return the finished event for `data` if its shape is known.
 
-        :param room: the most tokens that it may have.
+        :param room: the most tokens that it may have, all of the first choice.
         """
         shape = self.last
         if shape is None or (event := shape.event(data)) is None:
             shape = self._find(data)
             if shape is None or (event := shape.event(data)) is None:
                 return None
-        if room is not None and most_tokens(event.content) + most_tokens(event.hidden) > room:
+        if room is not None and (shape.choice or most_tokens(event.content) + most_tokens(event.hidden) > room):
             return None
         if shape.watch is not None and not shape.watch(event.hidden):
             return None
@@ -99,10 +99,12 @@ class Shapes:
         """Take up matching after a steady chunk; remember that its bytes `data` became `event` around one text."""
         self.paused = False
         text = event.content or event.hidden
-        if not text or (event.content and event.hidden) or event.usage or event.finish:
+        if not text or (event.content and event.hidden) or event.usage or event.finish or len(event.by_choice) > 1:
             return
         if self._find(data) is None:
-            self.remember(text, data, event.data, _texts_in, hidden=bool(event.hidden), watch=watch)
+            ((choice, _),) = event.by_choice or ((0, text),)
+            hidden = bool(event.hidden)
+            self.remember(text, data, event.data, _texts_in, hidden=hidden, choice=choice, watch=watch)
 
     def remember(
         self,
@@ -112,12 +114,13 @@ class Shapes:
         texts_in: Callable[[bytes], tuple[str, str]],
         *,
         hidden: bool = False,
+        choice: int = 0,
         watch: Callable[[str], bool] | None = None,
     ) -> None:
         """Remember that bytes became others around this text.
 
         :param texts_in: reads what a chunk says as it was read of this one.
-        :param watch: as of :class:`Shape`.
+        :param hidden: as of :class:`Shape`, as are `choice` and `watch`.
         """
         if self._idle > self._most * self._most:
             return
@@ -128,7 +131,7 @@ class Shapes:
         found = _probe(*cut, texts_in)
         if found is None or (out != cut and found != _probe(*out, texts_in)):
             return
-        self.add(Shape(*cut, *out, hidden=hidden, watch=watch))
+        self.add(Shape(*cut, *out, hidden=hidden, choice=choice, watch=watch))
 
     def add(self, shape: Shape) -> None:
         """Match what has this shape."""
@@ -146,6 +149,7 @@ class Shape:
 
     :ivar changes: the chunk does not leave as it came.
     :ivar hidden: the text is no visible one.
+    :ivar choice: the index of the choice that it belongs to.
     :ivar watch: is to be told each text; False: it has to go through the transforms.
     :ivar chunk: as :func:`_around`, of an event that is all of an HTTP chunk (RFC 9112 section 7.1), behind its size.
     """
@@ -155,10 +159,12 @@ class Shape:
         "_before",
         "_between",
         "_head",
+        "_is_common",
         "_line",
         "_padded",
         "_tail",
         "changes",
+        "choice",
         "chunk",
         "hidden",
         "out_head",
@@ -174,11 +180,13 @@ class Shape:
         out_tail: bytes,
         *,
         hidden: bool,
+        choice: int = 0,
         watch: Callable[[str], bool] | None = None,
     ) -> None:
         self.out_head, self.out_tail = out_head, out_tail
         self.changes = (head, tail) != (out_head, out_tail)
-        self.hidden = hidden
+        self.hidden, self.choice = hidden, choice
+        self._is_common = not (hidden or choice)
         self.watch = watch
         before, padding, after = tail.partition(_PADDING)
         self._padded = b""
@@ -208,9 +216,11 @@ class Shape:
             data = self.out_head + guard(middle) + self.out_tail
         elif self.changes:
             data = self.out_head + middle + self.out_tail
-        if self.hidden:
-            return Event(data, "", None, None, True, "", text)
-        return Event(data, "", None, None, True, text)
+        if self._is_common:
+            return Event(data, "", None, None, True, text)
+        content, hidden = ("", text) if self.hidden else (text, "")
+        by_choice = ((self.choice, text),) if self.choice else ()
+        return Event(data, "", None, None, True, content, hidden, by_choice=by_choice)
 
     def texts(self, data: bytes, room: int, *, framed: bool) -> tuple[list[str], int]:
         """Return the texts of the events of this shape that `data` begins with, and where these end.

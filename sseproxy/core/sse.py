@@ -45,6 +45,7 @@ class Event(msgspec.Struct):
     :param usage: usage as known after this event, if the event carries or completes it.
     :param finish: finish reason of a choice that ends here.
     :param error: set on an error event, with the HTTP status to use while the headers are unsent.
+    :param by_choice: content and hidden of each choice; empty: all is of the first.
     """
 
     data: bytes = b""
@@ -57,6 +58,7 @@ class Event(msgspec.Struct):
     usage: Usage | None = None
     finish: str | None = None
     error: Failure | None = None
+    by_choice: tuple[tuple[int, str], ...] = ()
 
 
 # Identity sentinel: all that one read brought has been yielded, nothing is at hand now. Transforms pass it on at once.

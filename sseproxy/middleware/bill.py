@@ -17,6 +17,7 @@ from time import monotonic, time_ns
 from typing import Final
 
 from sseproxy.core.chat import Request
+from sseproxy.core.chunk import ByChoice
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import Completion, failure_event
 from sseproxy.core.pace import Pace
@@ -131,13 +132,13 @@ class Bill:
 
     def seen(self, content: str, hidden: str, times: Sequence[float]) -> None:
         """What :meth:`meter` does with plain events, while there is :meth:`room`."""
-        self._count(content, hidden, times[0])
+        self._count(content, hidden, at=times[0])
         self._pace.step(*times)
 
     def _read(self, event: Event) -> bool:
         """Whether there may be more in an event than text."""
         if event.content or event.hidden:
-            self._count(event.content, event.hidden)
+            self._count(event.content, event.hidden, event.by_choice)
             if event.usage is None and event.finish is None and event.error is None and not event.type:
                 return False
         if event.usage is not None:
@@ -161,10 +162,10 @@ class Bill:
         yield from events
         self.settle("completed")
 
-    def _count(self, content: str, hidden: str, at: float | None = None) -> None:
+    def _count(self, content: str, hidden: str, by_choice: ByChoice = (), at: float | None = None) -> None:
         if self._exchange.first_token_ms is None:
             self._exchange.first_token_ms = self._exchange.elapsed_ms(at)
-        self._meter.add(content, hidden)
+        self._meter.add(content, hidden, by_choice)
         if self._reservation is not None:
             self._overdrawn = self._reservation.is_passed(content, hidden)
 
@@ -173,7 +174,7 @@ class Bill:
         self._client_left = client_left
         if completion.content or completion.hidden:
             self._exchange.first_token_ms = self._exchange.elapsed_ms()
-            self._meter.add(completion.content, completion.hidden)
+            self._meter.add(completion.content, completion.hidden, completion.by_choice)
         self.report(completion.usage)
         self.settle("completed")
         return shown_completion(completion, self._exchange)

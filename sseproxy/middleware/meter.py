@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from sseproxy.core.chat import Request
+from sseproxy.core.chunk import ByChoice
 from sseproxy.core.tokens import texts_of
 from sseproxy.core.usage import Usage
 from sseproxy.middleware.growing_text import COUNT_AT, GrowingText
@@ -39,20 +40,27 @@ class Meter:
         self._request = request
         self.model = request.model if request is not None else ""
         self._counter = counter
-        self._text = GrowingText()
+        self._first = GrowingText()
+        self._texts = {0: self._first}  # by choice
 
-    def add(self, content: str, hidden: str) -> None:
-        """Output that has passed."""
+    def add(self, content: str, hidden: str, by_choice: ByChoice = ()) -> None:
+        """Output that has passed.
+
+        :param by_choice: the same by choice, if not all of it is of the first.
+        """
         self._produced = True
         self._covered = False
-        kept = self._text.kept
+        if by_choice:
+            self._add_by_choice(by_choice)
+            return
+        kept = self._first.kept
         kept.write(content + hidden)
         if kept.tell() >= COUNT_AT:
-            self._text.count_whole_words(self._count)
+            self._first.count_whole_words(self._count)
 
     def room(self) -> int:
-        """Characters that may be added before some are counted, which takes a while."""
-        return self._text.room()
+        """Characters that may be added, all of the first choice, before some are counted, which takes a while."""
+        return self._first.room()
 
     def report(self, usage: Usage) -> None:
         """Usage that the upstream stated; the last statement stands."""
@@ -74,10 +82,10 @@ class Meter:
         if self._request is None:
             return reported or Usage(), "reported" if reported else "none"
         if reported is None:
-            return Usage(input_tokens=self._count_input(), output_tokens=self._text.tokens(self._count)), "counted"
+            return Usage(input_tokens=self._count_input(), output_tokens=self._count_output()), "counted"
         if not self._produced or (reported.output_tokens and (self._covered or (complete and not self._premature))):
             return self._with_input(reported, "reported")
-        counted = self._text.tokens(self._count)
+        counted = self._count_output()
         if counted <= reported.output_tokens:
             return self._with_input(reported, "reported")
         return self._with_input(msgspec.structs.replace(reported, output_tokens=counted, cost=None), "mixed")
@@ -105,13 +113,21 @@ class Meter:
         stated = reported.output_tokens if reported is not None else 0
         if self._request is None or (reported is not None and self._covered):
             return stated
-        return max(stated, self._text.tokens_so_far(self._count))
+        texts = list(self._texts.values())  # another thread may begin one
+        return max(stated, sum(text.tokens_so_far(self._count) for text in texts))
 
     def prefix_tokens(self) -> int:
         """Tokens of the proxy's own prefix in this request, which the user did not write."""
         if self._request is None or not self._request.prefix:
             return 0
         return _count_prefix(self._counter.count, self._request.prefix, self.model)
+
+    def _add_by_choice(self, texts: ByChoice) -> None:
+        for choice, piece in texts:
+            text = self._texts.get(choice) or self._texts.setdefault(choice, GrowingText())
+            text.kept.write(piece)
+            if text.room() <= 0:
+                text.count_whole_words(self._count)
 
     def _with_input(self, usage: Usage, source: str) -> tuple[Usage, str]:
         if usage.input_tokens or not (counted := self._count_input()):
@@ -124,6 +140,9 @@ class Meter:
             texts = texts_of(self._request.api, self._request.fields)
             self._input_tokens = texts.count(self._count)
         return self._input_tokens
+
+    def _count_output(self) -> int:
+        return sum(text.tokens(self._count) for text in self._texts.values())
 
     def _count(self, text: str) -> int:
         return self._counter.count(text, self.model)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.chunk import error_event, guard, read_json, rewrite, text_of, write_json
+from sseproxy.core.chunk import error_event, guard, read_json, rewrite, text_of, texts_by_choice, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
@@ -199,3 +199,42 @@ def test_a_call_that_is_told_in_the_old_field_too_counts_once() -> None:
 
 def test_tool_calls_that_are_no_list_add_nothing() -> None:
     assert text_of({"choices": [{"delta": {"content": "a", "tool_calls": True}}]}) == ("a", "")
+
+
+@pytest.mark.parametrize(
+    ("choices", "texts"),
+    [
+        ([], ()),
+        ([{"index": 0, "delta": {"content": "a"}}], ()),
+        ([{"delta": {"content": "a"}}], ()),
+        ([{"index": 0, "delta": {"content": "a"}}, {"index": 1, "delta": {"content": ""}}], ()),
+        ([{"index": 1, "delta": {}}], ()),
+        ([{"index": 1, "delta": {"content": "a", "reasoning_content": "b"}}], ((1, "ab"),)),
+        ([{"index": 1, "text": "a"}, {"index": 0, "text": "b"}], ((1, "a"), (0, "b"))),
+        ([{"index": "x", "text": "a"}, {"index": [], "text": "b"}], ()),
+    ],
+)
+def test_texts_are_told_apart_by_their_choices_where_not_all_are_of_the_first(
+    choices: list[dict[str, Any]], texts: Any
+) -> None:
+    assert texts_by_choice({"choices": choices}) == texts
+
+
+def test_a_shape_belongs_to_its_choice_and_is_passed_on_alone_only_if_that_is_the_first() -> None:
+    shapes = Shapes()
+    second = plain("Hello").replace(b'"index":0', b'"index":1')
+    shapes.learn(second, Event(second, read=True, content="Hello", by_choice=((1, "Hello"),)))
+    shapes.learn(plain("Hello"), Event(plain("Hello"), read=True, content="Hello"))
+
+    event = shapes.match(second)
+
+    assert event == Event(second, read=True, content="Hello", by_choice=((1, "Hello"),))
+    assert shapes.match(second, room=100) is None
+    assert shapes.match(plain("x"), room=100) == Event(plain("x"), read=True, content="x")
+
+
+def test_texts_of_two_choices_that_are_one_text_together_make_no_shape() -> None:
+    shapes = Shapes()
+    shapes.learn(plain("ab"), Event(plain("ab"), read=True, content="ab", by_choice=((0, "a"), (1, "b"))))
+
+    assert shapes.match(plain("ab")) is None

@@ -123,6 +123,48 @@ def test_without_a_report_tokens_are_counted(ledger: SQLLedger) -> None:
     assert charge["input_tokens"] == 8  # "hi", its role and the frame of a chat of one message
 
 
+CHOICE = b'{"index":%d,"delta":{"content":"42"},"finish_reason":null}'
+ONE_EACH = [TEXT[: TEXT.index(b"[") + 1] + CHOICE % number + b"]}\n\n" for number in range(4)]
+TOGETHER = [TEXT[: TEXT.index(b"[") + 1] + b",".join(CHOICE % number for number in range(4)) + b"]}\n\n"]
+WHOLE = b'{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[%b]}' % b",".join(
+    b'{"index":%d,"message":{"role":"assistant","content":"4242"},"finish_reason":"stop"}' % number
+    for number in range(4)
+)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [[*ONE_EACH, *ONE_EACH, DONE], [*TOGETHER, *TOGETHER, DONE], [WHOLE]],
+    ids=["a choice a chunk", "all in one chunk", "whole"],
+)
+@pytest.mark.parametrize("normalised", [True, False])
+def test_each_of_several_choices_is_counted_by_itself(normalised: bool, pieces: list[bytes], ledger: SQLLedger) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return pieces
+
+    inner = NormalizeMiddleware(app) if normalised else app
+    asking = {**CHAT, "n": 4, "stream": pieces != [WHOLE]}
+
+    b"".join(post(accounting(inner, ledger), body=asking).body)
+
+    each = Tokenizer().count("4242", "m")
+    assert Tokenizer().count("4242" * 4, "m") < 4 * each
+    assert only_charge(ledger)["output_tokens"] == 4 * each
+
+
+def test_the_texts_of_a_whole_completion_are_counted_one_by_one(ledger: SQLLedger) -> None:
+    choices = [{"index": number, "text": "a", "logprobs": None, "finish_reason": "stop"} for number in range(3)]
+    answer = {"id": "1", "object": "text_completion", "created": 1, "model": "m", "choices": choices}
+    usage = {"prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3}
+    for body in (answer, {**answer, "usage": usage}):
+        asking = {"model": "m", "prompt": ["a", "b", "c"]}
+
+        b"".join(post(metered(ledger, json.dumps(body).encode()), "/v1/completions", asking).body)
+
+    assert [charge["output_tokens"] for charge in ledger.charges()] == [3, 3]
+
+
 @pytest.mark.parametrize("stated", ["0", "null", "-1"])
 def test_a_report_without_a_prompt_is_counted_in_that_part(stated: str, ledger: SQLLedger) -> None:
     usage = b'data: {"choices":[],"usage":{"prompt_tokens":%b,"completion_tokens":22}}\n\n' % stated.encode()

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import write_json
+from sseproxy.core.chunk import ByChoice, write_json
 from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
@@ -36,6 +36,7 @@ class Completion(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     finish: str | None = None
     told: bytes = b""
+    by_choice: ByChoice = ()
 
 
 class _Message(msgspec.Struct):
@@ -120,12 +121,16 @@ def read_canonical(api: str, body: bytes) -> Completion | None:
         if tidy is None or write_json(tidy) != write_json(given):
             return None
         usage = usage_of(tidy)
-    content = hidden = ""
-    for choice in answer.choices:
-        if isinstance(choice, _TextChoice):
-            content += choice.text
-        else:
-            message = choice.message
-            content += message.content or ""
-            hidden += (message.reasoning_content or "") + (message.refusal or "")
-    return Completion(body, content, hidden, usage, answer.choices[0].finish_reason, told)
+    texts = [_texts_of(choice) for choice in answer.choices]
+    content = "".join(visible for visible, _ in texts)
+    hidden = "".join(other for _, other in texts)
+    by_choice = tuple(enumerate(map("".join, texts))) if len(texts) > 1 else ()
+    return Completion(body, content, hidden, usage, answer.choices[0].finish_reason, told, by_choice)
+
+
+def _texts_of(choice: _ChatChoice | _TextChoice) -> tuple[str, str]:
+    """The visible text, and the other billed output."""
+    if isinstance(choice, _TextChoice):
+        return choice.text, ""
+    message = choice.message
+    return message.content or "", (message.reasoning_content or "") + (message.refusal or "")

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sseproxy.core.chunk import read_json, text_of, write_json
+from sseproxy.core.chunk import read_json, text_of, texts_by_choice, write_json
 from sseproxy.core.normalize.bodies import BODY_LIMIT
 from sseproxy.core.normalize.canonical import OBJECTS, Completion, read_canonical
 from sseproxy.core.normalize.deltas import tidy_message
@@ -84,10 +84,16 @@ def read_completion(
         return _read_typed(api, body, answer)
     answer, body, found = repair(api, answer, body, Identity(api, model, make_id=make_id, now=now))
     choices = answer["choices"]
-    content, hidden = text_of(
-        {"choices": [{"delta": each.get("message"), "text": each.get("text")} for each in choices]}
+    said = {
+        "choices": [
+            {"index": index, "delta": each.get("message"), "text": each.get("text")}
+            for index, each in enumerate(choices)
+        ]
+    }
+    content, hidden = text_of(said)
+    return Completion(
+        body, content, hidden, _usage(found), choices[0]["finish_reason"], by_choice=texts_by_choice(said)
     )
-    return Completion(body, content, hidden, _usage(found), choices[0]["finish_reason"])
 
 
 def repair(

@@ -31,7 +31,8 @@ class _Body(Protocol):
 
 
 class Plain:
-    """Belongs to one stream, whose decoder and transforms introduce themselves; without them nothing is plain.
+    """Belongs to one stream, whose decoder and transforms introduce themselves; without them nothing is plain, nor is
+    what belongs to another choice than the first: what is said here is not told apart.
 
     :ivar room: the most tokens of output that may still be read here; an event that may have more is not plain.
     """
@@ -61,7 +62,7 @@ class Plain:
         long as :meth:`is_ready` is.
         """
         shape = self.shapes.last if self.shapes is not None else None
-        if shape is None or shape.changes or shape.watch is not None:
+        if shape is None or shape.changes or shape.choice or shape.watch is not None:
             return None
         before, after, between, opening, ending = shape.chunk
         heard = (self._hidden if shape.hidden else self._content).append
@@ -117,7 +118,7 @@ class Plain:
         :param framed: each event stands in an HTTP chunk of its own (RFC 9112 section 7.1), which may leave with it.
         """
         shape = self.shapes.last if self.shapes is not None else None
-        if shape is None or shape.changes:
+        if shape is None or shape.changes or shape.choice:
             return 0
         heard = self._hidden if shape.hidden else self._content
         texts, end = shape.texts(data, self.room, framed=framed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
-from sseproxy.core.chunk import read_json, text_of
+from sseproxy.core.chunk import read_json, text_of, texts_by_choice
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.failures import failure_in
 from sseproxy.core.normalize.finish import finish_of
@@ -90,6 +90,7 @@ class _Chat:
         if isinstance(choices, list):
             kept = [choice for choice in choices if isinstance(choice, dict)]
             event.content, event.hidden = text_of({"choices": kept})
+            event.by_choice = texts_by_choice({"choices": kept})
             calls = any(isinstance(c.get("delta"), dict) and c["delta"].get("tool_calls") for c in kept)
             for choice in kept:
                 event.finish = finish_of(choice.get("finish_reason"), calls=calls) or event.finish

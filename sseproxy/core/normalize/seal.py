@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sseproxy.core.chunk import Chunk, rewrite, text_of
+from sseproxy.core.chunk import Chunk, rewrite, text_of, texts_by_choice
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
@@ -35,4 +35,5 @@ def _seal(event: Chunk) -> Event:
     finish = None
     for choice in body["choices"]:
         finish = finish or choice["finish_reason"]
-    return Event(rewrite(event.data, body), "", None, None, True, content, hidden, event.usage, finish)
+    data = rewrite(event.data, body)
+    return Event(data, "", None, None, True, content, hidden, event.usage, finish, by_choice=texts_by_choice(body))

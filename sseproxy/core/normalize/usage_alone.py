@@ -48,4 +48,4 @@ def read_usage_alone(data: bytes, identity: tuple[str, int, str] | None, *, fold
         usage, given = usage_of(tidy), tidy
     told = write_json(given)
     body["usage"] = msgspec.Raw(told)  # the last field, wherever it stood
-    return UsageEvent(write_json(body), "", None, None, True, "", "", usage, None, None, told)
+    return UsageEvent(write_json(body), "", None, None, True, "", "", usage, told=told)
