@@ -96,7 +96,8 @@ class Request(msgspec.Struct, frozen=True):
     """One request as the client meant it; changing it makes a new one.
 
     :ivar wants_usage: the client itself asked for a usage chunk.
-    :ivar prefix: the text the proxy put before the client's own, for separate counting.
+    :ivar prompts: how many it has; the legacy API can be asked to complete several.
+    :ivar prefix: the text the proxy put before each of the client's own, for separate counting.
     """
 
     api: Api
@@ -105,6 +106,7 @@ class Request(msgspec.Struct, frozen=True):
     stream: bool
     wants_usage: bool
     choices: int
+    prompts: int = 1
     prefix: str = ""
 
     @classmethod
@@ -132,13 +134,15 @@ class Request(msgspec.Struct, frozen=True):
             message = "The field 'background' must be false: what is generated later could not be metered here."
             raise BadRequest(message, "background")
         stream = "stream" in fields and _is_true(fields, "stream")
+        prompts = _prompts(fields) if api == "completions" else 1
         return cls(
             api=api,
             fields=fields,
             model=model,
             stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
             wants_usage="stream_options" in fields and _wants_usage(fields),
-            choices=_choices(fields) * (_prompts(fields) if api == "completions" else 1),
+            choices=_choices(fields) * prompts,
+            prompts=prompts,
         )
 
     def encode(self) -> bytes:

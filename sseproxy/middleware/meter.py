@@ -117,10 +117,10 @@ class Meter:
         return max(stated, sum(text.tokens_so_far(self._count) for text in texts))
 
     def prefix_tokens(self) -> int:
-        """Tokens of the proxy's own prefix in this request, which the user did not write."""
+        """Tokens of the proxy's own prefix in this request, in each of its prompts, which the user did not write."""
         if self._request is None or not self._request.prefix:
             return 0
-        return _count_prefix(self._counter.count, self._request.prefix, self.model)
+        return self._request.prompts * _count_prefix(self._counter.count, self._request.prefix, self.model)
 
     def _add_by_choice(self, texts: ByChoice) -> None:
         for choice, piece in texts:

@@ -12,6 +12,7 @@ import pytest
 
 from sseproxy.core.chat import Request
 from sseproxy.core.pricing import FlatPrice
+from sseproxy.core.prompt import Prefix
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
@@ -19,6 +20,7 @@ from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable, Settlement
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.bill import Bill
+from sseproxy.middleware.meter import Meter
 from sseproxy.middleware.normalize import NormalizeMiddleware
 from sseproxy.tokenizer import Tokenizer
 from sseproxy.upstream.pool import UpstreamPool
@@ -163,6 +165,16 @@ def test_the_texts_of_a_whole_completion_are_counted_one_by_one(ledger: SQLLedge
         b"".join(post(metered(ledger, json.dumps(body).encode()), "/v1/completions", asking).body)
 
     assert [charge["output_tokens"] for charge in ledger.charges()] == [3, 3]
+
+
+@pytest.mark.parametrize("prompt", ["a", ["a", "b", "c"]])
+def test_the_prefix_is_counted_as_often_as_it_was_sent(prompt: Any) -> None:
+    asking = {"model": "m", "prompt": prompt}
+    request = Prefix("Answer in plain words.").apply(Request.parse("completions", json.dumps(asking).encode()))
+
+    tokens = Meter(request, Tokenizer()).prefix_tokens()
+
+    assert tokens == len(prompt) * Tokenizer().count("Answer in plain words.", "m")
 
 
 @pytest.mark.parametrize("stated", ["0", "null", "-1"])
