@@ -215,7 +215,7 @@ def test_a_key_needs_a_sane_user_and_duration(run: Run) -> None:
     for arguments in (["new", "a\nb"], ["new", "\udcff"], ["new", "a", "--label", "\x1b[0m"], ["revoke", "\udcff"]):
         assert "expected printable characters" in run("keys", *arguments, code=2).stderr
     assert "expected a name" in run("keys", "new", " ", code=2).stderr
-    for expires in ("90", "soon", "9999999w"):
+    for expires in ("90", "soon", "9999999w", "0s", "0.0001ms"):
         assert "expected a duration" in run("keys", "new", "alice", "--expires", expires, code=2).stderr
 
 

@@ -74,7 +74,7 @@ def revoke(file: str | None, id: str) -> None:
 
 def _after(now: datetime, expires: timedelta | None) -> datetime | None:
     try:
-        return now + expires if expires else None
+        return None if expires is None else now + expires
     except OverflowError:
         raise click.BadParameter(
             "expected a duration that ends before the year 10000", param_hint="--expires"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 import click
@@ -29,7 +30,9 @@ def duration(context: click.Context, parameter: click.Parameter, value: str | No
     """Option callback: how long something holds, such as ``90d``."""
     from sseproxy.config.values import parse_duration
 
-    try:
-        return None if value is None else timedelta(seconds=parse_duration(value))
-    except (ValueError, OverflowError):
-        raise click.BadParameter("expected a duration such as 12h, 90d or 52w") from None
+    if value is None:
+        return None
+    with suppress(ValueError, OverflowError):
+        if found := timedelta(seconds=parse_duration(value)):  # in whole microseconds, so it may be none
+            return found
+    raise click.BadParameter("expected a duration such as 12h, 90d or 52w")
