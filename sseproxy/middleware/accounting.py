@@ -73,7 +73,7 @@ class AccountingMiddleware:
                 environ.pop("HTTP_ACCEPT_ENCODING", None)
             if request is not None and request.stream:
                 exchange.put_request(environ, request.asking_usage(True))
-            exchange.linger = self._linger
+            exchange.linger.seconds = self._linger
             self._bookkeeper.start()
             bill = Bill(self._ledger, self._counter, exchange, self._bookkeeper.forget)
         except Failure as failure:

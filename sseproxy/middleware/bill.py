@@ -213,7 +213,7 @@ class Bill:
         """The answer is being closed. If it has not ended, the client left: read on as far as the policy says."""
         if not self._ended.locked():
             self._client_left = True
-            self._read_for(self._exchange.linger or (USAGE_GRACE if self._meter.awaits_usage else 0.0))
+            self._read_for(self._exchange.linger.left() or (USAGE_GRACE if self._meter.awaits_usage else 0.0))
 
     def hung_up(self) -> None:
         """The answer is closed and the upstream hung up on, which no longer produces while this counts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from sseproxy.wsgi.client import ClientGone, lingering, watch_client
+from sseproxy.wsgi.client import ClientGone, Linger, lingering, watch_client
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -18,13 +18,13 @@ class Waiting:
     """The wait of one request.
 
     :param total: seconds that the whole exchange may take.
-    :param linger: seconds for which an answer is read on after its client has left.
+    :param linger: for how long an answer is read on after its client has left.
     :ivar deadline: :func:`time.monotonic` value at which it has taken too long.
     """
 
     __slots__ = ("_gone", "_gone_for_long", "deadline")
 
-    def __init__(self, environ: WSGIEnvironment, total: float, linger: float) -> None:
+    def __init__(self, environ: WSGIEnvironment, total: float, linger: Linger) -> None:
         self.deadline = monotonic() + total
         self._gone = watch_client(environ)
         self._gone_for_long = lingering(self._gone, linger)

@@ -50,16 +50,40 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     return never_gone
 
 
-def lingering(gone: Callable[[], bool], seconds: float) -> Callable[[], bool]:
+class Linger:
+    """For how long an answer is read on after its client has left: one clock for all of an exchange.
+
+    :ivar seconds: 0: it is not.
+    """
+
+    __slots__ = ("_since", "seconds")
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self._since: float | None = None
+
+    def left(self) -> float:
+        """Seconds of it that are left, now that the client is gone."""
+        now = monotonic()
+        if self._since is None:
+            self._since = now
+        return max(0.0, self._since + self.seconds - now)
+
+    def stop(self) -> None:
+        """There is a client after all."""
+        self._since = None
+
+
+def lingering(gone: Callable[[], bool], linger: Linger) -> Callable[[], bool]:
     """As ``gone``, but true only when the client has been gone for that long."""
-    if not seconds:
+    if not linger.seconds:
         return gone
-    since: list[float] = []
 
     def gone_for_long() -> bool:
-        if not since and gone():
-            since.append(monotonic())
-        return bool(since) and monotonic() - since[0] >= seconds
+        if gone():
+            return not linger.left()
+        linger.stop()
+        return False
 
     return gone_for_long
 

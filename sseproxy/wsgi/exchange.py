@@ -25,6 +25,7 @@ from sseproxy.core.pace import Pace
 from sseproxy.core.pricing import Price
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
+from sseproxy.wsgi.client import Linger
 from sseproxy.wsgi.upload import open_body, read_body
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Exchange(msgspec.Struct):
     :ivar sunk: nano-USD that vendors say they charge for tries that failed.
     :ivar failure: code of what ended an answer that had begun.
     :ivar pace: how evenly the events of a streamed answer came.
+    :ivar linger: for how long the answer is read on when its client has left.
     :ivar when_generated: called once, when an answer that is generated in the background has ended.
     :ivar when_booked: called once, when :attr:`usage` and :attr:`cost` are final.
     """
@@ -163,7 +165,7 @@ class Exchange(msgspec.Struct):
     first_token_ms: int | None = None
     failure: str = ""
     pace: Pace | None = None
-    linger: float = 0.0
+    linger: Linger = field(default_factory=Linger)
     when_reserved: list[Callable[[], object]] = field(default_factory=list)
     when_generated: list[Callable[[], object]] = field(default_factory=list)
     when_booked: list[Callable[[], object]] = field(default_factory=list)

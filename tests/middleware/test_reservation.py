@@ -21,6 +21,7 @@ from sseproxy.ledger.protocol import BudgetExceeded, Charge
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.meter import Meter
 from sseproxy.middleware.reservation import Reservation, rough_tokens
+from sseproxy.wsgi.client import Linger
 from sseproxy.wsgi.exchange import Exchange, Target, User
 from tests.harness import PATIENCE
 
@@ -166,7 +167,9 @@ def test_without_a_budget_nothing_is_held_and_nothing_ends_the_answer(ledger: SQ
 def test_what_is_read_on_after_its_client_left_ends_with_the_budget_too(ledger: SQLLedger) -> None:
     user = User("alice", budget=Budget(5000 * NANO, "month"))
     target = Target("main", "m", FlatPrice(Decimal(0), Decimal(1)))
-    bill = Bill(ledger, Words(), Exchange("r", "/", request=request_of(), user=user, target=target, linger=PATIENCE))
+    bill = Bill(
+        ledger, Words(), Exchange("r", "/", request=request_of(), user=user, target=target, linger=Linger(PATIENCE))
+    )
     events = bill.meter(repeat(Event(b"{}", read=True, content="word "), 20_000))
     next(events)
 
@@ -176,6 +179,25 @@ def test_what_is_read_on_after_its_client_left_ends_with_the_budget_too(ledger: 
     (charge,) = ledger.charges()
     assert (charge["state"], charge["outcome"]) == ("settled", "client_gone")
     assert charge["output_tokens"] in range(5000, 5010)
+
+
+def test_what_was_lingered_before_a_stream_is_closed_is_not_lingered_again(
+    ledger: SQLLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("sseproxy.wsgi.client.monotonic", lambda: now)
+    linger = Linger(PATIENCE)
+    linger.left()
+    bill = Bill(ledger, Words(), Exchange("r", "/", request=request_of(), target=Target("main", "m"), linger=linger))
+    events = bill.meter(repeat(Event(b"{}", read=True, content="word "), 100))
+    next(events)
+
+    now += PATIENCE
+    bill.read_on()
+    bill.hung_up()
+
+    (charge,) = ledger.charges()
+    assert (charge["outcome"], charge["output_tokens"]) == ("client_gone", 1)
 
 
 def test_a_client_s_own_limit_is_all_that_is_held(ledger: SQLLedger) -> None:

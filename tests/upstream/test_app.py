@@ -387,7 +387,7 @@ def test_what_a_client_asked_that_has_left_is_not_sent_though_answers_are_read_o
 ) -> None:
     environ = create_environ("/v1/chat/completions", method="POST", json=CHAT)
     exchange = Exchange.of(environ)
-    exchange.linger = linger
+    exchange.linger.seconds = linger
     app = UpstreamApp(upstream.url)
     environ["waitress.client_disconnected"] = lambda: True
 

@@ -28,6 +28,7 @@ from sseproxy.upstream.kept import KEPT_FOR, Connections
 from sseproxy.upstream.sending import PIECE, Outgoing
 from sseproxy.upstream.waiting import Waiting
 from sseproxy.wsgi.call import Answer, call_app
+from sseproxy.wsgi.client import Linger
 from sseproxy.wsgi.exchange import Exchange, Target
 from sseproxy.wsgi.upload import Upload
 from tests.harness import PATIENCE, Upstream, free_port, raw, stream, wait_until
@@ -78,7 +79,7 @@ def read_request(connection: socket.socket) -> bytes:
 
 def endless() -> Waiting:
     """A wait that nothing ends."""
-    return Waiting(create_environ(), math.inf, 0)
+    return Waiting(create_environ(), math.inf, Linger())
 
 
 def body_of(answer: Answer) -> bytes:
@@ -493,7 +494,7 @@ def test_a_client_that_leaves_while_its_request_is_sent_ends_it_and_owes_nothing
     with taking_slowly(b"", scheme, tmp_path, has_begun) as way:
         environ = posting(kind, **{"waitress.client_disconnected": has_begun.is_set})
         exchange = Exchange.of(environ)
-        exchange.linger = linger
+        exchange.linger.seconds = linger
         answer = call_app(UpstreamApp(**way, timeout=limits), environ)
 
     assert answer.code == 499

@@ -7,7 +7,7 @@ import socket
 import pytest
 from werkzeug.test import create_environ
 
-from sseproxy.wsgi.client import ClientGone, asking, lingering, watch_client
+from sseproxy.wsgi.client import ClientGone, Linger, asking, lingering, watch_client
 
 
 def test_waitress_is_asked_by_its_own_callable() -> None:
@@ -38,9 +38,38 @@ def test_a_server_that_tells_nothing_is_never_taken_for_a_hang_up() -> None:
 
 
 def test_lingering_waits_before_it_says_gone() -> None:
-    assert lingering(lambda: True, 0.0)()
-    assert not lingering(lambda: True, 60.0)()
-    assert not lingering(lambda: False, 60.0)()
+    assert lingering(lambda: True, Linger())()
+    assert not lingering(lambda: True, Linger(60.0))()
+    assert not lingering(lambda: False, Linger(60.0))()
+
+
+def test_all_who_linger_for_one_client_do_so_from_the_moment_that_the_first_missed_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("sseproxy.wsgi.client.monotonic", lambda: now)
+    linger = Linger(60.0)
+    assert not lingering(lambda: True, linger)()
+
+    now += 59.0
+    assert not lingering(lambda: True, linger)()
+    assert linger.left() == 1.0
+    now += 1.0
+    assert lingering(lambda: True, linger)()
+    assert linger.left() == 0.0
+
+
+def test_a_client_that_is_there_again_is_lingered_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("sseproxy.wsgi.client.monotonic", lambda: now)
+    linger = Linger(60.0)
+    assert not lingering(lambda: True, linger)()
+    now += 59.0
+    assert not lingering(lambda: False, linger)()
+
+    now += 59.0
+    assert not lingering(lambda: True, linger)()
+    assert linger.left() == 60.0
 
 
 def test_a_client_that_leaves_is_noticed_in_silences_and_while_something_comes(monkeypatch: pytest.MonkeyPatch) -> None:
