@@ -119,7 +119,7 @@ class Bill:
                         continue
                 yield event
                 last = event
-                if self._overdrawn:
+                if self._overdrawn and not self._ended.locked():
                     self.settle("refused")
                     assert self._exchange.request is not None
                     yield failure_event(end_of_budget(), self._exchange.request.api)

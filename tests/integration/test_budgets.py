@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from sseproxy.ledger.ledger import open_ledger
-from tests.harness import RawClient, Server, Upstream, serve, stream
+from tests.harness import RawClient, Server, Upstream, raw, serve, stream
 from tests.ledger.conftest import new_database, postgresql, url  # noqa: F401
 
 from .books import CHAT, KEY, STREAM, config
@@ -109,6 +109,42 @@ def test_a_stream_that_passes_what_is_left_ends_with_an_error_event(
             assert "x-should-retry" in again.headers or int(again.headers["retry-after"]) <= 120, "a month may end now"
             assert int(again.headers["retry-after"]) > 0
             assert "USD are left" in json.loads(again.read_body())["error"]["message"]
+
+
+def typed(body: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (body["type"].encode(), json.dumps(body).encode())
+
+
+def wholes(number: int) -> list[dict[str, Any]]:
+    """The output of a response in items of 3 tokens."""
+    part = {"type": "output_text", "text": "one two three"}
+    return [{"type": "message", "id": f"i{index}", "content": [part]} for index in range(number)]
+
+
+def test_a_response_told_without_deltas_ends_with_the_budget(upstream: Upstream, tmp_path: Path) -> None:
+    items = enumerate(wholes(20_000))
+    done = [typed({"type": "response.output_item.done", "output_index": index, "item": item}) for index, item in items]
+    upstream.script = raw(done)
+    ledger = f"sqlite:///{tmp_path}/usage.db"
+    with serve(budgeted(upstream, tmp_path, ledger, 700 * TOKEN)) as proxy, RawClient(proxy.url) as client:
+        events = list(client.post("/v1/responses", {"model": "m", "stream": True, "input": "hi"}, key=KEY).events())
+
+    assert events[-1].json["error"]["code"] == "budget_exceeded"
+    assert len(events) < 1000
+    assert 600 * TOKEN < spent(ledger) < 720 * TOKEN
+
+
+def test_an_answer_that_is_all_in_its_last_event_costs_what_it_is_and_nothing_follows_it(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    completed = {"type": "response.completed", "response": {"status": "completed", "output": wholes(1000)}}
+    upstream.script = raw(typed(completed))
+    ledger = f"sqlite:///{tmp_path}/usage.db"
+    with serve(budgeted(upstream, tmp_path, ledger, 700 * TOKEN)) as proxy, RawClient(proxy.url) as client:
+        (event,) = client.post("/v1/responses", {"model": "m", "stream": True, "input": "hi"}, key=KEY).events()
+
+    assert event.json["type"] == "response.completed"
+    assert spent(ledger) > 2000 * TOKEN
 
 
 def test_streams_that_run_at_once_share_what_is_left(url: str, upstream: Upstream, tmp_path: Path) -> None:  # noqa: F811

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sseproxy.core.chunk import read_json, text_of, texts_by_choice, write_json
@@ -175,20 +175,16 @@ def _read_typed(api: str, body: bytes, answer: dict[str, Any]) -> Completion:
         found = tidy_usage(usage, exclusive=True) if isinstance(usage, dict) else None
         finish = finish_of(answer.get("stop_reason"), calls=False)
         texts = [_block_texts(block) for block in _dicts(answer.get("content"))]
+        content = "".join(text for text, _ in texts)
+        hidden = "".join(text for _, text in texts)
     else:
         if (status := answer.get("status")) in ("queued", "in_progress"):
             raise invalid_stream(f"a response that is still '{status}'")
         found = find_usage({"usage": usage})
-        reader = reader_of(api)
-        reader.read({"type": f"response.{answer.get('status') or 'completed'}", "response": answer}, event)
-        items = _dicts(answer.get("output"))
-        calls = any(item.get("type") in ("function_call", "custom_tool_call") for item in items)
-        finish = "tool_calls" if calls and event.finish == "stop" else event.finish
-        texts = [_item_texts(item) for item in items]
-    if not texts and "content" not in answer and "output" not in answer:
+        reader_of(api).read({"type": f"response.{status or 'completed'}", "response": answer}, event)
+        content, hidden, finish = event.content, event.hidden, event.finish
+    if "content" not in answer and "output" not in answer:
         raise invalid_stream("JSON that is no answer of this API")
-    content = "".join(text for text, _ in texts)
-    hidden = "".join(text for _, text in texts)
     return Completion(body, content, hidden, _usage(found), finish)
 
 
@@ -201,18 +197,3 @@ def _block_texts(block: dict[str, Any]) -> tuple[str, str]:
     if isinstance(block.get("input"), dict):
         hidden = f"{block.get('name') or ''}{write_json(block['input']).decode()}"
     return content if isinstance(content, str) else "", hidden if isinstance(hidden, str) else ""
-
-
-def _item_texts(item: dict[str, Any]) -> tuple[str, str]:
-    content: list[str] = []
-    hidden = [text for name in ("name", "arguments", "input") if isinstance(text := item.get(name), str)]
-    for part in _parts(item):
-        text = part.get("text", part.get("refusal"))
-        if isinstance(text, str):
-            (content if part.get("type") == "output_text" else hidden).append(text)
-    return "".join(content), "".join(hidden)
-
-
-def _parts(item: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for name in ("content", "summary"):
-        yield from _dicts(item.get(name))

@@ -12,6 +12,7 @@ from sseproxy.core.chunk import read_json, text_of, texts_by_choice
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.failures import failure_in
 from sseproxy.core.normalize.finish import finish_of
+from sseproxy.core.normalize.output import Output
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage, find_usage, merge_usage, tidy_usage, usage_of
 
@@ -19,18 +20,6 @@ __all__ = ["Reader", "annotate", "reader_of", "told_failure"]
 
 # Anthropic's deltas by the field that holds their text.
 _DELTAS: Final = {"text": "content", "thinking": "hidden", "partial_json": "hidden"}
-_RESPONSES_TEXT: Final = "response.output_text.delta"
-_RESPONSES_HIDDEN: Final = frozenset(
-    (
-        "response.refusal.delta",
-        "response.reasoning_text.delta",
-        "response.reasoning_summary_text.delta",
-        "response.function_call_arguments.delta",
-        "response.custom_tool_call_input.delta",
-        "response.mcp_call_arguments.delta",
-        "response.code_interpreter_call_code.delta",
-    )
-)
 
 
 class Reader(Protocol):
@@ -103,22 +92,10 @@ class _Chat:
 class _Responses:
     def __init__(self) -> None:
         self.usage: Usage | None = None
-        self._calls = False
+        self._output = Output()
 
     def read(self, body: dict[str, Any], event: Event) -> None:
-        kind = body.get("type")
-        delta = body.get("delta")
-        if not isinstance(kind, str):
-            return
-        if kind == _RESPONSES_TEXT and isinstance(delta, str):
-            event.content = delta
-        elif kind in _RESPONSES_HIDDEN and isinstance(delta, str):
-            event.hidden = delta
-        elif kind == "response.output_item.added" and isinstance(body.get("item"), dict):
-            name = body["item"].get("name")
-            if isinstance(name, str):
-                event.hidden = name
-                self._calls = True
+        event.content, event.hidden = self._output.read(body)
         response = body.get("response")
         if not isinstance(response, dict):
             return
@@ -126,8 +103,8 @@ class _Responses:
             found = find_usage({"usage": response["usage"]})
             if found is not None:
                 self.usage = event.usage = usage_of(found)
-        if kind in ("response.completed", "response.incomplete"):
-            event.finish = _responses_finish(response, self._calls)
+        if body.get("type") in ("response.completed", "response.incomplete"):
+            event.finish = _responses_finish(response, self._output.calls)
 
 
 def _responses_finish(response: dict[str, Any], calls: bool) -> str:

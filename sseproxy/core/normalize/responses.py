@@ -44,9 +44,10 @@ def conclude_response(events: Iterator[Event], course: Course) -> Iterator[Event
         if size > BODY_LIMIT:  # its output is gathered no longer, for a terminal event that lacks it
             answer = Response()
         answer.add(body)
+        told = body
         if event.type in TERMINAL and isinstance(body.get("response"), dict):
-            body = {**body, "response": answer.body()}
-        sealed = Event(rewrite(event.data, body), event.type, read=True, error=event.error)
+            told = {**body, "response": answer.body()}
+        sealed = Event(rewrite(event.data, told), event.type, read=True, error=event.error)
         reader.read(body, sealed)
         yield sealed
 
