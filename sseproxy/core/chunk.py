@@ -130,6 +130,9 @@ def text_of(body: Mapping[str, Any]) -> tuple[str, str]:
         for name in ("reasoning_content", "refusal"):
             if isinstance(text := delta.get(name), str):
                 hidden.append(text)
+        audio = delta.get("audio")
+        if isinstance(audio, dict) and isinstance(text := audio.get("transcript"), str):
+            hidden.append(text)
         if "tool_calls" in delta or "function_call" in delta:
             hidden += _calls_texts(delta)
     return "".join(content), "".join(hidden)

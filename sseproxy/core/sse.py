@@ -41,7 +41,7 @@ class Event(msgspec.Struct):
     :param retry: the ``retry:`` field, in milliseconds.
     :param read: the fields below say what `data` carries.
     :param content: visible text this event adds to the answer, all choices together.
-    :param hidden: other billed output: reasoning, refusal, names and arguments of tool calls.
+    :param hidden: other billed output: reasoning, refusal, the words of speech, names and arguments of tool calls.
     :param usage: usage as known after this event, if the event carries or completes it.
     :param finish: finish reason of a choice that ends here.
     :param error: set on an error event, with the HTTP status to use while the headers are unsent.

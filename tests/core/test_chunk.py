@@ -197,6 +197,13 @@ def test_a_call_that_is_told_in_the_old_field_too_counts_once() -> None:
     assert text_of({"choices": [{"delta": delta}]}) == ("", 'find{"q":1}')
 
 
+@pytest.mark.parametrize(
+    ("audio", "hidden"), [({"id": "a", "transcript": "b", "data": "AAAA"}, "b"), ({"transcript": None}, ""), ("b", "")]
+)
+def test_what_is_spoken_counts_by_its_words(audio: Any, hidden: str) -> None:
+    assert text_of({"choices": [{"delta": {"content": None, "audio": audio}}]}) == ("", hidden)
+
+
 def test_tool_calls_that_are_no_list_add_nothing() -> None:
     assert text_of({"choices": [{"delta": {"content": "a", "tool_calls": True}}]}) == ("a", "")
 

@@ -39,11 +39,16 @@ class Completion(msgspec.Struct, frozen=True):
     by_choice: ByChoice = ()
 
 
+class _Audio(msgspec.Struct):
+    transcript: str | None = None
+
+
 class _Message(msgspec.Struct):
     role: _Name
     content: str | None
     refusal: str | None = None
     reasoning_content: str | None = None
+    audio: _Audio | None = None
     # Fields that are rewritten, or that others are made of.
     tool_calls: UnsetType = UNSET
     function_call: UnsetType = UNSET
@@ -133,4 +138,5 @@ def _texts_of(choice: _ChatChoice | _TextChoice) -> tuple[str, str]:
     if isinstance(choice, _TextChoice):
         return choice.text, ""
     message = choice.message
-    return message.content or "", (message.reasoning_content or "") + (message.refusal or "")
+    spoken = message.audio.transcript if message.audio is not None else None
+    return message.content or "", (message.reasoning_content or "") + (message.refusal or "") + (spoken or "")

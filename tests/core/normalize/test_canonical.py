@@ -124,10 +124,11 @@ def test_no_other_api_has_a_canonical_answer() -> None:
 
 
 def test_texts_of_all_choices_are_what_was_said_and_what_was_billed_unseen() -> None:
-    said = {"role": "assistant", "content": "y", "refusal": "r", "reasoning_content": "h"}
+    audio = {"id": "a", "transcript": "t", "data": "AAAA", "expires_at": 1}
+    said = {"role": "assistant", "content": "y", "refusal": "r", "reasoning_content": "h", "audio": audio}
     answer = {**CHAT, "choices": [*CHAT["choices"], {"index": 1, "message": said, "finish_reason": "stop"}]}
     completion = read_canonical("chat", json.dumps(answer).encode())
 
     assert completion is not None
     assert replace(completion, told=b"") == read_completion("chat", json.dumps(answer).encode(), answer=answer)
-    assert (completion.content, completion.hidden) == ("xy", "hr")
+    assert (completion.content, completion.hidden) == ("xy", "hrt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +22,14 @@ def chunk(text: str, tail: str = "") -> bytes:
         b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,'
         b'"delta":{"content":"%b"},"finish_reason":null}]%b}\n\n' % (text.encode(), tail.encode())
     )
+
+
+def thought(text: str) -> bytes:
+    return chunk(text).replace(b'"content"', b'"reasoning_content"')
+
+
+def spoken(text: str) -> bytes:
+    return chunk("%s").replace(b'"content":"%s"', b'"audio":{"transcript":"%b"}' % text.encode())
 
 
 def piece(arguments: str, name: str = "") -> bytes:
@@ -142,7 +150,8 @@ _READS = st.one_of(
     st.tuples(_TEXTS, _TEXTS).map(lambda texts: chunk(texts[0]) + chunk(texts[1])),
     _TEXTS.map(lambda text: chunk(text, ',"obfuscation":"abc"')),
     _TEXTS.map(lambda text: chunk(text).replace(b"\n\n", b"\r\n\r\n")),
-    _TEXTS.map(lambda text: chunk(text).replace(b'"content"', b'"reasoning_content"')),
+    _TEXTS.map(thought),
+    _TEXTS.map(spoken),
     st.sampled_from([piece("", "f"), piece('{"a'), piece('":'), piece("1"), piece("}"), piece('{"a":1}'), piece(" ")]),
     _TEXTS.flatmap(lambda text: st.integers(1, len(chunk(text))).map(lambda cut: chunk(text)[:cut])),
     st.sampled_from(
@@ -253,13 +262,13 @@ def test_what_is_changed_never_leaves_as_it_came() -> None:
     assert not stream.plain.passes(chunked(chunk(" c", ',"obfuscation":"abc"')), framed=True)
 
 
-def test_reasoning_leaves_as_it_came_and_is_no_visible_text() -> None:
+@pytest.mark.parametrize("said", [thought, spoken])
+def test_reasoning_and_speech_leave_as_they_came_and_are_no_visible_text(said: Callable[[str], bytes]) -> None:
     stream = Stream()
-    thoughts = [chunk(text).replace(b'"content"', b'"reasoning_content"') for text in ("Hm", " so", " then")]
-    for thought in thoughts[:2]:
-        stream.read(thought)
+    for text in ("Hm", " so"):
+        stream.read(said(text))
 
-    assert stream.plain.passes(chunked(thoughts[2]), framed=True)
+    assert stream.plain.passes(chunked(said(" then")), framed=True)
     assert stream.plain.said() == ("", " then")
 
 
