@@ -144,6 +144,7 @@ class _Body:
     _document: list[bytes] | None = None  # fragments of what may be one JSON document
     _size = _looked = 0
     _line_seen = False
+    _alone = False  # its first line may be all of it
 
     def __init__(self, limit: int, body_limit: int) -> None:
         self._limit = body_limit
@@ -160,7 +161,7 @@ class _Body:
     @property
     def whole(self) -> bool:
         """One JSON document has come in full, and it is no line of several that may be waiting for the next."""
-        if self._document is None or self._looked == self._size:
+        if self._document is None or self._alone or self._looked == self._size:
             return False
         self._looked = self._size
         return _is_answer(b"".join(self._document))
@@ -209,16 +210,24 @@ class _Body:
         return piece
 
     def _collect(self, piece: bytes) -> list[Event]:
-        """Gather a document; if its first line is whole by itself, these are JSON lines and need not wait."""
+        """Gather a document; if its first line is whole by itself, these are JSON lines and need not wait.
+
+        Only one that reads otherwise where it is all there is waits for more: Flask ends a document with a newline.
+        """
         assert self._document is not None
         self._document.append(piece)
         self._size += len(piece)
+        lines = self._alone and piece.strip(_SPACE) != b""
         if not self._line_seen and (piece.find(b"\n") >= 0 or piece.find(b"\r") >= 0):
             self._line_seen = True
+            first, _, rest = b"".join(self._document).replace(b"\r", b"\n").partition(b"\n")
+            lines = _is_json(first)
+            if lines and not rest.strip(_SPACE) and _whole(_utf8(first)) != _utf8(first):
+                lines, self._alone = False, True
+        if lines:
             document = b"".join(self._document)
-            if _is_json(document.replace(b"\r", b"\n").partition(b"\n")[0]):
-                self._document = None
-                return self.feed(document)
+            self._document = None
+            return self.feed(document)
         if self._size > self._limit:
             self.failed = True
             return [error_event(invalid_answer(f"a document of more than {self._limit} bytes"))]

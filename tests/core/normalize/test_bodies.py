@@ -98,6 +98,31 @@ def test_json_lines_come_as_soon_as_their_bytes() -> None:
     assert next(events_of(pieces())).data == ONE
 
 
+NAMELESS = b'{"choices":[{"message":{"content":"a"}}]}'
+NAMED = b'{"object":"chat.completion",' + NAMELESS[1:]
+
+
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (NAMELESS, [NAMED]),
+        (NAMELESS + b"\n", [NAMED + b"\n"]),
+        (NAMELESS + b"\r\n \n", [NAMED + b"\r\n \n"]),
+        (NAMELESS + b"\n" + NAMELESS, [NAMELESS, NAMELESS]),
+        (NAMELESS + b"\r\n \n" + ONE + b"\n", [NAMELESS, ONE]),
+    ],
+)
+def test_white_space_behind_an_answer_makes_no_lines_of_it(body: bytes, events: list[bytes]) -> None:
+    assert datas(body) == events
+    for cut in range(len(body)):
+        assert datas(body[:cut], body[cut:]) == events
+    assert datas(*(bytes([byte]) for byte in body)) == events
+
+
+def test_a_silence_behind_the_first_line_does_not_make_it_the_last() -> None:
+    assert datas(NAMELESS + b"\n", b"", b"", NAMELESS) == [NAMELESS, NAMELESS]
+
+
 def test_an_empty_piece_is_an_idle_tick_and_half_an_event_is_not() -> None:
     events = list(events_of([b"da", b"", b"ta: 1"]))
     assert [event is IDLE for event in events[:4]] == [False, True, False, False]

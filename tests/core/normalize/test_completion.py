@@ -274,8 +274,9 @@ def test_a_cancelled_response_is_an_answer() -> None:
     assert gather("responses", {"type": "response.cancelled", "response": response}, done=False) == response
 
 
-def test_an_answer_that_does_not_name_its_object_is_streamed_whole() -> None:
-    body = b'{"choices":[{"message":{"role":"assistant","content":"whole"}}]}'
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_an_answer_that_does_not_name_its_object_is_streamed_whole(end: bytes) -> None:
+    body = b'{"choices":[{"message":{"role":"assistant","content":"whole"}}]}' + end
 
     *_, finish, done = (event for event in normalize(events_of([body]), api="chat") if event is not FLUSH)
 
