@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
+from sseproxy.core.outage import Outage
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.journal_entries import Ended, Noted, Replay, Reserved, bounded_charge, bounded_result, encode
 from sseproxy.ledger.journal_file import JournalFile
@@ -32,8 +33,10 @@ from sseproxy.ledger.protocol import (
 
 log = logging.getLogger("sseproxy.accounting")
 
-#: After a failure the ledger is left alone for so long: a database that does not even refuse costs seconds a question.
-_PAUSE: Final = 1.0
+#: After a failure no request looks for so long whether the ledger is back: the bookkeeper does so before, each second.
+_PAUSE: Final = 3.0
+#: A database that does not even refuse lets who asks wait for so long, at most.
+_PATIENCE: Final = 10.0
 #: Reservations of which the ledger did not say whether it booked them. More than can be under way at a time.
 _MOST_DOUBTFUL: Final = 10_000
 #: Seconds in which it may still do so: a commit can wait for the disk while all else is answered.
@@ -65,9 +68,8 @@ class JournalingLedger:
         self._file = JournalFile(path)
         self._serve = serve
         self._prepare = prepare
-        self._clock = clock
+        self._outage = Outage(pause=_PAUSE, patience=_PATIENCE, clock=clock)
         self._away = False
-        self._retry_at = 0.0
         # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
         self._only_here: set[str] = set()
         self._doubtful: dict[str, float] = {}
@@ -76,11 +78,13 @@ class JournalingLedger:
 
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
         """Book a pending charge; see :meth:`Ledger.reserve`. With ``serve`` in the journal, if need be."""
-        if self._serve and self._is_away():
+        if self._outage.bars():
+            if not self._serve:
+                raise LedgerUnavailable(was_asked=False)
             return self._reserve_here(charge)
         try:
             self.ledger.reserve(charge, budget)
-            self._retry_at = 0.0
+            self._outage.end()
         except LedgerUnavailable as error:
             self._went_away(error)
             if not self._serve:
@@ -103,15 +107,16 @@ class JournalingLedger:
 
         With ``serve``, while the ledger is away or does not know the charge yet: nothing is held back, nothing refused.
         """
-        if self._serve and (charge_id in self._only_here or self._is_away()):
+        if self._serve and charge_id in self._only_here:
             return True
-        try:
-            return self.ledger.extend(charge_id, more, budget)
-        except LedgerUnavailable as error:
-            self._went_away(error)
-            if not self._serve:
-                raise
-            return True
+        if not self._outage.bars():
+            try:
+                return self.ledger.extend(charge_id, more, budget)
+            except LedgerUnavailable as error:
+                self._went_away(error)
+        if not self._serve:
+            raise LedgerUnavailable()
+        return True
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
         """Turn a running charge into a settled one; see :meth:`Ledger.settle`. ``True`` also if it was journalled."""
@@ -122,9 +127,11 @@ class JournalingLedger:
         return self._end(charge_id, settlement, True)
 
     def _end(self, charge_id: str, settlement: Settlement, released: bool) -> bool:
-        if charge_id not in self._only_here and not (self._away and self._is_away()):
+        if charge_id not in self._only_here and not self._outage.bars():
             try:
-                return (self.ledger.release if released else self.ledger.settle)(charge_id, settlement)
+                ended = (self.ledger.release if released else self.ledger.settle)(charge_id, settlement)
+                self._outage.end()
+                return ended
             except LedgerUnavailable as error:
                 self._went_away(error)
         line = encode(Ended(charge_id, bounded_result(settlement), released))
@@ -140,7 +147,7 @@ class JournalingLedger:
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`. Replays first."""
         self.replay()
-        if not self._is_away():
+        if not self._outage.bars():
             try:
                 self.ledger.checkpoint({each: running[each] for each in running if each not in self._only_here})
                 self._noted.clear()
@@ -171,10 +178,12 @@ class JournalingLedger:
         """How many, and whether nothing is left that could be brought in."""
         if not (self._away or self._doubtful or self._unwritten or self._file.has_lines()):
             return 0, True
+        self._outage.look()
         try:
             if self._prepare is not None:
                 self._prepare()
             self.ledger.ping()
+            self._outage.end()
             self._release_doubtful()
             ended = self._book_unwritten()
             brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
@@ -233,18 +242,19 @@ class JournalingLedger:
 
         :raises LedgerUnavailable: nobody knows now, which is no reason to say that there is none.
         """
-        if self._serve and self._is_away():
+        if self._serve and self._outage.bars():
             raise LedgerUnavailable()
         try:
             return self.ledger.find_key(secret_hash)
         except LedgerUnavailable as error:
-            self._went_away(error)
+            self._tell_away(error)  # no outage: whoever reads need not have waited, nor need who writes
             raise
 
     def ping(self) -> None:
         """Return if requests can be let in: the ledger answers, or with ``serve`` the journal can be written."""
         try:
             self.ledger.ping()
+            self._outage.end()
         except LedgerUnavailable:
             if not self._serve:
                 raise
@@ -255,7 +265,7 @@ class JournalingLedger:
 
     def close(self) -> None:
         """Bring in what can be, and let go of everything. What is left is the next start's."""
-        if not self._is_away():
+        if not self._outage.bars():
             self.replay()
         with suppress(OSError):
             self._file.let_go()
@@ -276,11 +286,11 @@ class JournalingLedger:
         """As the ledger knows it: without what stands in the journal."""
         return self.ledger.usage(by, user=user, since=since, until=until)
 
-    def _is_away(self) -> bool:
-        return self._away and self._clock() < self._retry_at
-
     def _went_away(self, error: LedgerUnavailable) -> None:
-        self._retry_at = self._clock() + _PAUSE
+        self._outage.begin()
+        self._tell_away(error)
+
+    def _tell_away(self, error: LedgerUnavailable) -> None:
         if not self._away:
             self._away = True
             how = "requests are served without checking budgets" if self._serve else "requests are refused"

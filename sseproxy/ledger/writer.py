@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from sqlite3 import OperationalError
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -51,6 +52,9 @@ class Writer:
             try:
                 rows: int = self._ready().execute(statement, parameters).rowcount
                 return rows
+            except OperationalError as error:
+                self._fail(self._all_that_wait(), error)
+                raise
             finally:
                 self.lock.release()
         return self._run_in_turn(lambda cursor: int(cursor.execute(statement, parameters).rowcount))
@@ -74,21 +78,28 @@ class Writer:
         return turn.result  # type: ignore[return-value]
 
     def _run_all_that_wait(self) -> None:
-        turns = [self._turns.popleft() for _ in range(len(self._turns))]
-        for turn in turns:
-            turn.was_taken = True
+        turns = self._all_that_wait()
         if len(turns) == 1:
             return
         try:
             cursor = self._begin()
         except Exception as error:
-            # Another process has not let go for as long as anybody waits: in turn, each would wait as long again.
-            for turn in turns:
-                turn.failure, turn.is_over = error, True
+            self._fail(turns, error)
             return
         # One that fails undoes them all; then each does its own, alone.
         with suppress(Exception):
             self._run(cursor, turns)
+
+    def _all_that_wait(self) -> list[_Turn[Any]]:
+        turns = [self._turns.popleft() for _ in range(len(self._turns))]
+        for turn in turns:
+            turn.was_taken = True
+        return turns
+
+    def _fail(self, turns: Sequence[_Turn[Any]], error: Exception) -> None:
+        """Another process has not let go for as long as anybody waits: in turn, each would wait as long again."""
+        for turn in turns:
+            turn.failure, turn.is_over = error, True
 
     def _run(self, cursor: Any, turns: Sequence[_Turn[Any]]) -> None:
         try:
@@ -115,7 +126,11 @@ class Writer:
 
     def _begin(self) -> Any:
         # IMMEDIATE: a transaction that reads first and then writes could fail at the write instead of waiting.
-        return self._ready().execute("BEGIN IMMEDIATE")
+        try:
+            return self._ready().execute("BEGIN IMMEDIATE")
+        except Exception as error:
+            self._fail(self._all_that_wait(), error)
+            raise
 
     def _ready(self) -> Any:
         if self._connection is None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -409,6 +409,55 @@ def test_a_ledger_that_is_away_is_not_asked_for_every_request(
     clock.now += 5
     serving.reserve(new_charge())
     assert inner.asked == 2
+
+
+@pytest.mark.parametrize("serve", [False, True])
+def test_while_one_looks_whether_the_ledger_is_back_nobody_else_asks(
+    serve: bool,
+    inner: Switched,
+    open_one: Callable[..., JournalingLedger],
+    clock: Clock,
+    new_charge: NewCharge,
+    completed: Completed,
+) -> None:
+    books = open_one(serve)
+    books.reserve(new_charge("running", reserved=10))
+    asked: list[int] = []
+
+    def ask_meanwhile() -> None:
+        before = inner.asked
+        for name in ("c1", "c2"):
+            with nullcontext() if serve else pytest.raises(LedgerUnavailable):
+                books.reserve(new_charge(name))
+            with nullcontext() if serve else pytest.raises(LedgerUnavailable):
+                books.extend("running", 1, Budget(10**9, "day"))
+        books.settle("running", completed(cost=700))
+        asked.append(inner.asked - before)
+        raise LedgerUnavailable(was_asked=False)
+
+    inner.away = True
+    books.settle("unknown", completed(cost=700))
+    inner.away = False
+    inner.ledger.ping = ask_meanwhile  # type: ignore[method-assign]
+    for _ in range(3):
+        clock.now += 1
+        books.replay()
+
+    assert asked == [0, 0, 0]
+
+
+def test_a_ledger_that_says_that_it_is_ready_lets_the_next_request_in(
+    inner: Switched, refusing: JournalingLedger, new_charge: NewCharge
+) -> None:
+    inner.away = True
+    with pytest.raises(LedgerUnavailable):
+        refusing.reserve(new_charge("c1"))
+    inner.away = False
+
+    refusing.ping()
+    refusing.reserve(new_charge("c2"))
+
+    assert states(inner.ledger) == {"c2": ("pending", None, "0")}
 
 
 def test_a_replay_with_nothing_to_do_asks_nobody(inner: Switched, serving: JournalingLedger, path: Path) -> None:
@@ -912,12 +961,18 @@ def test_a_forked_child_writes_under_its_own_name(
 
 
 def test_a_reservation_that_succeeds_ends_the_pause(
-    inner: Switched, refusing: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed
+    inner: Switched,
+    refusing: JournalingLedger,
+    path: Path,
+    clock: Clock,
+    new_charge: NewCharge,
+    completed: Completed,
 ) -> None:
     inner.away = True
     with pytest.raises(LedgerUnavailable):
         refusing.reserve(new_charge("c1"))
     inner.away = False
+    clock.now += 5
 
     refusing.reserve(new_charge("c2"))
     refusing.settle("c2", completed(cost=700))

@@ -18,6 +18,8 @@ from tests.harness import PATIENCE, wait_until
 
 from .conftest import NOON, Completed, NewCharge
 
+PUT = "INSERT INTO numbers VALUES (0)"
+
 
 class Opened:
     """A connection as a pool hands it out, and the statements that were run on it."""
@@ -139,6 +141,24 @@ def test_where_another_process_does_not_let_go_all_that_wait_fail_at_once(
     assert opened.statements.count("BEGIN IMMEDIATE") == 1
     other.close()
     assert writer.run(put(7)) == 7
+
+
+@pytest.mark.parametrize("first", [lambda writer: writer.run(put(0)), lambda writer: writer.execute(PUT, ())])
+def test_who_comes_while_another_process_does_not_let_go_waits_no_longer_than_who_came_before(
+    first: Callable[[Writer], object], writer: Writer, opened: Opened, tmp_path: Path
+) -> None:
+    other = sqlite3.connect(tmp_path / "numbers.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    opened.dbapi_connection.execute("PRAGMA busy_timeout = 2000")
+    opened.statements.clear()
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(first, writer)]
+        wait_until(lambda: opened.statements)
+        futures += [pool.submit(writer.run, put(number)) for number in (1, 2, 3)]
+
+    assert {type(future.exception()) for future in futures} == {sqlite3.OperationalError}
+    assert opened.statements in (["BEGIN IMMEDIATE"], [PUT])
+    other.close()
 
 
 class Interrupting:
