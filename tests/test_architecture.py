@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "core": set(),
     "hangup": set(),
-    "redis_driver": set(),
+    "redis_driver": {"core.outage"},
     "wsgi": {"core"},
     "middleware": {"core", "wsgi", "ledger.protocol", "streams.protocol", "redis_driver"},
     "upstream": {"core", "wsgi"},

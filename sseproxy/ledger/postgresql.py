@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Generator
 from contextlib import suppress
 from time import monotonic
@@ -14,6 +13,8 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.queue import Empty
+
+from sseproxy.core.outage import Outage
 
 T = TypeVar("T")
 SILENCE: Final = 5.0
@@ -78,30 +79,24 @@ class Caller:
     """Connects to the server. Where that is silent one thread looks whether it is back, and all others are told so."""
 
     def __init__(self) -> None:
-        self._silent = False
-        self._looking = threading.Lock()
+        self._outage = Outage(pause=0, patience=2 * SILENCE)
 
     def connect(self, _dialect: object, _record: object, arguments: Any, named: Any) -> PunctualConnection:
         """Instead of the driver; for SQLAlchemy.
 
         :raises psycopg.Error: it cannot be reached, or is silent.
         """
-        if not self._silent:
-            return self._connect(arguments, named)
-        if not self._looking.acquire(blocking=False):
+        if self._outage.bars():
             raise psycopg.errors.ConnectionTimeout("the server is silent, and somebody looks whether it is back")
         try:
-            return self._connect(arguments, named)
-        finally:
-            self._looking.release()
-
-    def _connect(self, arguments: Any, named: Any) -> PunctualConnection:
-        try:
             connection = PunctualConnection.connect(*arguments, **named)
-        except psycopg.Error as error:
-            self._silent = isinstance(error, psycopg.errors.ConnectionTimeout)
+        except psycopg.errors.ConnectionTimeout:
+            self._outage.begin()
             raise
-        self._silent = False
+        except psycopg.Error:
+            self._outage.end()
+            raise
+        self._outage.end()
         return connection
 
 

@@ -22,7 +22,7 @@ from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 
 from sseproxy.core.allowance import Limits, Rate
 from sseproxy.core.failure import Failure
-from sseproxy.middleware.redis_slots import LEASE, TIMEOUT, RedisSlots
+from sseproxy.middleware.redis_slots import LEASE, RedisSlots
 from sseproxy.middleware.slots import MemorySlots, Slots, StoreUnavailable
 
 log = logging.getLogger("sseproxy.limits")
@@ -116,12 +116,11 @@ class Limiter:
 
     def __init__(self, store: str = MEMORY, *, lease: float = LEASE) -> None:
         options: dict[str, Any] = {}
+        self._slots: Slots = MemorySlots()
         self._in_memory = store == MEMORY
         if not self._in_memory:
-            self._slots: Slots = RedisSlots(store, lease=lease)
-            options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
-        else:
-            self._slots = MemorySlots()
+            slots = self._slots = RedisSlots(store, lease=lease)
+            options = {"connection_pool": slots.connections}
         self._open = partial(_open, store, options)
         self._opening = threading.Lock()
         if not self._in_memory:  # what is wrong with an address is said now

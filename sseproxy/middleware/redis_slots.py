@@ -44,10 +44,12 @@ class RedisSlots:
     :param url: ``redis://``, ``rediss://`` or ``redis+unix://``.
     :param lease: seconds after which the places of a killed process are free.
     :raises RuntimeError: the driver is not installed; says what to install.
+    :ivar connections: to this Redis, for what else is counted there.
     """
 
     def __init__(self, url: str, *, lease: float = LEASE) -> None:
         self._redis, self._error = connect_redis(url, timeout=TIMEOUT, wanted_by="Limits")
+        self.connections = self._redis.connection_pool
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._held = self._redis.register_script(_HELD)
         self._renew = self._redis.register_script(_RENEW)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,16 @@ class RedisServer:
             self._process.kill()
             self._process.wait(PATIENCE)
             self._process = None
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Meanwhile it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -351,6 +351,30 @@ def test_while_redis_is_away_nobody_is_held_back_and_readiness_says_so(redis: Re
     limiter.close()
 
 
+@pytest.mark.parametrize("pause", [0, 3600])
+def test_a_redis_that_fell_silent_is_left_alone_for_a_while(
+    pause: int, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseproxy.middleware.redis_slots.TIMEOUT", 0.5)
+    monkeypatch.setattr("sseproxy.redis_driver.client.PAUSE", pause)
+    limiter = Limiter(redis.url)
+    limited = as_user(LimitsMiddleware(Booked(), limiter), "alice", FEW)
+    limiter.ping()
+
+    with redis.silent():
+        assert post(limited).code == 200
+    answers = [post(limited) for _ in range(5)]
+
+    if pause:
+        assert {(answer.code, answer.header("x-ratelimit-limit-requests")) for answer in answers} == {(200, "")}
+        with pytest.raises(Exception, match="not available"):
+            limiter.ping()
+    else:
+        assert 429 in {answer.code for answer in answers}
+        limiter.ping()
+    limiter.close()
+
+
 def test_a_store_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError):
         Limiter("memcached+x://h")
@@ -366,6 +390,7 @@ def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) 
 
 
 def test_a_redis_without_its_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sseproxy.redis_driver.client", raising=False)
     monkeypatch.setitem(sys.modules, "redis", None)
 
     with pytest.raises(RuntimeError, match=r"sseproxy\[redis\]"):

@@ -62,6 +62,26 @@ def test_without_redis_a_claim_is_refused_and_readiness_says_so(redis: RedisServ
     assert {claimed.value.status, found.value.status, ready.value.status} == {503}
 
 
+def test_a_redis_that_fell_silent_is_left_alone_for_a_while(
+    redis: RedisServer, open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseproxy.streams.redis.TIMEOUT", 0.5)
+    monkeypatch.setattr("sseproxy.redis_driver.client.PAUSE", 3600)
+    store = open_store()
+    with redis.silent(), pytest.raises(Busy):
+        store.find("0" * 32)
+
+    stream, writer = store.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    writer.write([b"1"])
+    writer.end()
+    assert rest(stream.join()) == [b"1"]
+    with pytest.raises(Busy):
+        store.open("alice", CLAIM)
+    assert open_store().find(stream.id) is None, "it was not copied"
+
+
 def test_a_stream_whose_process_died_is_not_waited_for_and_its_claim_is_free(open_store: Open) -> None:
     dying, other = open_store(), open_store()
     claim = Claim("key", "body")
@@ -185,6 +205,7 @@ def test_a_copy_that_fell_behind_is_caught_up_when_redis_answers_again(
     hiccup: str, redis: RedisServer, open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sseproxy.streams.redis.TIMEOUT", 0.2)
+    monkeypatch.setattr("sseproxy.redis_driver.client.PAUSE", 0.1)
     here, there = open_store(), open_store()
     stream, writer = here.open("alice", CLAIM)
     assert writer is not None
