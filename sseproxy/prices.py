@@ -7,7 +7,6 @@ to which request is decided by the caller; nothing here knows a request.
 from __future__ import annotations
 
 import importlib.metadata
-import threading
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -97,8 +96,8 @@ class PriceTable:
 
     def __init__(self, overrides: Mapping[str, FlatPrice] | None = None) -> None:
         self.overrides = dict(overrides or {})
-        self._found: dict[tuple[str, str | None], Price | None] = {}
-        self._lock = threading.Lock()
+        # Clients choose model names: what is remembered must not grow with them.
+        self._look_up = lru_cache(4096)(_look_up)
 
     def find(self, model: str, *, provider_url: str | None = None) -> Price | None:
         """The price of a model, or ``None`` if nobody knows it.
@@ -110,14 +109,7 @@ class PriceTable:
         override = self._override(model)
         if override is not None:
             return override
-        asked = (model, provider_url)
-        if asked not in self._found:
-            with self._lock:
-                # Clients choose model names: what is remembered must not grow with them.
-                if len(self._found) >= 4096:
-                    self._found.clear()
-                self._found[asked] = _look_up(model, provider_url)
-        return self._found.get(asked)
+        return self._look_up(model, provider_url)
 
     def _override(self, model: str) -> FlatPrice | None:
         exact = self.overrides.get(model)
