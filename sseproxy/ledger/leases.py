@@ -67,6 +67,7 @@ class Lease:
         self._clock = clock
         self._given = process
         self._pid = 0
+        self._chosen: dict[Process, str] = {}
         self._beaten_at: float | None = None
         self._watching_since = -math.inf
         self._seen: dict[str, tuple[int | None, float]] = {}
@@ -78,7 +79,9 @@ class Lease:
         """
         now = self._clock()
         if self._pid != os.getpid():
-            self.owner, self._beaten_at, self._pid = secrets.token_hex(8), None, os.getpid()
+            # In one step: threads that come here at once choose the same. It needs no lock that a fork could copy held.
+            chosen = self._chosen.setdefault(Process.current(), secrets.token_hex(8))
+            self.owner, self._beaten_at, self._pid = chosen, None, os.getpid()
         if self._is_fresh(now) and not self._database.writes.fail:
             return
         process = self._given or Process.current()

@@ -6,14 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from sseproxy.core.usage import Usage
-from sseproxy.ledger import leases
+from sseproxy.ledger import leases, schema
 from sseproxy.ledger.database import Database
-from sseproxy.ledger.leases import Process
+from sseproxy.ledger.leases import Lease, Process
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import Budget, BudgetExceeded, Checkpoint, Settlement
 
@@ -245,6 +250,30 @@ def test_several_that_recover_expire_each_charge_once(
     assert near.recover() + other.recover() == 20
     other.close()
     assert near.balance("alice", "total", NOON).reserved == 0
+
+
+def test_threads_that_begin_a_process_at_once_begin_one(tmp_path: Path) -> None:
+    switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(20):
+            database = Database(f"sqlite:///{tmp_path}/{number}.db")
+            database.migrate()
+            lease, together = Lease(database, 30, time.monotonic), threading.Barrier(8)
+
+            def begin(lease: Lease = lease, together: threading.Barrier = together) -> str:
+                together.wait()
+                lease.keep()
+                return lease.owner
+
+            with ThreadPoolExecutor(8) as pool:
+                owners = {each.result() for each in [pool.submit(begin) for _ in range(8)]}
+            with database.read() as connection:
+                assert {row.id for row in connection.execute(select(schema.owners))} == owners
+            assert len(owners) == 1
+            database.close()
+    finally:
+        sys.setswitchinterval(switch_interval)
 
 
 def test_a_process_that_leaves_nothing_is_forgotten(books: SQLLedger, new_charge: NewCharge) -> None:
