@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from sseproxy.config import Config, Upstream
@@ -31,21 +32,32 @@ class Lasting:
     """
 
     def __init__(self, config: Config) -> None:
-        books = config.accounting
-        serve = books.on_ledger_down == "serve"
-        self.ledger = open_journaled(books.ledger.get_secret_value(), books.journal, serve=serve)
-        assert isinstance(self.ledger.ledger, SQLLedger)
-        self.contents = Contents(self.ledger.ledger.database)
-        self.limiter = Limiter(config.limits.store.get_secret_value())
-        self.streams = _streams(config)
-        self.telemetry = Telemetry(config, self.streams)
-        self.books = self.telemetry.timed(self.ledger)
-        self.bookkeeper = Bookkeeper(self.books)
-        self.telemetry.watch(self.bookkeeper)
         self.tokenizer = Tokenizer()
         self.prices = PriceTable({})
         self.draining = Draining()
         self._upstreams: dict[str, tuple[Upstream, WSGIApplication]] = {}
+        with ExitStack() as opened:  # in the order in which nothing is closed that another part needs for its end
+            self._open(config, opened)
+            self._opened = opened.pop_all()
+
+    def _open(self, config: Config, opened: ExitStack) -> None:
+        books = config.accounting
+        serve = books.on_ledger_down == "serve"
+        self.telemetry = Telemetry(config)
+        opened.callback(self.telemetry.close)
+        self.ledger = open_journaled(books.ledger.get_secret_value(), books.journal, serve=serve)
+        opened.callback(self.ledger.close)
+        assert isinstance(self.ledger.ledger, SQLLedger)
+        self.contents = Contents(self.ledger.ledger.database)
+        self.limiter = Limiter(config.limits.store.get_secret_value())
+        opened.callback(self.limiter.close)
+        opened.callback(self._close_upstreams)
+        self.books = self.telemetry.timed(self.ledger)
+        self.bookkeeper = Bookkeeper(self.books)
+        opened.callback(self.bookkeeper.close)
+        self.streams = _streams(config)
+        opened.callback(self.streams.close)
+        self.telemetry.watch(self.bookkeeper, self.streams)
         if not (database := self.ledger.ledger.database).in_memory:
             database.close()  # uWSGI forks without calling Python's hooks: what is open now, all workers would share
 
@@ -62,15 +74,16 @@ class Lasting:
         return {name: app for name, (_, app) in made.items()}
 
     def close(self) -> None:
-        """End running streams and the watch over charges; let go of the upstreams, the ledger and the stores."""
-        self.streams.close()
-        self.bookkeeper.close()
+        """End running streams and the watch over charges; let go of the upstreams, the stores and the ledger.
+
+        What one part raises keeps no other from its end.
+        """
+        self._opened.close()
+
+    def _close_upstreams(self) -> None:
         for _, upstream in self._upstreams.values():
             if isinstance(upstream, UpstreamApp):
                 upstream.close()
-        self.limiter.close()
-        self.ledger.close()
-        self.telemetry.close()
 
 
 def _streams(config: Config) -> Streams:

@@ -50,30 +50,28 @@ class Telemetry:
     :raises RuntimeError: what tracing needs is not installed; says what to install.
     """
 
-    def __init__(self, config: Config, streams: Streams) -> None:
+    def __init__(self, config: Config) -> None:
         self._instruments: Instruments | None = None
         self._tracing: Tracing | None = None
         self._ends: list[Callable[[], object]] = []
         if config.metrics.enabled:
             self._instruments = instruments()
-            gauge = self._instruments.live_streams
-            self._ends += [
-                self._instruments.watch(gauge.labels("running"), lambda: streams.counts()[0]),
-                self._instruments.watch(gauge.labels("kept"), lambda: streams.counts()[1]),
-            ]
         if config.tracing.enabled:
             from sseproxy.middleware.tracing import Tracing
 
             self._tracing = Tracing()
             self._ends.append(self._tracing.close)
 
-    def watch(self, bookkeeper: Bookkeeper) -> None:
-        """Tell how many answers run."""
+    def watch(self, bookkeeper: Bookkeeper, streams: Streams) -> None:
+        """Tell how many answers run, and how many can be joined again."""
         if self._instruments is not None:
             gauge = self._instruments.running
+            live = self._instruments.live_streams
             self._ends += [
                 self._instruments.watch(gauge.labels("stream"), lambda: bookkeeper.running(streamed=True)),
                 self._instruments.watch(gauge.labels("whole"), lambda: bookkeeper.running(streamed=False)),
+                self._instruments.watch(live.labels("running"), lambda: streams.counts()[0]),
+                self._instruments.watch(live.labels("kept"), lambda: streams.counts()[1]),
             ]
 
     def timed(self, ledger: Ledger) -> Ledger:

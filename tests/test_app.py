@@ -68,6 +68,34 @@ def test_closing_a_proxy_closes_its_http_upstreams_and_leaves_applications_alone
     assert len(closed) == len(set(map(id, closed))) == 2
 
 
+def test_a_part_that_cannot_be_closed_keeps_no_other_from_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    upstreams = {"one": {"url": "http://127.0.0.1:1/v1"}}
+    app = create_app({"upstreams": upstreams, "accounting": {"ledger": f"sqlite:///{tmp_path}/usage.db"}})
+    app.ledger.ping()
+    assert (tmp_path / "usage.db-wal").exists()
+
+    def fail(_: object) -> None:
+        raise OSError("a store is away")
+
+    monkeypatch.setattr(UpstreamApp, "close", fail)
+    with pytest.raises(OSError, match="a store is away"):
+        app.close()
+
+    assert not (tmp_path / "usage.db-wal").exists(), "the books are closed"
+
+
+def test_what_was_opened_is_closed_where_the_rest_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "sseproxy.redis_driver.client", raising=False)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    streams = {"store": "redis://127.0.0.1:1/0"}
+    with pytest.raises(RuntimeError) as kept:
+        create_app({"accounting": {"ledger": f"sqlite:///{tmp_path}/usage.db"}, "streams": streams})
+
+    assert (tmp_path / "usage.db").exists() and not (tmp_path / "usage.db-wal").exists(), kept
+
+
 def test_several_proxies_can_be_made_at_once(tmp_path: Path) -> None:
     barrier = Barrier(6)
 

@@ -21,6 +21,8 @@ INTERVAL: Final = 1.0
 and the express tell of what they have moved a second later at most.
 """
 ROUNDS_PER_RECOVERY: Final = 5
+END_SECONDS: Final = 5.0
+"""How long a note may take to end."""
 
 
 class Bookkeeper:
@@ -36,6 +38,7 @@ class Bookkeeper:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process = 0
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, if that was not done in this process: before anything is reserved in it, be it refused."""
@@ -73,17 +76,20 @@ class Bookkeeper:
         self._ledger.checkpoint(notes)
 
     def close(self) -> None:
-        """Stop the thread."""
+        """Stop the thread, and wait a little for what it notes just now: the ledger is closed next."""
         self._stopping.set()
+        if self._thread is not None and self._process == os.getpid():
+            self._thread.join(END_SECONDS)
 
     def _start(self) -> None:
         with self._lock:
             if self._process == os.getpid():
                 return
-            self._process = os.getpid()
             self._running = {}
             self._stopping = threading.Event()
-            threading.Thread(target=self._run, name="sseproxy-bookkeeper", daemon=True).start()
+            self._thread = threading.Thread(target=self._run, name="sseproxy-bookkeeper", daemon=True)
+            self._thread.start()
+            self._process = os.getpid()
 
     def _run(self) -> None:
         rounds = 0
