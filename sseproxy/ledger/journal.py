@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sseproxy.core.outage import Outage
-from sseproxy.core.usage import Usage
+from sseproxy.ledger.doubtful import Doubtful
 from sseproxy.ledger.journal_entries import Ended, Noted, Replay, Reserved, bounded_charge, bounded_result, encode
 from sseproxy.ledger.journal_file import JournalFile
 from sseproxy.ledger.protocol import (
@@ -37,11 +37,6 @@ log = logging.getLogger("sseproxy.accounting")
 _PAUSE: Final = 3.0
 #: A database that does not even refuse lets who asks wait for so long, at most.
 _PATIENCE: Final = 10.0
-#: Reservations of which the ledger did not say whether it booked them. More than can be under way at a time.
-_MOST_DOUBTFUL: Final = 10_000
-#: Seconds in which it may still do so: a commit can wait for the disk while all else is answered.
-_DOUBT: Final = 60.0
-_NOTHING: Final = Settlement("refused", "none", Usage(), 0, 0, 503, None, 0)
 
 
 class JournalingLedger:
@@ -69,10 +64,10 @@ class JournalingLedger:
         self._serve = serve
         self._prepare = prepare
         self._outage = Outage(pause=_PAUSE, patience=_PATIENCE, clock=clock)
+        self._doubtful = Doubtful(ledger, clock)
         self._away = False
         # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
         self._only_here: set[str] = set()
-        self._doubtful: dict[str, float] = {}
         self._unwritten: dict[str, bytes] = {}
         self._noted: dict[str, int] = {}
 
@@ -80,7 +75,7 @@ class JournalingLedger:
         """Book a pending charge; see :meth:`Ledger.reserve`. With ``serve`` in the journal, if need be."""
         if self._outage.bars():
             if not self._serve:
-                raise LedgerUnavailable(was_asked=False)
+                raise LedgerUnavailable(in_doubt=False)
             return self._reserve_here(charge)
         try:
             self.ledger.reserve(charge, budget)
@@ -88,9 +83,8 @@ class JournalingLedger:
         except LedgerUnavailable as error:
             self._went_away(error)
             if not self._serve:
-                # It may have been booked and only the answer lost; then nobody else would ever end it.
-                if error.in_doubt and len(self._doubtful) < _MOST_DOUBTFUL:
-                    self._doubtful[charge.id] = self._clock() + _DOUBT
+                if error.in_doubt:
+                    self._doubtful.add(charge.id)
                 raise
             self._reserve_here(charge)
 
@@ -184,7 +178,7 @@ class JournalingLedger:
                 self._prepare()
             self.ledger.ping()
             self._outage.end()
-            self._release_doubtful()
+            self._doubtful.release()
             ended = self._book_unwritten()
             brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
             ended += self._book_unwritten()
@@ -218,11 +212,6 @@ class JournalingLedger:
                     replay.take(line)
                     self._unwritten.pop(charge_id, None)
         return replay.applied
-
-    def _release_doubtful(self) -> None:
-        for charge_id, until in list(self._doubtful.items()):
-            if self.ledger.release(charge_id, _NOTHING) or self._clock() >= until:
-                self._doubtful.pop(charge_id, None)
 
     def recover(self) -> int:
         """Expire what dead processes left pending, after what they had journalled; see :meth:`Ledger.recover`."""

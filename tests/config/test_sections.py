@@ -227,7 +227,13 @@ def test_databases(load: Load, url: str) -> None:
 
 
 def test_other_databases_are_refused(problems: Problems) -> None:
-    others = ("usage.db", "mysql://h/n", "sqlite:a.db", "postgresql+asyncpg://h/n", "sqlite+pysqlcipher://:topsecret@/a.db")
+    others = (
+        "usage.db",
+        "mysql://h/n",
+        "sqlite:a.db",
+        "postgresql+asyncpg://h/n",
+        "sqlite+pysqlcipher://:topsecret@/a.db",
+    )
     for url in others:
         (problem,) = problems(f"accounting: {{ledger: '{url}'}}")
         assert "expected a database address" in problem and "topsecret" not in problem

@@ -433,7 +433,7 @@ def test_while_one_looks_whether_the_ledger_is_back_nobody_else_asks(
                 books.extend("running", 1, Budget(10**9, "day"))
         books.settle("running", completed(cost=700))
         asked.append(inner.asked - before)
-        raise LedgerUnavailable(was_asked=False)
+        raise LedgerUnavailable(in_doubt=False)
 
     inner.away = True
     books.settle("unknown", completed(cost=700))
