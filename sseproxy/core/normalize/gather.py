@@ -253,7 +253,8 @@ class Message:
 
     def body(self) -> dict[str, Any]:
         """Return the message."""
-        return {**self._message, "content": [_block(self._blocks[index]) for index in sorted(self._blocks)]}
+        blocks = [_block(self._blocks[index]) for index in sorted(self._blocks)]
+        return {**self._message, "content": blocks or self._message.get("content") or []}
 
 
 def _begin_block(block: _Parts, begun: dict[str, Any]) -> None:

@@ -150,6 +150,15 @@ def anthropic_message_of(*bodies: dict[str, Any]) -> Any:
     return json.loads(completion_of(normalize(iter(raw), api="messages"), "messages"))
 
 
+def test_what_a_message_holds_when_it_begins_is_its_content_unless_blocks_say_it() -> None:
+    text = {"type": "text", "text": "a"}
+    start = {"type": "message_start", "message": {"id": "m", "content": [text]}}
+
+    assert anthropic_message_of(start)["content"] == [text]
+    block = {"type": "content_block_start", "index": 0, "content_block": text}
+    assert anthropic_message_of(start, block)["content"] == [text]
+
+
 @pytest.mark.parametrize("name", ["text", "thinking"])
 @pytest.mark.parametrize(("pieces", "whole"), [([], "Hel"), (["lo"], "Hello"), (["l", "o"], "Hello")])
 def test_what_a_block_begins_with_is_a_part_of_it(name: str, pieces: list[str], whole: str) -> None:
