@@ -20,7 +20,7 @@ from sseproxy.core.normalize.reading import reader_of
 from sseproxy.core.normalize.tool_calls import tidy_tool_calls
 from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.sse import DONE, Event
-from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
+from sseproxy.core.usage import Usage, find_usage, usage_of
 
 __all__ = ["Completion", "completion_of", "read_completion"]
 
@@ -165,35 +165,20 @@ def _place_usage(answer: dict[str, Any], found: dict[str, Any] | None) -> None:
 
 
 def _read_typed(api: str, body: bytes, answer: dict[str, Any]) -> Completion:
-    found: dict[str, Any] | None
     if api == "embeddings":
-        found = find_usage(answer)
-        return Completion(body, usage=_usage(found))
-    event = Event()
-    usage = answer.get("usage")
+        return Completion(body, usage=_usage(find_usage(answer)))
+    reader, event = reader_of(api), Event()
     if api == "messages":
-        found = tidy_usage(usage, exclusive=True) if isinstance(usage, dict) else None
-        finish = finish_of(answer.get("stop_reason"), calls=False)
-        texts = [_block_texts(block) for block in _dicts(answer.get("content"))]
-        content = "".join(text for text, _ in texts)
-        hidden = "".join(text for _, text in texts)
+        reader.read({"type": "message_start", "message": answer}, event)
+        reader.read({"type": "message_delta", "delta": {"stop_reason": answer.get("stop_reason")}}, event)
     else:
         if (status := answer.get("status")) in ("queued", "in_progress"):
             raise invalid_stream(f"a response that is still '{status}'")
-        found = find_usage({"usage": usage})
-        reader_of(api).read({"type": f"response.{status or 'completed'}", "response": answer}, event)
-        content, hidden, finish = event.content, event.hidden, event.finish
+        reader.read({"type": f"response.{status or 'completed'}", "response": answer}, event)
     if "content" not in answer and "output" not in answer:
         raise invalid_stream("JSON that is no answer of this API")
-    return Completion(body, content, hidden, _usage(found), finish)
+    return Completion(body, event.content, event.hidden, reader.usage, event.finish)
 
 
 def _dicts(values: Any) -> list[dict[str, Any]]:
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-
-
-def _block_texts(block: dict[str, Any]) -> tuple[str, str]:
-    content, hidden = block.get("text"), block.get("thinking") or ""
-    if isinstance(block.get("input"), dict):
-        hidden = f"{block.get('name') or ''}{write_json(block['input']).decode()}"
-    return content if isinstance(content, str) else "", hidden if isinstance(hidden, str) else ""

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 from sseproxy.core.chunk import read_json, text_of, texts_by_choice
 from sseproxy.core.failure import Failure
+from sseproxy.core.normalize.blocks import texts_in_blocks
 from sseproxy.core.normalize.failures import failure_in
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.output import Output
@@ -119,23 +120,25 @@ class _Messages:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._fields: dict[str, Any] = {}
+        self._begun = ("", "")  # what the message held when it began, until blocks say it
+        self._with_input = False  # the last block has begun with its input
 
     def read(self, body: dict[str, Any], event: Event) -> None:
-        delta = body.get("delta")
-        block = body.get("content_block")
+        delta, block, message = body.get("delta"), body.get("content_block"), body.get("message")
+        if isinstance(message, dict):
+            self._begun = texts_in_blocks(message.get("content"))
+        elif isinstance(block, dict):
+            self._begun = ("", "")
+            self._with_input = bool(block.get("input"))
+            event.content, event.hidden = texts_in_blocks([block if self._with_input else {**block, "input": None}])
+        elif body.get("type") in ("message_delta", "message_stop"):
+            (event.content, event.hidden), self._begun = self._begun, ("", "")
         if isinstance(delta, dict):
             for field, kind in _DELTAS.items():
                 text = delta.get(field)
-                if isinstance(text, str):
+                if isinstance(text, str) and not (field == "partial_json" and self._with_input):
                     setattr(event, kind, text)
             event.finish = finish_of(delta.get("stop_reason"), calls=False)
-        elif isinstance(block, dict):
-            if isinstance(block.get("text"), str):
-                event.content = block["text"]
-            hidden = block.get("thinking") or block.get("name")
-            if isinstance(hidden, str):
-                event.hidden = hidden
-        message = body.get("message")
         for usage in (message.get("usage") if isinstance(message, dict) else None, body.get("usage")):
             if isinstance(usage, dict):
                 # A field in message_delta replaces message_start's; one that is absent or null does not erase it.

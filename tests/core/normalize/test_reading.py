@@ -57,6 +57,39 @@ def test_a_call_finishes_a_response_with_tool_calls() -> None:
     assert read("responses", item, {"type": "response.completed", "response": {}})[-1].finish == "tool_calls"
 
 
+CALL = {"type": "tool_use", "name": "f", "input": {"k": 1}}
+BLOCKS = [{"type": "thinking", "thinking": "a", "signature": "s"}, {"type": "text", "text": "b", "citations": []}, CALL]
+STOP = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+
+
+def told(*bodies: dict[str, Any]) -> tuple[str, str]:
+    events = read("messages", *bodies)
+    return "".join(event.content for event in events), "".join(event.hidden for event in events)
+
+
+def begun(block: dict[str, Any], index: int = 0) -> dict[str, Any]:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        [{"type": "message_start", "message": {"content": BLOCKS}}],
+        [begun(block, index) for index, block in enumerate(BLOCKS)],
+        [{"type": "message_start", "message": {"content": BLOCKS}}, *map(begun, BLOCKS)],
+        [*map(begun, BLOCKS), {"type": "content_block_delta", "index": 2, "delta": {"partial_json": '{"k":1}'}}],
+        [*map(begun, [*BLOCKS[:2], {**CALL, "input": {}}]), {"delta": {"partial_json": '{"k":1}'}}],
+    ],
+)
+def test_what_a_message_says_counts_once_wherever_it_comes(bodies: list[dict[str, Any]]) -> None:
+    assert told(*bodies, STOP, {"type": "message_stop"}) == ("b", 'af{"k":1}')
+
+
+@pytest.mark.parametrize("content", [None, "a", [None, {"text": 5, "thinking": [], "name": {}, "input": "i"}]])
+def test_what_is_no_block_says_nothing(content: Any) -> None:
+    assert told({"type": "message_start", "message": {"content": content}}, STOP) == ("", "")
+
+
 def test_anthropic_usage_is_told_in_two_halves() -> None:
     start = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "cache_read_input_tokens": 3}}}
     delta = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7, "input_tokens": None}}
