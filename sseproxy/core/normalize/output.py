@@ -43,7 +43,7 @@ class _Text(NamedTuple):
     """A text of an item: in a list of parts the one with its number there.
 
     :param index: of the item in the output, and `id`: the item's.
-    :param piece: it says nothing again.
+    :param piece: it repeats nothing.
     """
 
     index: Any
@@ -56,8 +56,13 @@ class _Text(NamedTuple):
 
     def places(self) -> list[tuple[int | str, str, int]]:
         """Where it stands, by the index and by the id of its item: servers get either wrong."""
-        names = [name for name in (self.index, self.id) if isinstance(name, int) or (name and isinstance(name, str))]
-        return [(name, self.field, self.number if isinstance(self.number, int) else 0) for name in names]
+        number = self.number if isinstance(self.number, int) else 0
+        places: list[tuple[int | str, str, int]] = []
+        if isinstance(self.index, int):
+            places.append((self.index, self.field, number))
+        if self.id and isinstance(self.id, str):
+            places.append((self.id, self.field, number))
+        return places
 
 
 class Output:
@@ -73,22 +78,27 @@ class Output:
 
     def read(self, body: dict[str, Any]) -> tuple[str, str]:
         """Return what an event adds to the answer: visible text, and other billed output."""
+        content, hidden = "", ""
         texts = [text for text in _texts_of(body) if text.text and isinstance(text.text, str)]
-        said = [text for text in texts if text.piece or not self._has(text)]
+        for text in [text for text in texts if text.piece or not self._has(text)]:
+            if text.visible:
+                content += text.text
+            else:
+                hidden += text.text
         for text in texts:
             self._told.update(text.places())
             if not isinstance(text.index, int):
                 self._astray.add(text.field)
-        self.calls = self.calls or any(item.get("type") in _CALLS for _, item in _items_of(body))
-        content = "".join(text.text for text in said if text.visible)
-        return content, "".join(text.text for text in said if not text.visible)
+        if not self.calls and ("item" in body or "response" in body):
+            self.calls = any(item.get("type") in _CALLS for _, item in _items_of(body))
+        return content, hidden
 
     def _has(self, text: _Text) -> bool:
         return text.field in self._astray or not self._told.isdisjoint(text.places())
 
 
 def _texts_of(body: dict[str, Any]) -> Iterator[_Text]:
-    kind, index, id = (body.get(name) for name in ("type", "output_index", "item_id"))
+    kind, index, id = body.get("type"), body.get("output_index"), body.get("item_id")
     if not isinstance(kind, str):
         return
     event, _, moment = kind.rpartition(".")
