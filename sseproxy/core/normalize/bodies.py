@@ -15,7 +15,7 @@ from typing import Final
 from sseproxy.core.chunk import error_event, read_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.compression import ZIPPED, BrokenCompression, unzip
-from sseproxy.core.normalize.failures import failure_of, invalid_answer, truncated
+from sseproxy.core.normalize.failures import invalid_answer, truncated
 from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, LIMIT, Decoder, Event, EventTooLarge
 
@@ -23,7 +23,6 @@ __all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of"]
 
 BODY_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one JSON answer at most, however it comes."""
-_REFUSAL_LIMIT: Final = 256 * 1024
 _SPACE: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
 _FIRST: Final = b":deir{["  # comment, data, event, id, retry, JSON
@@ -44,8 +43,6 @@ class Lost(Event):
 def events_of(
     pieces: Iterable[bytes],
     *,
-    status: int = 200,
-    content_type: str = "",
     limit: int = LIMIT,
     body_limit: int = BODY_LIMIT,
     plain: Plain | None = None,
@@ -59,8 +56,6 @@ def events_of(
     Never raises :class:`Failure`: what `pieces` raises becomes the last event.
 
     :param pieces: the body as it arrives.
-    :param content_type: what a refusal claims to be; decides nothing else.
-    :param status: from 400 on the body is one refusal, and so becomes one error event.
     :param limit: bytes of one event at most.
     :param body_limit: bytes of one JSON document at most.
     :param plain: is told where the bytes are.
@@ -69,8 +64,6 @@ def events_of(
     body = _Body(limit, body_limit)
     if plain is not None:
         plain.body = body
-    if status >= 400:
-        return _refusal(unzip(pieces), status, content_type)
     return chain.from_iterable(_reads_of(pieces, body, failure_for))
 
 
@@ -117,19 +110,6 @@ def _reads_of(
         else:
             yield [IDLE, FLUSH]
     yield body.finish(failure)
-
-
-def _refusal(source: Iterator[bytes], status: int, content_type: str) -> Iterator[Event]:
-    kept = b""
-    try:
-        for piece in source:
-            kept += piece[: _REFUSAL_LIMIT - len(kept)]
-            if len(kept) >= _REFUSAL_LIMIT:
-                break
-            yield FLUSH
-    except (OSError, EOFError, zlib.error, Failure):
-        pass  # what came of it has to do
-    yield error_event(failure_of(status, kept, content_type))
 
 
 class _Body:

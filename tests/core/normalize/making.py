@@ -1,12 +1,15 @@
-"""Chunks for tests of one transform, and what came out of it."""
+"""Chunks for tests of one transform, and what came out of it; the raw events of a recorded answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from sseproxy.core.chunk import Chunk
+from sseproxy.core.chunk import Chunk, error_event
+from sseproxy.core.normalize import events_of, failure_of
+from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.sse import DONE, FLUSH, Event
+from tests.wire.cases import Case
 
 END = Event(DONE, read=True)
 
@@ -49,3 +52,11 @@ def assert_passes_flush_at_once(transform: Callable[[Iterator[Event]], Iterator[
     events = transform(source())
     assert next(events) is FLUSH and asked == 1
     assert next(events) is FLUSH and asked == 2
+
+
+def raw_events(case: Case, pieces: Iterable[bytes]) -> Iterator[Event]:
+    """What is read of a recorded answer that comes in these pieces: a refusal is read as a whole, and is one error."""
+    status: int = case.facts["http_status"]
+    if status < 400:
+        return events_of(pieces)
+    return iter([error_event(failure_of(status, b"".join(unzip(pieces)), case.facts["content_type"]))])

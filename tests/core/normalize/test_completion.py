@@ -12,6 +12,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import completion_of, events_of, normalize, read_completion
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.usage import Usage
+from tests.core.normalize.making import raw_events
 from tests.wire.cases import load_cases
 
 ENVELOPE = {"id": "a", "object": "chat.completion.chunk", "created": 5, "model": "m"}
@@ -256,8 +257,7 @@ def test_what_is_no_answer_raises(api: str, body: bytes) -> None:
 @pytest.mark.parametrize("case", load_cases(), ids=lambda case: case.name)
 def test_every_recorded_stream_gives_one_answer_or_its_error(case: Any) -> None:
     expect = case.facts["expect"]
-    raw = events_of([case.body], status=case.facts["http_status"])
-    events = normalize(raw, api=case.api, choices=case.choices)
+    events = normalize(raw_events(case, [case.body]), api=case.api, choices=case.choices)
     if expect["error"]:
         with pytest.raises(Failure):
             completion_of(events, case.api)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize import Dialect, events_of, normalize
+from sseproxy.core.normalize import Dialect, normalize
 from sseproxy.core.sse import FLUSH, Event
+from tests.core.normalize.making import raw_events
 from tests.wire.cases import Case, load_cases
 from tests.wire.view import differences, see
 
@@ -34,7 +35,7 @@ def pieces(case: Case, cuts: list[int]) -> Iterator[bytes]:
 
 def run(case: Case, cuts: list[int]) -> list[Event]:
     ids = itertools.count()
-    raw = events_of(pieces(case, cuts), status=case.facts["http_status"], content_type=case.facts["content_type"])
+    raw = raw_events(case, pieces(case, cuts))
     events = normalize(
         raw,
         api=case.facts["api"],
