@@ -33,7 +33,7 @@ class Lasting:
 
     def __init__(self, config: Config) -> None:
         self.tokenizer = Tokenizer()
-        self.prices = PriceTable({})
+        self.prices = PriceTable()
         self.draining = Draining()
         self._upstreams: dict[str, tuple[Upstream, WSGIApplication]] = {}
         with ExitStack() as opened:  # in the order in which nothing is closed that another part needs for its end

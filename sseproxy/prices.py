@@ -7,10 +7,9 @@ to which request is decided by the caller; nothing here knows a request.
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
@@ -88,14 +87,9 @@ def _itemised(prices: Any, usage: Usage) -> Iterator[tuple[int, Decimal]]:
 
 
 class PriceTable:
-    """Finds prices. Safe from many threads.
+    """Finds prices. Safe from many threads."""
 
-    :param overrides: by model name or pattern (``*``, ``?``); they beat the table, an exact name beats a pattern, the
-        first of several patterns wins.
-    """
-
-    def __init__(self, overrides: Mapping[str, FlatPrice] | None = None) -> None:
-        self.overrides = dict(overrides or {})
+    def __init__(self) -> None:
         # Clients choose model names: what is remembered must not grow with them.
         self._look_up = lru_cache(4096)(_look_up)
 
@@ -106,16 +100,7 @@ class PriceTable:
             (``openai/gpt-4o-mini``).
         :param provider_url: the upstream's base URL; the same model costs differently elsewhere.
         """
-        override = self._override(model)
-        if override is not None:
-            return override
         return self._look_up(model, provider_url)
-
-    def _override(self, model: str) -> FlatPrice | None:
-        exact = self.overrides.get(model)
-        if exact is not None:
-            return exact
-        return next((price for pattern, price in self.overrides.items() if fnmatchcase(model, pattern)), None)
 
 
 def _look_up(model: str, provider_url: str | None) -> TablePrice | None:

@@ -28,7 +28,7 @@ def prices(file: str | None, models: tuple[str, ...], style: str) -> None:
 
     config = load_config(file)
     urls = {name: upstream.url for name, upstream in config.upstreams.items() if upstream.url}
-    known = Models(config.models, next(iter(config.upstreams)), urls, PriceTable({}))
+    known = Models(config.models, next(iter(config.upstreams)), urls, PriceTable())
     show([_row(known, model) for model in models], style, COLUMNS)
 
 

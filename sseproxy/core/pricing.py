@@ -98,20 +98,17 @@ def sum_of(items: Iterable[tuple[int, Decimal]]) -> int:
     return floor(micro_usd * _NANO_PER_TOKEN_PER_PRICE + Fraction(1, 2))
 
 
-def cost_of(usage: Usage, price: Price | None, at: datetime) -> tuple[int, bool]:
-    """What a request costs: what its vendor says it costs, else by the price, else nothing.
+def cost_of(usage: Usage, price: Price | None, at: datetime) -> int:
+    """What a request costs in nano-USD: what its vendor says it costs, else by the price, else nothing.
 
     That it costs nothing a vendor may say of a free model; and a relay says it of any that it knows no price of, so it
     does not go before a price that the operator wrote.
 
     :param at: aware; prices change with the date, some with the time of day.
-    :returns: nano-USD, and whether the request is unpriced: 0 because nobody knows better.
     """
     if usage.cost or (usage.cost == 0 and not isinstance(price, FlatPrice)):
-        return usage.cost, False
-    if price is None:
-        return 0, True
-    return price.cost(usage, at), False
+        return usage.cost
+    return 0 if price is None else price.cost(usage, at)
 
 
 @lru_cache(256)

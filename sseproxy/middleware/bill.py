@@ -255,7 +255,7 @@ class Bill:
         )
 
     def _cost(self, usage: Usage) -> int:
-        return cost_of(usage, self._target.price, self._started)[0] + self._exchange.sunk
+        return cost_of(usage, self._target.price, self._started) + self._exchange.sunk
 
     def _charge(self, billed: Request | None) -> Charge:
         exchange = self._exchange

@@ -97,15 +97,15 @@ def test_a_cost_is_the_exact_sum_rounded_half_up(
 
 
 def test_what_the_vendor_reports_beats_any_price() -> None:
-    assert cost_of(Usage(1000, output_tokens=5, cost=42), MINI, NOW) == (42, False)
-    assert cost_of(Usage(1000, output_tokens=5, cost=0), None, NOW) == (0, False)
+    assert cost_of(Usage(1000, output_tokens=5, cost=42), MINI, NOW) == 42
+    assert cost_of(Usage(1000, output_tokens=5, cost=0), None, NOW) == 0
 
 
 def test_that_an_answer_costs_nothing_does_not_beat_what_the_operator_wrote() -> None:
-    assert cost_of(Usage(1000, output_tokens=5, cost=0), MINI, NOW) == (153_000, False)
-    assert cost_of(Usage(cost=0), MINI, NOW) == (0, False)
+    assert cost_of(Usage(1000, output_tokens=5, cost=0), MINI, NOW) == 153_000
+    assert cost_of(Usage(cost=0), MINI, NOW) == 0
 
 
-def test_without_a_price_a_request_is_unpriced() -> None:
-    assert cost_of(Usage(1000, output_tokens=5), None, NOW) == (0, True)
-    assert cost_of(Usage(1000, output_tokens=5), MINI, NOW) == (153_000, False)
+def test_without_a_price_a_request_costs_nothing() -> None:
+    assert cost_of(Usage(1000, output_tokens=5), None, NOW) == 0
+    assert cost_of(Usage(1000, output_tokens=5), MINI, NOW) == 153_000
