@@ -31,7 +31,6 @@ class RouteMiddleware:
 
     :param resolve: the target of a model name; None: no such model.
     :param passthrough: further ``/v1/`` paths and the upstream that serves each; ``…/*`` for all below a path.
-    :param closed: True: a ``/v1/`` path that is not known is 404. False: it is the wrapped app's own affair.
     :param max_body: bytes a request body may have.
     """
 
@@ -41,7 +40,6 @@ class RouteMiddleware:
         resolve: Callable[[str], Target | None],
         *,
         passthrough: Mapping[str, str] | None = None,
-        closed: bool = True,
         max_body: int = DEFAULT_MAX_BODY,
     ) -> None:
         self.app = app
@@ -49,7 +47,6 @@ class RouteMiddleware:
         self._passthrough = passthrough or {}
         patterns = [path for path in self._passthrough if path.endswith("/*")]
         self._patterns = sorted(patterns, key=len, reverse=True)
-        self._closed = closed
         self._max_body = max_body
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -75,7 +72,7 @@ class RouteMiddleware:
             exchange.target, exchange.route = Target(self._passthrough[entry], ""), entry
         elif exchange.path in API_PATHS:
             raise MethodNotAllowed("POST")
-        elif self._closed:
+        else:
             raise NotFound(f"Unknown path: {environ['REQUEST_METHOD']} {exchange.path}.", "unknown_url")
 
     def _entry_of(self, path: str) -> str | None:

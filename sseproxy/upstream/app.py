@@ -211,7 +211,7 @@ class UpstreamApp:
         return connection, head, rest
 
     def _prepare(self, environ: WSGIEnvironment, exchange: Exchange, request: Request | None) -> Outgoing:
-        fields = request_headers(environ, {}, self._own)
+        fields = request_headers(environ, self._own)
         if self._names_request:
             fields["x-request-id"] = exchange.request_id
         if self._names_agent:

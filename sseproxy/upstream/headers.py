@@ -7,7 +7,7 @@ steers a browser or a server in front do not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -138,27 +138,25 @@ MOST_KEYS: Final = 100
 """Of an environ of which it is remembered which go on."""
 
 
-def request_headers(environ: WSGIEnvironment, own: Mapping[str, str], elsewhere: Iterable[str] = ()) -> dict[str, str]:
-    """The header fields to send on: the client's end-to-end fields, and the proxy's own, which win.
+def request_headers(environ: WSGIEnvironment, own: Iterable[str] = ()) -> dict[str, str]:
+    """The header fields of the client's to send on: the end-to-end ones.
 
-    :param own: with names in lower case.
-    :param elsewhere: names of further ones of the proxy's own, which are written elsewhere.
+    :param own: names, in lower case, of those that the proxy writes itself.
     """
     passing = _passing if len(environ) <= MOST_KEYS else _passing.__wrapped__
-    names, keys = passing(tuple(environ), environ.get("HTTP_CONNECTION", ""), frozenset(elsewhere))
+    names, keys = passing(tuple(environ), environ.get("HTTP_CONNECTION", ""), frozenset(own))
     headers = dict(zip(names, map(environ.__getitem__, keys), strict=True))
     if not environ.get("CONTENT_TYPE"):  # which servers may set where there is none
         headers.pop("content-type", None)
-    headers.update(own)
     return headers
 
 
 @lru_cache(maxsize=64)
-def _passing(keys: tuple[str, ...], connection: str, elsewhere: frozenset[str]) -> tuple[list[str], list[str]]:
+def _passing(keys: tuple[str, ...], connection: str, own: frozenset[str]) -> tuple[list[str], list[str]]:
     """Under which names values of an environ go on, and those of which keys. The requests of one client have the same
     keys, and no value is looked at here but that of ``Connection``.
     """
-    kept_back = NOT_SENT | elsewhere | _listed(connection)
+    kept_back = NOT_SENT | own | _listed(connection)
     named = {key[5:].replace("_", "-").lower(): key for key in keys if key.startswith("HTTP_")}
     if "CONTENT_TYPE" in keys:
         named["content-type"] = "CONTENT_TYPE"
