@@ -14,19 +14,19 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner, Result
 
-from sseproxy.cli import main
+from sseproxy.cli import main, reports
 from sseproxy.cli.serve import chat_line, demo_lines
 from sseproxy.config import Config
 from sseproxy.core.printable import printable
 from sseproxy.core.spreadsheet import safe_cell
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import Charge, Settlement
+from sseproxy.ledger.protocol import CHARGE_ROW, COUNTS, Charge, GroupBy, Settlement, State
 from tests.harness import PATIENCE
 
 ROOT = Path(__file__).parent.parent
@@ -424,3 +424,11 @@ def test_the_module_runs_too(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
     assert result.stdout.startswith("sseproxy, version ")
+
+
+def test_the_choices_and_columns_are_those_of_the_books() -> None:
+    """Written down a second time, for no command is to wait for what it does not need."""
+    assert get_args(GroupBy) == reports.GROUPS
+    assert get_args(State) == reports.STATES
+    assert ("requests", *COUNTS, "cost_usd", "pending", "unpriced") == reports.SUMS
+    assert reports.CHARGE == CHARGE_ROW

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from sqlalchemy import CTE, ColumnElement, String, case, cast, func, literal, select, union_all
 
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger import reports
 from sseproxy.ledger.database import Database
-from sseproxy.ledger.protocol import GroupBy
+from sseproxy.ledger.protocol import COUNTS, GroupBy, Outcome
 from sseproxy.ledger.schema import charges, is_pending, micros, moment
 
 HOUR: Final = 3600 * 10**6
 DAY: Final = 24 * HOUR
 PERCENTS: Final = (50, 95, 99)
-OUTCOMES: Final = ("completed", "client_gone", "upstream_failed", "refused", "expired")
+OUTCOMES: Final = get_args(Outcome)
 FAILED: Final = ("upstream_failed", "refused", "expired")
 """What counts as an error: neither completed nor given up by the client."""
 SAMPLE: Final = 40_000
@@ -30,7 +30,6 @@ MOST_RUNNING: Final = 100
 #: Multiplicative hashing (Knuth, 6.4) of a moment, in 64 bits: requests at regular intervals, and moments that are
 #: whole seconds, fall evenly into a sample.
 _FOLD, _FACTOR, _PRIME = 1_000_003, 1_327_217_885, 2**31 - 1
-_COUNTS: Final = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
 
 
 class Quality(NamedTuple):
@@ -87,7 +86,7 @@ class Overview:
         """
         hour = (charges.c.started_at // HOUR).label("hour")
         pending = func.sum(case((is_pending, 1), else_=0)).label("pending")
-        sums = [func.sum(charges.c[name]).label(name) for name in (*_COUNTS, "cost")]
+        sums = [func.sum(charges.c[name]).label(name) for name in (*COUNTS, "cost")]
         query = select(hour, func.count().label("requests"), pending, *sums).group_by(hour).order_by(hour)
         with self._database.read() as connection:
             rows = connection.execute(query.where(*_between(since, until))).mappings().all()
@@ -208,7 +207,7 @@ def _quality(row: Mapping[Any, Any]) -> Quality:
 
 
 def _hour_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    counts = {name: int(row[name]) for name in ("requests", "pending", *_COUNTS)}
+    counts = {name: int(row[name]) for name in ("requests", "pending", *COUNTS)}
     return {"hour": moment(row["hour"] * HOUR), **counts, "cost_usd": nano_to_usd(int(row["cost"]))}
 
 

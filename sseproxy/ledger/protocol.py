@@ -26,6 +26,14 @@ State = Literal["pending", "settled", "released", "expired"]
 Outcome = Literal["completed", "client_gone", "upstream_failed", "refused", "expired"]
 UsageSource = Literal["reported", "counted", "mixed", "none"]
 GroupBy = Literal["user", "model", "day", "route", "key", "upstream"]
+COUNTS: Final = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
+"""What is added up of charges, beside their number and their cost."""
+CHARGE_ROW: Final = (
+    "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source",
+    "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd", "status",
+    "started_at", "first_token_ms", "duration_ms", "unpriced", "tries",
+)  # fmt: skip
+"""What there is to read of a charge."""
 RETRY_AFTER: Final = 5.0
 """Seconds after which to try again where the database is away: nobody knows when it is back."""
 

@@ -9,29 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import Try, as_rows
 from sseproxy.ledger.periods import DAY, date_of, day_of, start_of
-from sseproxy.ledger.protocol import GroupBy
+from sseproxy.ledger.protocol import CHARGE_ROW, COUNTS, GroupBy
 from sseproxy.ledger.schema import charges, daily_usage, is_pending, micros, moment
 from sseproxy.ledger.statements import SUMS
 
 _PAIRS: Final[Sequence[Sequence[GroupBy]]] = (("user", "key"), ("day", "model"))
-_GROUPS: Final = frozenset(("user", "model", "day", "route", "key", "upstream"))
+_GROUPS: Final = frozenset(get_args(GroupBy))
 #: Before and after every charge: the years 1 and 9999.
 _BEGINNING: Final = micros(datetime.min.replace(tzinfo=timezone.utc))
 _END: Final = micros(datetime.max.replace(tzinfo=timezone.utc))
-_COUNTS: Final = ("requests", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
-#: The columns of a charge's row; ``cost_usd`` and ``started_at`` are made readable.
-_CHARGE: Final = (
-    "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source",
-    "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd", "status",
-    "started_at", "first_token_ms", "duration_ms", "unpriced", "tries",
-)  # fmt: skip
+_COUNTS: Final = ("requests", *COUNTS)
 
 
 def usage(
@@ -210,7 +204,7 @@ def charge_rows(
 
 
 def _charge_row(row: Mapping[Any, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {name: row["cost" if name == "cost_usd" else name] for name in _CHARGE}
+    shown: dict[str, Any] = {name: row["cost" if name == "cost_usd" else name] for name in CHARGE_ROW}
     shown["cost_usd"] = nano_to_usd(row["cost"])
     shown["tries"] = as_rows(row["tries"], Try(row["upstream"], row["upstream_model"], row["status"]))
     shown["started_at"] = moment(row["started_at"]).isoformat(timespec="milliseconds")
