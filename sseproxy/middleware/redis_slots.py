@@ -60,11 +60,11 @@ class RedisSlots:
         self._process = 0
 
     def acquire(self, user: str, limit: int) -> str | None:
+        self._keep_renewing()
         place = uuid.uuid4().hex
         if not self._ask(lambda: self._acquire([_key(user)], [limit, self._milliseconds, place])):
             return None
         self._mine[place] = user
-        self._keep_renewing()
         return place
 
     def release(self, user: str, place: str) -> None:
@@ -82,9 +82,18 @@ class RedisSlots:
 
     def close(self) -> None:
         self._stopping.set()
-        for place, user in list(self._mine.items()):
-            self.release(user, place)
+        if self._process == os.getpid():
+            self._release_all()
         self._redis.close()
+
+    def _release_all(self) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for place, user in list(self._mine.items()):
+            pipe.zrem(_key(user), place)
+        try:
+            self._ask(pipe.execute)
+        except StoreUnavailable as error:
+            log.warning("places were not given back; their leases will run out: %s", error)
 
     def _ask(self, question: Callable[[], T]) -> T:
         try:
@@ -97,14 +106,21 @@ class RedisSlots:
         return int(self._lease * 1000)
 
     def _keep_renewing(self) -> None:
-        """One daemon thread a process, begun with its first stream: after a fork too."""
+        """One daemon thread a process, begun with its first stream. What its parent held it neither keeps nor frees.
+
+        :raises StoreUnavailable: the process has no thread left.
+        """
         if self._process == os.getpid():
             return
         with self._lock:
             if self._process == os.getpid():
                 return
+            self._mine = {}
+            try:
+                threading.Thread(target=self._run, name="sseproxy-slots", daemon=True).start()
+            except RuntimeError as error:
+                raise StoreUnavailable("there is no thread left to keep places with") from error
             self._process = os.getpid()
-            threading.Thread(target=self._run, name="sseproxy-slots", daemon=True).start()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._lease / 3):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -334,6 +336,41 @@ def test_the_streams_of_a_process_that_went_without_a_word_are_free_when_its_lea
     assert alive.running("alice") == 1, "a stream that runs keeps its place, for more than one lease"
     alive.close()
     dead.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_gives_back_no_place_of_its_parent(redis: RedisServer) -> None:
+    limiter = Limiter(redis.url)
+    limiter.enter("alice", Limits(streams=1), stream=True)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            limiter.enter("bob", Limits(streams=1), stream=True)
+            limiter.close()
+            code = 0
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    assert (limiter.running("alice"), limiter.running("bob")) == (1, 0)
+    limiter.close()
+
+
+def test_places_are_given_back_at_once_when_all_is_closed(
+    redis: RedisServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sseproxy.middleware.redis_slots.TIMEOUT", 0.2)
+    monkeypatch.setattr("sseproxy.redis_driver.client.PAUSE", 0)
+    limiters = [Limiter(redis.url, lease=600) for _ in range(2)]
+    for limiter in limiters:
+        for _ in range(5):
+            limiter.enter("alice", Limits(streams=10), stream=True)
+
+    limiters[0].close()
+    assert limiters[1].running("alice") == 5
+    with redis.silent():
+        limiters[1].close()
+    assert caplog.text.count("given back") == 1
 
 
 def test_while_redis_is_away_nobody_is_held_back_and_readiness_says_so(redis: RedisServer) -> None:
