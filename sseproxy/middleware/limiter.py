@@ -38,11 +38,12 @@ ROUNDING: Final = 0.5
 
 def as_duration(seconds: float) -> str:
     """As OpenAI writes it, in Go's way: ``120ms``, ``1.5s``, ``6m0s``, ``2h0m5s``."""
-    if seconds < 1:
-        return f"{round(seconds * 1000)}ms"
-    whole, rest = divmod(seconds, 60)
-    text = f"{rest:.3f}".rstrip("0").rstrip(".") + "s"
-    hours, minutes = divmod(int(whole), 60)
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    whole, rest = divmod(milliseconds, 60_000)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".") + "s"
+    hours, minutes = divmod(whole, 60)
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if whole else "") + text
 
 

@@ -418,7 +418,20 @@ def test_a_store_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.12, "120ms"), (0, "0ms"), (1, "1s"), (1.5, "1.5s"), (360, "6m0s"), (7205, "2h0m5s")]
+    ("seconds", "text"),
+    [
+        (0.12, "120ms"),
+        (0, "0ms"),
+        (1, "1s"),
+        (1.5, "1.5s"),
+        (360, "6m0s"),
+        (7205, "2h0m5s"),
+        (0.9999, "1s"),
+        (59.9996, "1m0s"),
+        (119.99999, "2m0s"),
+        (3599.9999, "1h0m0s"),
+        (3605.25, "1h0m5.25s"),
+    ],
 )
 def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
     from sseproxy.middleware.limiter import as_duration
