@@ -128,7 +128,7 @@ class Stack:
         if self.config.dashboard.enabled:
             own = access.dashboard(own, lasting.ledger.ledger, lasting.limiter)
         own = ChatPage(CrossSiteMiddleware(own, origins, is_exempt=self._is_theirs))
-        checks = (lasting.draining.check, lasting.ledger.ping, lasting.limiter.ping, lasting.streams.ping)
+        checks = (lasting.draining.check, lasting.books.ping, lasting.limiter.ping, lasting.streams.ping)
         own = lasting.telemetry.told(HealthEndpoints(own, *checks))
         app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, is_exempt=self._is_theirs), own)
         return self._outermost(app, wrapped)
@@ -147,7 +147,7 @@ class Stack:
 
     def _own_for_users(self, app: WSGIApplication) -> WSGIApplication:
         app = StreamsEndpoint(app, self._joining)
-        app = UsageEndpoint(app, self._lasting.ledger, self._lasting.limiter, self.users.find)
+        app = UsageEndpoint(app, self._lasting.books, self._lasting.limiter, self.users.find)
         return ProbeEndpoint(app, keepalive=self.config.streams.keepalive)
 
     def _let_in(self, app: WSGIApplication, readers: Sequence[CredentialReader]) -> WSGIApplication:

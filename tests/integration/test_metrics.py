@@ -116,6 +116,18 @@ def test_it_tells_what_was_answered_charged_and_how_fast(upstream: Upstream, pro
     assert total(numbers, "sseproxy_answers_running") == 0
 
 
+def test_what_its_own_paths_ask_the_ledger_is_timed_too(proxy: Server) -> None:
+    for path in ("/-/ready", "/-/usage"):
+        with urlopen(
+            Request(proxy.url + path, headers={"Authorization": "Bearer sk-secret"}), timeout=PATIENCE
+        ) as page:
+            page.read()
+
+    numbers = scrape(proxy)
+    for operation in ("ping", "usage"):
+        assert total(numbers, "sseproxy_ledger_duration_seconds_count", operation=operation) > 0
+
+
 def test_running_answers_are_seen_and_a_client_that_left_is_an_outcome(upstream: Upstream, proxy: Server) -> None:
     upstream.script = stream(tokens=1000, interval=0.02)
     headers = {"Authorization": "Bearer sk-secret", "Content-Type": "application/json", "Prefer": "respond-async"}
