@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 
 from sseproxy.config.values import parse_duration
@@ -29,7 +30,8 @@ def _ago(text: str, now: datetime) -> datetime | None:
 
 def _stamp(text: str) -> datetime | None:
     try:
-        # Python 3.10 does not know the Z of RFC 3339.
+        # Python 3.10 knows neither the Z of RFC 3339 nor fractions of a second but those of three or six digits.
+        text = re.sub(r"(?<=\.)[0-9]+", lambda fraction: f"{fraction[0]:0<6.6}", text)
         moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith(("Z", "z")) else text)
         return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
     except (ValueError, OverflowError):
