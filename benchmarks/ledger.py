@@ -19,8 +19,8 @@ from datetime import datetime, timedelta, timezone
 
 from sqlalchemy import insert, text
 
+from sseproxy.core.digest import digest_of
 from sseproxy.core.usage import Usage
-from sseproxy.ledger.keys import hash_secret
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import Budget, Charge, Checkpoint, Settlement
 from sseproxy.ledger.schema import charges, micros
@@ -44,7 +44,7 @@ def measure_cpu(ledger: SQLLedger, number: int) -> None:
         book(ledger, f"cpu-{os.getpid()}-{index}", f"user{index % 50}")
         spent.append((time.process_time() - began) * 1e6)
     began = time.process_time()
-    hashed = hash_secret("sk-sp-nothing")
+    hashed = digest_of("sk-sp-nothing")
     for _ in range(1000):
         ledger.find_key(hashed)
     key = (time.process_time() - began) * 1000

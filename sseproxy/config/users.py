@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from sseproxy.config.allowance import BudgetFor, LimitsFor
 from sseproxy.config.section import Section
 from sseproxy.config.values import Expected, Flag, Text
+from sseproxy.core.digest import digest_of
 
 HASH_PREFIX = "sha256:"
 
@@ -31,7 +31,7 @@ def hash_key(value: object) -> str:
         return digest
     if not re.fullmatch(r"[\x21-\x7e]+", value):
         raise Expected("expected a key of visible ASCII characters without blanks")
-    return hashlib.sha256(value.encode()).hexdigest()
+    return digest_of(value)
 
 
 KeyHash = Annotated[str, BeforeValidator(hash_key), WithJsonSchema({"type": "string"})]

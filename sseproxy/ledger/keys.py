@@ -1,17 +1,14 @@
-"""API keys: made, found by their hash, listed, revoked. A secret is shown once and never stored.
-
-A random secret of 256 bits needs no salt and no slow hash: SHA-256 of it cannot be guessed back.
-"""
+"""API keys: made, found by their hash, listed, revoked. A secret is shown once and never stored."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import insert, select, update
 
+from sseproxy.core.digest import digest_of
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.protocol import Key
 from sseproxy.ledger.schema import keys, micros, moment
@@ -22,11 +19,6 @@ PREFIX: Final = "sk-sp-"
 def new_secret() -> str:
     """A secret nobody can guess: ``sk-sp-`` and 43 characters."""
     return PREFIX + secrets.token_urlsafe(32)
-
-
-def hash_secret(secret: str) -> str:
-    """What is stored of a secret: the hexadecimal SHA-256."""
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 def create_key(
@@ -43,7 +35,7 @@ def create_key(
         "id": key.id,
         "user": user,
         "label": label,
-        "secret_hash": hash_secret(secret),
+        "secret_hash": digest_of(secret),
         "created_at": micros(at),
         "expires_at": None if expires_at is None else micros(expires_at),
     }

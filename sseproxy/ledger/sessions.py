@@ -11,8 +11,8 @@ from datetime import datetime
 
 from sqlalchemy import delete, insert, select
 
+from sseproxy.core.digest import digest_of
 from sseproxy.ledger.database import Database
-from sseproxy.ledger.keys import hash_secret
 from sseproxy.ledger.schema import micros, sessions
 
 
@@ -33,7 +33,7 @@ class Sessions:
         :returns: the session's token: 256 random bits, which cannot be had again.
         """
         token = secrets.token_urlsafe(32)
-        row = {"token_hash": hash_secret(token), "key_hash": key_hash, "expires_at": micros(until)}
+        row = {"token_hash": digest_of(token), "key_hash": key_hash, "expires_at": micros(until)}
         with self._database.change() as connection:
             connection.execute(delete(sessions).where(sessions.c.expires_at <= micros(at)))
             connection.execute(insert(sessions).values(row))
@@ -42,7 +42,7 @@ class Sessions:
     def key_of(self, token: str, at: datetime) -> str | None:
         """The hash of the key that a running session began with; None if there is no such session any more."""
         query = select(sessions.c.key_hash).where(
-            sessions.c.token_hash == hash_secret(token), sessions.c.expires_at > micros(at)
+            sessions.c.token_hash == digest_of(token), sessions.c.expires_at > micros(at)
         )
         with self._database.read() as connection:
             found: str | None = connection.execute(query).scalar()
@@ -51,4 +51,4 @@ class Sessions:
     def end(self, token: str) -> None:
         """End a session, in every process; one that is over already is no error."""
         with self._database.change() as connection:
-            connection.execute(delete(sessions).where(sessions.c.token_hash == hash_secret(token)))
+            connection.execute(delete(sessions).where(sessions.c.token_hash == digest_of(token)))

@@ -6,11 +6,11 @@ What was sent may get into no message and no log.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from sseproxy.core.digest import digest_of
 from sseproxy.core.failure import Failure
 from sseproxy.ledger.protocol import Key
 from sseproxy.wsgi.exchange import User
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 LONGEST_NAME: Final = 200
-_SHA256: Final = hashlib.sha256()
 FindUser = Callable[[str], User]
 """The user of that name, with what the configuration says of it."""
 
@@ -137,13 +136,6 @@ def secret_of(environ: WSGIEnvironment) -> str:
 def is_user_name(name: str) -> bool:
     """Names end up in headers, logs and reports."""
     return bool(name.strip()) and len(name) <= LONGEST_NAME and name.isprintable()
-
-
-def digest_of(secret: str) -> str:
-    """What keys are known by: the SHA-256 (hex) of the secret."""
-    digest = _SHA256.copy()  # half the time that a new one takes, for which OpenSSL looks up the algorithm
-    digest.update(secret.encode("utf-8", "replace"))
-    return digest.hexdigest()
 
 
 def _decoded(value: str) -> str:

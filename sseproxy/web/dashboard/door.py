@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from werkzeug.http import dump_cookie, parse_cookie
 
+from sseproxy.core.digest import digest_of
 from sseproxy.core.failure import Failure
-from sseproxy.middleware.credentials import Caller, CredentialReader, Unauthorized, digest_of, secret_of
+from sseproxy.middleware.credentials import Caller, CredentialReader, Unauthorized, secret_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
