@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sseproxy.config.config import Config
+from sseproxy.config.given import load_or_given
 
 
 class Origin:
@@ -23,7 +24,7 @@ class Origin:
 
         :raises ConfigError: with every problem there is.
         """
-        config = Config.load(self._source)
+        config = load_or_given(self._source)
         if config is not self._source and config.file is not None:
             self._source = config.file
         return config

@@ -18,8 +18,8 @@ __all__ = ["Load", "Ready", "ServerError", "SetupError", "serve"]
 #: Called once connections are accepted, with the addresses as ``http://HOST:PORT``.
 Ready = Callable[[Sequence[str]], object]
 
-#: Loads the configuration again, for SIGHUP.
-Load = Callable[[], Config]
+#: Loads the configuration again, for SIGHUP; None: the application is to load its own.
+Load = Callable[[], Config | None]
 
 
 class ServerError(Exception):

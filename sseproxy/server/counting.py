@@ -45,24 +45,30 @@ def count_waiting(config: Config, worker: Any) -> None:
         instruments().watch(instruments().queue, waiting.qsize)
 
 
-@contextmanager
-def shared_counts(config: Config) -> Iterator[None]:
-    """Let processes that are forked inside count together, in a fresh directory unless the environment names one."""
+def share_counts(config: Config) -> str | None:
+    """Let processes that are forked from now on count together; the fresh directory for it, which is to be removed.
+
+    None if there is none: the environment names one, or nothing is to be counted.
+    """
     if not config.metrics.enabled or os.environ.get(DIRECTORY):
-        yield
-        return
+        return None
     try:
-        directory = tempfile.mkdtemp(prefix="sseproxy-metrics-")
+        os.environ[DIRECTORY] = directory = tempfile.mkdtemp(prefix="sseproxy-metrics-")
     except OSError as error:
         log.warning("each process tells only its own metrics, for want of a directory: %s", error.strerror)
-        yield
-        return
+        return None
+    return directory
+
+
+@contextmanager
+def shared_counts(config: Config) -> Iterator[None]:
+    """Let processes that are forked inside count together."""
     process = os.getpid()
-    os.environ[DIRECTORY] = directory
+    directory = share_counts(config)
     try:
         yield
     finally:
-        if os.getpid() == process:  # a worker ends here too, after its fork
+        if directory is not None and os.getpid() == process:  # a worker ends here too, after its fork
             os.environ.pop(DIRECTORY, None)
             shutil.rmtree(directory, ignore_errors=True)
 

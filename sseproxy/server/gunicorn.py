@@ -13,14 +13,14 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy import hangup
-from sseproxy.config import Config, keep_fixed
+from sseproxy.config import Config
 from sseproxy.server import Load, Ready, ServerError, SetupError
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.counting import count_waiting, forget_process, shared_counts
 from sseproxy.server.drain import AFTER_GRACE, LOOK, SETTLE_SECONDS
 from sseproxy.server.files import allow_files
-from sseproxy.server.hooks import ALL_GO_DOWN, Worker, worker_exit, worker_int
-from sseproxy.server.served import with_problems_logged
+from sseproxy.server.hooks import ALL_GO_DOWN, Worker, hup_kept_back, worker_exit, worker_int
+from sseproxy.server.valid import Valid
 
 try:
     from gunicorn.app.base import BaseApplication
@@ -41,10 +41,11 @@ MARGIN: Final = 2.0
 class _Log(Logger):  # type: ignore[misc]
     """gunicorn's own messages by the handlers of everything else."""
 
-    def setup(self, cfg: Any) -> None:
-        super().setup(cfg)
-        self.error_log.handlers.clear()
-        self.error_log.propagate = True
+    def _set_handler(self, log: Any, output: Any, *args: Any, **options: Any) -> None:
+        if log is self.error_log and output == "-":
+            log.propagate = True
+        else:
+            super()._set_handler(log, output, *args, **options)
 
 
 class _Master(Arbiter):  # type: ignore[misc]
@@ -56,17 +57,13 @@ class _Master(Arbiter):  # type: ignore[misc]
         hangup.hand_over()
 
     def spawn_worker(self) -> Any:
-        """Begin a worker. A SIGHUP would end it until it has its handler, so the signal is kept back until then."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-        try:
+        """Begin a worker."""
+        with hup_kept_back():
             return super().spawn_worker()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def reload(self) -> None:
         """SIGHUP: workers that run take on the new configuration in place, unless it cannot be used."""
-        if self.app.reload_config():
-            self.kill_workers(signal.SIGHUP)
+        self.app.valid.reload(self)
 
     def stop(self, graceful: bool = True) -> None:
         """Let the workers refuse and drain, with the address still open, then end them as gunicorn does."""
@@ -96,8 +93,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, build: Callable[[Config], WSGIApplication], config: Config, load: Load | None) -> None:
         self._build = build
-        self._config = config
-        self._load = load
+        self.valid = Valid(config, load)
         self.settings: dict[str, Any] = {}
         super().__init__()
 
@@ -108,14 +104,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> WSGIApplication:
         """In the worker, after the fork: no connection, thread or lock is shared between processes."""
-        return self._build(self._config)
-
-    def reload_config(self) -> bool:
-        """Load what later workers are to begin with; whether that can be used."""
-        config = with_problems_logged(self._load) if self._load is not None else None
-        if config is not None:
-            self._config, _ = keep_fixed(self._config, config)
-        return config is not None
+        return self._build(self.valid.config)
 
     def run(self) -> None:
         _Master(self).run()
@@ -136,8 +125,12 @@ def run_gunicorn(
     """
     process = os.getpid()
     application = _Application(build, config, load)
-    application.settings = _settings(config, workers, worker_class)
-    application.settings["post_worker_init"] = _worker_ready(config, ready, load)
+    application.settings = {
+        **shared_settings(config),
+        "workers": workers,
+        "worker_class": worker_class,
+        "post_worker_init": _worker_ready(config, ready, load),
+    }
     application.load_config()
     try:
         with shared_counts(config):
@@ -149,22 +142,19 @@ def run_gunicorn(
             raise ServerError("gunicorn ended early; its messages above say why") from None
 
 
-def _settings(config: Config, workers: int, worker_class: str) -> dict[str, Any]:
-    threads = config.server.threads
-    connections = max(GREENLETS if worker_class == "gevent" else 1000, 4 * threads)
-    allow_files(3 * connections)
+def shared_settings(config: Config) -> dict[str, Any]:
+    """Settings and hooks that are the same under ``sseproxy serve`` and under gunicorn's own command."""
     patience = int(config.server.shutdown_grace + AFTER_GRACE + MARGIN)
     return {
         "bind": config.server.listen.replace("*:", "[::]:" if ipv6_works() else "0.0.0.0:"),
-        "workers": workers,
-        "worker_class": worker_class,
-        "threads": threads if worker_class == "gthread" else 1,
-        "worker_connections": connections,
+        "threads": config.server.threads,
         # Longer than the pools of clients and of nginx (60 s) keep a connection: the end that reuses it closes it.
         "keepalive": 75,
         "graceful_timeout": patience,
         # Some versions of gthread show no sign of life while they wait for their last answers.
         "timeout": max(30, patience + 10),
+        # A heartbeat file on a slow disk is a known cause of spurious restarts.
+        "worker_tmp_dir": "/dev/shm" if os.path.isdir("/dev/shm") else None,
         "limit_request_line": 8190,
         # Whose X-Forwarded-* are believed is server.trusted_proxy's to say.
         "forwarded_allow_ips": "",
@@ -173,10 +163,20 @@ def _settings(config: Config, workers: int, worker_class: str) -> dict[str, Any]
         "logger_class": _Log,
         "proc_name": "sseproxy",
         "control_socket_disable": True,
+        "on_starting": allow_connections,
         "worker_int": worker_int,
         "worker_exit": worker_exit,
         "child_exit": lambda server, worker: forget_process(worker.pid),
     }
+
+
+def allow_connections(server: Any) -> None:
+    """As many as suit the kind of workers, which is known now, unless somebody has said how many."""
+    connections = server.cfg.settings["worker_connections"]
+    if connections.get() == connections.default:
+        most = GREENLETS if "gevent" in server.cfg.worker_class_str.lower() else connections.default
+        connections.set(max(most, 4 * server.cfg.threads))
+    allow_files(3 * connections.get())
 
 
 def _worker_ready(config: Config, ready: Ready | None, load: Load | None) -> Callable[[Any], None]:

@@ -13,8 +13,8 @@ import signal
 import socket
 import time
 import weakref
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
@@ -42,13 +42,13 @@ class Worker:
     """One worker process of gunicorn, and the application in it.
 
     :param load: gives the configuration that SIGHUP asks for; None: the application reads its own again.
-    :param grace: seconds that running answers have at SIGTERM; as the application's configuration says unless given.
+    :param grace: seconds that running answers have at SIGTERM, unless the application's configuration says it.
     """
 
-    def __init__(self, worker: Any, load: Load | None = None, grace: float | None = None) -> None:
+    def __init__(self, worker: Any, load: Load | None = None, grace: float = DEFAULT_GRACE) -> None:
         self._worker = worker
         self._load = load
-        self._grace = _grace_of(worker.wsgi) if grace is None else grace
+        self._grace = _grace_of(worker.wsgi, grace)
         self._leave: Callable[[int, FrameType | None], object] = worker.handle_exit
         self._is_leaving = False
         self.served = Connected(worker.wsgi, has_threads=hasattr(worker, "tpool"))
@@ -93,9 +93,9 @@ class Worker:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _grace_of(app: Any) -> float:
+def _grace_of(app: Any, default: float) -> float:
     config = getattr(app, "config", None)
-    return config.server.shutdown_grace if isinstance(config, Config) else DEFAULT_GRACE
+    return config.server.shutdown_grace if isinstance(config, Config) else default
 
 
 class Connected(Served):
@@ -160,6 +160,16 @@ def _close_afterwards(start_response: Any) -> None:
     force_close = getattr(getattr(start_response, "__self__", None), "force_close", None)
     if force_close is not None:
         force_close()
+
+
+@contextmanager
+def hup_kept_back() -> Iterator[None]:
+    """Around the fork of a worker: SIGHUP would be lost, or end it, so it waits until the worker has its handler."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -71,17 +71,22 @@ class Served:
         if drain is not None:
             drain(grace)
 
-    def reload(self, load: Callable[[], Config] | None) -> None:
-        """Take on what ``load`` gives (None: what the application finds itself). What goes wrong is logged, and changes
+    def reload(self, load: Callable[[], Config | None] | None) -> None:
+        """Take on what ``load`` gives, else what the application finds itself. What goes wrong is logged, and changes
         nothing.
         """
         reload: Callable[..., Any] | None = getattr(self.app, "reload", None)
         if reload is None:
             log.warning("SIGHUP: the application cannot be given another configuration")
             return
+
+        def take_on() -> None:
+            config = load() if load is not None else None
+            reload() if config is None else reload(config)
+
         # What is loaded last is taken on last, however quickly one signal follows another.
         with self._reloading:
-            with_problems_logged(lambda: reload(load()) if load is not None else reload())
+            with_problems_logged(take_on)
 
     def close(self) -> None:
         """Close the application."""

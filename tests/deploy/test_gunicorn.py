@@ -3,41 +3,106 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import requests
+from gunicorn.config import Config as Settings
 
+from sseproxy.server.address import ipv6_works
+from sseproxy.server.gunicorn import GREENLETS, allow_connections
 from tests.harness import PATIENCE, RawClient, Server, free_port, start, wait_until, write_config
 
 CONF = Path(__file__).parent.parent.parent / "deploy" / "gunicorn.conf.py"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 CONFIG: dict[str, Any] = {"users": {"alice": {"keys": ["sk-alice"]}}, "server": {"shutdown_grace": "20s", "threads": 8}}
 HURRIED = CONFIG | {"server": {"threads": 8, "shutdown_grace": "500ms"}}
+CHANGED = CONFIG | {"users": {"bob": {"keys": ["sk-bob"]}}}
+KINDS = pytest.mark.parametrize("options", [(), ("-k", "gevent"), ("--preload",)], ids=["gthread", "gevent", "preload"])
+AROUND = """
+from sseproxy import create_app
+inner = create_app()
+
+def app(environ, start_response):
+    return inner(environ, start_response)
+
+app.drain = inner.drain
+"""
+HELD = """
+import os
+from sseproxy import create_app
+
+def create():
+    app = create_app()
+    if os.path.exists("gate"):
+        with open("gate", "r+b", buffering=0) as gate:
+            open("waiting", "w").close()
+            gate.read(1)
+    return app
+"""
 
 
 @contextlib.contextmanager
-def gunicorn(directory: Path, *options: str, config: dict[str, Any] = CONFIG, workers: int = 2) -> Iterator[Server]:
+def gunicorn(
+    directory: Path,
+    *options: str,
+    config: dict[str, Any] = CONFIG,
+    workers: int = 2,
+    app: str = "sseproxy:create_app()",
+) -> Iterator[Server]:
     port = free_port()
     file = write_config(config, directory)
     # As users call it: `gunicorn` on the command line.
     command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", "-w", str(workers)]
     env = {"SSEPROXY_CONFIG": str(file)}
-    with start([*command, *options, "sseproxy:create_app()"], port, directory, env) as server:
-        wait_until(lambda: len(server.workers()) == workers and all(map(is_ready, server.workers())))
+    with start([*command, *options, app], port, directory, env) as server:
+        wait_until_ready(server, workers)
         yield server
 
 
+def wait_until_ready(server: Server, workers: int, gone: int | None = None) -> None:
+    """Until there are so many workers, without one that has ended, and all have taken over SIGHUP."""
+
+    def ready() -> bool:
+        now = server.workers()
+        return len(now) == workers and gone not in now and all(map(is_ready, now))
+
+    wait_until(ready)
+
+
+def replace_worker(server: Server) -> None:
+    """kill -9 for one, and wait for the one that comes instead."""
+    workers = server.workers()
+    os.kill(workers[0], signal.SIGKILL)
+    wait_until_ready(server, len(workers), gone=workers[0])
+
+
+def change(server: Server, directory: Path, config: dict[str, Any] | str) -> None:
+    """SIGHUP with another file."""
+    write_config(config, directory)
+    os.kill(server.pid, signal.SIGHUP)
+
+
 def is_ready(worker: int) -> bool:
-    """Whether a worker has taken over SIGHUP, which is the last thing that it does."""
-    caught = re.search(r"^SigCgt:\s+(\w+)", Path(f"/proc/{worker}/status").read_text("ascii"), re.M)
-    return bool(caught and int(caught[1], 16) & 1 << (signal.SIGHUP - 1))
+    """Whether a worker has taken over SIGHUP, which is the last thing that it does.
+
+    As long as it has its master's handlers, it does not catch SIGABRT.
+    """
+    try:
+        status = Path(f"/proc/{worker}/status").read_text("ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    caught = int(re.findall(r"^SigCgt:\s+(\w+)", status, re.M)[0], 16)
+    return all(caught & 1 << (number - 1) for number in (signal.SIGHUP, signal.SIGABRT))
 
 
 def ask(server: Server, key: str = "sk-alice", tokens: int = 3) -> int:
@@ -46,7 +111,7 @@ def ask(server: Server, key: str = "sk-alice", tokens: int = 3) -> int:
     return requests.post(f"{server.url}/v1/chat/completions", json=body, headers=headers, timeout=PATIENCE).status_code
 
 
-@pytest.mark.parametrize("options", [(), ("-k", "gevent"), ("--preload",)], ids=["gthread", "gevent", "preload"])
+@KINDS
 def test_a_running_stream_ends_whole_although_gunicorn_is_told_to_stop(
     tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -78,23 +143,116 @@ def test_what_runs_on_beyond_the_grace_ends_with_an_error_event(tmp_path: Path, 
     assert code == 0
 
 
+def test_the_grace_is_that_of_the_file_also_for_an_application_around_the_proxy(tmp_path: Path) -> None:
+    (tmp_path / "around.py").write_text(AROUND)
+    with (
+        gunicorn(tmp_path, config=HURRIED, workers=1, app="around:app") as server,
+        RawClient(server.url) as client,
+    ):
+        client.post("/v1/chat/completions", ASK | {"demo": {"tokens": 500, "interval_ms": 60}}, key="sk-alice")
+        assert client.read_event()
+        assert server.process
+        server.process.terminate()
+        events = list(client.events())
+
+    assert "error" in events[-1].json
+
+
 def test_sighup_takes_on_a_new_file_and_survives_a_bad_one(tmp_path: Path) -> None:
     with gunicorn(tmp_path) as server:
         before = server.workers()
-        write_config("users: [this, is, wrong]\n", tmp_path)
-        os.kill(server.pid, signal.SIGHUP)
+        change(server, tmp_path, "users: [this, is, wrong]\n")
         wait_until(lambda: "the old one stays" in server.log)
         still = ask(server)
-        write_config(CONFIG | {"users": {"bob": {"keys": ["sk-bob"]}}}, tmp_path)
-        os.kill(server.pid, signal.SIGHUP)
+        change(server, tmp_path, CHANGED)
         wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
 
         assert still == 200
         assert server.workers() == before
 
 
-def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    with gunicorn(tmp_path) as server:
+@KINDS
+def test_a_worker_that_begins_after_a_bad_file_has_what_the_others_have(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    with gunicorn(tmp_path, *options) as server:
+        change(server, tmp_path, CHANGED)
+        wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
+        change(server, tmp_path, "users: [this, is, wrong]\n")
+        wait_until(lambda: "the old one stays" in server.log)
+        for _ in range(2):
+            replace_worker(server)
+
+        assert {ask(server, "sk-bob") for _ in range(8)} == {200}
+        assert {ask(server) for _ in range(8)} == {401}
+
+
+def test_a_worker_that_begins_after_a_change_of_the_ledger_writes_the_same_books_as_the_others(tmp_path: Path) -> None:
+    books = [f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second")]
+    with gunicorn(tmp_path, config=CONFIG | {"accounting": {"ledger": books[0]}}) as server:
+        change(server, tmp_path, CHANGED | {"accounting": {"ledger": books[1]}})
+        wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
+        for _ in range(2):
+            replace_worker(server)
+        assert ask(server, "sk-bob") == 200
+
+    assert (tmp_path / "first.db").exists()
+    assert not (tmp_path / "second.db").exists()
+
+
+def test_a_worker_that_still_loads_its_application_at_sighup_gets_the_new_file_too(tmp_path: Path) -> None:
+    (tmp_path / "held.py").write_text(HELD)
+    with gunicorn(tmp_path, workers=1, app="held:create()") as server:
+        gate = tmp_path / "gate"
+        os.mkfifo(gate)
+        os.kill(server.workers()[0], signal.SIGKILL)
+        wait_until((tmp_path / "waiting").exists)
+        change(server, tmp_path, CHANGED)
+        wait_until(lambda: "Handling signal: hup" in server.log)
+        gate.write_bytes(b"go on")
+        wait_until(lambda: ask(server, "sk-bob") == 200)
+
+        assert ask(server) == 401
+
+
+def test_sighup_changes_the_form_and_the_level_of_the_log(tmp_path: Path) -> None:
+    with gunicorn(tmp_path, config=CONFIG | {"log": {"level": "warning"}}) as server:
+        assert ask(server) == 200
+        change(server, tmp_path, CHANGED | {"log": {"format": "json"}})
+        wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
+        wait_until(lambda: '"user": "bob"' in server.log)
+        (*_, line) = [line for line in server.log.splitlines() if '"user": "bob"' in line]
+
+    assert json.loads(line)["level"] == "info"
+    assert "alice" not in server.log
+
+
+@pytest.mark.parametrize(("kind", "connections"), [("gevent", GREENLETS), ("gthread", 1000)])
+def test_connections_suit_the_kind_of_workers_unless_somebody_said_how_many(kind: str, connections: int) -> None:
+    usual, chosen = Settings(), Settings()
+    for settings in (usual, chosen):
+        settings.set("worker_class", kind)
+    chosen.set("worker_connections", 500)
+    for settings in (usual, chosen):
+        allow_connections(SimpleNamespace(cfg=settings))
+
+    assert (usual.worker_connections, chosen.worker_connections) == (connections, 500)
+
+
+def test_an_asterisk_is_every_address_and_the_command_line_wins(tmp_path: Path) -> None:
+    file = write_config(CONFIG | {"server": {"listen": "*:8080", "threads": 7}}, tmp_path)
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "--keep-alive", "9", "--print-config", "sseproxy:app"]
+    env = {**os.environ, "SSEPROXY_CONFIG": str(file)}
+    result = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=PATIENCE)
+    told = dict(re.findall(r"^(\w+) += (.*)$", result.stdout, re.M))
+
+    assert told["bind"] == repr(["[::]:8080" if ipv6_works() else "0.0.0.0:8080"])
+    assert (told["threads"], told["keepalive"]) == ("7", "9")
+
+
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["gthread", "preload"])
+def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path, options: tuple[str, ...]) -> None:
+    with gunicorn(tmp_path, *options) as server:
         for _ in range(6):
             ask(server)
         wait_until(lambda: answers_told(server) == 6)  # a worker tells the other one every so often
