@@ -115,7 +115,7 @@ class _Examination:
                 f"event streams are compressed ({reading.header('Content-Encoding')}), also for clients that want none",
                 check_compression(reading).cure,
             )
-        if not reading.is_stream or not (reading.arrivals or reading.ending == "silent"):
+        if not reading.arrivals and not (reading.is_stream and reading.ending == "silent"):
             raise explain_refusal(reading, self._target, sent_key="Authorization" in self._headers)
         return reading, nonce
 

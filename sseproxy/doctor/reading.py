@@ -48,7 +48,7 @@ class Reading:
     :ivar ending: ``clean``, ``cut`` (before the framing's end) or ``silent`` (nothing came for too long).
     :ivar head_at: when the head was here, in seconds since the request was sent; likewise all other times.
     :ivar reads: when how many bytes came.
-    :ivar body: of an answer that is no event stream, the beginning.
+    :ivar body: of an answer that does not say it is an event stream, the beginning: to be able to say whose it is.
     """
 
     status: int
@@ -74,9 +74,13 @@ class Reading:
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is an event stream that can be read as it is."""
-        plain = self.header("Content-Encoding").lower() in ("", "identity")
-        return self.status == 200 and plain and self.header("Content-Type").startswith("text/event-stream")
+        """Whether it says that it is an event stream."""
+        return self.is_readable and self.header("Content-Type").startswith("text/event-stream")
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether events can be looked for in its body as it is."""
+        return self.status == 200 and self.header("Content-Encoding").lower() in ("", "identity")
 
     @property
     def first(self) -> Mapping[str, Any]:
@@ -145,14 +149,17 @@ def _head(response: HTTPResponse, at: float, wall: float) -> Reading:
 
 def _read_body(response: HTTPResponse, reading: Reading, sent: float, patience: float) -> None:
     """Take the body as it comes; how it ends is noted, never raised."""
-    take = _Stream(reading) if reading.is_stream else _Document(reading)
+    stream = _Stream(reading) if reading.is_readable else None
     size = 0
     try:
         while piece := response.read1(65536):
             at = monotonic() - sent
             reading.reads.append((at, len(piece)))
             size += len(piece)
-            take.take(piece, at)
+            if not reading.is_stream:
+                reading.body = (reading.body + piece)[:4096]
+            if stream is not None:
+                stream.take(piece, at)
             if size > LONGEST_BODY:
                 return
             if at - reading.head_at > patience:  # no probe: somebody's stream that has no end
@@ -165,18 +172,8 @@ def _read_body(response: HTTPResponse, reading: Reading, sent: float, patience: 
         reading.ending = "cut"
 
 
-class _Document:
-    """Any other answer: its beginning, to be able to say whose it is."""
-
-    def __init__(self, reading: Reading) -> None:
-        self._reading = reading
-
-    def take(self, piece: bytes, at: float) -> None:
-        self._reading.body = (self._reading.body + piece)[:4096]
-
-
 class _Stream:
-    """The events of a probe, and the comments between them."""
+    """The events of a probe, and the comments between them, whatever the body is called."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading

@@ -29,6 +29,7 @@ DEPLOYMENTS = {
     "buffering": ("proxy_ignore_headers X-Accel-Buffering;", 1.0),
     "gzip": (f"{RIGHT} gzip on; gzip_types text/event-stream;", 1.0),
     "idle time-out": (RIGHT.replace("1h", "5s"), 7.0),
+    "content type": (f"{RIGHT} proxy_hide_header Content-Type; add_header Content-Type text/plain;", 1.0),
     "HTTP/1.0": ("proxy_buffering off; proxy_set_header Last-Event-ID '';", 1.0),
 }
 CONFIG = {"users": {"alice": {"keys": ["sk-alice"]}}}
@@ -95,6 +96,13 @@ def test_http_1_0_and_a_lost_header_are_named_with_their_cures(reports: dict[str
 
     assert set(found) == {"http_version", "headers"}
     assert "proxy_http_version 1.1" in found["http_version"]
+
+
+def test_another_content_type_is_the_one_fault_of_a_path_that_hands_on_the_events(reports: dict[str, Report]) -> None:
+    (finding,) = reports["content type"].faults
+
+    assert finding.check == "content_type"
+    assert "text/plain" in finding.message and "hand on Content-Type" in finding.cure
 
 
 def doctor(url: str, *options: str, key: str = "sk-alice") -> tuple[Result, dict[str, Any]]:
