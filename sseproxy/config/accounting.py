@@ -59,7 +59,10 @@ class Accounting(Section):
         "(after the finish reason has passed, it waits up to a second for the reported usage); `drain` "
         "reads on to the exact usage.",
     )
-    drain_limit: Duration = Field(default=30.0, description="How long `drain` reads on at most.")
+    drain_limit: Duration = Field(
+        default=30.0,
+        description="How long `drain` reads on at most; a budget that is used up ends it too.",
+    )
     on_ledger_down: Literal["refuse", "serve"] = Field(
         default="refuse",
         description="While the database is away: `refuse` answers new requests with 503; `serve` lets them in and "
