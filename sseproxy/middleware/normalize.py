@@ -113,8 +113,9 @@ class NormalizeMiddleware:
             )
         if request.stream:
             exchange.cookies = [item for item in headers if item[0].lower() == "set-cookie"]
-            stream = self._stream(answer, exchange, request, gone)
-            board(stream, answer.body, environ)
+            plain = Plain()
+            stream = self._stream(answer, exchange, request, gone, plain)
+            board(stream, answer.body, environ, plain.is_uncompressed)
             return Answer(answer.status, [*STREAM_HEADERS, *headers], stream)
         whole = answer.body
         if request.api == "embeddings":
@@ -131,12 +132,13 @@ class NormalizeMiddleware:
         )
         return _whole(answer, headers, body)
 
-    def _stream(self, answer: Answer, exchange: Exchange, request: Request, gone: Callable[[], bool]) -> EventStream:
+    def _stream(
+        self, answer: Answer, exchange: Exchange, request: Request, gone: Callable[[], bool], plain: Plain
+    ) -> EventStream:
         """The canonical stream, begun; its first event decides whether there is one.
 
         :raises Failure: the upstream's stream begins with an error, whose status can still be the answer's.
         """
-        plain = Plain()
         stream = EventStream.of(answer.body, partial(events_of, plain=plain, failure_for=_failure_of_application))
         stream.gone = lingering(gone, exchange.linger)
         stream.keepalive = self._keepalive

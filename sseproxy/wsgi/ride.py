@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -214,9 +215,18 @@ class Ride:
             self._express.wake(self.source)
 
 
-def board(stream: EventStream, source: Any, environ: WSGIEnvironment) -> None:
-    """Let a stream ride where its server offers that, and read around the iterator everywhere, if its source is one."""
+def board(stream: EventStream, source: Any, environ: WSGIEnvironment, is_uncompressed: Callable[[], bool]) -> None:
+    """Let a stream ride where its server offers that, and read around the iterator everywhere, if its source is one.
+
+    :param is_uncompressed: whether it is, asked after its first piece. One that is not never rides: what was read of it
+        may make nothing yet, or more than leaves at once, and neither can be told from the socket.
+    """
     offered: Callable[[Source], Ride] | None = environ.get(RELAY_KEY)
     if hasattr(source, "receive"):
         stream.source = source
-        stream.offered = offered
+        if offered is not None:
+            stream.offered = partial(_ride, offered, is_uncompressed)
+
+
+def _ride(offered: Callable[[Source], Ride], is_uncompressed: Callable[[], bool], source: Source) -> Ride | None:
+    return offered(source) if is_uncompressed() else None

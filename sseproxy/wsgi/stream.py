@@ -40,7 +40,7 @@ class EventStream:
     :param keepalive: seconds of silence after which a keep-alive is written.
     :ivar encoder: what an event is on the wire; event streams unless a format says otherwise.
     :ivar ping: the keep-alive; empty for a format that has none.
-    :ivar offered: where the relay can take over from the second piece on: makes the ride then.
+    :ivar offered: where the relay can take over from the second piece on: makes the ride then, if it may.
     :ivar ride: which does.
     :ivar room: the most tokens of output that may pass before something is done that may have to wait.
     :ivar has_more: what comes after the last write is at hand already.
@@ -50,7 +50,7 @@ class EventStream:
 
     # How each begins.
     ping = PING
-    offered: Callable[[Source], Ride] | None = None
+    offered: Callable[[Source], Ride | None] | None = None
     ride: Ride | None = None
     has_more = False
     lane: Lane | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,25 @@ def test_a_counted_usage_chunk_is_shown_where_the_upstream_reports_none(upstream
     usage = events[-2].json["usage"]
     assert usage["completion_tokens"] > 0
     assert usage["prompt_tokens"] > 0
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_usage_that_comes_last_in_a_compressed_answer_is_what_is_billed(
+    server: str, upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    events = [b'data: {"choices":[{"index":0,"delta":{"content":"%d "}}]}\n\n' % number for number in range(12)]
+    events += [b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n', b"data: [DONE]\n\n"]
+    packer = zlib.compressobj(wbits=31)
+    flushed = [packer.compress(event) + packer.flush(zlib.Z_SYNC_FLUSH) for event in events]
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":1111,"completion_tokens":2222,"total_tokens":3333}}\n\n'
+    reads = [part for each in flushed for part in (each[:-4], each[-4:])]  # the latter make nothing
+    upstream.script = raw([*reads, packer.compress(usage) + packer.flush()], interval=0.01)
+    with serve(config(upstream.url, tmp_path), server) as proxy, RawClient(proxy.url) as client:
+        seen = list(client.post("/v1/chat/completions", ASKING, key=KEY).events())
+
+        assert seen[-2].json["usage"]["completion_tokens"] == 2222
+        charge = books.one_ended()
+        assert (charge["input_tokens"], charge["output_tokens"]) == (1111, 2222)
 
 
 def test_an_upstream_that_refuses_stream_options_is_asked_without_from_then_on(

@@ -8,6 +8,7 @@ import socket
 import struct
 import termios
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -106,7 +107,8 @@ class Trip:
         self.stream.on_close(body.close)
         self.threads: list[str] = []
         self.writer = SocketWriter(theirs, self.response)
-        board(self.stream, body, {} if relay is None else {RELAY_KEY: partial(Ride, relay, self.writer)})
+        environ = {} if relay is None else {RELAY_KEY: partial(Ride, relay, self.writer)}
+        board(self.stream, body, environ, plain.is_uncompressed)
         self.error: BaseException | None = None
         self.when_failed: Callable[[], object] = lambda: None
         self._theirs = theirs
@@ -624,6 +626,36 @@ def test_clients_that_close_at_any_moment_do_not_harm_the_relay(relay: Relay) ->
     got, trip = through(relay, pieces)
     assert got == plain(pieces)
     assert "sseproxy-relay" in trip.threads
+
+
+def packed(pieces: Sequence[bytes]) -> list[bytes]:
+    """Each compressed as far as it can be read, and then the four bytes that end a flush (RFC 1951 section 3.2.4)."""
+    packer = zlib.compressobj(wbits=31)
+    flushed = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+    return [part for each in flushed for part in (each[:-4], each[-4:])] + [packer.flush()]
+
+
+@pytest.mark.parametrize("lane", [True, False])
+def test_a_compressed_stream_loses_nothing_where_one_read_makes_more_than_a_write(relay: Relay, lane: bool) -> None:
+    large = chunk("".join(f"| row {number:06d} | active " for number in range(60_000)))
+    pieces = [FIRST, *[chunk(f" w{number}") for number in range(5)], large, chunk(" x"), *LAST]
+    reads = [part[at : at + 16384] for part in packed(pieces) for at in range(0, len(part), 16384)]
+
+    got, trip = through(relay, reads, chunked=True, framed=True, lane=lane)
+
+    assert ChunkedDecoder().feed(got) == plain(pieces)
+    assert "sseproxy-relay" not in trip.threads
+
+
+def test_a_compressed_stream_is_not_over_because_a_read_of_it_makes_nothing_yet(relay: Relay) -> None:
+    """What came within a tick of the last byte was no silence, after which an answer that is over ends."""
+    usage = b'data: {"id":"c1","choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}\n\n'
+    pieces = [FIRST, *[chunk(f" w{number}") for number in range(5)], *LAST, usage]
+
+    got, _ = through(relay, packed(pieces), lane=True)
+
+    assert b'"completion_tokens":2' in got
+    assert got == plain(pieces)
 
 
 def test_bytes_that_make_no_piece_do_not_keep_the_client_from_its_keep_alives(relay: Relay) -> None:

@@ -229,7 +229,7 @@ def test_a_ride_is_made_when_the_first_piece_has_left() -> None:
 
     source = SimpleNamespace(receive=None)
     stream = EventStream(iter([Event(b"1"), FLUSH, Event(b"2"), FLUSH, Event(b"3")]))
-    board(stream, source, {RELAY_KEY: offer})
+    board(stream, source, {RELAY_KEY: offer}, lambda: True)
     rides = [list(made) for _ in stream]
 
     assert rides == [[], [source], [source]]

@@ -94,9 +94,9 @@ def _reads_of(
             if not begun:
                 begun = True
                 if piece[0] in ZIPPED:
-                    source = unzip(chain((piece,), source), body.is_uncompressed)
+                    source = unzip(chain((piece,), source), body.note_uncompressed)
                     continue
-                body.is_uncompressed()
+                body.note_uncompressed()
             events = body.feed(piece)
             if body.failed:
                 yield events
@@ -117,7 +117,7 @@ class _Body:
 
     # How each begins; event streams set hardly any of these.
     failed = False
-    _uncompressed = False
+    uncompressed = False
     _known = False
     _head: bytes | None = b""  # the first bytes, while they may be half a byte order mark
     _strange = _spoke = False  # it does not begin like an event stream; it has had an event
@@ -130,13 +130,13 @@ class _Body:
         self._limit = body_limit
         self._decoder = Decoder(limit, lenient=True)
 
-    def is_uncompressed(self) -> None:
+    def note_uncompressed(self) -> None:
         """What comes is what was sent, from here to the end."""
-        self._uncompressed = True
+        self.uncompressed = True
 
     def is_between_events(self) -> bool:
         """Whether this is an event stream, uncompressed, and no event of it half read."""
-        return self._uncompressed and self._known and self._document is None and self._decoder.between
+        return self.uncompressed and self._known and self._document is None and self._decoder.between
 
     @property
     def whole(self) -> bool:

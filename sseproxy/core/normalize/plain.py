@@ -24,7 +24,12 @@ _FIELD: Final = b"data: "
 
 
 class _Body(Protocol):
-    """What tells where the bytes of a stream are."""
+    """What tells where the bytes of a stream are.
+
+    :ivar uncompressed: it is known that what comes is what was sent.
+    """
+
+    uncompressed: bool
 
     def is_between_events(self) -> bool:
         """Whether all that has come was whole events of an event stream, uncompressed."""
@@ -44,6 +49,10 @@ class Plain:
         self._content: list[str] = []
         self._hidden: list[str] = []
         self._counted = 0  # of the content's characters, in what is known of the shapes
+
+    def is_uncompressed(self) -> bool:
+        """Whether it is known by now that what comes is what was sent."""
+        return self.body is not None and self.body.uncompressed
 
     def is_ready(self) -> bool:
         """Whether what comes next may be plain. It stays so as long as nothing else comes."""
