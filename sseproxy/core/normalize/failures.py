@@ -8,6 +8,7 @@ and Volcengine (``Error`` in an envelope), Bedrock's streams (``throttlingExcept
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -35,8 +36,10 @@ _MESSAGES: Final = ("message", "msg", "detail", "error_msg", "errmsg", "error_me
 _ALARMS: Final = _MESSAGES[:6]
 _READ: Final = frozenset(("message", "type", "code", "param"))
 # Ends of the names under which an error stands as an object, beside `error` itself.
-_KINDS: Final = ("exception", "fault", "error_msg")
+_KIND: Final = re.compile(r"(?:exception|(?<!de)fault|error_msg)$", re.I)
 _FURTHER_LIMIT: Final = 16 * 1024
+# Codes by which vendors say of a chunk that all is well, in lower case.
+_FINE: Final = frozenset(("", "0", "200", "ok", "success"))
 _EMPTY: Final = ("", "{}", "[]", "null")
 _STATUSES: Final = ("code", "status", "status_code", "http_status", "original_status_code")
 # The names that are looked for, by what is left of them in every writing.
@@ -126,8 +129,9 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
             return _read({"message": f"The upstream ended the answer with finish_reason '{reason}'."}, body)
     if choices:
         return None
-    if choices is not None:  # what iFlytek says of every chunk is an error where the code is not 0
-        return _read(body, body) if body.get("code") not in (None, 0, "0") and _said(body) else None
+    if choices is not None:  # what iFlytek says of every chunk is an error where the code is another
+        is_fine = str(body.get("code") or 0).lower() in _FINE
+        return None if is_fine or not _said(body) else _read(body, body)
     errors = body.get("errors")
     if isinstance(errors, list) and errors:
         return _read(errors[0] if isinstance(errors[0], dict) else {"message": errors[0]}, body)
@@ -164,7 +168,7 @@ def _inside(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, An
             error = inner.get("error")
             if isinstance(error, dict) and any(isinstance(_plainly(error).get(each), str) for each in _MESSAGES):
                 return error, {**body, **inner}
-            if name.lower().endswith(_KINDS) and any(isinstance(inner.get(each), str) for each in _MESSAGES):
+            if _KIND.search(name) and any(isinstance(inner.get(each), str) for each in _MESSAGES):
                 return {"type": name, **value}, body
     return None
 

@@ -95,7 +95,12 @@ def test_an_answer_that_finishes_unfinished_is_an_error_without_an_object(reason
         {"message": {}, "detail": []},
         {"base_resp": {"status_code": 0, "status_msg": "success"}},
         {"choices": [], "code": 0, "message": "Success"},
+        {"choices": [], "code": 200, "message": "OK"},
+        {"choices": [], "code": "200", "msg": "success"},
+        {"choices": [], "code": "Success", "message": "done"},
+        {"choices": [], "code": "", "message": "queued"},
         {"result": {"error": None, "message": "kept"}},
+        {"default": {"message": "kept"}},
     ],
 )
 def test_what_is_no_error_is_none(body: dict[str, Any]) -> None:
