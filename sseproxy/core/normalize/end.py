@@ -22,7 +22,7 @@ __all__ = ["HEARTBEATS", "PATIENCE", "conclude"]
 
 _ENVELOPE: Final = frozenset(("id", "object", "created", "model", "choices"))
 
-# Heartbeats, with nothing else between them, after which nothing more is to come of an answer that is over.
+# Reads that bring heartbeats and nothing else, after which nothing more is to come of an answer that is over.
 HEARTBEATS: Final = 3
 # Reads after `[DONE]` that bring neither silence nor the end of the body.
 PATIENCE: Final = 10_000
@@ -44,14 +44,13 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
                 yield event
         elif event is FLUSH:
             yield event
-            if ending.done and ending.waited():
+            if ending.read():
                 break
         elif event is IDLE:
             if ending.idle():
                 break
         elif event is HEARTBEAT:
-            if ending.beat():
-                break
+            ending.beating = True
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
@@ -70,7 +69,8 @@ class _Ending:
     def __init__(self, choices: int) -> None:
         self.done = False
         self.usage: Chunk | None = None
-        self.ticks = self.beats = 0
+        self.beating = False  # this read has brought a heartbeat, and no chunk behind it
+        self.ticks = self._beats = 0
         self._choices = choices
         self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
         self._finishes: dict[int, Chunk] = {}
@@ -80,7 +80,8 @@ class _Ending:
 
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
-        self.ticks = self.beats = 0
+        self.ticks = self._beats = 0
+        self.beating = False
         entries = event.body["choices"]
         if not entries:
             self.usage = event
@@ -127,19 +128,17 @@ class _Ending:
         """The answer is whole: the upstream says so, or has finished every choice."""
         return self.done or self.finished
 
-    def waited(self) -> bool:
-        self._reads += 1
-        return self._reads > PATIENCE
+    def read(self) -> bool:
+        """Count a read, and a heartbeat if it brought any; True if nothing more is to be waited for."""
+        self._reads += self.done
+        self._beats += self.beating and self._over
+        self.beating = False
+        return self._reads > PATIENCE or self._beats >= HEARTBEATS
 
     def idle(self) -> bool:
         """Count a tick of silence; True if nothing more is to be waited for."""
         self.ticks += self._over
         return self.done or (self._over and self.usage is not None) or self.ticks >= 2
-
-    def beat(self) -> bool:
-        """Count a heartbeat; True if nothing more is to be waited for."""
-        self.beats += self._over
-        return self.beats >= HEARTBEATS
 
     @property
     def _over(self) -> bool:

@@ -10,7 +10,8 @@ import pytest
 
 from sseproxy.core.chunk import Chunk, error_event
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize import normalize
+from sseproxy.core.normalize.bodies import IDLE, Lost, events_of
 from sseproxy.core.normalize.end import HEARTBEATS, conclude
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
@@ -147,6 +148,19 @@ def test_a_connection_that_heartbeats_keep_from_ever_being_silent_is_left_too(be
 def test_what_comes_among_a_few_heartbeats_is_still_of_the_answer() -> None:
     few = [HEARTBEAT] * (HEARTBEATS - 1)
     assert end(*TEXT, STOP, *few, usage(), *few, END) == ["a", "b", "stop", "usage", "[DONE]"]
+
+
+@pytest.mark.parametrize("heartbeat", [b": ping\n\n", b"data: null\n\n", b"event: ping\ndata: {}\n\n"])
+@pytest.mark.parametrize("choices", [1, 2])
+def test_heartbeats_that_come_together_are_one(heartbeat: bytes, choices: int) -> None:
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    stops = [b'data: {"choices":[{"index":%d,"delta":{},"finish_reason":"stop"}]}\n\n' % n for n in range(choices)]
+    known = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+    body = [text, text, b"".join(stops), heartbeat * HEARTBEATS * 2, known, b"data: [DONE]\n\n"]
+
+    *_, last, _ = (each for each in normalize(events_of(body), api="chat", choices=choices) if each is not FLUSH)
+
+    assert last.usage is not None
 
 
 def test_chatter_after_the_end_mark_is_bounded() -> None:
