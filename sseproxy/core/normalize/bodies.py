@@ -141,10 +141,11 @@ class _Body:
     @property
     def whole(self) -> bool:
         """One JSON document has come in full, and it is no line of several that may be waiting for the next."""
-        if self._document is None or self._alone or self._looked == self._size:
+        if self._document is None or self._looked == self._size:
             return False
         self._looked = self._size
-        return _is_answer(b"".join(self._document))
+        document = b"".join(self._document)
+        return _is_answer(document) and (not self._alone or _is_finished(document))
 
     def feed(self, piece: bytes) -> list[Event]:
         if not self._known:
@@ -263,6 +264,12 @@ def _is_answer(data: bytes) -> bool:
     except ValueError:
         return False
     return isinstance(value, dict) and b'"delta"' not in data and value.get("done") is not False
+
+
+def _is_finished(answer: bytes) -> bool:
+    """Tell whether an answer says of each choice why it ended."""
+    choices = read_json(answer.decode("utf-8", "replace"))["choices"]
+    return isinstance(choices, list) and all(isinstance(each, dict) and each.get("finish_reason") for each in choices)
 
 
 def _is_readable(data: bytes) -> bool:

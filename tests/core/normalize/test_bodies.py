@@ -123,6 +123,18 @@ def test_a_silence_behind_the_first_line_does_not_make_it_the_last() -> None:
     assert datas(NAMELESS + b"\n", b"", b"", NAMELESS) == [NAMELESS, NAMELESS]
 
 
+def test_a_finished_answer_with_a_newline_behind_it_waits_for_no_more_on_a_connection_held_open() -> None:
+    finished = NAMELESS.replace(b"}]}", b',"finish_reason":"stop"}]}')
+
+    def pieces() -> Iterator[bytes]:
+        yield finished + b"\n"
+        yield b""
+        pytest.fail("waited on")
+
+    *_, answer = (event for event in events_of(pieces()) if event is not FLUSH)
+    assert answer.data == b'{"object":"chat.completion",' + finished[1:] + b"\n"
+
+
 def test_an_empty_piece_is_an_idle_tick_and_half_an_event_is_not() -> None:
     events = list(events_of([b"da", b"", b"ta: 1"]))
     assert [event is IDLE for event in events[:4]] == [False, True, False, False]
