@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from sseproxy.config.config import Config
+from sseproxy.config.source import file_meant
 
 _GIVEN: Final[ContextVar[Config | None]] = ContextVar("sseproxy_given", default=None)
 
@@ -21,13 +22,16 @@ def give(config: Config | None) -> None:
 
 
 def load_or_given(source: str | os.PathLike[str] | Mapping[str, Any] | Config | None) -> Config:
-    """As :meth:`Config.load`, but what was given instead of its own file.
+    """As :meth:`Config.load`, but what was given instead of its own file, or where there is none.
 
     :raises ConfigError: with every problem there is.
     """
     given = _GIVEN.get()
-    if given is not None and (source is None or _is_file_of(given, source)):
-        return given
+    if given is not None:
+        # An application may be told of its file later than what was given was found: by gunicorn's -e and --chdir.
+        meant = file_meant() if source is None else source
+        if meant is None or _is_file_of(given, meant):
+            return given
     return Config.load(source)
 
 

@@ -55,6 +55,11 @@ class Source:
         return Problem(self.name, self.line(path), dotted(path), message, suggestion)
 
 
+def file_meant() -> str | None:
+    """The name of the file that is read where none is given, if there is one."""
+    return os.environ.get(VARIABLE) or (DEFAULT_FILE if FilePath(DEFAULT_FILE).is_file() else None)
+
+
 def find(given: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
     """Read ``given``; without it ``$SSEPROXY_CONFIG``, else ``./config.yaml``, else the built-in demo configuration.
 
@@ -64,7 +69,7 @@ def find(given: str | os.PathLike[str] | Mapping[str, Any] | None) -> Source:
     if isinstance(given, Mapping):
         return Source("configuration", FilePath.cwd(), given)
     if given is None:
-        given = os.environ.get(VARIABLE) or (DEFAULT_FILE if FilePath(DEFAULT_FILE).is_file() else None)
+        given = file_meant()
     if given is None:
         return Source(BUILT_IN_NAME, FilePath.cwd(), BUILT_IN)
     if not isinstance(given, str | os.PathLike):

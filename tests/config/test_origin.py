@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from sseproxy.config import Config, ConfigError
+from sseproxy.config.given import give
 from sseproxy.config.origin import Origin
 
 Load = Callable[[str], Config]
+Give = Callable[[Config], None]
+
+
+@pytest.fixture
+def give_for_now() -> Iterator[Give]:
+    """Until the test has ended."""
+    yield give
+    give(None)
 
 
 def test_a_file_that_was_found_and_is_gone_is_a_problem_and_not_the_demo(load: Load) -> None:
@@ -56,3 +65,20 @@ def test_a_config_stays_as_it_is(load: Load) -> None:
     Path("config.yaml").write_text("server: {threads: 4}")
 
     assert origin.load() is config
+
+
+def test_what_was_given_is_had_for_its_own_file_and_where_there_is_none(load: Load, give_for_now: Give) -> None:
+    given = load("server: {threads: 3}")
+    give_for_now(given)
+    Path("config.yaml").write_text("server: {threads: 4}")
+    assert Origin(None).load() is Origin("config.yaml").load() is given
+    Path("config.yaml").unlink()
+
+    assert Origin(None).load() is given
+
+
+def test_what_was_given_takes_no_other_files_place(load: Load, give_for_now: Give) -> None:
+    give_for_now(Config.load(None))
+    load("server: {threads: 4}")
+
+    assert not Origin(None).load().is_built_in

@@ -18,6 +18,7 @@ import pytest
 import requests
 from gunicorn.config import Config as Settings
 
+from sseproxy.config import DEMO_KEY
 from sseproxy.server.address import ipv6_works
 from sseproxy.server.gunicorn import GREENLETS, allow_connections
 from tests.harness import PATIENCE, RawClient, Server, free_port, start, wait_until, write_config
@@ -185,6 +186,17 @@ def test_a_worker_that_begins_after_a_bad_file_has_what_the_others_have(
 
         assert {ask(server, "sk-bob") for _ in range(8)} == {200}
         assert {ask(server) for _ in range(8)} == {401}
+
+
+@pytest.mark.parametrize("told", ["-eSSEPROXY_CONFIG={}/config.yaml", "--chdir={}"])
+def test_an_application_has_the_file_that_it_finds_although_gunicorn_looked_before(tmp_path: Path, told: str) -> None:
+    (its_own := tmp_path / "its_own").mkdir()
+    write_config(CONFIG, its_own)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", told.format(its_own)]
+    with start([*command, "-w1", "sseproxy:create_app()"], port, tmp_path, {}) as server:
+        assert ask(server) == 200
+        assert ask(server, DEMO_KEY) == 401
 
 
 def test_a_worker_that_begins_after_a_change_of_the_ledger_writes_the_same_books_as_the_others(tmp_path: Path) -> None:
