@@ -243,12 +243,12 @@ class Turn:
         """Count the tokens there were instead of those that were held, where these were counted."""
         with self._lock:
             held, self.tokens = self.tokens, 0
-        rate = self._limits.tokens
-        # A window that is over has nothing left to correct.
-        if held and tokens != held and rate and _left(rate, self.until) > ROUNDING:
+        rate, excess = self._limits.tokens, tokens - held
+        # A window that is over takes nothing back. What goes beyond what it held counts in the one that is open now.
+        if held and rate and (excess > 0 or (excess < 0 and _left(rate, self.until) > ROUNDING)):
             item = _item(rate)
             with _unless_away():
-                self._counts.storage.incr(item.key_for("tokens", self._user), item.get_expiry(), tokens - held)
+                self._counts.storage.incr(item.key_for("tokens", self._user), item.get_expiry(), excess)
 
     def leave(self) -> None:
         """The stream has ended."""

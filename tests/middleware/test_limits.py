@@ -246,6 +246,20 @@ def test_what_is_left_of_the_tokens_can_be_used_and_overdrawn_once(limiter: Limi
     assert app.seen == 3
 
 
+def test_an_answer_that_outlasts_its_window_counts_in_the_next_what_it_took_beyond_what_was_held(store: str) -> None:
+    limiter, limits = Limiter(store), Limits(tokens=Rate(1000, 2))
+    long, short = (limiter.enter("alice", limits, tokens=(10, 100)) for _ in range(2))
+    wait_until(lambda: limiter.windows("alice", limits)["tokens"].remaining == 1000)
+
+    short.settle(30)
+    assert limiter.windows("alice", limits)["tokens"].remaining == 1000
+    long.settle(1_000_000)
+
+    with pytest.raises(RateLimited, match="tokens"):
+        limiter.enter("alice", limits, tokens=(10, 10))
+    limiter.close()
+
+
 def test_a_refused_or_failed_request_gives_its_tokens_back(limiter: Limiter) -> None:
     limits = Limits(requests=Rate(2, 60), tokens=Rate(5000, 60), streams=1)
 
