@@ -157,6 +157,7 @@ class Limiter:
                     turn.tokens, turn.until = self._take_tokens(counts, user, limits.tokens, *tokens)
                 if limits.requests is not None:
                     self._take_request(counts, user, limits.requests)
+                turn.counted = True
         except RateLimited:
             turn.leave()
             turn.settle(0)
@@ -183,7 +184,7 @@ class Limiter:
         return 0
 
     def ping(self) -> None:
-        """Return if the store answers.
+        """Return if the store counts.
 
         :raises Failure: (503) it does not.
         """
@@ -234,6 +235,7 @@ class Turn:
         self._counts = counts
         self._user = user
         self._limits = limits
+        self.counted = False
         self.place: str | None = None
         self.tokens = 0
         self.until = 0.0
@@ -258,8 +260,8 @@ class Turn:
             self._limiter.give_back(self._user, place)
 
     def windows(self) -> dict[str, Window]:
-        """See :meth:`Limiter.windows`."""
-        return self._limiter.windows(self._user, self._limits)
+        """See :meth:`Limiter.windows`; none for a request that the store did not count."""
+        return self._limiter.windows(self._user, self._limits) if self.counted else {}
 
 
 def _item(rate: Rate) -> RateLimitItemPerSecond:
@@ -282,4 +284,5 @@ def _unless_away() -> Iterator[None]:
     try:
         yield
     except (StorageError, StoreUnavailable) as error:
-        log.warning("limits are not enforced: %s", error)
+        cause = error.__cause__ or error
+        log.warning("limits are not enforced: %s: %s", type(cause).__name__, cause)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 from sseproxy.middleware.slots import StoreUnavailable
-from sseproxy.redis_driver import connect_redis
+from sseproxy.redis_driver import check_redis, connect_redis
 
 log = logging.getLogger("sseproxy.limits")
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class RedisSlots:
         return int(self._ask(lambda: self._held([_key(user)])))
 
     def ping(self) -> None:
-        self._ask(self._redis.ping)
+        self._ask(lambda: check_redis(self._redis))
 
     def close(self) -> None:
         self._stopping.set()
@@ -99,7 +99,7 @@ class RedisSlots:
         try:
             return question()
         except self._error as error:
-            raise StoreUnavailable(f"the Redis of limits does not answer ({type(error).__name__})") from error
+            raise StoreUnavailable(f"the Redis of limits fails ({type(error).__name__})") from error
 
     @property
     def _milliseconds(self) -> int:

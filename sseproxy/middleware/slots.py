@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class StoreUnavailable(Exception):
-    """The store of limits cannot be reached."""
+    """The store of limits cannot be reached, or takes nothing."""
 
 
 class Slots(Protocol):
@@ -27,7 +27,7 @@ class Slots(Protocol):
         """How many places the user holds."""
 
     def ping(self) -> None:
-        """Return if the store answers."""
+        """Return if the store counts."""
 
     def close(self) -> None:
         """Let go of what this process holds."""

@@ -1,11 +1,16 @@
 """A connection to Redis, for whatever several processes share. The one part that imports redis; extra ``[redis]``.
 
-No key and no command may come in here: those belong to what is kept. https://redis.readthedocs.io
+No key and no command of what is kept may come in here. https://redis.readthedocs.io
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+PROBES: Final = [f"sseproxy:ping:{number}" for number in range(8)]
+"""Keys that a cluster spreads over its nodes: one node alone refuses some of them."""
+PROBED: Final = 1000
+"""Milliseconds for which they stay."""
 
 
 def connect_redis(url: str, *, timeout: float, wanted_by: str) -> tuple[Any, type[Exception]]:
@@ -22,3 +27,14 @@ def connect_redis(url: str, *, timeout: float, wanted_by: str) -> tuple[Any, typ
     except ImportError as error:
         raise RuntimeError(f"{wanted_by} in Redis need the package redis: pip install 'sseproxy[redis]'") from error
     return connect(url, timeout)
+
+
+def check_redis(client: Any) -> None:
+    """Return if this Redis takes what is written: a replica, or one that is full, answers a PING all the same.
+
+    :raises Exception: it does not, or is away; of the class that came with the client.
+    """
+    pipe = client.pipeline(transaction=False)
+    for key in PROBES:
+        pipe.set(key, b"", px=PROBED)
+    pipe.execute()

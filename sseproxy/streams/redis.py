@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final, TypeVar
 
-from sseproxy.redis_driver import connect_redis
+from sseproxy.redis_driver import check_redis, connect_redis
 from sseproxy.streams.memory import KeyReused, MemoryStreams
 from sseproxy.streams.mirror import LEASE, Mirror, claim_key, claim_value
 from sseproxy.streams.protocol import Busy, Claim, Stream, Writer
@@ -103,7 +103,7 @@ class RedisStreams:
         return self._local.counts()
 
     def ping(self) -> None:
-        self._ask(self._redis.ping)
+        self._ask(lambda: check_redis(self._redis))
 
     def close(self) -> None:
         self._local.close()
@@ -138,7 +138,7 @@ class RedisStreams:
         try:
             return question()
         except self._error as error:
-            log.warning("the Redis of live streams does not answer: %s", type(error).__name__)
+            log.warning("the Redis of live streams fails: %s: %s", type(error).__name__, error)
             raise Busy("Streams cannot be looked up at present. Try again later.") from error
 
     def _keep_watching(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -31,6 +32,13 @@ class RedisServer:
             self._process.kill()
             self._process.wait(PATIENCE)
             self._process = None
+
+    def order(self, *words: str) -> None:
+        """Have it do this."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection:
+            connection.sendall(" ".join(words).encode() + b"\r\n")
+            answer = connection.recv(1024)
+        assert answer.startswith(b"+OK"), answer
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:

@@ -402,6 +402,25 @@ def test_while_redis_is_away_nobody_is_held_back_and_readiness_says_so(redis: Re
     limiter.close()
 
 
+@pytest.mark.parametrize("order", ["REPLICAOF 127.0.0.1 1", "CONFIG SET maxmemory 1"])
+def test_where_redis_takes_nothing_readiness_and_the_log_say_so_and_no_header_tells_what_is_left(
+    order: str, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    limiter = Limiter(redis.url)
+    limits = Limits(Rate(1, 60), Rate(100, 60), 1)
+    limited = as_user(LimitsMiddleware(Booked(), limiter), "alice", limits)
+    redis.order(order)
+
+    answers = [post(limited) for _ in range(2)]
+
+    assert [answer.code for answer in answers] == [200, 200]
+    assert not [name for answer in answers for name, _ in answer.headers if name.startswith("x-ratelimit-")]
+    with pytest.raises(Exception, match="not available"):
+        limiter.ping()
+    assert "Error: " in caplog.text
+    limiter.close()
+
+
 @pytest.mark.parametrize("pause", [0, 3600])
 def test_a_redis_that_fell_silent_is_left_alone_for_a_while(
     pause: int, redis: RedisServer, monkeypatch: pytest.MonkeyPatch

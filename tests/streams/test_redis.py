@@ -50,6 +50,15 @@ def test_a_running_stream_goes_on_in_its_process_when_redis_dies(redis: RedisSer
     assert found is not None
 
 
+def test_a_redis_that_takes_nothing_is_not_ready(redis: RedisServer, open_store: Open) -> None:
+    store = open_store()
+    store.ping()
+    redis.order("REPLICAOF 127.0.0.1 1")
+
+    with pytest.raises(Busy):
+        store.ping()
+
+
 def test_without_redis_a_claim_is_refused_and_readiness_says_so(redis: RedisServer, open_store: Open) -> None:
     store = open_store()
     redis.stop()
