@@ -1,27 +1,17 @@
-"""Counts requests, tokens and running streams by user. The one file that imports limits (https://limits.readthedocs.io).
-
-Requests are counted in a moving window: never more than so many in any time of that length. Tokens are counted in fixed
-windows, because only those can be corrected when it is known how many there were.
-"""
+"""Holds users to their limits of requests, tokens and running streams."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from limits import RateLimitItemPerSecond
-from limits.errors import ConfigurationError, StorageError
-from limits.storage import storage_from_string
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
-
 from sseproxy.core.allowance import Limits, Rate
 from sseproxy.core.failure import Failure
+from sseproxy.middleware.counts import Counts, CountsUnavailable, Window, left
 from sseproxy.middleware.redis_slots import LEASE, RedisSlots
 from sseproxy.middleware.slots import MemorySlots, Slots, StoreUnavailable
 
@@ -30,10 +20,8 @@ log = logging.getLogger("sseproxy.limits")
 MEMORY: Final = "memory://"
 BUSY_RETRY: Final = 1.0
 """Seconds after which to try again where all streams are taken: nobody knows when one ends."""
-SET_BACK: Final = 1.0
-"""Seconds by which a clock is set at once; less is a clock that is being adjusted."""
-ROUNDING: Final = 0.5
-"""Seconds by which Redis rounds when a window ends."""
+CLOSING: Final = 0.5
+"""Seconds before its end in which a window takes nothing back: what comes late would be given to the next one."""
 
 
 def as_duration(seconds: float) -> str:
@@ -64,46 +52,6 @@ class RateLimited(Failure):
         )
 
 
-@dataclass(frozen=True)
-class Window:
-    """How far a limit is used up.
-
-    :param reset: seconds until more may be asked for.
-    """
-
-    limit: int
-    remaining: int
-    reset: float
-
-
-class _Counts:
-    """A store, and the two ways in which is counted in it."""
-
-    def __init__(self, storage: Any) -> None:
-        self.storage = storage
-        self.moving = MovingWindowRateLimiter(storage)
-        self.fixed = FixedWindowRateLimiter(storage)
-        self._lead = time.time() - time.monotonic()
-
-    def clock_was_set_back(self) -> bool:
-        """Whether this has happened. What was counted in memory is then of the future, and to be given up."""
-        began = time.monotonic()
-        lead = time.time() - began
-        if time.monotonic() - began > SET_BACK / 2:  # the thread was kept off between the clocks: they say nothing
-            return False
-        if lead < self._lead - SET_BACK:
-            return True
-        self._lead = lead
-        return False
-
-
-def _open(store: str, options: dict[str, Any]) -> _Counts:
-    try:
-        return _Counts(storage_from_string(store, wrap_exceptions=True, **options))
-    except ConfigurationError:
-        raise ValueError("expected memory:// or redis://HOST:PORT/DB as the store of limits") from None
-
-
 class Limiter:
     """The limits of all users. While its store is away nobody is held back.
 
@@ -113,7 +61,7 @@ class Limiter:
     :raises ValueError: no such kind of store.
     """
 
-    _counts: _Counts | None = None
+    _counts: Counts | None = None
 
     def __init__(self, store: str = MEMORY, *, lease: float = LEASE) -> None:
         options: dict[str, Any] = {}
@@ -122,13 +70,13 @@ class Limiter:
         if not self._in_memory:
             slots = self._slots = RedisSlots(store, lease=lease)
             options = {"connection_pool": slots.connections}
-        self._open = partial(_open, store, options)
+        self._open = partial(Counts, store, options)
         self._opening = threading.Lock()
         if not self._in_memory:  # what is wrong with an address is said now
             self._counts = self._open()
 
     @property
-    def _counted(self) -> _Counts:
+    def _counted(self) -> Counts:
         """The store in memory begins a thread when it is made, which is not to be there when a server forks.
 
         It goes by the wall clock, and would hold users back for as long as that is set back: it begins again then.
@@ -168,13 +116,10 @@ class Limiter:
         """How far each limit is used up: ``requests`` and ``tokens``, as far as there are such limits."""
         found: dict[str, Window] = {}
         with _unless_away():
-            for kind, rate, strategy in (
-                ("requests", limits.requests, self._counted.moving),
-                ("tokens", limits.tokens, self._counted.fixed),
-            ):
-                if rate is not None:
-                    reset, remaining = strategy.get_window_stats(_item(rate), kind, user)
-                    found[kind] = Window(rate.count, max(0, remaining), _left(rate, reset))
+            if limits.requests is not None:
+                found["requests"] = self._counted.requests(user, limits.requests)
+            if limits.tokens is not None:
+                found["tokens"] = self._counted.tokens(user, limits.tokens)
         return found
 
     def running(self, user: str) -> int:
@@ -203,24 +148,20 @@ class Limiter:
             raise RateLimited("streams", f"{limit} at once", BUSY_RETRY)
         return place
 
-    def _take_tokens(self, counts: _Counts, user: str, rate: Rate, least: int, most: int) -> tuple[int, float]:
+    def _take_tokens(self, counts: Counts, user: str, rate: Rate, least: int, most: int) -> tuple[int, float]:
         """Hold ``most`` or what is left, if it is ``least``; how many, and until when they count."""
-        item = _item(rate)
-        key, length = item.key_for("tokens", user), item.get_expiry()
         least = min(max(least, 1), rate.count)
-        taken = max(least, min(most, rate.count - counts.storage.get(key)))
-        before = counts.storage.incr(key, length, taken) - taken
-        until: float = counts.storage.get_expiry(key)
+        taken = max(least, min(most, counts.left_of_tokens(user, rate)))
+        before = counts.add(user, rate, taken) - taken
+        until = counts.until(user, rate)
         if before + least > rate.count:
-            counts.storage.incr(key, length, -taken)
-            raise RateLimited("tokens", _allowed(rate), _left(rate, until))
+            counts.add(user, rate, -taken)
+            raise RateLimited("tokens", _allowed(rate), left(rate, until))
         return taken, until
 
-    def _take_request(self, counts: _Counts, user: str, rate: Rate) -> None:
-        item = _item(rate)
-        if not counts.moving.hit(item, "requests", user):
-            reset, _ = counts.moving.get_window_stats(item, "requests", user)
-            raise RateLimited("requests", _allowed(rate), _left(rate, reset))
+    def _take_request(self, counts: Counts, user: str, rate: Rate) -> None:
+        if not counts.hit(user, rate):
+            raise RateLimited("requests", _allowed(rate), counts.requests(user, rate).reset)
 
     def give_back(self, user: str, place: str) -> None:
         """End a running stream."""
@@ -230,7 +171,7 @@ class Limiter:
 class Turn:
     """One request that was let in. Ending it twice is no harm."""
 
-    def __init__(self, limiter: Limiter, counts: _Counts, user: str, limits: Limits) -> None:
+    def __init__(self, limiter: Limiter, counts: Counts, user: str, limits: Limits) -> None:
         self._limiter = limiter
         self._counts = counts
         self._user = user
@@ -247,10 +188,9 @@ class Turn:
             held, self.tokens = self.tokens, 0
         rate, excess = self._limits.tokens, tokens - held
         # A window that is over takes nothing back. What goes beyond what it held counts in the one that is open now.
-        if held and rate and (excess > 0 or (excess < 0 and _left(rate, self.until) > ROUNDING)):
-            item = _item(rate)
+        if held and rate and (excess > 0 or (excess < 0 and left(rate, self.until) > CLOSING)):
             with _unless_away():
-                self._counts.storage.incr(item.key_for("tokens", self._user), item.get_expiry(), excess)
+                self._counts.add(self._user, rate, excess)
 
     def leave(self) -> None:
         """The stream has ended."""
@@ -264,15 +204,6 @@ class Turn:
         return self._limiter.windows(self._user, self._limits) if self.counted else {}
 
 
-def _item(rate: Rate) -> RateLimitItemPerSecond:
-    return RateLimitItemPerSecond(rate.count, rate.seconds, namespace="sseproxy")
-
-
-def _left(rate: Rate, until: float) -> float:
-    """Seconds of a window that are left: no more than it has, whatever clocks say."""
-    return min(max(0.0, until - time.time()), rate.seconds)
-
-
 def _allowed(rate: Rate) -> str:
     names = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
     return f"{rate.count} per {names.get(rate.seconds, f'{rate.seconds} s')}"
@@ -283,6 +214,6 @@ def _unless_away() -> Iterator[None]:
     """Limits guard the upstream's patience; money is guarded by the ledger. So without them the show goes on."""
     try:
         yield
-    except (StorageError, StoreUnavailable) as error:
+    except (CountsUnavailable, StoreUnavailable) as error:
         cause = error.__cause__ or error
         log.warning("limits are not enforced: %s: %s", type(cause).__name__, cause)

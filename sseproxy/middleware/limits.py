@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from sseproxy.core.allowance import Limits
 from sseproxy.core.failure import Failure
-from sseproxy.middleware.limiter import Limiter, Turn, Window, as_duration
+from sseproxy.middleware.counts import Window
+from sseproxy.middleware.limiter import Limiter, Turn, as_duration
 from sseproxy.middleware.reservation import rough_tokens
 from sseproxy.wsgi.call import Answer, Headers, call_app
 from sseproxy.wsgi.closing import ClosingBody

@@ -175,6 +175,21 @@ def test_a_thread_that_is_kept_off_between_two_clocks_empties_no_limit(monkeypat
     limiter.close()
 
 
+def test_who_is_told_when_to_ask_again_is_not_told_too_early(redis: RedisServer) -> None:
+    limiter, limits = Limiter(redis.url), Limits(tokens=Rate(10, 60))
+    limiter.enter("alice", limits, tokens=(10, 10)).settle(10)
+    (key,) = (word for word in redis.order("KEYS *").splitlines() if "tokens" in word)
+    redis.order(f"PEXPIRE {key} 30400")
+
+    with pytest.raises(RateLimited) as refused:
+        limiter.enter("alice", limits, tokens=(10, 10))
+
+    for told in (refused.value.retry_after, limiter.windows("alice", limits)["tokens"].reset):
+        assert told is not None
+        assert told * 1000 >= int(redis.order(f"PTTL {key}")[1:]) - 1, "Redis counts whole milliseconds"
+    limiter.close()
+
+
 def test_users_do_not_share_their_limits(limiter: Limiter) -> None:
     app = LimitsMiddleware(Booked(), limiter)
 
