@@ -33,9 +33,11 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
     for event in events:
         if type(event) is not Chunk:
             if halves and (event.error is not None or event.data):
-                yield from _leftover(halves)
+                yield from _give_out(halves, [*halves])
             yield event
             continue
+        if halves:
+            event.steady = False
         entries = event.body["choices"]
         if entries:
             merged = _merge(entries, choices)
@@ -44,6 +46,7 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
             if len(merged) != len(entries):
                 event.steady = False
             event.body["choices"] = merged
+            alone: list[tuple[int, str]] = []
             for choice in merged:
                 delta = choice["delta"] = tidy_message(choice.get("delta"))
                 if "text" in choice:  # the legacy API's field
@@ -56,13 +59,16 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
                     delta.pop("role", None)
                 if lists[choice["index"]].tidy(choice["delta"]):
                     event.steady = False
+                if halves:
+                    alone += _left_alone(choice, halves)
                 if _join_halves(choice["delta"], choice["index"], halves):
                     event.steady = False
+            if alone:
+                yield from _give_out(halves, alone)
             if halves and not any(map(says_something, merged)):
                 continue  # all it said is held
         yield event
-    if halves:
-        yield from _leftover(halves)
+    yield from _give_out(halves, [*halves])
 
 
 def tidy_texts(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
@@ -219,7 +225,7 @@ def _tidy_function(function: dict[str, Any]) -> dict[str, Any]:
 
 
 def _join_halves(delta: dict[str, Any], index: int, halves: dict[tuple[int, str], str]) -> bool:
-    """Hold the first half of a surrogate pair back until the second comes; True if there was one."""
+    """Hold the first half of a surrogate pair back until other text comes; True if there was one."""
     met = False
     for name in _TEXTS:
         text = delta.get(name)
@@ -259,8 +265,15 @@ def _without_lead(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return choices[1:] if leads else choices
 
 
-def _leftover(halves: dict[tuple[int, str], str]) -> Iterator[Event]:
-    """Give out the halves that never met their other one."""
-    for (index, name), half in list(halves.items()):
-        yield Chunk(body={"choices": [{"index": index, "delta": {name: half}}]}, steady=False)
-    halves.clear()
+def _left_alone(choice: dict[str, Any], halves: dict[tuple[int, str], str]) -> list[tuple[int, str]]:
+    """Return which halves of a choice will not meet their other one: it goes on with something else, or ends."""
+    delta, index = choice["delta"], choice["index"]
+    if not any(delta.values()) and finish_of(choice.get("finish_reason"), calls=False) is None:
+        return []
+    return [(index, name) for name in _TEXTS if (index, name) in halves and not delta.get(name)]
+
+
+def _give_out(halves: dict[tuple[int, str], str], which: list[tuple[int, str]]) -> Iterator[Event]:
+    """Give out halves that never met their other one."""
+    for index, name in which:
+        yield Chunk(body={"choices": [{"index": index, "delta": {name: halves.pop((index, name))}}]}, steady=False)

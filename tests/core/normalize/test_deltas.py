@@ -109,6 +109,39 @@ def test_a_half_that_stays_alone_is_not_lost() -> None:
     assert out[-1] is END
 
 
+@pytest.mark.parametrize(
+    ("delta", "finish"),
+    [
+        ({}, "stop"),
+        ({"reasoning_content": "b"}, None),
+        ({"tool_calls": [{"index": 0}]}, None),
+        ({"content": "b"}, None),
+    ],
+)
+def test_a_half_that_stays_alone_comes_before_what_its_choice_goes_on_with(delta: Any, finish: str | None) -> None:
+    half = chunk({"content": "a\ud83d"}, index=1)
+    events = [chunk({"content": "x"}), half, chunk({}, index=1), chunk({"content": "y"}), chunk(delta, finish, 1)]
+    out = [body["choices"][0] for body in bodies(through(partial(tidy_deltas, choices=2), *events))]
+    said = [choice for choice in out if choice["index"] == 1][1:]
+
+    assert "".join(choice["delta"].get("content", "") for choice in said) == "\ud83d" + delta.get("content", "")
+    assert said[-1].get("finish_reason") == finish
+    assert {**said[-1]["delta"], "content": ""} == {**delta, "content": ""}
+
+
+def test_a_half_goes_on_waiting_where_the_finish_is_said_with_every_text() -> None:
+    events = [chunk({"content": text}, "stop") for text in ("a\ud83d", "\ude00b")]
+    assert [delta["content"] for delta in deltas(through(tidy_deltas, *events))] == ["a", "\U0001f600b"]
+
+
+def test_no_chunk_is_steady_while_half_a_surrogate_pair_waits() -> None:
+    texts = [(0, "a"), (1, "b"), (0, "\ud83d"), (1, "c"), (1, "d"), (0, "e"), (1, "f")]
+    events = [chunk({"content": text}, index=index) for index, text in texts]
+    out = through(partial(tidy_deltas, choices=2), *events, Chunk(body={"choices": []}))
+    steady = [event.steady for event in out if isinstance(event, Chunk)]
+    assert steady == [False, False, False, False, False, True, True]
+
+
 def test_text_in_a_chat_chunk_is_content() -> None:
     (delta,) = deltas(through(tidy_deltas, Chunk(body={"choices": [{"text": "x"}]})))
     assert delta == {"role": "assistant", "content": "x"}

@@ -98,6 +98,29 @@ def test_surrogate_pairs_cut_in_two_are_never_altered(text: str, ends: list[int]
     assert see("chat", run("chat", [stream([{"content": part} for part in parts], ascii=True)]))["text"] == text
 
 
+said = st.tuples(st.sampled_from([0, 1]), st.sampled_from(["a", "b", " ", "\ud83d", "x\ud83d", "\ude00", "\ude00y"]))
+
+
+@given(parts=st.lists(said, max_size=40))
+@example([(0, "a"), (1, "a"), (0, "b"), (1, "b"), (0, "\ud83d"), (1, "a"), (1, "b"), (0, "a"), (0, "b")])
+def test_half_a_surrogate_pair_stays_where_it_was_said(parts: list[tuple[int, str]]) -> None:
+    bodies: list[Any] = [{"choices": [{"index": index, "delta": {"content": text}}]} for index, text in parts]
+    bodies += [{"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]} for index in (0, 1)]
+    out = run("chat", [b"data: " + json.dumps(body).encode() + b"\n\n" for body in bodies], choices=2)
+    for index in (0, 1):
+        seen = [
+            choice for event in out[:-1] for choice in json.loads(event.data)["choices"] if choice["index"] == index
+        ]
+        whole = "".join(choice["delta"].get("content", "") for choice in seen)
+        assert paired(whole) == paired("".join(text for place, text in parts if place == index))
+        reasons = [choice["finish_reason"] for choice in seen]
+        assert not any(choice["delta"].get("content") for choice in seen[reasons.index("stop") :])
+
+
+def paired(text: str) -> str:
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
 @given(parts=st.lists(texts, min_size=1, max_size=8), repeat=st.booleans())
 def test_arguments_are_never_altered(parts: list[str], repeat: bool) -> None:
     wholes = list(itertools.accumulate(parts))
