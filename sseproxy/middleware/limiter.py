@@ -19,7 +19,7 @@ log = logging.getLogger("sseproxy.limits")
 
 MEMORY: Final = "memory://"
 BUSY_RETRY: Final = 1.0
-"""Seconds after which to try again where all streams are taken: nobody knows when one ends."""
+"""Seconds after which to try again where what runs holds it all: nobody knows when it ends."""
 CLOSING: Final = 0.5
 """Seconds before its end in which a window takes nothing back: what comes late would be given to the next one."""
 
@@ -103,6 +103,8 @@ class Limiter:
                     turn.place = self._take_place(user, limits.streams)
                 if limits.tokens is not None:
                     turn.tokens, turn.until = self._take_tokens(counts, user, limits.tokens, *tokens)
+                    seconds = left(limits.tokens, turn.until)
+                    turn.hold = self._slots.hold(_held_by(user, limits.tokens), turn.tokens, seconds)
                 if limits.requests is not None:
                     self._take_request(counts, user, limits.requests)
                 turn.counted = True
@@ -154,14 +156,24 @@ class Limiter:
         taken = max(least, min(most, counts.left_of_tokens(user, rate)))
         before = counts.add(user, rate, taken) - taken
         until = counts.until(user, rate)
-        if before + least > rate.count:
-            counts.add(user, rate, -taken)
-            raise RateLimited("tokens", _allowed(rate), left(rate, until))
-        return taken, until
+        if before + least <= rate.count:
+            return taken, until
+        counts.add(user, rate, -taken)
+        held, lost = self._slots.tokens(_held_by(user, rate))
+        if lost:
+            counts.add(user, rate, -lost)
+        fits_soon = before + least - held - lost <= rate.count
+        raise RateLimited("tokens", _allowed(rate), BUSY_RETRY if fits_soon else left(rate, until))
 
     def _take_request(self, counts: Counts, user: str, rate: Rate) -> None:
         if not counts.hit(user, rate):
             raise RateLimited("requests", _allowed(rate), counts.requests(user, rate).reset)
+
+    def let_go(self, user: str, rate: Rate, hold: str) -> bool:
+        """No more is held; False if that was given back already, as of a process that died."""
+        with _unless_away():
+            return self._slots.let_go(_held_by(user, rate), hold)
+        return True
 
     def give_back(self, user: str, place: str) -> None:
         """End a running stream."""
@@ -180,6 +192,7 @@ class Turn:
         self.place: str | None = None
         self.tokens = 0
         self.until = 0.0
+        self.hold: str | None = None
         self._lock = threading.Lock()
 
     def settle(self, tokens: int) -> None:
@@ -187,10 +200,18 @@ class Turn:
         with self._lock:
             held, self.tokens = self.tokens, 0
         rate, excess = self._limits.tokens, tokens - held
+        if not held or rate is None:
+            return
+        is_over = left(rate, self.until) <= CLOSING
         # A window that is over takes nothing back. What goes beyond what it held counts in the one that is open now.
-        if held and rate and (excess > 0 or (excess < 0 and left(rate, self.until) > CLOSING)):
-            with _unless_away():
-                self._counts.add(self._user, rate, excess)
+        if excess > 0 or (excess < 0 and not is_over):
+            self._add(rate, excess)
+        if self.hold is not None and not self._limiter.let_go(self._user, rate, self.hold) and not is_over:
+            self._add(rate, held)
+
+    def _add(self, rate: Rate, tokens: int) -> None:
+        with _unless_away():
+            self._counts.add(self._user, rate, tokens)
 
     def leave(self) -> None:
         """The stream has ended."""
@@ -202,6 +223,11 @@ class Turn:
     def windows(self) -> dict[str, Window]:
         """See :meth:`Limiter.windows`; none for a request that the store did not count."""
         return self._limiter.windows(self._user, self._limits) if self.counted else {}
+
+
+def _held_by(user: str, rate: Rate) -> str:
+    """What is held of one limit: after a change of its figures another one counts."""
+    return f"{user}:{rate.count}/{rate.seconds}"
 
 
 def _allowed(rate: Rate) -> str:

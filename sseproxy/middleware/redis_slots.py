@@ -1,7 +1,8 @@
-"""Who holds how many running streams, in Redis, for all processes that use it; extra ``[redis]``.
+"""What running requests hold, in Redis, for all processes that use it; extra ``[redis]``.
 
-A user's places are members of a sorted set, scored with the time their lease ends (Redis's own clock). A process renews
-the leases it holds; the places of one that was killed are free when their leases have run out.
+A user's places are members of a sorted set, scored with the time their lease ends (Redis's own clock), and so are the
+tokens that are held, until their window ends. A process renews the leases it holds; when those of one that was killed
+have run out, its places are free, and its tokens are told to whoever asks next.
 https://redis.io/docs/latest/develop/data-types/sorted-sets/
 """
 
@@ -32,14 +33,31 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1"""
 _HELD: Final = f"{_NOW} return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')"
-# XX: a place that was given back meanwhile stays given back.
+# XX: a place that was given back meanwhile stays given back. What holds tokens may stay for longer than its lease.
 _RENEW: Final = f"""{_NOW}
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[1], ARGV[i]) end
-redis.call('PEXPIRE', KEYS[1], ARGV[1])"""
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end"""
+# A member is an id, its tokens, and when their window ends. ARGV: lease, milliseconds of the window, id, tokens.
+_HOLD: Final = f"""{_NOW}
+local left = math.max(ARGV[1], ARGV[2])
+local member = string.format('%s:%d:%.0f', ARGV[3], ARGV[4], now + ARGV[2])
+redis.call('ZADD', KEYS[1], now + ARGV[1], member)
+if redis.call('PTTL', KEYS[1]) < left then redis.call('PEXPIRE', KEYS[1], left) end
+return member"""
+_TOKENS: Final = f"""{_NOW}
+local sums = {{0, 0}}
+for i, range in ipairs({{{{'(' .. now, '+inf'}}, {{'-inf', now}}}}) do
+  for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], range[1], range[2])) do
+    local tokens, ends = string.match(member, ':(%d+):(%d+)')
+    if tonumber(ends) > now then sums[i] = sums[i] + tokens end
+  end
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+return sums"""
 
 
 class RedisSlots:
-    """Counts the streams of all processes that use this Redis.
+    """Counts what the requests of all processes that use this Redis hold.
 
     :param url: ``redis://``, ``rediss://`` or ``redis+unix://``.
     :param lease: seconds after which the places of a killed process are free.
@@ -53,8 +71,11 @@ class RedisSlots:
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._held = self._redis.register_script(_HELD)
         self._renew = self._redis.register_script(_RENEW)
+        self._hold = self._redis.register_script(_HOLD)
+        self._tokens = self._redis.register_script(_TOKENS)
         self._lease = lease
         self._mine: dict[str, str] = {}
+        self._holds: dict[str, str] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._process = 0
@@ -64,7 +85,7 @@ class RedisSlots:
         place = uuid.uuid4().hex
         if not self._ask(lambda: self._acquire([_key(user)], [limit, self._milliseconds, place])):
             return None
-        self._mine[place] = user
+        self._mine[place] = _key(user)
         return place
 
     def release(self, user: str, place: str) -> None:
@@ -77,6 +98,21 @@ class RedisSlots:
     def held(self, user: str) -> int:
         return int(self._ask(lambda: self._held([_key(user)])))
 
+    def hold(self, whose: str, tokens: int, seconds: float) -> str:
+        self._keep_renewing()
+        key, window = _tokens_key(whose), int(seconds * 1000)
+        hold: bytes = self._ask(lambda: self._hold([key], [self._milliseconds, window, uuid.uuid4().hex, tokens]))
+        self._holds[hold.decode()] = key
+        return hold.decode()
+
+    def let_go(self, whose: str, hold: str) -> bool:
+        self._holds.pop(hold, None)
+        return bool(self._ask(lambda: self._redis.zrem(_tokens_key(whose), hold)))
+
+    def tokens(self, whose: str) -> tuple[int, int]:
+        held, lost = self._ask(lambda: self._tokens([_tokens_key(whose)]))
+        return int(held), int(lost)
+
     def ping(self) -> None:
         self._ask(lambda: check_redis(self._redis))
 
@@ -88,8 +124,8 @@ class RedisSlots:
 
     def _release_all(self) -> None:
         pipe = self._redis.pipeline(transaction=False)
-        for place, user in list(self._mine.items()):
-            pipe.zrem(_key(user), place)
+        for place, key in list(self._mine.items()):
+            pipe.zrem(key, place)
         try:
             self._ask(pipe.execute)
         except StoreUnavailable as error:
@@ -115,7 +151,7 @@ class RedisSlots:
         with self._lock:
             if self._process == os.getpid():
                 return
-            self._mine = {}
+            self._mine, self._holds = {}, {}
             try:
                 threading.Thread(target=self._run, name="sseproxy-slots", daemon=True).start()
             except RuntimeError as error:
@@ -124,15 +160,19 @@ class RedisSlots:
 
     def _run(self) -> None:
         while not self._stopping.wait(self._lease / 3):
-            by_user: dict[str, list[str]] = {}
-            for place, user in list(self._mine.items()):
-                by_user.setdefault(user, []).append(place)
+            by_key: dict[str, list[str]] = {}
+            for place, key in [*self._mine.items(), *self._holds.items()]:
+                by_key.setdefault(key, []).append(place)
             try:
-                for user, places in by_user.items():
-                    self._ask(lambda u=user, p=places: self._renew([_key(u)], [self._milliseconds, *p]))  # type: ignore[misc]
+                for key, places in by_key.items():
+                    self._ask(lambda k=key, p=places: self._renew([k], [self._milliseconds, *p]))  # type: ignore[misc]
             except StoreUnavailable as error:
-                log.warning("leases of running streams could not be renewed: %s", error)
+                log.warning("leases of what runs could not be renewed: %s", error)
 
 
 def _key(user: str) -> str:
     return f"sseproxy:streams:{user}"
+
+
+def _tokens_key(whose: str) -> str:
+    return f"sseproxy:held:{whose}"

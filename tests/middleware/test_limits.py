@@ -275,6 +275,60 @@ def test_an_answer_that_outlasts_its_window_counts_in_the_next_what_it_took_beyo
     limiter.close()
 
 
+def test_who_is_refused_for_tokens_that_are_only_held_is_told_to_come_back_soon(limiter: Limiter) -> None:
+    limits = Limits(tokens=Rate(1000, 86400))
+    running = [limiter.enter("alice", limits, tokens=(10, 500)) for _ in range(2)]
+
+    with pytest.raises(RateLimited) as held:
+        limiter.enter("alice", limits, tokens=(10, 10))
+    running[0].settle(5)
+    limiter.enter("alice", limits, tokens=(10, 10)).settle(10)
+    running[1].settle(985)
+    with pytest.raises(RateLimited) as spent:
+        limiter.enter("alice", limits, tokens=(10, 10))
+
+    assert held.value.retry_after == 1
+    assert spent.value.retry_after is not None
+    assert spent.value.retry_after > 80000
+
+
+def test_what_is_held_of_a_window_that_is_over_makes_no_room_in_the_next(limiter: Limiter) -> None:
+    limits = Limits(tokens=Rate(1000, 3))
+    limiter.enter("alice", limits, tokens=(10, 900))
+    wait_until(lambda: limiter.windows("alice", limits)["tokens"].remaining == 1000)
+    limiter.enter("alice", limits, tokens=(10, 1000)).settle(1000)
+
+    with pytest.raises(RateLimited) as spent:
+        limiter.enter("alice", limits, tokens=(10, 10))
+
+    assert spent.value.retry_after is not None
+    assert spent.value.retry_after > 1
+
+
+def test_the_tokens_that_a_killed_process_held_are_free_when_its_lease_is_over(redis: RedisServer) -> None:
+    dead, alive = Limiter(redis.url, lease=0.5), Limiter(redis.url, lease=0.5)
+    limits = Limits(tokens=Rate(1000, 86400))
+    lost = dead.enter("alice", limits, tokens=(10, 500))
+    dead._slots._stopping.set()  # type: ignore[attr-defined]  # as kill -9 does: it renews nothing and gives nothing back
+    alive.enter("alice", limits, tokens=(10, 500))
+
+    def refused() -> bool:
+        try:
+            alive.enter("alice", limits, tokens=(10, 10)).settle(0)
+        except RateLimited as limited:
+            assert limited.retry_after == 1
+            return True
+        return False
+
+    assert refused()
+    wait_until(lambda: not refused())
+    assert alive.windows("alice", limits)["tokens"].remaining == 500
+    lost.settle(100)
+    assert alive.windows("alice", limits)["tokens"].remaining == 400, "it was not dead after all, and counts"
+    alive.close()
+    dead.close()
+
+
 def test_a_refused_or_failed_request_gives_its_tokens_back(limiter: Limiter) -> None:
     limits = Limits(requests=Rate(2, 60), tokens=Rate(5000, 60), streams=1)
 
