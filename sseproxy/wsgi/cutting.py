@@ -15,7 +15,11 @@ def cutting(connection: socket, deadline: float) -> Iterator[None]:
     with connection.dup() as own:  # TLS and urllib take the connection's own away
         timer = Timer(max(0.0, deadline - monotonic()), _shut, [own])
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:  # no thread is left: the socket's own time-out has to do
+            yield
+            return
         try:
             yield
         finally:

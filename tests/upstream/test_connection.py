@@ -973,6 +973,28 @@ def test_a_tunnel_that_drips_is_given_up_when_the_time_to_connect_is_over(
     assert (answer.code, json.loads(body_of(answer))["error"]["code"]) == (504, "upstream_connect_timeout")
 
 
+def test_an_upstream_is_reached_by_tls_though_no_thread_is_left_to_watch_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            read_request(tls)
+            tls.sendall(OK)
+
+    def start(timer: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Timer, "start", start)
+    with server(serve) as port:
+        app = UpstreamApp(f"https://localhost:{port}/v1", ca_file=str(certificate))
+        assert body_of(ask(app, CHAT)) == b"{}"
+        app.close()
+
+
 def test_the_environment_s_proxy_is_not_used(upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
