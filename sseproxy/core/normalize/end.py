@@ -80,9 +80,12 @@ class _Ending:
 
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
-        self.ticks = self._beats = 0
-        self.beating = False
         entries = event.body["choices"]
+        if not (entries and self._over) or any(
+            map(_says_something, entries)
+        ):  # beside the choices may be a clock's time
+            self.ticks = self._beats = 0
+            self.beating = False
         if not entries:
             self.usage = event
             return False
@@ -104,10 +107,7 @@ class _Ending:
 
     def _adds(self, choice: dict[str, Any]) -> bool:
         """Whether a chunk of this choice may still pass: after its finish only one that says something."""
-        if choice["index"] not in self._passed:
-            return True
-        values = (value for name, value in choice.items() if name not in ("index", "delta"))
-        return any(value not in (None, "") for value in (*values, *(choice.get("delta") or {}).values()))
+        return choice["index"] not in self._passed or _says_something(choice)
 
     def _take_finish(self, index: int, event: Chunk) -> bool:
         if index in self._passed:
@@ -180,3 +180,8 @@ def _finish(identity: Identity, index: int, reason: str, text: bool) -> Chunk:
     body: dict[str, Any] = {"choices": [choice]}
     identity.stamp(body)
     return Chunk(body=body, steady=False)
+
+
+def _says_something(choice: dict[str, Any]) -> bool:
+    values = (value for name, value in choice.items() if name not in ("index", "delta"))
+    return any(value not in (None, "") for value in (*values, *(choice.get("delta") or {}).values()))

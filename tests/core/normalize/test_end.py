@@ -150,6 +150,18 @@ def test_what_comes_among_a_few_heartbeats_is_still_of_the_answer() -> None:
     assert end(*TEXT, STOP, *few, usage(), *few, END) == ["a", "b", "stop", "usage", "[DONE]"]
 
 
+def test_what_is_told_beside_the_choices_after_the_end_keeps_no_connection_open() -> None:
+    def source() -> Iterator[bytes]:
+        yield b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+        yield b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+        for second in range(4):
+            yield b'data: {"alive":%d}\n\n' % second
+            yield b""
+        pytest.fail("waited on")
+
+    assert [event.data for event in normalize(events_of(source()), api="chat")][-1] == DONE
+
+
 @pytest.mark.parametrize("heartbeat", [b": ping\n\n", b"data: null\n\n", b"event: ping\ndata: {}\n\n"])
 @pytest.mark.parametrize("choices", [1, 2])
 def test_heartbeats_that_come_together_are_one(heartbeat: bytes, choices: int) -> None:
