@@ -24,6 +24,8 @@ LONGEST_BODY: Final = 256 * 1024
 """Bytes of a body that is kept as it came; waitress puts longer ones into a file sooner or later."""
 LONGEST_HEAD: Final = 256 * 1024
 """Bytes of a head that is served; of a longer one it is read who asks, as far as waitress's own limit goes."""
+MOST_LINES: Final = 1000
+"""In a head that is not plain."""
 LONGEST_LINE: Final = 16 * 1024
 """Bytes of a chunk's first line, and of all trailers."""
 # Bytes by their numbers: looked for as bytes they take ten times as long.
@@ -174,6 +176,8 @@ def _refuse_endless(head: bytes) -> None:
         raise ParsingError("Start line is invalid")
     if _BLANKS.search(head):
         raise ParsingError("Too many blanks before the value of a field")
+    if head.count(_END) > MOST_LINES:  # one field many times, or folded into many lines
+        raise ParsingError("Too many lines")
 
 
 def _read_start(line: bytes) -> tuple[bytes | str, ...] | None:

@@ -11,7 +11,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.utilities import BadRequest
 
 from sseproxy.server import parser
-from sseproxy.server.parser import LONGEST, LONGEST_BODY, LONGEST_LINE, Parser
+from sseproxy.server.parser import LONGEST, LONGEST_BODY, LONGEST_LINE, MOST_LINES, Parser
 
 SETTINGS = Adjustments(max_request_body_size=2 * LONGEST_BODY)
 FIELDS = (
@@ -234,3 +234,11 @@ def test_a_field_that_begins_with_blanks_upon_blanks_is_refused_at_once(blanks: 
     said = read(Parser, [b"GET / HTTP/1.1\r\nHost: x\r\nX-A:" + blanks + value + b"\r\n\r\n"])
 
     assert said["error"] == (BadRequest, "Too many blanks before the value of a field")
+
+
+@pytest.mark.parametrize("line", [b"a: b", b" folded"])
+@pytest.mark.parametrize("number", [MOST_LINES // 2, 2 * MOST_LINES])
+def test_a_field_that_comes_a_thousand_times_or_in_as_many_lines_is_refused(line: bytes, number: int) -> None:
+    said = read(Parser, [b"GET / HTTP/1.1\r\nHost: x\r\na: b\r\n" + (line + b"\r\n") * number + b"\r\n"])
+
+    assert said["error"] == (None if number < MOST_LINES else (BadRequest, "Too many lines"))
