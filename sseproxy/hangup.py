@@ -5,9 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 _early: Final[list[int]] = []
+
+
+def note() -> Any:
+    """Begin to note it, until somebody handles it; who did before. For the main thread."""
+    return signal.signal(signal.SIGHUP, lambda number, frame: _early.append(number))
 
 
 @contextmanager
@@ -16,7 +21,7 @@ def noted() -> Iterator[None]:
     if not hasattr(signal, "SIGHUP"):
         yield
         return
-    before = signal.signal(signal.SIGHUP, lambda number, frame: _early.append(number))
+    before = note()
     try:
         yield
     finally:

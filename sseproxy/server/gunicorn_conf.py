@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from sseproxy import hangup
 from sseproxy.config import Config
 from sseproxy.config.given import give
 from sseproxy.config.origin import Origin
@@ -40,6 +41,7 @@ def settings() -> dict[str, Any]:
     return {
         **shared_settings(config),
         "on_starting": hooks.on_starting,
+        "when_ready": hooks.when_ready,
         "post_fork": hooks.post_fork,
         "post_worker_init": hooks.post_worker_init,
     }
@@ -53,6 +55,7 @@ class _Hooks:
         self._load = load
         self._valid = Valid(config, load)
         self._master = os.getpid()
+        hangup.note()
         # Before the application is imported, which --preload does before any hook.
         self._counts = share_counts(config)
         atexit.register(self._forget_counts)
@@ -63,6 +66,10 @@ class _Hooks:
         server.reload = partial(self._valid.reload, server)
         server.spawn_worker = hup_kept_back()(server.spawn_worker)
         allow_connections(server)
+
+    def when_ready(self, server: Any) -> None:
+        """In the master, which handles signals now."""
+        hangup.hand_over()
 
     def post_fork(self, server: Any, worker: Any) -> None:
         """In the worker, before it loads its application."""

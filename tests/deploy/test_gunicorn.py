@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +47,9 @@ def create():
     app = create_app()
     if os.path.exists("gate"):
         with open("gate", "r+b", buffering=0) as gate:
-            open("waiting", "w").close()
+            with open("waiting.new", "w") as waiting:
+                waiting.write(str(os.getpid()))
+            os.replace("waiting.new", "waiting")
             gate.read(1)
     return app
 """
@@ -225,6 +228,28 @@ def test_a_worker_that_still_loads_its_application_at_sighup_gets_the_new_file_t
         wait_until(lambda: ask(server, "sk-bob") == 200)
 
         assert ask(server) == 401
+
+
+def test_sighup_while_the_application_is_preloaded_is_taken_on_by_the_workers(tmp_path: Path) -> None:
+    (tmp_path / "held.py").write_text(HELD)
+    os.mkfifo(tmp_path / "gate")
+    file = write_config(CONFIG, tmp_path)
+    port = free_port()
+    options = ["-c", str(CONF), "-b", f"127.0.0.1:{port}", "--preload"]
+    command = [sys.executable, "-m", "gunicorn", *options, "held:create()"]
+    with futures.ThreadPoolExecutor() as threads:
+
+        def hang_up() -> None:
+            wait_until((tmp_path / "waiting").exists)
+            master = int((tmp_path / "waiting").read_text())
+            write_config(CHANGED, tmp_path)
+            os.kill(master, signal.SIGHUP)
+            (tmp_path / "gate").write_bytes(b"go on")
+
+        hung_up = threads.submit(hang_up)
+        with start(command, port, tmp_path, {"SSEPROXY_CONFIG": str(file)}) as server:
+            hung_up.result(PATIENCE)
+            wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
 
 
 def test_sighup_changes_the_form_and_the_level_of_the_log(tmp_path: Path) -> None:
