@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ log = logging.getLogger("sseproxy.accounting")
 _PAUSE: Final = 3.0
 #: A database that does not even refuse lets who asks wait for so long, at most.
 _PATIENCE: Final = 10.0
+#: A failure that took less (a deadlock, a statement refused) refuses nobody else: who asks next hardly waits.
+_SLOW: Final = 2.0
 
 
 class JournalingLedger:
@@ -63,6 +65,7 @@ class JournalingLedger:
         self._file = JournalFile(path)
         self._serve = serve
         self._prepare = prepare
+        self._clock = clock
         self._outage = Outage(pause=_PAUSE, patience=_PATIENCE, clock=clock)
         self._doubtful = Doubtful(ledger, clock)
         self._away = False
@@ -78,10 +81,9 @@ class JournalingLedger:
                 raise LedgerUnavailable(in_doubt=False)
             return self._reserve_here(charge)
         try:
-            self.ledger.reserve(charge, budget)
-            self._outage.end()
+            with self._asking():
+                self.ledger.reserve(charge, budget)
         except LedgerUnavailable as error:
-            self._went_away(error)
             if not self._serve:
                 if error.in_doubt:
                     self._doubtful.add(charge.id)
@@ -104,10 +106,8 @@ class JournalingLedger:
         if self._serve and charge_id in self._only_here:
             return True
         if not self._outage.bars():
-            try:
+            with suppress(LedgerUnavailable), self._asking():
                 return self.ledger.extend(charge_id, more, budget)
-            except LedgerUnavailable as error:
-                self._went_away(error)
         if not self._serve:
             raise LedgerUnavailable()
         return True
@@ -122,12 +122,8 @@ class JournalingLedger:
 
     def _end(self, charge_id: str, settlement: Settlement, released: bool) -> bool:
         if charge_id not in self._only_here and not self._outage.bars():
-            try:
-                ended = (self.ledger.release if released else self.ledger.settle)(charge_id, settlement)
-                self._outage.end()
-                return ended
-            except LedgerUnavailable as error:
-                self._went_away(error)
+            with suppress(LedgerUnavailable), self._asking():
+                return (self.ledger.release if released else self.ledger.settle)(charge_id, settlement)
         line = encode(Ended(charge_id, bounded_result(settlement), released))
         try:
             self._file.append(line)
@@ -142,12 +138,10 @@ class JournalingLedger:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`. Replays first."""
         self.replay()
         if not self._outage.bars():
-            try:
+            with suppress(LedgerUnavailable), self._asking():
                 self.ledger.checkpoint({each: running[each] for each in running if each not in self._only_here})
                 self._noted.clear()
                 return
-            except LedgerUnavailable as error:
-                self._went_away(error)
         self._note_here(running)
 
     def _note_here(self, running: Mapping[str, Checkpoint]) -> None:
@@ -174,22 +168,22 @@ class JournalingLedger:
             return 0, True
         self._outage.look()
         try:
-            if self._prepare is not None:
-                self._prepare()
-            self.ledger.ping()
-            self._outage.end()
-            self._doubtful.release()
-            ended = self._book_unwritten()
-            brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
-            ended += self._book_unwritten()
-            self._came_back()
+            with self._asking():
+                if self._prepare is not None:
+                    self._prepare()
+                self.ledger.ping()
+                self._outage.end()
+                self._doubtful.release()
+                ended = self._book_unwritten()
+                brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
+                ended += self._book_unwritten()
+                self._came_back()
             return ended + brought, complete
-        except LedgerUnavailable as error:
-            self._went_away(error)
+        except LedgerUnavailable:
+            return 0, False
         except OSError as error:
             log.error("the journal %s cannot be read or written: %s", self._file.path, error)
             return 0, True  # what it says later still takes the place of what is taken for lost until then
-        return 0, False
 
     def _bring_in(self) -> tuple[int, bool]:
         with self._file.alone() as alone:
@@ -275,9 +269,18 @@ class JournalingLedger:
         """As the ledger knows it: without what stands in the journal."""
         return self.ledger.usage(by, user=user, since=since, until=until)
 
-    def _went_away(self, error: LedgerUnavailable) -> None:
-        self._outage.begin()
-        self._tell_away(error)
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Around what asks the ledger: what comes of it is known to all who would ask next."""
+        asked_at = self._clock()
+        try:
+            yield
+        except LedgerUnavailable as error:
+            if self._serve or self._clock() - asked_at >= _SLOW:
+                self._outage.begin()
+            self._tell_away(error)
+            raise
+        self._outage.end()
 
     def _tell_away(self, error: LedgerUnavailable) -> None:
         if not self._away:

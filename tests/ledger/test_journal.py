@@ -38,17 +38,23 @@ from .conftest import NOON, Completed, NewCharge
 
 
 class Switched:
-    """A ledger that can be away. ``deaf``: it does what it is told, and its answer is lost."""
+    """A ledger that can be away. ``deaf``: it does what it is told, and its answer is lost.
 
-    def __init__(self, ledger: SQLLedger) -> None:
+    ``silent``: for so many seconds, before it fails.
+    """
+
+    def __init__(self, ledger: SQLLedger, clock: Clock) -> None:
         self.ledger = ledger
+        self.clock = clock
         self.away = self.deaf = False
+        self.silent = 0
         self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
         def call(*args: Any, **options: Any) -> Any:
             self.asked += 1
             if self.away:
+                self.clock.now += self.silent
                 raise LedgerUnavailable(in_doubt=False)
             answer = getattr(self.ledger, name)(*args, **options)
             if self.deaf:
@@ -88,13 +94,13 @@ globals().update({name: test for name, test in vars(test_ledger).items() if name
 
 
 @pytest.fixture
-def inner(sqlite_books: SQLLedger) -> Switched:
-    return Switched(sqlite_books)
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def inner(sqlite_books: SQLLedger, clock: Clock) -> Switched:
+    return Switched(sqlite_books, clock)
 
 
 @pytest.fixture
@@ -435,7 +441,7 @@ def test_while_one_looks_whether_the_ledger_is_back_nobody_else_asks(
         asked.append(inner.asked - before)
         raise LedgerUnavailable(in_doubt=False)
 
-    inner.away = True
+    inner.away, inner.silent = True, 5
     books.settle("unknown", completed(cost=700))
     inner.away = False
     inner.ledger.ping = ask_meanwhile  # type: ignore[method-assign]
@@ -446,10 +452,63 @@ def test_while_one_looks_whether_the_ledger_is_back_nobody_else_asks(
     assert asked == [0, 0, 0]
 
 
+def test_a_failure_that_comes_at_once_refuses_nobody_else(
+    inner: Switched, refusing: JournalingLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    refusing.reserve(new_charge("running"))
+    inner.away = True
+    refusing.settle("running", completed(cost=700))
+    inner.away = False
+
+    refusing.reserve(new_charge("c1"))
+
+    assert states(inner.ledger)["c1"] == ("pending", None, "0")
+
+
+def test_who_holds_back_more_and_finds_the_ledger_back_lets_the_next_request_in(
+    inner: Switched, refusing: JournalingLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    refusing.reserve(new_charge("running"))
+    inner.away, inner.silent = True, 5
+    with pytest.raises(LedgerUnavailable):
+        refusing.reserve(new_charge("c1"))
+    inner.away = False
+    clock.now += 3
+
+    assert refusing.extend("running", 1, Budget(10**9, "day"))
+    refusing.reserve(new_charge("c2"))
+
+    assert states(inner.ledger).keys() == {"running", "c2"}
+
+
+def test_what_fails_while_a_replay_goes_on_refuses_nobody_after_it(
+    inner: Switched, refusing: JournalingLedger, new_charge: NewCharge, completed: Completed
+) -> None:
+    refusing.reserve(new_charge("running"))
+    inner.away, inner.silent = True, 5
+    refusing.settle("running", completed(cost=700))
+    inner.away = False
+    settle = inner.ledger.settle
+
+    def settle_meanwhile(charge_id: str, settlement: Settlement) -> bool:
+        inner.away = True
+        with pytest.raises(LedgerUnavailable):
+            refusing.reserve(new_charge("c1"))
+        inner.away = False
+        return settle(charge_id, settlement)
+
+    inner.ledger.settle = settle_meanwhile  # type: ignore[method-assign]
+    assert refusing.replay() == 1
+
+    refusing.reserve(new_charge("c2"))
+
+    assert states(inner.ledger) == {"running": SETTLED, "c2": ("pending", None, "0")}
+
+
 def test_a_ledger_that_says_that_it_is_ready_lets_the_next_request_in(
     inner: Switched, refusing: JournalingLedger, new_charge: NewCharge
 ) -> None:
-    inner.away = True
+    inner.away, inner.silent = True, 5
     with pytest.raises(LedgerUnavailable):
         refusing.reserve(new_charge("c1"))
     inner.away = False
@@ -729,7 +788,7 @@ def test_what_was_journalled_goes_before_what_is_taken_for_lost(
     if child == 0:
         code = 1
         with suppress(BaseException):
-            mine = Switched(inner.ledger)
+            mine = Switched(inner.ledger, inner.clock)
             ledger = JournalingLedger(mine, path, True)  # type: ignore[arg-type]
             ledger.reserve(new_charge("c2"))
             mine.away = True
@@ -968,7 +1027,7 @@ def test_a_reservation_that_succeeds_ends_the_pause(
     new_charge: NewCharge,
     completed: Completed,
 ) -> None:
-    inner.away = True
+    inner.away, inner.silent = True, 5
     with pytest.raises(LedgerUnavailable):
         refusing.reserve(new_charge("c1"))
     inner.away = False
