@@ -84,11 +84,14 @@ class JournalingLedger:
             with self._asking():
                 self.ledger.reserve(charge, budget)
         except LedgerUnavailable as error:
-            if not self._serve:
+            try:
+                if not self._serve:
+                    raise
+                self._reserve_here(charge)
+            except LedgerUnavailable:
                 if error.in_doubt:
                     self._doubtful.add(charge.id)
                 raise
-            self._reserve_here(charge)
 
     def _reserve_here(self, charge: Charge) -> None:
         try:

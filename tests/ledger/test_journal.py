@@ -328,6 +328,21 @@ def test_of_a_refused_request_that_the_ledger_never_books_it_is_not_asked_for_ev
     assert inner.asked == 0
 
 
+def test_a_request_that_is_refused_for_want_of_a_journal_too_is_given_back(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge
+) -> None:
+    path.mkdir()
+    inner.deaf = True
+    with pytest.raises(LedgerUnavailable):
+        serving.reserve(new_charge("c1", reserved=1000))
+    inner.deaf = False
+    path.rmdir()
+
+    serving.replay()
+
+    assert states(inner.ledger) == {"c1": ("released", "refused", "0")}
+
+
 def test_of_requests_that_the_ledger_never_heard_of_none_is_given_back(
     inner: Switched, refusing: JournalingLedger, new_charge: NewCharge
 ) -> None:
