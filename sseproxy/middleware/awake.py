@@ -67,6 +67,7 @@ class _Silence(msgspec.Struct):
 
     :ivar since: monotonic seconds: when it began, or a keep-alive was written last.
     :ivar write: writes to a client that has a response head already.
+    :ivar left: nobody took a keep-alive: on some servers nothing else ever tells.
     """
 
     gone: Callable[[], bool]
@@ -76,14 +77,15 @@ class _Silence(msgspec.Struct):
     since: float
     is_over: bool = False
     write: Write | None = None
+    left: bool = False
 
     def __call__(self) -> bool:
-        if self.gone():
+        if self.left or self.gone():
             return True
         if not self.is_over and monotonic() - self.since >= self.keepalive:
             self.since = monotonic()
-            return not self._ping()
-        return False
+            self.left = not self._ping()
+        return self.left
 
     def _ping(self) -> bool:
         """Write a keep-alive; whether somebody took it."""

@@ -61,3 +61,25 @@ def test_what_goes_wrong_after_a_keep_alive_is_an_event(path: str, reason: Excep
         reason.message if isinstance(reason, Failure) else "The proxy failed; its log tells why."
     )
     assert event[:-2] == ([b"event: error"] if path == "/v1/messages" else [])
+
+
+def test_who_did_not_take_a_keep_alive_has_left_for_good() -> None:
+    heard: list[bool] = []
+    failures = iter([BrokenPipeError()])
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        heard.extend(environ[GONE_KEY]() for _ in range(3))
+        return refuse(Failure("No such thing."), environ)(environ, start_response)
+
+    def reading(environ: Any, start_response: Any) -> Iterable[bytes]:
+        Exchange.of(environ).read_request(environ)
+        return AwakeMiddleware(app, keepalive=0.0)(environ, start_response)
+
+    def write(_: bytes) -> None:
+        for failure in failures:
+            raise failure
+
+    environ = create_environ("/v1/chat/completions", method="POST", json={**CHAT, "stream": True})
+    close_body(LogMiddleware(reading)(environ, lambda *_: write))
+
+    assert heard == [True, True, True]
