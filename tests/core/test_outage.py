@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sseproxy.core.outage import Outage
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.harness.clock import Clock
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ from sseproxy.ledger.protocol import (
     LedgerUnavailable,
     Settlement,
 )
+from tests.harness.clock import Clock
 
 from . import test_ledger
 from .conftest import NOON, Completed, NewCharge
@@ -62,15 +63,6 @@ class Switched:
             return answer
 
         return call
-
-
-class Clock:
-    """A clock that goes when it is told."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Journalling(JournalingLedger):

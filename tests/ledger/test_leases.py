@@ -21,20 +21,11 @@ from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Lease, Process
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import Budget, BudgetExceeded, Checkpoint, Settlement
+from tests.harness.clock import Clock
 
 from .conftest import NOON, Completed, NewCharge
 
 RUNNING = {"c1": Checkpoint(Usage(10, output_tokens=3), cost=30, prefix_tokens=2, duration_ms=2000)}
-
-
-class Clock:
-    """A clock that goes when it is told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

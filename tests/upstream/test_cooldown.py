@@ -9,14 +9,7 @@ from functools import partial
 import pytest
 
 from sseproxy.upstream.cooldown import FAILURES, LONGEST, Cooldown
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.harness.clock import Clock
 
 
 def opened(clock: Clock) -> Cooldown:
