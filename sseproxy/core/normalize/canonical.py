@@ -63,11 +63,11 @@ class _Choice(msgspec.Struct):
     finish_reason: Reason
     error: None = None
     usage: UnsetType = UNSET
+    delta: UnsetType = UNSET
 
 
 class _ChatChoice(_Choice, kw_only=True):
     message: _Message
-    delta: UnsetType = UNSET
     text: UnsetType = UNSET
 
 

@@ -18,12 +18,14 @@ from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
-__all__ = ["HEARTBEATS", "PATIENCE", "conclude"]
+__all__ = ["HEARTBEATS", "HEARTBEATS_FOR_USAGE", "PATIENCE", "conclude"]
 
 _ENVELOPE: Final = frozenset(("id", "object", "created", "model", "choices"))
 
-# Reads that bring heartbeats and nothing else, after which nothing more is to come of an answer that is over.
+# Heartbeats, with nothing else between them, after which nothing more is to come of an answer that is over; of one
+# whose usage is missing.
 HEARTBEATS: Final = 3
+HEARTBEATS_FOR_USAGE: Final = 10
 # Reads after `[DONE]` that bring neither silence nor the end of the body.
 PATIENCE: Final = 10_000
 
@@ -44,13 +46,14 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
                 yield event
         elif event is FLUSH:
             yield event
-            if ending.read():
+            if ending.done and ending.waited():
                 break
         elif event is IDLE:
             if ending.idle():
                 break
         elif event is HEARTBEAT:
-            ending.beating = True
+            if ending.beat():
+                break
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
@@ -69,8 +72,7 @@ class _Ending:
     def __init__(self, choices: int) -> None:
         self.done = False
         self.usage: Chunk | None = None
-        self.beating = False  # this read has brought a heartbeat, and no chunk behind it
-        self.ticks = self._beats = 0
+        self.ticks = self.beats = 0
         self._choices = choices
         self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
         self._finishes: dict[int, Chunk] = {}
@@ -81,11 +83,8 @@ class _Ending:
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
         entries = event.body["choices"]
-        if not (entries and self._over) or any(
-            map(_says_something, entries)
-        ):  # beside the choices may be a clock's time
-            self.ticks = self._beats = 0
-            self.beating = False
+        if not (entries and self._over) or any(map(_says_something, entries)):  # no clock of a heartbeat's, beside them
+            self.ticks = self.beats = 0
         if not entries:
             self.usage = event
             return False
@@ -128,17 +127,19 @@ class _Ending:
         """The answer is whole: the upstream says so, or has finished every choice."""
         return self.done or self.finished
 
-    def read(self) -> bool:
-        """Count a read, and a heartbeat if it brought any; True if nothing more is to be waited for."""
-        self._reads += self.done
-        self._beats += self.beating and self._over
-        self.beating = False
-        return self._reads > PATIENCE or self._beats >= HEARTBEATS
+    def waited(self) -> bool:
+        self._reads += 1
+        return self._reads > PATIENCE
 
     def idle(self) -> bool:
         """Count a tick of silence; True if nothing more is to be waited for."""
         self.ticks += self._over
         return self.done or (self._over and self.usage is not None) or self.ticks >= 2
+
+    def beat(self) -> bool:
+        """Count a heartbeat; True if nothing more is to be waited for."""
+        self.beats += self._over
+        return self.beats >= (HEARTBEATS if self.usage is not None else HEARTBEATS_FOR_USAGE)
 
     @property
     def _over(self) -> bool:
