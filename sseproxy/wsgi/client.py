@@ -65,9 +65,10 @@ class Linger:
     def left(self) -> float:
         """Seconds of it that are left, now that the client is gone."""
         now = monotonic()
-        if self._since is None:
-            self._since = now
-        return max(0.0, self._since + self.seconds - now)
+        since = self._since  # another thread may stop it meanwhile
+        if since is None:
+            self._since = since = now
+        return max(0.0, since + self.seconds - now)
 
     def stop(self) -> None:
         """There is a client after all."""
