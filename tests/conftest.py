@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 
@@ -17,6 +18,18 @@ settings.register_profile("fuzz", settings.default, deadline=None, max_examples=
 settings.load_profile("sseproxy")
 
 _MISSING = re.compile(r"missing part|could not import|No module named")
+
+
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger, put back as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name in ("waitress", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture

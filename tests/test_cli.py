@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import shlex
 import socket
@@ -43,7 +44,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run() -> Run:
+def run(root_logger: logging.Logger) -> Run:
     """Runs ``sseproxy`` in this process."""
 
     def run(*arguments: str, code: int = 0) -> Result:

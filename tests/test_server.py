@@ -474,18 +474,6 @@ def test_addresses_are_written_as_browsers_take_them() -> None:
     assert http_address("127.0.0.1", "80") == "http://127.0.0.1:80"
 
 
-@pytest.fixture
-def root_logger() -> Iterator[logging.Logger]:
-    """The root logger, put back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield root
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in ("waitress", "alembic"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
-
-
 def test_json_logs_are_one_object_a_line_and_access_records_keep_their_fields(
     root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

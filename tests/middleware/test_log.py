@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,15 +41,9 @@ def read(line: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def out() -> Iterator[io.StringIO]:
-    """What :func:`log_to` has written there; then the root logger is put back as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield io.StringIO()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for name in ("waitress", "alembic", "urllib3"):
-        logging.getLogger(name).setLevel(logging.NOTSET)
+def out(root_logger: logging.Logger) -> io.StringIO:
+    """What :func:`log_to` has written there."""
+    return io.StringIO()
 
 
 def log_to(out: io.StringIO, format: str, level: str = "info") -> None:
