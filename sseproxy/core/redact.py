@@ -18,8 +18,20 @@ SHORTEST_UNNAMED: Final = 12
 """The same of the value of a header field whose name does not tell whether it is a secret."""
 _SECRET_NAME: Final = re.compile(r"(?:auth|authorization|cookie|key|password|secret|token)$", re.I)
 _OPEN_NAMES: Final = frozenset(
-    ["accept", "accept-encoding", "accept-language", "anthropic-beta", "anthropic-version", "content-type"]
-) | {"http-referer", "openai-beta", "referer", "user-agent", "x-title"}
+    {
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "anthropic-beta",
+        "anthropic-version",
+        "content-type",
+        "http-referer",
+        "openai-beta",
+        "referer",
+        "user-agent",
+        "x-title",
+    }
+)
 _STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 

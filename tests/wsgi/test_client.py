@@ -8,6 +8,15 @@ import pytest
 from werkzeug.test import create_environ
 
 from sseproxy.wsgi.client import ClientGone, Linger, asking, lingering, watch_client
+from tests.harness.clock import Clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The one that who lingers goes by."""
+    clock = Clock()
+    monkeypatch.setattr("sseproxy.wsgi.client.monotonic", clock)
+    return clock
 
 
 def test_waitress_is_asked_by_its_own_callable() -> None:
@@ -43,31 +52,25 @@ def test_lingering_waits_before_it_says_gone() -> None:
     assert not lingering(lambda: False, Linger(60.0))()
 
 
-def test_all_who_linger_for_one_client_do_so_from_the_moment_that_the_first_missed_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 100.0
-    monkeypatch.setattr("sseproxy.wsgi.client.monotonic", lambda: now)
+def test_all_who_linger_for_one_client_do_so_from_the_moment_that_the_first_missed_it(clock: Clock) -> None:
     linger = Linger(60.0)
     assert not lingering(lambda: True, linger)()
 
-    now += 59.0
+    clock.now += 59.0
     assert not lingering(lambda: True, linger)()
     assert linger.left() == 1.0
-    now += 1.0
+    clock.now += 1.0
     assert lingering(lambda: True, linger)()
     assert linger.left() == 0.0
 
 
-def test_a_client_that_is_there_again_is_lingered_for_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("sseproxy.wsgi.client.monotonic", lambda: now)
+def test_a_client_that_is_there_again_is_lingered_for_anew(clock: Clock) -> None:
     linger = Linger(60.0)
     assert not lingering(lambda: True, linger)()
-    now += 59.0
+    clock.now += 59.0
     assert not lingering(lambda: False, linger)()
 
-    now += 59.0
+    clock.now += 59.0
     assert not lingering(lambda: True, linger)()
     assert linger.left() == 60.0
 
