@@ -3,8 +3,8 @@
 A finish that stands alone after the answer's text passes at once, as every chunk does. Held until the answer is over
 are any other finish, for text may follow it, and usage, for more usage may. The answer is over at the end of the body;
 or, where the upstream keeps the connection open (tests/wire: F18), after one idle tick if all is known, after two if
-usage is still missing, and after a few heartbeats where these leave no room for a tick (bifrost#6784). No clock: a tick
-is what the reader of the body says it is.
+usage is still missing, and after a few heartbeats where these leave no room for a tick (bifrost#6784): chunks that say
+nothing new are such too. No clock: a tick is what the reader of the body says it is.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
                 identity.stamp(event.body)
             if ending.take(event):
                 yield event
+            if ending.is_beaten:
+                break
         elif event is FLUSH:
             yield event
             if ending.done and ending.waited():
@@ -52,7 +54,8 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
             if ending.idle():
                 break
         elif event is HEARTBEAT:
-            if ending.beat():
+            ending.beat()
+            if ending.is_beaten:
                 break
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
@@ -83,7 +86,9 @@ class _Ending:
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
         entries = event.body["choices"]
-        if not (entries and self._over) or any(map(_says_something, entries)):  # no clock of a heartbeat's, beside them
+        if self._over and not self._is_news(event):
+            self.beat()
+        else:
             self.ticks = self.beats = 0
         if not entries:
             self.usage = event
@@ -97,6 +102,20 @@ class _Ending:
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
         return not self._passed or tells or any(map(self._adds, entries))
+
+    def _is_news(self, event: Chunk) -> bool:
+        """Whether a chunk says what none has said before it, be it beside its choices; a clock there is none."""
+        entries = event.body["choices"]
+        if not entries:
+            return self.usage is None or event.usage != self.usage.usage
+        if not (self.done or event.body.keys() <= _ENVELOPE | self._told.keys()):
+            return True
+        return any(_says_something(each) and not self._is_finish_of(each) for each in entries)
+
+    def _is_finish_of(self, choice: dict[str, Any]) -> bool:
+        """Whether a choice ends with just these words already."""
+        known = self._finishes.get(choice["index"])
+        return known is not None and known.body["choices"] == [choice]
 
     def _tells(self, body: dict[str, Any]) -> bool:
         """Whether a chunk says beside its choices what none has said before it."""
@@ -136,9 +155,13 @@ class _Ending:
         self.ticks += self._over
         return self.done or (self._over and self.usage is not None) or self.ticks >= 2
 
-    def beat(self) -> bool:
-        """Count a heartbeat; True if nothing more is to be waited for."""
+    def beat(self) -> None:
+        """Count a heartbeat."""
         self.beats += self._over
+
+    @property
+    def is_beaten(self) -> bool:
+        """Whether so many heartbeats came that nothing more is to be waited for."""
         return self.beats >= (HEARTBEATS if self.usage is not None else HEARTBEATS_FOR_USAGE)
 
     @property
@@ -185,4 +208,4 @@ def _finish(identity: Identity, index: int, reason: str, text: bool) -> Chunk:
 
 def _says_something(choice: dict[str, Any]) -> bool:
     values = (value for name, value in choice.items() if name not in ("index", "delta"))
-    return any(value not in (None, "") for value in (*values, *(choice.get("delta") or {}).values()))
+    return any(value not in (None, "", [], {}) for value in (*values, *(choice.get("delta") or {}).values()))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize.bodies import IDLE
-from sseproxy.core.sse import DONE, Event
+from sseproxy.core.sse import DONE, HEARTBEAT, Event
 from sseproxy.core.usage import find_usage
 
 __all__ = ["Identity", "unify_envelope"]
@@ -89,7 +89,7 @@ def unify_envelope(events: Iterator[Event], identity: Identity) -> Iterator[Even
     held: dict[str, Any] = {}
     for event in events:
         if type(event) is not Chunk:
-            if event is IDLE or event.data == DONE:
+            if event is IDLE or event is HEARTBEAT or event.data == DONE:
                 yield from _alone(held, identity)
             yield event
             continue
@@ -100,8 +100,11 @@ def unify_envelope(events: Iterator[Event], identity: Identity) -> Iterator[Even
         identity.learn(body)
         if not body.get("choices"):
             if not _says_usage(body):
-                held.update((name, value) for name, value in body.items() if name not in _OWN)
+                told = {name: value for name, value in body.items() if name not in _OWN}
                 identity.strangers += "choices" not in body
+                if told.keys() <= held.keys():
+                    yield HEARTBEAT
+                held.update(told)
                 continue
             yield from _alone(held, identity)
             body["choices"] = []

@@ -17,7 +17,7 @@ from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.normalize.gather import Response
 from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.possible_end import LAST, TERMINAL
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
 __all__ = ["Course", "conclude_response"]
 
@@ -122,7 +122,7 @@ def _end(events: Iterator[Event]) -> Iterator[Event]:
         elif event.error is not None:
             yield Chunk(type=_FAILED, error=event.error)
             return
-        elif event is not IDLE and event.data != DONE:  # `[DONE]` is not of this protocol; the end of the body says it
+        elif event is FLUSH:  # `[DONE]` is not of this protocol; the end of the body says it
             yield event
     yield Chunk(type=_FAILED, error=truncated() if begun else invalid_stream("no event of this API"))
 
@@ -137,7 +137,7 @@ def _failed_after(event: Chunk, failure: Failure, events: Iterator[Event]) -> Ge
 
 
 def _last_of(events: Iterator[Event]) -> Generator[Event, None, dict[str, Any]]:
-    """Drop what comes before the last event. Empty if there is none before the end, two idle ticks or too much else."""
+    """Drop what comes before the last event. Empty if that does not come before the end, two ticks or too much else."""
     ticks = others = 0
     for event in events:
         if event is FLUSH:
@@ -146,7 +146,7 @@ def _last_of(events: Iterator[Event]) -> Generator[Event, None, dict[str, Any]]:
             return event.body
         elif event.error is not None or event.data == DONE:
             break
-        elif event is IDLE:
+        elif event is IDLE or event is HEARTBEAT:
             ticks += 1
         else:
             ticks, others = 0, others + 1

@@ -15,6 +15,7 @@ from typing import Any
 from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize.end import HEARTBEATS
 from sseproxy.core.normalize.failures import failure_in, invalid_stream, truncated
 from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.normalize.responses import Course, conclude_response
@@ -70,17 +71,17 @@ def _restore_types(events: Iterator[Event]) -> Iterator[Event]:
                     continue
                 event.body = {**body, "type": kind}
             event.type = kind
-        if event is not HEARTBEAT:
-            yield event
+        yield event
 
 
 def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
     reader = reader_of("messages")
     begun = stopped = False
-    ticks = 0
+    ticks = beats = 0
     for event in events:
         if type(event) is Chunk:
             begun, ticks = True, 0
+            beats += stopped and event.type == "ping"
             stopped = stopped or (event.type == "message_delta" and _stops(event.body))
             sealed = _seal(event, told_failure(event.body, event.type))
             reader.read(event.body, sealed)
@@ -96,12 +97,14 @@ def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
             return
         elif event.data == DONE:  # not of this protocol; the end of the body says the same
             continue
-        elif event is not IDLE:
+        elif event is IDLE:
+            ticks += stopped
+        elif event is HEARTBEAT:
+            beats += stopped
+        else:
             yield event
-        elif stopped:
-            ticks += 1
-            if ticks > 1:
-                break
+        if ticks > 1 or beats >= HEARTBEATS:
+            break
     if stopped:  # all was said but that it is all
         yield Event(b'{"type":"message_stop"}', "message_stop", read=True)
         return

@@ -172,6 +172,44 @@ def test_what_is_told_beside_the_choices_after_the_end_keeps_no_connection_open(
     assert [event.data for event in normalize(events_of(source()), api="chat")][-1] == DONE
 
 
+EMPTY = b'data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null,"logprobs":{}}],"alive":%d}\n\n'
+STOPPED = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop","matched_stop":2}]}\n\n'
+USED = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+
+
+@pytest.mark.parametrize("heartbeat", [
+    b'data: {"alive":%d}\n\n', b'data: {"choices":[],"alive":%d}\n\n', b'data: {"choices":[],"id":"%d"}\n\n', EMPTY,
+    STOPPED, USED,
+])  # fmt: skip
+@pytest.mark.parametrize("before", [STOPPED, STOPPED + USED, STOPPED + USED + b"data: [DONE]\n\n"])
+def test_heartbeats_of_json_are_heartbeats(heartbeat: bytes, before: bytes) -> None:
+    most = 2 + (HEARTBEATS if USED in before + heartbeat else HEARTBEATS_FOR_USAGE)
+    asked = 0
+
+    def source() -> Iterator[bytes]:
+        nonlocal asked
+        yield b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+        yield before
+        for second in range(100):
+            asked += 1
+            yield heartbeat.replace(b"%d", b"%d" % second)
+
+    assert [event.data for event in normalize(events_of(source()), api="chat")][-1] == DONE
+    assert asked <= most
+
+
+def test_what_is_news_among_heartbeats_of_json_is_still_of_the_answer() -> None:
+    news = [b'data: {"choices":[],"%b":[1]}\n\n' % name for name in (b"citations", b"images", b"steps", b"sources")]
+    body = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n' + STOPPED + USED
+    last = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"cost":1}}\n\n'
+
+    events = [*normalize(events_of([body, *news, b": hm\n\n", last, b"data: [DONE]\n\n"]), api="chat")]
+    said = b"".join(event.data for event in events)
+
+    assert all(name in said for name in (b"citations", b"images", b"steps", b"sources"))
+    assert [event.usage.cost for event in events if event.usage is not None][-1] == 10**9
+
+
 def test_chatter_after_the_end_mark_is_bounded() -> None:
     def source() -> Iterator[Event]:
         yield from [*TEXT, END]

@@ -63,11 +63,12 @@ def test_an_error_alone_becomes_the_failure_of_the_response_that_was_begun(tail:
     }
 
 
-def test_what_follows_an_error_is_waited_for_no_longer_than_two_silences() -> None:
+@pytest.mark.parametrize("silence", [b"", b": ping\n\n"])
+def test_what_follows_an_error_is_waited_for_no_longer_than_two_silences(silence: bytes) -> None:
     def pieces() -> Iterator[bytes]:
         yield blocks(CREATED, ERROR)
-        yield b""
-        yield b""
+        yield silence
+        yield silence
         pytest.fail("it waits on")
 
     assert types(run(*[])) == ["response.failed"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from sseproxy.core.chat import Api
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize import events_of, normalize
+from sseproxy.core.normalize.end import HEARTBEATS
 from sseproxy.core.sse import FLUSH, Event
 
 COMPLETED = {"type": "response.completed", "response": {"status": "completed", "output": []}}
@@ -127,6 +129,19 @@ DELTA = block({"type": "message_delta", "delta": {"stop_reason": "end_turn"}})
 def test_a_message_that_lacks_only_its_last_event_gets_it(tail: list[bytes]) -> None:
     events = [event for event in normalize(events_of([DELTA, *tail]), api="messages") if event is not FLUSH]
     assert [event.type for event in events] == ["message_delta", "message_stop"]
+
+
+@pytest.mark.parametrize(
+    "heartbeat", [b": ping\n\n", b"event: ping\n\n", block({"type": "ping"}, "ping"), block("null")]
+)
+def test_a_message_is_not_kept_open_by_heartbeats(heartbeat: bytes) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield DELTA
+        for _ in range(HEARTBEATS):
+            yield heartbeat
+        pytest.fail("it waits on")
+
+    assert [*normalize(events_of(pieces()), api="messages")][-1].type == "message_stop"
 
 
 def test_one_without_a_stop_reason_does_not() -> None:
