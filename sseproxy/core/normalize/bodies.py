@@ -19,7 +19,7 @@ from sseproxy.core.normalize.failures import invalid_answer, truncated
 from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, LIMIT, Decoder, Event, EventTooLarge
 
-__all__ = ["BODY_LIMIT", "IDLE", "Lost", "events_of"]
+__all__ = ["BODY_LIMIT", "IDLE", "Doubt", "Lost", "events_of"]
 
 BODY_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one JSON answer at most, however it comes."""
@@ -38,6 +38,12 @@ def _failure_for(error: Exception) -> Failure | None:
 
 class Lost(Event):
     """The connection failed, not the upstream: harmless where the answer was complete."""
+
+
+class Doubt(Event):
+    """A heartbeat that may be a failure, and is one if nothing more of the answer comes, neither text nor a finish."""
+
+    failure: Failure | None = None
 
 
 def events_of(

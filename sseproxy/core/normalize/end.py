@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, error_event
-from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.failure import Failure
+from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
@@ -53,8 +54,10 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event is IDLE:
             if ending.idle():
                 break
-        elif event is HEARTBEAT:
+        elif event is HEARTBEAT or type(event) is Doubt:
             ending.beat()
+            if type(event) is Doubt:
+                ending.doubt = event.failure
             if ending.is_beaten:
                 break
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
@@ -75,6 +78,7 @@ class _Ending:
     def __init__(self, choices: int) -> None:
         self.done = False
         self.usage: Chunk | None = None
+        self.doubt: Failure | None = None  # nothing has come of the answer since
         self.ticks = self.beats = 0
         self._choices = choices
         self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
@@ -90,6 +94,8 @@ class _Ending:
             self.beat()
         else:
             self.ticks = self.beats = 0
+        if any(map(_says_something, entries)):
+            self.doubt = None
         if not entries:
             self.usage = event
             return False
@@ -173,8 +179,8 @@ class _Ending:
             nothing = self.done or identity.strangers
             yield self._error(invalid_stream("an answer without any choices") if nothing else truncated())
             return
-        if not self.complete:
-            yield self._error(truncated())
+        if not self.complete or (self.doubt is not None and not self.finished):
+            yield self._error(self.doubt or truncated())
             return
         for index, event in self._finishes.items():
             if index in self._passed:
@@ -191,7 +197,7 @@ class _Ending:
             yield self.usage
         yield Event(DONE, read=True)
 
-    def _error(self, failure: Any) -> Event:
+    def _error(self, failure: Failure) -> Event:
         event = error_event(failure)
         event.usage = self.usage.usage if self.usage is not None else None
         return event

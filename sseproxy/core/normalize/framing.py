@@ -1,7 +1,8 @@
 """Framing repair: raw events in, chunks out; what is no JSON object is put right, dropped or an error.
 
-Only heartbeats say nothing: empty data, ``null``, ``[]``, bare words that are no JSON (FreeGPT35#29) and do not begin
-with "error". Broken JSON is never skipped, for it may have been text: it ends the stream with an error.
+Only heartbeats say nothing: empty data, ``null``, ``[]``, bare words that are no JSON (FreeGPT35#29) and do not call
+themselves an error; these are in :class:`Doubt`. Broken JSON is never skipped, for it may have been text: it ends the
+stream with an error.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, error_event, read_json
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.failures import failure_in, invalid_stream
 from sseproxy.core.normalize.foreign import unwrap
 from sseproxy.core.shapes import Shapes
@@ -22,6 +23,14 @@ from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 __all__ = ["repair_framing"]
 
 _WRAPPED: Final = re.compile(rb"(?:data:\s*)+")
+# How hand-written servers say it: `Error: …`, `[ERROR] …`, `error|…`, `Error in stream: …`, `An error occurred`,
+# `RuntimeError: …`, `Internal Server Error`.
+_IN_WORDS: Final = re.compile(
+    rb'["\[(*\s]*(?!no\s)(?:[\w.-]+\s){0,3}[\w.]*(?:error|exception)'
+    rb"(?:\W*\Z|\s+occurred\b|\s+-\s|(?:\s[^:|.\n]{0,40})?[]:|=])",
+    re.I,
+)
+_WORD: Final = re.compile(rb"[a-z]{2}|[\x80-\xff]", re.I)
 _glued: Final = json.JSONDecoder(strict=False).raw_decode
 
 
@@ -45,7 +54,9 @@ def repair_framing(events: Iterator[Event], shapes: Shapes, *, pings: bool = Fal
 
 def _read(event: Event, pings: bool) -> Iterator[Event]:
     data = _unwrap(event.data.strip())
-    if data[:1] == b"{" or (data[:1] == b"[" and data.upper() != DONE):
+    if data[:1] != b"{" and _IN_WORDS.match(data) is not None:
+        yield error_event(_in_words(data))
+    elif data[:1] == b"{" or (data[:1] == b"[" and data.upper() != DONE):
         try:
             values = [read_json(data)]
         except ValueError:
@@ -56,8 +67,14 @@ def _read(event: Event, pings: bool) -> Iterator[Event]:
         yield Event(DONE, read=True)
     elif data[:2] == b'"{':
         yield from _read_text(event, data, pings)
-    elif event.type == "error" or data[:5].lower() == b"error":
-        yield error_event(UpstreamFailure(data.decode() or "The upstream reported an error without a message."))
+    elif event.type == "error":
+        yield error_event(_in_words(data))
+    elif data[:1] != b":" and data.lower() != b"null" and _WORD.search(data) is not None:
+        yield Doubt(read=True, failure=_in_words(data))
+
+
+def _in_words(data: bytes) -> UpstreamFailure:
+    return UpstreamFailure(data.decode().strip('"') or "The upstream reported an error without a message.")
 
 
 def _unwrap(data: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, rewrite, write_json
 from sseproxy.core.failure import Failure
-from sseproxy.core.normalize.bodies import BODY_LIMIT, IDLE
+from sseproxy.core.normalize.bodies import BODY_LIMIT, IDLE, Doubt
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.normalize.gather import Response
 from sseproxy.core.normalize.reading import reader_of, told_failure
@@ -146,7 +146,7 @@ def _last_of(events: Iterator[Event]) -> Generator[Event, None, dict[str, Any]]:
             return event.body
         elif event.error is not None or event.data == DONE:
             break
-        elif event is IDLE or event is HEARTBEAT:
+        elif event is IDLE or event is HEARTBEAT or type(event) is Doubt:
             ticks += 1
         else:
             ticks, others = 0, others + 1

@@ -14,7 +14,7 @@ from typing import Any
 
 from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
-from sseproxy.core.normalize.bodies import IDLE, Lost
+from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.end import HEARTBEATS
 from sseproxy.core.normalize.failures import failure_in, invalid_stream, truncated
 from sseproxy.core.normalize.reading import reader_of, told_failure
@@ -99,7 +99,7 @@ def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
             continue
         elif event is IDLE:
             ticks += stopped
-        elif event is HEARTBEAT:
+        elif event is HEARTBEAT or type(event) is Doubt:
             beats += stopped
         else:
             yield event

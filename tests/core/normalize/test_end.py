@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from sseproxy.core.chat import Api
 from sseproxy.core.chunk import Chunk, error_event
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize import normalize
-from sseproxy.core.normalize.bodies import IDLE, Lost, events_of
+from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost, events_of
 from sseproxy.core.normalize.end import HEARTBEATS, HEARTBEATS_FOR_USAGE, conclude
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
@@ -50,6 +51,7 @@ def lost() -> Event:
 
 TEXT = [chunk({"content": "a"}), chunk({"content": "b"})]
 STOP = chunk({}, "stop")
+DOUBT = Doubt(read=True, failure=UpstreamFailure("Slow down", type="doubted"))
 
 
 @pytest.mark.parametrize(
@@ -208,6 +210,28 @@ def test_what_is_news_among_heartbeats_of_json_is_still_of_the_answer() -> None:
 
     assert all(name in said for name in (b"citations", b"images", b"steps", b"sources"))
     assert [event.usage.cost for event in events if event.usage is not None][-1] == 10**9
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([TEXT[0], DOUBT, END], "a error doubted"),
+        ([TEXT[0], DOUBT], "a error doubted"),
+        ([TEXT[0], DOUBT, usage(), END], "a error doubted"),
+        ([TEXT[0], DOUBT, TEXT[1], END], "a b stop [DONE]"),
+        ([TEXT[0], DOUBT, STOP, END], "a stop [DONE]"),
+        ([TEXT[0], STOP, DOUBT, END], "a stop [DONE]"),
+        ([DOUBT, *TEXT, STOP], "a b stop [DONE]"),
+        ([DOUBT, END], "error upstream_invalid_stream"),
+    ],
+)
+def test_what_may_be_a_failure_is_one_if_nothing_more_comes(events: list[Event], words: str) -> None:
+    assert " ".join(end(*events)) == words
+
+
+@pytest.mark.parametrize("api", ["chat", "completions", "responses", "messages"])
+def test_words_that_may_be_a_failure_reach_no_client_as_they_are(api: Api) -> None:
+    assert all(event.data[:1] in b"{[" for event in normalize(events_of([b"data: alive\n\n"]), api=api))
 
 
 def test_chatter_after_the_end_mark_is_bounded() -> None:

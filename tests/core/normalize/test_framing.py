@@ -6,6 +6,7 @@ import pytest
 
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize.bodies import Doubt
 from sseproxy.core.normalize.framing import repair_framing
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
@@ -18,7 +19,7 @@ def repair(*events: Event | bytes) -> list[Event]:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b" ", b"null", b"[]", b"7", b'"alive"', b": keepalive", b"2024-04-07 20:20:50.554328", b"{}"]
+    "data", [b"", b" ", b"null", b"[]", b"7", b": keepalive", b"2024-04-07 20:20:50.554328", b"{}"]
 )
 def test_what_says_nothing_is_a_heartbeat(data: bytes) -> None:
     assert repair(data) == [HEARTBEAT]
@@ -77,6 +78,35 @@ def test_an_error_amid_broken_json_is_believed() -> None:
 def test_a_good_line_amid_broken_json_is_not_enough() -> None:
     (event,) = repair(b'{"id":"ch\n{"choices":[]}')
     assert event.error is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"error",
+        b"Error: CUDA out of memory",
+        b"ERROR - out of memory",
+        b"error|out of memory",
+        b"[ERROR] out of memory",
+        b"Error in stream: out of memory",
+        b"An error occurred while processing your request.",
+        b"openai.RateLimitError: Error code: 429",
+        b"Internal Server Error",
+        b'"Error: out of memory"',
+    ],
+)
+def test_words_that_call_themselves_an_error_are_one(data: bytes) -> None:
+    (failed,) = repair(data)
+    assert failed.error is not None and failed.error.message == data.decode().strip('"')
+
+
+@pytest.mark.parametrize(
+    "data", [b"Errors are human", b"error-free", b"No error: all is well", b"Rate limit exceeded", b'"alive"', b"alive"]
+)
+def test_other_words_may_be_a_failure_or_a_heartbeat(data: bytes) -> None:
+    (doubt,) = repair(data)
+    assert isinstance(doubt, Doubt) and doubt.failure is not None
+    assert doubt.failure.message == data.decode().strip('"') and doubt.error is None
 
 
 @pytest.mark.parametrize("event", [Event(b"out of memory", type="error"), b"Error: out of memory", b"error"])
