@@ -27,12 +27,13 @@ from sseproxy.core.normalize.deltas import tidy_deltas, tidy_texts
 from sseproxy.core.normalize.dialect import STANDARD, Dialect
 from sseproxy.core.normalize.end import conclude
 from sseproxy.core.normalize.envelope import Identity, unify_envelope
-from sseproxy.core.normalize.failures import failure_ending, failure_of, lift_failures, redact_failures
+from sseproxy.core.normalize.failures import failure_ending, failure_of
 from sseproxy.core.normalize.finish import tidy_finish
 from sseproxy.core.normalize.first import lead_with_first
 from sseproxy.core.normalize.foreign import adopt_foreign
 from sseproxy.core.normalize.framing import repair_framing
 from sseproxy.core.normalize.function_call import tidy_function_calls
+from sseproxy.core.normalize.lifting import lift_failures, redact_failures
 from sseproxy.core.normalize.messages import settle_messages
 from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.normalize.reading import annotate

@@ -12,7 +12,14 @@ from sseproxy.core.normalize.bodies import BODY_LIMIT
 from sseproxy.core.normalize.canonical import OBJECTS, Completion, read_canonical
 from sseproxy.core.normalize.deltas import tidy_message
 from sseproxy.core.normalize.envelope import Identity
-from sseproxy.core.normalize.failures import failure_ending, failure_in, invalid_answer, invalid_stream, truncated
+from sseproxy.core.normalize.failures import (
+    doubt_in,
+    failure_ending,
+    failure_in,
+    invalid_answer,
+    invalid_stream,
+    truncated,
+)
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.foreign import adopt_whole, unwrap
 from sseproxy.core.normalize.gather import Answer, Message, Response
@@ -109,7 +116,7 @@ def repair(
     answer = adopt_whole(answer)
     choices = _dicts(answer.get("choices"))
     if not choices:
-        raise invalid_stream("an answer without any choices")
+        raise doubt_in(answer) or invalid_stream("an answer without any choices")
     identity.learn(answer)
     identity.stamp(answer)
     answer["object"] = OBJECTS[api]

@@ -176,8 +176,10 @@ class _Ending:
 
     def chunks(self, identity: Identity, text: bool) -> Iterator[Event]:
         if not self._open and not self._finishes:
-            nothing = self.done or identity.strangers
-            yield self._error(invalid_stream("an answer without any choices") if nothing else truncated())
+            nothing = (
+                invalid_stream("an answer without any choices") if self.done or identity.strangers else truncated()
+            )
+            yield self._error(self.doubt if self.doubt is not None and identity.strangers else nothing)
             return
         if not self.complete or (self.doubt is not None and not self.finished):
             yield self._error(self.doubt or truncated())

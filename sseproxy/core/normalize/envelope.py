@@ -95,8 +95,7 @@ def unify_envelope(events: Iterator[Event], identity: Identity) -> Iterator[Even
             continue
         body = event.body
         body.pop("obfuscation", None)
-        if "error" in body and not body["error"]:
-            del body["error"]
+        body.pop("error", None)
         identity.learn(body)
         if not body.get("choices"):
             if not _says_usage(body):

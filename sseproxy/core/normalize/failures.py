@@ -1,4 +1,4 @@
-"""Failures as upstreams spell them, read into one :class:`Failure`, and lifted out of streams.
+"""Failures as upstreams spell them, read into one :class:`Failure`.
 
 Whatever names an error wins over whatever looks like an answer; the message is always a non-empty string.
 Shapes and sources: OpenAI's error object, vLLM and SGLang (``object: error``), OpenRouter (``choices[].error``),
@@ -9,24 +9,24 @@ and Volcengine (``Error`` in an envelope), Bedrock's streams (``throttlingExcept
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
+from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.finish import fails
-from sseproxy.core.redact import redact_failure, redact_json
 from sseproxy.core.sse import Decoder, Event
-from sseproxy.core.usage import find_usage, read_usage
+from sseproxy.core.usage import read_usage
 
 __all__ = [
+    "choices_of",
+    "doubt_in",
     "failure_ending",
     "failure_in",
     "failure_of",
     "invalid_answer",
     "invalid_stream",
-    "lift_failures",
-    "redact_failures",
+    "is_error",
     "truncated",
 ]
 
@@ -37,9 +37,11 @@ _ALARMS: Final = _MESSAGES[:6]
 _READ: Final = frozenset(("message", "type", "code", "param"))
 # Ends of the names under which an error stands as an object, beside `error` itself.
 _KIND: Final = re.compile(r"(?:exception|(?<!de)fault|error_msg)$", re.I)
+# Of the objects that gateways put it in, where these are no event of some type.
+_ENVELOPE: Final = re.compile(r"response(?:_?metadata)?|result|data|body|payload", re.I)
 _FURTHER_LIMIT: Final = 16 * 1024
-# Codes by which vendors say of a chunk that all is well, in lower case.
-_FINE: Final = frozenset(("", "0", "200", "ok", "success"))
+# Codes and words by which vendors say of a chunk that all is well, in lower case; Python's for nothing.
+_FINE: Final = frozenset(("", "0", "200", "ok", "success", "none", "null", "false"))
 _EMPTY: Final = ("", "{}", "[]", "null")
 _STATUSES: Final = ("code", "status", "status_code", "http_status", "original_status_code")
 # The names that are looked for, by what is left of them in every writing.
@@ -78,31 +80,6 @@ def failure_ending(event: Event) -> Failure | None:
     return failure
 
 
-def lift_failures(events: Iterator[Event]) -> Iterator[Event]:
-    """Turn every chunk that reports an error into the text it still carries and an error event."""
-    for event in events:
-        if type(event) is not Chunk:
-            yield event
-            continue
-        failure = failure_in(event.body, event.type)
-        if failure is None:
-            yield event
-            continue
-        rest = _without_failure(event.body)
-        if rest is not None:
-            yield Chunk(body=rest, steady=False)
-        yield error_event(failure)
-
-
-def redact_failures(events: Iterator[Event], redact: Callable[[str], str]) -> Iterator[Event]:
-    """Let `redact` cut what is no client's business out of the words of every failure."""
-    for event in events:
-        if event.error is not None:
-            redact_failure(event.error, redact)
-            event.data = redact_json(event.data.decode(), redact).encode()
-        yield event
-
-
 def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     """Return the error that a chunk or an answer reports, or None.
 
@@ -110,7 +87,7 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     """
     if "choices" not in body:
         body = _plainly(body)
-    error = body.get("error")
+    error = body["error"] if is_error(body.get("error")) else None
     if isinstance(error, str) and (said := _said(body)) and said != error:  # a word, and what it means beside it
         return _read({"message": said, "code": body.get("code", error)}, body)
     if error:
@@ -119,28 +96,27 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     if isinstance(base, dict) and base.get("status_code") not in (None, 0, "0"):
         return _read({"message": base.get("status_msg"), "code": base["status_code"]}, body)
     groq = body.get("x_groq")  # why a stream was stopped early
-    if isinstance(groq, dict) and groq.get("error"):
+    if isinstance(groq, dict) and is_error(groq.get("error")):
         return _read(_innermost(groq["error"]), body)
-    choices = _choices(body)
+    choices = choices_of(body)
     for choice in choices or ():
-        if choice.get("error"):
+        if is_error(choice.get("error")):
             return _read(_innermost(choice["error"]), body)
         if fails(reason := choice.get("finish_reason")):
             return _read({"message": f"The upstream ended the answer with finish_reason '{reason}'."}, body)
     if choices:
         return None
     if choices is not None:  # what iFlytek says of every chunk is an error where the code is another
-        is_fine = str(body.get("code") or 0).lower() in _FINE
-        return None if is_fine or not _said(body) else _read(body, body)
+        return None if _is_fine(body.get("code")) or not _said(body) else _read(body, body)
     errors = body.get("errors")
-    if isinstance(errors, list) and errors:
+    if isinstance(errors, list) and is_error(errors):
         return _read(errors[0] if isinstance(errors[0], dict) else {"message": errors[0]}, body)
     if type == "error" or "error" in (body.get("object"), body.get("type")) or body.get("success") is False:
         return _read(body, body)
     if (inside := _inside(body)) is not None:
         return _read(*inside)
-    alarms = not isinstance(body.get("done"), bool) and _said(body) is not None
-    return _read(body, body) if alarms else None
+    all_is_well = isinstance(body.get("done"), bool) or (body.get("code") not in (None, "") and _is_fine(body["code"]))
+    return None if all_is_well or _said(body) is None else _read(body, body)
 
 
 def _plainly(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,6 +127,29 @@ def _plainly(body: Mapping[str, Any]) -> dict[str, Any]:
 def _name(name: str) -> str:
     """What others call ``Message``, ``__type`` or ``errorCode``."""
     return _NAMES.get(name.replace("_", "").lower(), name)
+
+
+def doubt_in(body: Mapping[str, Any]) -> Failure | None:
+    """Return the error of an object in what has no choices: perhaps one of the answer, perhaps a tool's."""
+    if "choices" in body:
+        return None
+    for value in body.values():
+        if isinstance(value, dict) and (error := _error_in(value)) is not None:
+            return _read(error, {**body, **_plainly(value)})
+    return None
+
+
+def is_error(error: Any) -> bool:
+    """Whether what stands in the place of an error is one: neither empty, nor a word or code for none, nor an object
+    or list of nothing else.
+    """
+    if isinstance(error, (dict, list)):
+        return not all(map(_is_fine, error.values() if isinstance(error, dict) else error))
+    return not _is_fine(error)
+
+
+def _is_fine(value: Any) -> bool:
+    return not value or (isinstance(value, (str, int)) and str(value).lower() in _FINE)
 
 
 def _said(body: Mapping[str, Any]) -> Any:
@@ -164,13 +163,23 @@ def _inside(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, An
     """
     for name, value in body.items():
         if isinstance(value, dict):
-            inner = _plainly(value)
-            error = inner.get("error")
-            if isinstance(error, dict) and any(isinstance(_plainly(error).get(each), str) for each in _MESSAGES):
-                return error, {**body, **inner}
-            if _KIND.search(name) and any(isinstance(inner.get(each), str) for each in _MESSAGES):
+            if "type" not in body and _ENVELOPE.fullmatch(name) and (error := _error_in(value)) is not None:
+                return error, {**body, **_plainly(value)}
+            if _KIND.search(name) and _explains(_plainly(value)):
                 return {"type": name, **value}, body
     return None
+
+
+def _error_in(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the error of an object that is around it, if it says what went wrong."""
+    error = _plainly(value).get("error")
+    if isinstance(error, str) and is_error(error):
+        return {"message": error}
+    return error if isinstance(error, dict) and _explains(_plainly(error)) else None
+
+
+def _explains(error: Mapping[str, Any]) -> bool:
+    return any(isinstance(text := error.get(name), str) and is_error(text) for name in _MESSAGES)
 
 
 def _innermost(error: Any) -> Mapping[str, Any]:
@@ -182,12 +191,12 @@ def _innermost(error: Any) -> Mapping[str, Any]:
 
 def _is_alarm(value: Any) -> bool:
     """Tell whether the value of a message names an error: a text, a list of them (FastAPI), no message of a chat."""
-    if isinstance(value, dict):
-        return bool(value) and not {"role", "content"} & value.keys()
-    return isinstance(value, str) or (isinstance(value, list) and bool(value))
+    if isinstance(value, dict) and {"role", "content"} & value.keys():
+        return False
+    return isinstance(value, (str, list, dict)) and is_error(value)
 
 
-def _choices(body: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def choices_of(body: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the choices that are objects; None if the body has no place for any."""
     choices = body.get("choices")
     if isinstance(choices, list):
@@ -199,7 +208,7 @@ def failure_of(status: int, body: bytes, content_type: str = "") -> Failure:
     """Return what a refusal says: the body of an answer with a status of 400 or more, whatever it is made of."""
     value = _json_in(body)
     if isinstance(value, dict) and value:
-        failure = failure_in(value) or _read(named := _plainly(value), named)
+        failure = failure_in(value) or doubt_in(value) or _read(named := _plainly(value), named)
         if status >= 400:
             failure.status = status
         return failure
@@ -272,25 +281,3 @@ def _status(error: Mapping[str, Any]) -> int | None:
         if isinstance(value, int) and not isinstance(value, bool) and 400 <= value <= 599:
             return value
     return None
-
-
-def _without_failure(body: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the chunk without its error and its bogus finish: its usage alone if it says nothing, None without any."""
-    kept = [
-        {name: value for name, value in choice.items() if name not in ("error", "finish_reason")}
-        for choice in _choices(body) or ()
-    ]
-    if not any(map(_says_something, kept)):
-        usage: dict[str, Any] = {name: body[name] for name in ("usage", "cost") if name in body}
-        return {**usage, "choices": []} if find_usage(usage) is not None else None
-    rest = {name: value for name, value in body.items() if name not in ("error", "base_resp")}
-    if isinstance(groq := rest.get("x_groq"), dict):
-        rest["x_groq"] = {name: value for name, value in groq.items() if name != "error"}
-    return {**rest, "choices": kept}
-
-
-def _says_something(choice: Mapping[str, Any]) -> bool:
-    if choice.get("text"):
-        return True
-    delta = choice.get("delta") or choice.get("message")
-    return isinstance(delta, dict) and any(value for name, value in delta.items() if name != "role")

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 from sseproxy.core.chunk import read_json, text_of, texts_by_choice
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.blocks import texts_in_blocks
-from sseproxy.core.normalize.failures import failure_in
+from sseproxy.core.normalize.failures import failure_in, is_error
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.output import Output
 from sseproxy.core.sse import Event
@@ -67,7 +67,7 @@ def told_failure(body: dict[str, Any], type: str) -> Failure | None:
         if isinstance(reason, dict) and isinstance(given, dict):
             reason = {**given, **reason}
         return failure_in({"error": reason or given or {"message": "The upstream's response failed."}})
-    return failure_in(body, "error") if given or "error" in (type, body.get("type")) else None
+    return failure_in(body, "error") if is_error(given) or "error" in (type, body.get("type")) else None
 
 
 class _Chat:

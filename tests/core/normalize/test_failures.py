@@ -7,9 +7,20 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.chunk import Chunk
-from sseproxy.core.normalize.failures import failure_in, failure_of, lift_failures
-from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, through
+from sseproxy.core.normalize.failures import failure_in, failure_of
+
+NONE: list[Any] = [
+    None,
+    False,
+    0,
+    "",
+    {},
+    [],
+    "none",
+    "OK",
+    {"code": 0, "message": "Success"},
+    {"message": "", "code": None},
+]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,10 @@ from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chu
         ({"ResponseMetadata": {"Error": {"Code": "c", "Message": "m"}}}, "m", "upstream_error", "c", 502),
         ({"ErrorMsg": {"Msg": "m", "Code": 2003}}, "m", "error_msg", 2003, 502),
         ({"data": {"error": {"message": "m"}}}, "m", "upstream_error", None, 502),
+        ({"id": "r", "result": {"id": "r", "error": "m"}}, "m", "upstream_error", None, 502),
+        ({"error": {"code": 0, "message": "m"}}, "m", "upstream_error", 0, 502),
+        ({"error": {"message": "", "type": "t"}}, '{"message":"","type":"t"}', "t", None, 502),
+        ({"message": "m", "code": None}, "m", "upstream_error", None, 502),
         ({"throttlingException": {"message": "m", "originalStatusCode": 429}}, "m", "throttlingException", None, 429),
         ({"fault": {"faultstring": "m"}}, "m", "fault", None, 502),
         ({"error": "invalid_grant", "message": "m"}, "m", "upstream_error", "invalid_grant", 502),
@@ -101,39 +116,22 @@ def test_an_answer_that_finishes_unfinished_is_an_error_without_an_object(reason
         {"choices": [], "code": "", "message": "queued"},
         {"result": {"error": None, "message": "kept"}},
         {"default": {"message": "kept"}},
+        *({"choices": [{"delta": {}}], "error": none} for none in NONE),
+        *({"choices": [{"delta": {}, "error": none}]} for none in NONE),
+        *({"choices": [{"delta": {}}], "x_groq": {"error": none}} for none in NONE),
+        *({"status": "searching", "error": none} for none in NONE),
+        *({"status": "searching", "Error": none} for none in NONE),
+        *({"status": "searching", "errors": none} for none in NONE),
+        *({"status": "searching", "error_message": none, "errorMsg": none} for none in NONE),
+        *({"data": {"error": none}} for none in NONE),
+        {"last_exception": {"message": ""}},
+        {"code": 0, "msg": "queued"},
+        {"tool_result": {"name": "search", "error": {"message": "not found"}}},
+        {"type": "tool_result", "result": {"name": "search", "error": {"message": "not found"}}},
     ],
 )
 def test_what_is_no_error_is_none(body: dict[str, Any]) -> None:
     assert failure_in(body) is None
-
-
-def test_text_beside_an_error_comes_first() -> None:
-    event = chunk({"content": "x"}, "error", error={"message": "m"})
-    text, error = through(lift_failures, event)
-    assert bodies([text]) == [{"choices": [{"index": 0, "delta": {"content": "x"}}]}]
-    assert error.error is not None
-    assert json.loads(error.data)["error"] == {"message": "m", "type": "upstream_error", "param": None, "code": None}
-
-
-def test_an_error_without_text_leaves_no_chunk() -> None:
-    (event,) = through(lift_failures, chunk({"content": ""}, "error"))
-    assert event.error is not None
-
-
-def test_what_an_error_cost_is_told_before_it() -> None:
-    usage = {"prompt_tokens": 11, "completion_tokens": 22, "cost": 0.00123}
-    told, event = through(lift_failures, chunk({"content": ""}, "error", error={"message": "m"}, usage=usage))
-
-    assert bodies([told]) == [{"choices": [], "usage": usage}]
-    assert event.error is not None
-
-
-def test_groq_s_own_error_ends_the_answer_and_is_not_passed_on() -> None:
-    groq = {"id": "req_1", "error": "Service unavailable"}
-    text, error = through(lift_failures, chunk({"content": "x"}, x_groq=groq))
-
-    assert bodies([text])[0]["x_groq"] == {"id": "req_1"}
-    assert error.error is not None and error.error.message == "Service unavailable"
 
 
 def test_an_error_in_an_envelope_keeps_all_the_vendor_says() -> None:
@@ -144,17 +142,6 @@ def test_an_error_in_an_envelope_keeps_all_the_vendor_says() -> None:
         "message": "m", "type": "upstream_error", "param": None, "code": "c", "CodeN": 7,
     }  # fmt: skip
     assert failure.request_id == "r"
-
-
-def test_other_chunks_and_flush_pass() -> None:
-    event = chunk({"content": "x"})
-    assert through(lift_failures, event) == [event]
-    assert_passes_flush_at_once(lift_failures)
-
-
-def test_the_event_type_makes_a_flat_error() -> None:
-    (event,) = through(lift_failures, Chunk(type="error", body={"message": "m", "code": 401}))
-    assert event.error is not None and event.error.status == 401
 
 
 @pytest.mark.parametrize(
