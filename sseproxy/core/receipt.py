@@ -11,6 +11,10 @@ from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage, usage_of
 
+_ENVELOPE: Final = ("id", "object", "created", "model")
+# What a usage chunk is; and other vendors' names for usage.
+_OWN: Final = frozenset((*_ENVELOPE, "choices", "usage", "cost", "usageMetadata"))
+
 
 def with_cost(answer: bytes, nano: int, told: bytes = b"", *, input_tokens: int = 0) -> bytes:
     """A chunk or completion with ``usage.cost``, all else kept byte for byte.
@@ -58,8 +62,27 @@ def _with_input(body: dict[str, Any], tokens: int) -> dict[str, Any]:
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
     """The usage chunk that belongs behind ``chunk``, for a stream whose upstream reported none."""
     envelope = read_json(chunk)
-    fields: dict[str, Any] = {name: envelope[name] for name in ("id", "object", "created", "model") if name in envelope}
+    fields: dict[str, Any] = {name: envelope[name] for name in _ENVELOPE if name in envelope}
     return with_cost(write_json({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
+
+
+def beside_usage(chunk: bytes, last: bytes, api: str) -> bytes:
+    """What a usage chunk says beside its usage, in a chunk that is of the first choice and says nothing else; empty if
+    that is nothing, or nothing that ``last``, the chunk before it, has not said too.
+
+    :param api: ``chat`` or ``completions``.
+    """
+    known, given = read_json(last), read_json(chunk)
+    news = {
+        name: value
+        for name, value in given.items()
+        if name not in _OWN and value not in (None, "", [], {}) and known.get(name) != value
+    }
+    if not news:
+        return b""
+    envelope = {name: known[name] for name in _ENVELOPE if name in known}
+    said: dict[str, Any] = {"delta": {}} if api == "chat" else {"text": "", "logprobs": None}
+    return write_json({**envelope, "choices": [{"index": 0, **said, "finish_reason": None}], **news})
 
 
 def usage_in(chunk: bytes) -> bytes:

@@ -1,10 +1,13 @@
-"""The usage that a client is shown, with its cost; at the end of a stream only the client that asked for it."""
+"""The usage that a client is shown, with its cost; at the end of a stream only the client that asked for it.
+
+What an upstream says beside it (llama.cpp's ``timings``) is for any client.
+"""
 
 from __future__ import annotations
 
 from sseproxy.core.chunk import UsageEvent
 from sseproxy.core.normalize import Completion
-from sseproxy.core.receipt import usage_chunk, usage_in, with_cost
+from sseproxy.core.receipt import beside_usage, usage_chunk, usage_in, with_cost
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage
 from sseproxy.wsgi.exchange import Exchange
@@ -18,12 +21,15 @@ class ShownUsage:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._reported = self._told = b""
+        self._reported = self._told = self._beside = b""
         self._usage: Usage | None = None
 
     def takes(self, event: Event) -> bool:
         """Whether an event with usage says nothing else: then no client is to see it as it is."""
-        told = event.told if type(event) is UsageEvent else usage_in(event.data)
+        if type(event) is UsageEvent:
+            told = event.told
+        elif told := usage_in(event.data):
+            self._beside = event.data
         if not told:
             return False
         self._reported, self._told, self._usage = event.data, told, event.usage
@@ -35,8 +41,11 @@ class ShownUsage:
         :param last: the chunk before it.
         """
         exchange = self._exchange
-        if last is None or exchange.request is None or not exchange.request.wants_usage:
+        if last is None or exchange.request is None:
             return None
+        if not exchange.request.wants_usage:
+            news = beside_usage(self._beside, last.data, exchange.request.api) if self._beside else b""
+            return Event(news, read=True) if news else None
         if self._reported:
             return Event(_with_receipt(self._reported, self._told, self._usage, exchange), read=True)
         return Event(usage_chunk(last.data, exchange.usage or Usage(), exchange.cost), read=True)

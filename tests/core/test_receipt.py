@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.receipt import usage_chunk, usage_in, with_cost
+from sseproxy.core.receipt import beside_usage, usage_chunk, usage_in, with_cost
 from sseproxy.core.usage import Usage
 
 
@@ -75,3 +75,25 @@ def test_half_a_surrogate_pair_beside_the_counts_does_no_harm() -> None:
     assert json.loads(told)["note"] == "\ud800"
     assert json.loads(with_cost(chunk, 5 * 10**8, told))["usage"]["cost"] == 0.5
     assert json.loads(usage_chunk(b'{"id":"1","choices":[{"delta":{"content":"\\ud800"}}]}', Usage(), 0))["id"] == "1"
+
+
+LAST = {"id": "1", "object": "o", "created": 1, "model": "m", "choices": [{"finish_reason": "stop"}], "provider": "p"}
+EMPTY = {"index": 0, "finish_reason": None}
+
+
+@pytest.mark.parametrize(
+    ("api", "choice"), [("chat", {**EMPTY, "delta": {}}), ("completions", {**EMPTY, "text": "", "logprobs": None})]
+)
+def test_what_stands_beside_the_usage_is_told_in_a_chunk_with_a_choice(api: str, choice: dict[str, Any]) -> None:
+    said = {"timings": {"predicted_ms": 7}, "citations": ["u"]}
+    usage = {**LAST, "choices": [], "usage": {"prompt_tokens": 1}, "cost": 1, "x_groq": {}, "error": None, **said}
+
+    chunk = beside_usage(json.dumps(usage).encode(), json.dumps(LAST).encode(), api)
+
+    assert json.loads(chunk) == {**{name: LAST[name] for name in ("id", "object", "created", "model")},
+                                 "choices": [choice], **said}  # fmt: skip
+
+
+def test_nothing_new_beside_the_usage_is_no_chunk() -> None:
+    usage = {**LAST, "choices": [], "usage": {"prompt_tokens": 1}}
+    assert beside_usage(json.dumps(usage).encode(), json.dumps(LAST).encode(), "chat") == b""

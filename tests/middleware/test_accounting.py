@@ -108,6 +108,19 @@ def test_usage_is_asked_for_and_hidden_from_a_client_that_did_not_ask(ledger: SQ
     assert body == TEXT + DONE
 
 
+def test_what_is_told_beside_the_usage_is_not_hidden_with_it(ledger: SQLLedger) -> None:
+    timed = USAGE.replace(b'"choices":[],', b'"choices":[],"timings":{"predicted_ms":7},')
+    app = NormalizeMiddleware(metered(ledger, TEXT, FINISH, timed, DONE))
+
+    *_, finish, news, done, _ = b"".join(post(app, body=STREAM).body).split(b"\n\n")
+
+    assert b'"stop"' in finish and done == b"data: [DONE]"
+    assert json.loads(news[6:])["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
+    assert json.loads(news[6:])["timings"] == {"predicted_ms": 7} and b"usage" not in news
+    asked = b"".join(post(app, body=ASKING).body).split(b"\n\n")[-3]
+    assert json.loads(asked[6:])["usage"]["cost"] == 0.000009 and b"timings" in asked
+
+
 def test_a_client_that_asked_sees_usage_with_its_cost(ledger: SQLLedger) -> None:
     body = b"".join(post(metered(ledger, TEXT, USAGE, DONE), body=ASKING).body)
 

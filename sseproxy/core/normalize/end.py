@@ -97,6 +97,8 @@ class _Ending:
         if any(map(_says_something, entries)):
             self.doubt = None
         if not entries:
+            if self.usage is not None:  # what it said beside the usage is still true
+                event.body = {**self.usage.body, **event.body}
             self.usage = event
             return False
         if self.done:

@@ -85,6 +85,14 @@ def test_the_order_at_the_end(events: list[Event], words: str) -> None:
     assert " ".join(end(*events)) == words
 
 
+def test_what_an_earlier_usage_chunk_says_beside_it_is_kept() -> None:
+    told = [Chunk(body={"choices": [], "usage": {"a": n}, name: n}, usage=Usage(n)) for n, name in enumerate("xyx", 1)]
+    *_, last, _ = through(partial(conclude, identity=identity()), *TEXT, STOP, *told, END)
+
+    assert isinstance(last, Chunk)
+    assert {name: last.body[name] for name in ("usage", "x", "y")} == {"usage": {"a": 3}, "x": 3, "y": 2}
+
+
 @pytest.mark.parametrize(
     ("before", "ticks"),
     [([STOP, usage()], 1), ([STOP], 2), ([STOP, usage(), END], 1), ([END], 1), ([STOP, END], 1)],
