@@ -21,7 +21,7 @@ from sseproxy.core.normalize.failures import (
     truncated,
 )
 from sseproxy.core.normalize.finish import finish_of
-from sseproxy.core.normalize.foreign import adopt_whole, unwrap
+from sseproxy.core.normalize.foreign import adopt_whole, put_in_place, unwrap
 from sseproxy.core.normalize.gather import Answer, Message, Response
 from sseproxy.core.normalize.reading import reader_of
 from sseproxy.core.normalize.tool_calls import tidy_tool_calls
@@ -114,7 +114,7 @@ def repair(
     """
     before = write_json(answer)
     answer = adopt_whole(answer)
-    choices = _dicts(answer.get("choices"))
+    choices = [*map(put_in_place, _dicts(answer.get("choices")))]
     if not choices:
         raise doubt_in(answer) or invalid_stream("an answer without any choices")
     identity.learn(answer)

@@ -102,7 +102,8 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     for choice in choices or ():
         if is_error(choice.get("error")):
             return _read(_innermost(choice["error"]), body)
-        if fails(reason := choice.get("finish_reason")):
+        delta = choice.get("delta")
+        if fails(reason := choice.get("finish_reason") or (isinstance(delta, dict) and delta.get("finish_reason"))):
             return _read({"message": f"The upstream ended the answer with finish_reason '{reason}'."}, body)
     if choices:
         return None

@@ -15,10 +15,12 @@ from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize.deltas import legacy_text
 from sseproxy.core.sse import Event
 
-__all__ = ["adopt_foreign", "adopt_whole", "unwrap"]
+__all__ = ["adopt_foreign", "adopt_whole", "put_in_place", "unwrap"]
 
 # Where gateways put an answer inside one of their own.
 _WRAPPERS: Final = ("result", "data", "response")
+# What some put into the delta or message of a choice that is said of the choice itself.
+_OF_CHOICE: Final = ("finish_reason", "usage")
 _OLLAMA_OWN: Final = frozenset(("created_at", "message", "response", "done", "done_reason", "thinking"))
 
 
@@ -29,7 +31,7 @@ def adopt_foreign(events: Iterator[Event]) -> Iterator[Event]:
             body = event.body
             choices = body.get("choices")
             if isinstance(choices, list):
-                if not all(type(choice) is dict and _has_delta(choice) for choice in choices):
+                if not all(type(choice) is dict and _is_in_place(choice) for choice in choices):
                     whole = body.get("object") == "chat.completion"
                     event.body = {**body, "choices": [_with_delta(c, whole) for c in choices if isinstance(c, dict)]}
                     event.steady = False
@@ -54,6 +56,18 @@ def adopt_whole(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def put_in_place(choice: dict[str, Any]) -> dict[str, Any]:
+    """Return a choice with its finish reason and usage where they belong: some say them in the delta, or message."""
+    for name in ("delta", "message"):
+        inner = choice.get(name)
+        if isinstance(inner, dict) and not inner.keys().isdisjoint(_OF_CHOICE):
+            said = {field: inner[field] for field in _OF_CHOICE if inner.get(field) is not None}
+            known = {field: value for field, value in choice.items() if value is not None}
+            rest = {field: value for field, value in inner.items() if field not in _OF_CHOICE}
+            choice = {**choice, **said, **known, name: rest}
+    return choice
+
+
 def unwrap(body: dict[str, Any]) -> dict[str, Any]:
     """Return the answer or chunk inside a gateway's own object (Cloudflare's ``result``), or `body` as it is."""
     if "choices" not in body:
@@ -62,6 +76,12 @@ def unwrap(body: dict[str, Any]) -> dict[str, Any]:
             if isinstance(inner, dict) and isinstance(inner.get("choices"), list) and not body.get("error"):
                 return inner
     return body
+
+
+def _is_in_place(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    misplaces = isinstance(delta, dict) and any(delta.get(name) is not None for name in _OF_CHOICE)
+    return _has_delta(choice) and not misplaces
 
 
 def _has_delta(choice: dict[str, Any]) -> bool:
@@ -75,6 +95,7 @@ def _has_delta(choice: dict[str, Any]) -> bool:
 
 def _with_delta(choice: dict[str, Any], whole: bool) -> dict[str, Any]:
     """Return `choice` with its message as the delta; in a whole answer it is finished, said or not."""
+    choice = put_in_place(choice)
     if _has_delta(choice):
         return choice
     message = choice.get("message")

@@ -195,6 +195,18 @@ def test_a_message_is_repaired(message: dict[str, Any], repaired: dict[str, Any]
     assert body["choices"][0]["finish_reason"] == ("tool_calls" if "tool_calls" in repaired else "stop")
 
 
+def test_a_finish_and_usage_inside_the_message_are_read() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    message = {"role": "assistant", "content": "x", "finish_reason": "length", "usage": usage}
+
+    completion = read_completion("chat", json.dumps({"choices": [{"message": message}]}).encode())
+
+    answer = json.loads(completion.body)
+    assert completion.usage == Usage(1, 0, 0, 2) and answer["usage"] == usage
+    (choice,) = answer["choices"]
+    assert choice == {"message": {"role": "assistant", "content": "x"}, "finish_reason": "length", "index": 0}
+
+
 def test_an_ollama_answer_is_repaired() -> None:
     body = {"model": "m", "message": {"content": "x"}, "done": True, "prompt_eval_count": 5, "eval_count": 2}
     completion = read_completion("chat", json.dumps(body).encode())

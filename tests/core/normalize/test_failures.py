@@ -92,8 +92,9 @@ def test_an_error_is_read_in_every_spelling(
     ],
 )
 def test_an_answer_that_finishes_unfinished_is_an_error_without_an_object(reason: str) -> None:
-    failure = failure_in({"choices": [{"delta": {}, "finish_reason": reason}]})
-    assert failure is not None and failure.message
+    for choice in ({"delta": {}, "finish_reason": reason}, {"delta": {"finish_reason": reason}, "finish_reason": None}):
+        failure = failure_in({"choices": [choice]})
+        assert failure is not None and failure.message
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,16 @@ def test_a_message_beside_a_text_is_a_repetition() -> None:
     assert adopt({"choices": [choice]})["choices"] == [choice]
 
 
+@pytest.mark.parametrize("field", ["delta", "message"])
+def test_a_finish_and_usage_inside_the_delta_are_the_choice_s(field: str) -> None:
+    inside = {"content": "x", "finish_reason": "length", "usage": {"prompt_tokens": 1}}
+    placed = {"delta": {"content": "x"}, "finish_reason": "length", "usage": {"prompt_tokens": 1}}
+
+    assert adopt({"choices": [{field: inside, "finish_reason": None}]})["choices"] == [placed]
+    (choice,) = adopt({"choices": [{field: inside, "finish_reason": "stop", "usage": {}}]})["choices"]
+    assert (choice["finish_reason"], choice["usage"]) == ("stop", {})
+
+
 def test_ollama_chat_lines_become_chunks() -> None:
     adopted = adopt({
         "model": "m", "created_at": "2026-01-02T03:04:05.123456789Z", "done": True, "done_reason": "length",
