@@ -2,7 +2,8 @@
 
 A call is known by its id; by its index if it has none; by its name and the completeness of the arguments before it if
 it has neither. A new id at a used index is a new call (new-api#2701), but not amid arguments, nor if it is the old one
-several times over; an id or a name that is repeated is not (litellm#20480), but another name after whole arguments is.
+several times over; an id or a name that is repeated is not (litellm#20480), nor both at a new index, but another name
+after whole arguments is, and so are other arguments after them.
 Arguments without any of these belong to the last call. Nothing valid can follow a whole JSON object: the same again is
 a repetition.
 """
@@ -62,6 +63,12 @@ class Call:
         """
         return self.arguments.are(arguments) and (bool(self.ids) or not self.arguments.at_once)
 
+    def goes_on_with(self, arguments: str) -> bool:
+        """Tell whether these arguments, with its own id and name, are said of it again, or further ones."""
+        if not arguments.strip() or self.arguments.are(arguments):
+            return True
+        return not self.arguments.complete and not (self.arguments.begun and arguments.lstrip()[:1] == "{")
+
     def beyond(self, arguments: str) -> str:
         """Return what cumulative arguments say beyond the last, as long as each has begun with those before."""
         latest = self._latest
@@ -81,6 +88,7 @@ class Calls:
         self.all: list[Call] = []
         self.by_id: dict[str, Call] = {}
         self.by_index: dict[Any, Call] = {}
+        self._echoes: dict[Any, Call] = {}  # calls by indexes at which they were only told again, or on
 
     def open(self, index: Any, id: str) -> Call:
         call = Call(len(self.all), id if id and id not in self.by_id else "call_" + self.make_id())
@@ -99,10 +107,17 @@ class Calls:
     def find(self, index: Any, id: str, name: str, arguments: str, alone: bool) -> tuple[Call, bool]:
         """Return the call that an entry with these marks belongs to, and whether it opens it."""
         at = self.by_index.get(index) if index is not None else None
+        if at is None and alone and (call := self._echoed(index, id, name)) is not None:
+            if call.goes_on_with(arguments):
+                self._echoes[index] = call
+                return call, False
+            another = self.open(index, id)
+            another.name = call.name
+            return another, True
         if id in self.by_id:
             call = at if at is not None and id in at.ids else self.by_id[id]
-            another = call.arguments.complete and name != call.name != ""
-            if not name or not (another or (index is not None and at is None)):
+            differs = call.arguments.complete and name != call.name != ""
+            if not name or not (differs or (index is not None and at is None)):
                 return call, False
             return self.open(index, id), True
         if id:
@@ -124,6 +139,11 @@ class Calls:
             repeated = alone and name == last.name and last.is_repeated_by(arguments)
             return (last, False) if repeated else (self.open(None, ""), True)
         return last, False
+
+    def _echoed(self, index: Any, id: str, name: str) -> Call | None:
+        """Return the call that is named again, with its id, at an index of its own (LocalAI#9722)."""
+        call = self._echoes.get(index) or (self.by_id.get(id) if index is not None and name else None)
+        return call if call is not None and name in ("", call.name) and id in ("", *call.ids) else None
 
     def _name(self, call: Call, id: str) -> None:
         call.ids.add(id)

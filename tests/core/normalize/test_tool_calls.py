@@ -114,6 +114,36 @@ def test_calls_of_one_id_are_told_apart_by_index() -> None:
     assert [parts[2:] for parts in gathered(tidy(*heads, *pieces))] == [("f", "{}"), ("g", "{}")]
 
 
+ECHOES = {
+    "names, then arguments": [
+        [call(0, "a", "f")],
+        [call(1, "a", "f")],
+        [call(2, "a", "f")],
+        [call(2, "a", None, '{"x":1}')],
+    ],
+    "arguments at each index": [[call(0, "a", "f")], [call(1, "a", "f", '{"x"')], [call(2, "a", "f", ":1}")]],
+    "arguments without an id": [[call(0, "a", "f")], [call(1, "a", "f", "")], [call(1, arguments='{"x":1}')]],
+    "all again": [[call(0, "a", "f", '{"x":1}')], [call(1, "a", "f", '{"x":1}')], [call(2, "a", "f", '{"x":1}')]],
+    "all again in two": [[call(i, "a", *said)] for i in (0, 1, 2) for said in (("f", ""), (None, '{"x":1}'))],
+}
+
+
+@pytest.mark.parametrize("groups", ECHOES.values(), ids=ECHOES.keys())
+def test_a_call_that_is_named_again_at_further_indexes_is_one(groups: list[list[dict[str, Any]]]) -> None:
+    assert gathered(tidy(*groups)) == [A]
+    assert gathered(tidy(*groups, [call(3, "b", "g", "{}")])) == [A, B]
+
+
+def test_calls_that_share_id_and_name_are_told_apart_by_their_arguments() -> None:
+    whole = [[call(index, "a", "f", f'{{"x":{index}}}')] for index in (0, 1)]
+    named_first = [[call(i, "a", *said)] for i in (0, 1) for said in (("f", ""), (None, f'{{"x":{i}}}'))]
+    pieces = [[call(i, "a", *said)] for i in (0, 1) for said in (("f", ""), (None, '{"x":'), (None, f"{i}}}"))]
+    for groups in (whole, named_first, pieces, [[whole[0][0], whole[1][0]]]):
+        assert [call[2:] for call in gathered(tidy(*groups))] == [("f", '{"x":0}'), ("f", '{"x":1}')]
+    both = tidy([call(0, "a", "f"), call(1, "a", "f")], [call(0, "a", None, "{}")], [call(1, "a", None, "{}")])
+    assert len(gathered(both)) == 2
+
+
 PIECES = [[call(0, "a", "get_", "")], [call(0, name="get_")], [call(0, name="weather", arguments="{")],
           [call(0, arguments="}")]]  # fmt: skip
 
