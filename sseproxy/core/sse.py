@@ -82,8 +82,9 @@ class Decoder:
 
     :param limit: bytes of one event that are buffered at most, comments not counted.
     :param lenient: also read what servers send instead of events: a bare line that opens with ``{`` or ``[`` is
-        data, as is an object in a field ``error`` (llama.cpp#16109), and a data line that is a whole JSON object (or
-        ``[DONE]``) is an event at its own line end, so that streams with single newlines between events do flow.
+        data, as is an object, or a sentence, in a field ``error`` (llama.cpp#16109), and a data line that is a whole
+        JSON object (or ``[DONE]``) is an event at its own line end, so that streams with single newlines between
+        events do flow.
         A block that says nothing, such as a comment, is a :data:`HEARTBEAT`.
     :ivar between: no event is half read.
     """
@@ -236,7 +237,7 @@ class Decoder:
         elif name == b"retry":
             if value.isdigit():
                 self._retry = int(value[:18])
-        elif self._lenient and name == b"error" and value[:1] == b"{":
+        elif self._lenient and name.lower() == b"error" and (value[:1] == b"{" or b" " in value.strip()):
             self._type = "error"
             self._add(value, events)
         elif self._lenient and (self._bare or line.lstrip()[:1] in (b"{", b"[")):

@@ -238,6 +238,10 @@ def test_lenient_reading_at_every_cut(body: bytes, datas: list[bytes]) -> None:
         assert decoder.finish() is None
 
 
+def test_a_sentence_in_a_field_called_error_is_one_too() -> None:
+    assert Decoder(lenient=True).feed(b"Error: out of memory\n\n") == [Event(b"out of memory", "error")]
+
+
 def test_an_object_in_a_field_called_error_is_an_event_of_that_type() -> None:
     body = b'error: {"code":500}\n\ndata: {"a":1}\n\nerror: none\n\n'
 

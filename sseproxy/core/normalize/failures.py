@@ -48,7 +48,7 @@ _STATUSES: Final = ("code", "status", "status_code", "http_status", "original_st
 _NAMES: Final = {
     name.replace("_", ""): name
     for name in (*_MESSAGES, *_READ, *_STATUSES, "error", "errors", "error_code", "error_type", "request_id", "success")
-}
+} | {"err": "error"}
 
 
 def truncated() -> UpstreamFailure:

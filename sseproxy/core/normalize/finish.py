@@ -29,7 +29,7 @@ _RENAMED: Final = {
 # Of answers that are not whole: OpenRouter's and Cohere's; vLLM's and SGLang's; z.ai's; Gemini's.
 _FAILED: Final = frozenset(("error", "abort", "cancelled", "network_error", "malformed_function_call",
                             "unexpected_tool_call", "malformed_response"))  # fmt: skip
-_NONE: Final = frozenset(("", "null", "none", "unspecified", "finish_reason_unspecified"))
+_NONE: Final = frozenset(("", "null", "none", "unspecified"))
 _PAYLOAD: Final = frozenset(("index", "delta", "text", "logprobs"))
 
 
@@ -51,11 +51,13 @@ def fails(reason: Any) -> bool:
 
 
 def _plain(reason: Any) -> str | None:
-    """A reason in small letters; of Gemini's ``content_filter: RECITATION`` the kind, or what failed."""
+    """A reason in small letters, without the name of its enumeration (``FinishReason.MAX_TOKENS``); of Gemini's
+    ``content_filter: RECITATION`` the kind, or what failed.
+    """
     if not isinstance(reason, str):
         return None
     kind, _, detail = reason.lower().partition(": ")
-    return detail if detail in _FAILED else kind
+    return detail if detail in _FAILED else kind.rpartition(".")[2].removeprefix("finish_reason_")
 
 
 def tidy_finish(events: Iterator[Event]) -> Iterator[Event]:

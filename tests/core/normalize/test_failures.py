@@ -64,6 +64,7 @@ NONE: list[Any] = [
         ({"id": "r", "result": {"id": "r", "error": "m"}}, "m", "upstream_error", None, 502),
         ({"error": {"code": 0, "message": "m"}}, "m", "upstream_error", 0, 502),
         ({"error": {"message": "", "type": "t"}}, '{"message":"","type":"t"}', "t", None, 502),
+        ({"status": "failed", "err": "m"}, "m", "upstream_error", None, 502),
         ({"message": "m", "code": None}, "m", "upstream_error", None, 502),
         ({"throttlingException": {"message": "m", "originalStatusCode": 429}}, "m", "throttlingException", None, 429),
         ({"fault": {"faultstring": "m"}}, "m", "fault", None, 502),

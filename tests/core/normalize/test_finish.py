@@ -10,7 +10,7 @@ from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize.finish import REASONS, finish_of, tidy_finish
 from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, legacy, through
 
-NOT_YET: list[Any] = [None, "", "null", False, [], 7, "FINISH_REASON_UNSPECIFIED"]
+NOT_YET: list[Any] = [None, "", "null", False, [], 7, "FINISH_REASON_UNSPECIFIED", "FinishReason.NONE"]
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,8 @@ NOT_YET: list[Any] = [None, "", "null", False, [], 7, "FINISH_REASON_UNSPECIFIED
                 "max_tokens",
                 "model_length",
                 "MAX_TOKENS",
+                "FinishReason.MAX_TOKENS",
+                "FINISH_REASON_MAX_TOKENS",
                 "insufficient_system_resource",
                 "context_length_exceeded",
                 "model_context_window_exceeded",
