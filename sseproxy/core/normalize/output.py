@@ -34,7 +34,9 @@ _PARTS: Final = {
     "response.reasoning_summary_part.done": ("summary", "summary_index"),
 }
 # What a model writes of an item beside its parts; what is found there that it did not write.
-_FIELDS: Final = ("name", "arguments", "input", "code", "action", "operation", "revised_prompt")
+_FIELDS: Final = (
+    "name", "arguments", "input", "code", "action", "actions", "operation", "queries", "revised_prompt"
+)  # fmt: skip
 _FOUND: Final = ("sources",)
 _CALLS: Final = ("function_call", "custom_tool_call")
 
@@ -131,7 +133,9 @@ def _texts_of_item(index: Any, item: dict[str, Any]) -> Iterator[_Text]:
     for name in _FIELDS:
         value = item.get(name)
         if isinstance(value, dict):
-            value = write_json({key: each for key, each in value.items() if key not in _FOUND}).decode()
+            value = {key: each for key, each in value.items() if key not in _FOUND}
+        if value and isinstance(value, (dict, list)):
+            value = write_json(value).decode()
         yield _Text(index, id, name, 0, value)
     for name in ("content", "summary"):
         parts = item.get(name)
