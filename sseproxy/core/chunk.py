@@ -24,15 +24,22 @@ __all__ = [
     "UsageEvent",
     "error_event",
     "guard",
+    "plain_text",
     "read_json",
     "rewrite",
     "text_of",
     "texts_by_choice",
+    "thoughts_in",
     "write_json",
 ]
 
 ByChoice = tuple[tuple[int, str], ...]
 """Texts, each with the index of the choice that it belongs to."""
+_THOUGHTS: Final = (
+    "reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thinking_blocks"
+)  # fmt: skip
+_OF_PARTS: Final = ("text", "content", "thinking", "summary")
+_NO_THOUGHTS: Final = frozenset(_THOUGHTS).isdisjoint
 _decode: Final = msgspec.json.Decoder().decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -116,7 +123,11 @@ def error_event(failure: Failure) -> Event:
 
 
 def text_of(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what a chunk adds to the answer: visible text, and other billed output. Mirrored text counts once."""
+    """Return what a chunk adds to the answer: visible text, and other billed output.
+
+    That is what the model has written: text, thoughts, a refusal, what it speaks, and calls, those of the vendor's own
+    tools too. Each counts once, however often it is told. All else is metadata, or others wrote it: results, citations.
+    """
     content: list[str] = []
     hidden: list[str] = []
     for choice in body["choices"]:
@@ -124,18 +135,41 @@ def text_of(body: Mapping[str, Any]) -> tuple[str, str]:
             content.append(text)
         delta = choice.get("delta")
         if not delta or not isinstance(delta, dict):
+            hidden.append(thoughts_in(choice))  # of the legacy API
             continue
         if isinstance(text := delta.get("content"), str):
             content.append(text)
-        for name in ("reasoning_content", "refusal"):
-            if isinstance(text := delta.get(name), str):
-                hidden.append(text)
+        hidden.append(thoughts_in(delta))
+        if isinstance(text := delta.get("refusal"), str):
+            hidden.append(text)
         audio = delta.get("audio")
         if isinstance(audio, dict) and isinstance(text := audio.get("transcript"), str):
             hidden.append(text)
         if "tool_calls" in delta or "function_call" in delta:
             hidden += _calls_texts(delta)
+        if isinstance(tools := delta.get("executed_tools"), list):  # Groq
+            hidden += chain.from_iterable(_call_texts({"function": tool}) for tool in tools)
     return "".join(content), "".join(hidden)
+
+
+def thoughts_in(message: Mapping[str, Any]) -> str:
+    """Return the reasoning in a delta, a message or a legacy choice, by the first of its names that has any text."""
+    if _NO_THOUGHTS(message):
+        return ""
+    return next((text for name in _THOUGHTS if (text := plain_text(message.get(name)))), "")
+
+
+def plain_text(value: Any) -> str:
+    """Return the text in a string, a part or a list of them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        return "".join(map(plain_text, value))
+    if isinstance(value, dict):
+        for name in _OF_PARTS:
+            if text := plain_text(value.get(name)):
+                return text
+    return ""
 
 
 def texts_by_choice(body: Mapping[str, Any]) -> ByChoice:

@@ -198,6 +198,45 @@ def test_a_call_that_is_told_in_the_old_field_too_counts_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "thoughts",
+    [
+        {"reasoning_content": "a", "reasoning": "a", "reasoning_details": [{"type": "reasoning.text", "text": "a"}]},
+        {"reasoning_content": "", "reasoning": "a"},
+        {"reasoning": "a"},
+        {"thinking": "a"},
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "a"}, {"data": "encrypted"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "a", "signature": "s"}, {"data": "redacted"}]},
+        {"thinking_blocks": [{"thinking": "a"}], "reasoning_content": "a", "provider_specific_fields": {"n": "m"}},
+    ],
+)
+def test_thoughts_count_once_by_whatever_names_they_are_told(thoughts: dict[str, Any]) -> None:
+    assert text_of({"choices": [{"delta": {"role": "assistant", **thoughts}}]}) == ("", "a")
+    assert text_of({"choices": [{"text": "t", "index": 0, **thoughts}]}) == ("t", "a")
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"annotations": [{"type": "url_citation", "url_citation": {"title": "t", "content": "c"}}]},
+        {"citations": ["https://a"], "search_results": [{"title": "t"}], "images": [{"image_url": {"url": "data:"}}]},
+        {"extra_content": {"google": {"thought": True, "thought_signature": "s"}}},
+        {"reasoning_signature": "s", "reasoning_details": [{"type": "reasoning.encrypted", "data": "d"}]},
+        {"provider_specific_fields": {"citations": [{"cited_text": "c"}]}, "token_ids": [1, 2]},
+        {"executed_tools": [{"index": 0, "output": "o", "search_results": {"results": [{"content": "c"}]}}, "x"]},
+        {"executed_tools": "x", "thinking_blocks": {}, "reasoning_text": True},
+    ],
+)
+def test_what_the_model_did_not_write_does_not_count(metadata: dict[str, Any]) -> None:
+    assert text_of({"choices": [{"delta": metadata}]}) == ("", "")
+
+
+def test_what_the_model_gave_the_vendors_own_tools_counts_as_a_call_does() -> None:
+    tool = {"index": 0, "type": "search", "name": "f", "arguments": '{"query":"q"}', "output": "results"}
+
+    assert text_of({"choices": [{"delta": {"executed_tools": [tool]}}]}) == ("", 'f{"query":"q"}')
+
+
+@pytest.mark.parametrize(
     ("audio", "hidden"), [({"id": "a", "transcript": "b", "data": "AAAA"}, "b"), ({"transcript": None}, ""), ("b", "")]
 )
 def test_what_is_spoken_counts_by_its_words(audio: Any, hidden: str) -> None:

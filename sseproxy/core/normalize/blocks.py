@@ -21,6 +21,7 @@ def texts_in_blocks(blocks: Any) -> tuple[str, str]:
         given = block.get("input")
         content += _text(block.get("text"))
         hidden += _text(block.get("thinking")) + _text(block.get("name"))
+        hidden += _text(block.get("content")) if block.get("type") == "compaction" else ""  # else it is a result
         hidden += write_json(given).decode() if isinstance(given, dict) else ""
     return content, hidden
 

@@ -43,27 +43,35 @@ class _Audio(msgspec.Struct):
     transcript: str | None = None
 
 
-class _Message(msgspec.Struct):
+class _Thoughts(msgspec.Struct):
+    """Without reasoning by another name, which would have to be counted once, or is mirrored."""
+
+    reasoning: UnsetType = UNSET
+    thinking: UnsetType = UNSET
+    reasoning_text: UnsetType = UNSET
+    reasoning_details: UnsetType = UNSET
+    thinking_blocks: UnsetType = UNSET
+
+
+class _Message(_Thoughts, kw_only=True):
     role: _Name
     content: str | None
     refusal: str | None = None
     reasoning_content: str | None = None
     audio: _Audio | None = None
-    # Fields that are rewritten, or that others are made of.
+    # Fields that are rewritten, or hold calls.
     tool_calls: UnsetType = UNSET
     function_call: UnsetType = UNSET
-    reasoning: UnsetType = UNSET
-    thinking: UnsetType = UNSET
-    reasoning_text: UnsetType = UNSET
-    reasoning_details: UnsetType = UNSET
+    executed_tools: UnsetType = UNSET
 
 
-class _Choice(msgspec.Struct):
+class _Choice(_Thoughts, kw_only=True):
     index: int
     finish_reason: Reason
     error: None = None
     usage: UnsetType = UNSET
     delta: UnsetType = UNSET
+    reasoning_content: UnsetType = UNSET
 
 
 class _ChatChoice(_Choice, kw_only=True):

@@ -10,8 +10,9 @@ from typing import Any
 from sseproxy.core.chunk import read_json, text_of, texts_by_choice, write_json
 from sseproxy.core.normalize.bodies import BODY_LIMIT
 from sseproxy.core.normalize.canonical import OBJECTS, Completion, read_canonical
-from sseproxy.core.normalize.deltas import tidy_message
+from sseproxy.core.normalize.deltas import adopt_message, tidy_message
 from sseproxy.core.normalize.envelope import Identity
+from sseproxy.core.normalize.executed_tools import ExecutedTools
 from sseproxy.core.normalize.failures import (
     doubt_in,
     failure_ending,
@@ -91,12 +92,8 @@ def read_completion(
         return _read_typed(api, body, answer)
     answer, body, found = repair(api, answer, body, Identity(api, model, make_id=make_id, now=now))
     choices = answer["choices"]
-    said = {
-        "choices": [
-            {"index": index, "delta": each.get("message"), "text": each.get("text")}
-            for index, each in enumerate(choices)
-        ]
-    }
+    said = {"choices": [_said(api, index, choice) for index, choice in enumerate(choices)]}
+    said = ExecutedTools().new_in(said)
     content, hidden = text_of(said)
     return Completion(
         body, content, hidden, _usage(found), choices[0]["finish_reason"], by_choice=texts_by_choice(said)
@@ -131,6 +128,11 @@ def repair(
     return answer, body if after == before else after, found
 
 
+def _said(api: str, index: int, choice: dict[str, Any]) -> dict[str, Any]:
+    """A choice as the only chunk of a stream would have it; of a chat its message alone counts."""
+    return {"index": index, "delta": choice["message"]} if api == "chat" else {**choice, "index": index}
+
+
 def _usage(found: dict[str, Any] | None) -> Usage | None:
     return None if found is None else usage_of(found)
 
@@ -154,7 +156,7 @@ def _repair_choice(choice: dict[str, Any], api: str, make_id: Callable[[], str])
     else:
         given, message = choice.pop("delta", None), choice.pop("message", None)
         if not isinstance(choice.get("text"), str):
-            choice["text"] = tidy_message(message or given).get("content", "")
+            adopt_message(choice, message or given)
     given = choice.get("finish_reason")
     finish = finish_of(given, calls=calls) or ("tool_calls" if calls else "stop")
     choice["finish_reason"] = finish

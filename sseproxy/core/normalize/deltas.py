@@ -10,16 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sseproxy.core.chunk import Chunk, write_json
+from sseproxy.core.chunk import Chunk, plain_text, thoughts_in, write_json
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.lists import Lists
 from sseproxy.core.sse import Event
 
-__all__ = ["index_of", "legacy_text", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
+__all__ = ["adopt_message", "index_of", "legacy_text", "says_something", "tidy_deltas", "tidy_message", "tidy_texts"]
 
 _TEXTS: Final = ("content", "reasoning_content", "reasoning", "refusal")
-# Other names of `reasoning_content`.
-_REASONING: Final = frozenset(("reasoning", "thinking", "reasoning_text", "reasoning_details"))
 
 
 def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
@@ -50,7 +48,7 @@ def tidy_deltas(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
             for choice in merged:
                 delta = choice["delta"] = tidy_message(choice.get("delta"))
                 if "text" in choice:  # the legacy API's field
-                    delta.setdefault("content", _plain(choice.pop("text")))
+                    delta.setdefault("content", plain_text(choice.pop("text")))
                 if choice["index"] not in opened:
                     opened.add(choice["index"])
                     event.steady = False
@@ -79,15 +77,22 @@ def tidy_texts(events: Iterator[Event], choices: int = 1) -> Iterator[Event]:
             for choice in entries:
                 delta = choice.pop("delta", None)
                 choice.pop("message", None)  # a repetition, or it is the delta by now
-                text = legacy_text(choice)
-                if not text and isinstance(delta, dict):
-                    text = legacy_text({"text": tidy_message(delta).get("content")})
-                choice["text"] = text
+                choice["text"] = legacy_text(choice)
+                if not choice["text"]:
+                    adopt_message(choice, delta)
             merged = _merge(entries, choices)
             if len(merged) != len(entries):
                 event.steady = False
             event.body["choices"] = merged
         yield event
+
+
+def adopt_message(choice: dict[str, Any], message: Any) -> None:
+    """Let a choice of the legacy API say what stands in a delta or message, reasoning too."""
+    tidy = tidy_message(message)
+    choice["text"] = tidy.get("content", "")
+    if reasoning := thoughts_in(tidy):
+        choice.setdefault("reasoning", reasoning)
 
 
 def _merge(entries: list[dict[str, Any]], choices: int) -> list[dict[str, Any]]:
@@ -140,9 +145,8 @@ def tidy_message(message: Any) -> dict[str, Any]:
         _split_parts(tidy, content)
     for name in ("reasoning_content", "refusal"):
         if not isinstance(tidy.get(name, ""), str):
-            tidy[name] = _plain(tidy[name])
-    if not _REASONING.isdisjoint(tidy):
-        _tidy_reasoning(tidy)
+            tidy[name] = plain_text(tidy[name])
+    _tidy_reasoning(tidy)
     if not isinstance(tidy.get("role", "assistant"), str) or tidy.get("role") == "":
         del tidy["role"]
     calls = tidy.get("tool_calls")
@@ -158,12 +162,8 @@ def tidy_message(message: Any) -> dict[str, Any]:
 
 def _tidy_reasoning(tidy: dict[str, Any]) -> None:
     """Mirror reasoning, whatever its name, to ``reasoning_content``; ``reasoning`` itself may stay if it is text."""
-    if not tidy.get("reasoning_content"):
-        names = ("reasoning", "thinking", "reasoning_text")
-        reasoning = next((text for name in names if (text := _plain(tidy.get(name)))), "")
-        reasoning = reasoning or _details_text(tidy.get("reasoning_details"))
-        if reasoning:
-            tidy["reasoning_content"] = reasoning
+    if reasoning := thoughts_in(tidy):
+        tidy["reasoning_content"] = reasoning
     if not isinstance(tidy.get("reasoning", ""), str):
         del tidy["reasoning"]
 
@@ -179,7 +179,7 @@ def _split_parts(tidy: dict[str, Any], content: Any) -> None:
         elif isinstance(part, dict) and isinstance(part.get("text"), str):
             (thinking if part.get("type") in ("thinking", "reasoning") else text).append(part["text"])
         elif isinstance(part, dict) and part.get("type") in ("thinking", "reasoning"):
-            thinking.append(_plain(part.get("thinking", part.get("content", part.get("summary")))))
+            thinking.append(plain_text(part))
         elif isinstance(part, (int, float)) and not isinstance(content, list):
             text.append(write_json(part).decode())
         else:
@@ -188,30 +188,9 @@ def _split_parts(tidy: dict[str, Any], content: Any) -> None:
     if not text:
         del tidy["content"]
     if thinking:
-        tidy["reasoning_content"] = _plain(tidy.get("reasoning_content")) + "".join(thinking)
+        tidy["reasoning_content"] = plain_text(tidy.get("reasoning_content")) + "".join(thinking)
     if others:
         tidy["content_parts"] = others
-
-
-def _plain(value: Any) -> str:
-    """Return the text in a string, a part or a list of them."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return _plain(value.get("text", value.get("content")))
-    if isinstance(value, list):
-        return "".join(_plain(part) for part in value)
-    return ""
-
-
-def _details_text(details: Any) -> str:
-    if not isinstance(details, list):
-        return ""
-    return "".join(
-        text
-        for part in details
-        if isinstance(part, dict) and isinstance(text := part.get("text", part.get("summary")), str)
-    )
 
 
 def _tidy_function(function: dict[str, Any]) -> dict[str, Any]:

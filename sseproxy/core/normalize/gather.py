@@ -36,8 +36,8 @@ class Answer:
             for name, value in part.items():
                 if name == "delta":
                     _add_delta(choice.message, value)
-                elif name == "text":
-                    choice.message.text("text", value)
+                elif self._text and isinstance(value, str) and name in _TEXTS:
+                    choice.message.text(name, value)
                 elif name == "logprobs":
                     choice.fields["logprobs"] = _add_logprobs(choice.fields.get("logprobs"), value)
                 elif name != "message":

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from sseproxy.core.chunk import read_json, text_of, texts_by_choice
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.blocks import texts_in_blocks
+from sseproxy.core.normalize.executed_tools import ExecutedTools
 from sseproxy.core.normalize.failures import failure_in, is_error
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.output import Output
@@ -19,8 +20,8 @@ from sseproxy.core.usage import Usage, find_usage, merge_usage, tidy_usage, usag
 
 __all__ = ["Reader", "annotate", "reader_of", "told_failure"]
 
-# Anthropic's deltas by the field that holds their text.
-_DELTAS: Final = {"text": "content", "thinking": "hidden", "partial_json": "hidden"}
+# Anthropic's deltas by the field that holds their text; `content` is that of a compaction.
+_DELTAS: Final = {"text": "content", "thinking": "hidden", "partial_json": "hidden", "content": "hidden"}
 
 
 class Reader(Protocol):
@@ -74,13 +75,15 @@ class _Chat:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._known: dict[str, Any] | None = None
+        self._tools = ExecutedTools()
 
     def read(self, body: dict[str, Any], event: Event) -> None:
         choices = body.get("choices")
         if isinstance(choices, list):
             kept = [choice for choice in choices if isinstance(choice, dict)]
-            event.content, event.hidden = text_of({"choices": kept})
-            event.by_choice = texts_by_choice({"choices": kept})
+            said = self._tools.new_in({"choices": kept})
+            event.content, event.hidden = text_of(said)
+            event.by_choice = texts_by_choice(said)
             calls = any(isinstance(c.get("delta"), dict) and c["delta"].get("tool_calls") for c in kept)
             for choice in kept:
                 event.finish = finish_of(choice.get("finish_reason"), calls=calls) or event.finish

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from sseproxy.core.chunk import Chunk, rewrite, text_of, texts_by_choice
+from sseproxy.core.normalize.executed_tools import ExecutedTools
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
@@ -16,24 +18,26 @@ def seal(events: Iterator[Event], shapes: Shapes) -> Iterator[Event]:
 
     :param shapes: learns from chunks that were treated steadily.
     """
+    tools = ExecutedTools()
     for event in events:
         if type(event) is not Chunk:
             yield event
             continue
-        sealed = _seal(event)
+        said = tools.new_in(event.body)
+        sealed = _seal(event, said)
         shapes.sent += len(sealed.content)
-        if event.steady:
+        if event.steady and said is event.body:
             shapes.learn(event.data, sealed, event.watch)
         else:
             shapes.forget()
         yield sealed
 
 
-def _seal(event: Chunk) -> Event:
+def _seal(event: Chunk, said: dict[str, Any]) -> Event:
     body = event.body
-    content, hidden = text_of(body)
+    content, hidden = text_of(said)
     finish = None
     for choice in body["choices"]:
         finish = finish or choice["finish_reason"]
     data = rewrite(event.data, body)
-    return Event(data, "", None, None, True, content, hidden, event.usage, finish, by_choice=texts_by_choice(body))
+    return Event(data, "", None, None, True, content, hidden, event.usage, finish, by_choice=texts_by_choice(said))

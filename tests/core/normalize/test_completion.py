@@ -89,6 +89,37 @@ def test_the_text_of_a_legacy_answer_is_a_string_and_told_once() -> None:
     assert completion.content == "Hi"
 
 
+@pytest.mark.parametrize("choice", [{"text": "Hi"}, {"text": "Hi", "message": {"content": "Hi"}}])
+def test_the_text_of_a_chat_answer_counts_once_though_it_stands_in_the_legacy_field(choice: dict[str, Any]) -> None:
+    completion = read_completion("chat", json.dumps({**WHOLE, "choices": [{"index": 0, **choice}]}).encode())
+    assert (completion.content, completion.hidden) == ("Hi", "")
+
+
+@pytest.mark.parametrize("choice", [{"text": "a", "reasoning": "r"}, {"message": {"content": "a", "thinking": "r"}}])
+def test_the_reasoning_of_a_legacy_answer_is_kept_and_counts(choice: dict[str, Any]) -> None:
+    completion = read_completion("completions", json.dumps({**WHOLE, "choices": [{"index": 0, **choice}]}).encode())
+    (said,) = json.loads(completion.body)["choices"]
+    assert (said["text"], said["reasoning"]) == ("a", "r")
+    assert (completion.content, completion.hidden) == ("a", "r")
+
+
+def test_the_reasoning_of_a_legacy_stream_is_kept_and_counts() -> None:
+    parts = [{"choices": [{"index": 0, **said}]} for said in ({"text": "", "reasoning": "r"}, {"reasoning": "s"})]
+    parts += [chunk({"reasoning_content": "t"}), {"choices": [{"index": 0, "text": "a"}]}]
+    raw = [Event(json.dumps(part).encode()) for part in parts] + [Event(b"[DONE]")]
+    events = list(normalize(iter(raw), api="completions"))
+    assert "".join(event.hidden for event in events) == "rst"
+    (choice,) = json.loads(completion_of(iter(events), "completions"))["choices"]
+    assert (choice["text"], choice["reasoning"]) == ("a", "rst")
+
+
+def test_a_tool_that_the_vendor_ran_counts_once_in_a_stream_that_is_gathered() -> None:
+    called = {"index": 0, "type": "search", "arguments": "q"}
+    tools = [{"executed_tools": [called]}, {"executed_tools": [{**called, "output": "o"}]}, {"content": "a"}]
+    completion = read_completion("chat", json.dumps(gather("chat", *map(chunk, tools))).encode())
+    assert (completion.content, completion.hidden) == ("a", "q")
+
+
 def test_choices_come_in_order() -> None:
     parts = [chunk({"content": text}, index=index) for text, index in (("b", 1), ("a", 0), ("B", 1))]
     answer = gather("chat", *parts)

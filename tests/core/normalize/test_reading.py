@@ -39,6 +39,9 @@ def read(api: str, *bodies: dict[str, Any]) -> list[Event]:
         ("messages", {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "a"}}, "a", "", None),
         ("messages", {"type": "content_block_delta", "delta": {"thinking": "a"}}, "", "a", None),
         ("messages", {"type": "content_block_delta", "delta": {"partial_json": "a"}}, "", "a", None),
+        ("messages", {"type": "content_block_delta", "delta": {"type": "compaction_delta", "content": "a"}}, "", "a",
+         None),
+        ("messages", {"type": "content_block_delta", "delta": {"citation": {"cited_text": "a"}}}, "", "", None),
         ("messages", {"type": "content_block_start", "content_block": {"name": "f"}}, "", "f", None),
         ("messages", {"type": "content_block_start", "content_block": {"type": "text", "text": "a"}}, "a", "", None),
         ("messages", {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}, "", "", "length"),
@@ -55,6 +58,13 @@ def test_what_an_event_adds(api: str, body: dict[str, Any], content: str, hidden
 def test_a_call_finishes_a_response_with_tool_calls() -> None:
     item = {"type": "response.output_item.added", "item": {"type": "function_call", "name": "f"}}
     assert read("responses", item, {"type": "response.completed", "response": {}})[-1].finish == "tool_calls"
+
+
+def test_a_tool_that_the_vendor_runs_counts_once_though_it_is_told_again_with_its_result() -> None:
+    called = {"index": 0, "type": "search", "arguments": "a"}
+    tools = [called], [{**called, "output": "o"}], [{**called, "index": 1}], [{"arguments": "b"}], [{"arguments": "b"}]
+    events = read("chat", *({"choices": [{"index": [], "delta": {"executed_tools": each}}]} for each in tools))
+    assert [event.hidden for event in events] == ["a", "", "a", "b", "b"]
 
 
 CALL = {"type": "tool_use", "name": "f", "input": {"k": 1}}
@@ -88,6 +98,20 @@ def test_what_a_message_says_counts_once_wherever_it_comes(bodies: list[dict[str
 @pytest.mark.parametrize("content", [None, "a", [None, {"text": 5, "thinking": [], "name": {}, "input": "i"}]])
 def test_what_is_no_block_says_nothing(content: Any) -> None:
     assert told({"type": "message_start", "message": {"content": content}}, STOP) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("block", "hidden"),
+    [
+        ({"type": "compaction", "content": "a", "encrypted_content": "e"}, "a"),
+        ({"type": "compaction", "content": None}, ""),
+        ({"type": "mcp_tool_result", "content": "of the tool"}, ""),
+        ({"type": "web_search_tool_result", "content": [{"title": "t"}]}, ""),
+    ],
+)
+def test_a_compaction_counts_and_a_result_does_not(block: dict[str, Any], hidden: str) -> None:
+    assert told(begun(block), STOP) == ("", hidden)
+    assert told({"type": "message_start", "message": {"content": [block]}}, STOP) == ("", hidden)
 
 
 def test_anthropic_usage_is_told_in_two_halves() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from sseproxy.core.chunk import write_json
 from sseproxy.core.normalize.seal import seal
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.usage import Usage
@@ -40,6 +41,18 @@ def test_steady_chunks_teach_and_others_make_forget() -> None:
     event.steady = False
     through(partial(seal, shapes=shapes), event)
     assert shapes.match(event.data) is None
+
+
+def test_a_tool_that_the_vendor_ran_passes_each_time_and_counts_once() -> None:
+    shapes = Shapes()
+    called = {"index": 0, "type": "search", "arguments": "a"}
+    events = [chunk({"executed_tools": [called]}), chunk({"executed_tools": [{**called, "output": "o"}]})]
+    for event in events:
+        event.data = write_json(event.body)
+    first, second = through(partial(seal, shapes=shapes), *events)
+    assert (first.hidden, second.hidden) == ("a", "")
+    assert b'"output":"o"' in second.data and b'"arguments":"a"' in second.data
+    assert shapes.match(first.data) is None
 
 
 def test_flush_passes_at_once() -> None:
