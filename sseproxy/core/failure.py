@@ -24,7 +24,7 @@ class Failure(Exception):
     :param code: OpenAI's ``error.code``; machine-readable.
     :param param: the request field at fault, if one is.
     :param retry_after: seconds after which the same request may succeed, if that is known; infinite: never.
-    :ivar usage: what the vendor says it took all the same.
+    :ivar usage: what the vendor says it took all the same; of a refusal only what it cost.
     :ivar request_id: the upstream's name for the request, where its error body has one.
     :ivar further: what else the upstream says of it, in fields of its own; the client gets them too.
     """

@@ -158,6 +158,7 @@ class AccountingMiddleware:
             try:
                 body = CompletionBody.of(body, exchange.request.api, lingering(gone, exchange.linger))
             except Failure as failure:
+                exchange.note_failure(failure)
                 bill.failed(failure.status)
                 return refuse(failure, environ)
             except BaseException:

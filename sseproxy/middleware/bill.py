@@ -191,14 +191,14 @@ class Bill:
             self._book("client_gone" if self._client_left else outcome, said)
 
     def release(self, outcome: Outcome) -> None:
-        """Give the charge back, for nothing was produced; but book what a vendor says it charges all the same."""
+        """Give the charge back, for there is no answer; but book what a vendor says that took or cost all the same."""
         if self._ended.acquire(False):
-            sunk = self._exchange.sunk > 0
-            self._book(outcome, lambda: (Usage(cost=0), "reported" if sunk else "none"), released=not sunk)
+            stated = self._exchange.usage or Usage(cost=0)
+            source = "reported" if stated.input_tokens or stated.output_tokens or self._cost(stated) else "none"
+            self._book(outcome, lambda: (stated, source), released=source == "none")
 
     def failed(self, status: int) -> None:
-        """There is no answer but this status. A client that left had its prompt sent, which the upstream bills, unless
-        that try was for nothing anyway."""
+        """There is no answer but this status. A client that left pays for its prompt, unless that try was free."""
         if status == ClientGone.STATUS:
             tries = self._exchange.tries
             (self.release if tries and tries[-1].is_free else self.settle)("client_gone")

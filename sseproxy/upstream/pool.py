@@ -175,6 +175,8 @@ class UpstreamPool:
         exchange.target = place
         exchange.has_spare = has_spare
         again = bool(exchange.tries)
+        if exchange.usage is not None:
+            exchange.sunk, exchange.usage = exchange.sunk + (exchange.usage.cost or 0), None
         exchange.tries.append(Try(place.upstream, place.model))
         request = exchange.request
         if request is not None:

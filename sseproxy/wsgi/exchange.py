@@ -126,7 +126,8 @@ class Exchange(msgspec.Struct):
     :ivar tries: each time the request went to an upstream, the last one last.
     :ivar has_spare: there is another upstream to go to, so that an answer without content is not begun yet.
     :ivar when_reserved: called once, when the charge is reserved and the request may go to the upstream.
-    :ivar sunk: nano-USD that vendors say they charge for tries that failed.
+    :ivar usage: as it is booked; before that, what the vendor of the running try says that it took though it failed.
+    :ivar sunk: nano-USD that vendors say they charge for the tries before it, which failed.
     :ivar failure: code of what ended an answer that had begun.
     :ivar pace: how evenly the events of a streamed answer came.
     :ivar linger: for how long the answer is read on when its client has left.
@@ -246,8 +247,7 @@ class Exchange(msgspec.Struct):
 
     def note_failure(self, failure: Failure) -> None:
         """Say why the running try failed; what was said first, nearest to the cause, stands."""
-        if failure.usage is not None and failure.usage.cost is not None:
-            self.sunk += failure.usage.cost
+        self.usage = failure.usage or self.usage
         if self.tries and self.tries[-1].error is None:
             self.tries[-1].error = str(failure.code or failure.type)[:LONGEST_CODE]
 

@@ -357,8 +357,49 @@ def test_a_refusal_that_its_vendor_charges_is_booked(status: str, body: bytes, s
     assert (charge["state"], charge["usage_source"], charge["cost_usd"]) == ("settled", "reported", "0.004")
 
 
-def test_a_failed_try_that_its_vendor_charges_is_booked_with_the_answer(ledger: SQLLedger) -> None:
-    answers = [("502 No", PAID), ("200 OK", TEXT + USAGE + DONE)]
+FAILED = {
+    "object": "response",
+    "status": "failed",
+    "error": {"message": "No."},
+    "output": [],
+    "usage": {"input_tokens": 9, "output_tokens": 1},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize(("status", "state", "tokens", "cost"), [("200 OK", "settled", 10, "0.000011"),
+                                                                 ("502 No", "released", 0, "0")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "asked", "body"),
+    [
+        ("/v1/chat/completions", CHAT, PAID.replace(b',"cost":0.004', b"")),
+        ("/v1/responses", {"model": "m", "input": "x"}, json.dumps(FAILED).encode()),
+    ],
+)
+def test_an_answer_that_failed_is_booked_as_it_states_its_usage_and_a_refusal_is_free(
+    path: str, asked: Any, body: bytes, status: str, state: str, tokens: int, cost: str, stream: bool, ledger: SQLLedger
+) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response(status, [("Content-Type", "application/json")])
+        return [body]
+
+    def routed(environ: Any, start_response: Any) -> Iterable[bytes]:
+        Exchange.of(environ).target = Target("main", "m", PRICE)
+        return accounting(UpstreamPool(NormalizeMiddleware(app)), ledger)(environ, start_response)
+
+    b"".join(post(routed, path, body={**asked, "stream": stream}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["state"], charge["outcome"]) == (state, "upstream_failed")
+    assert (charge["input_tokens"] + charge["output_tokens"], charge["cost_usd"]) == (tokens, cost)
+
+
+@pytest.mark.parametrize("status", ["502 No", "200 OK"])
+@pytest.mark.parametrize(("paid", "cost"), [(PAID, "0.004009"), (PAID.replace(b',"cost":0.004', b""), "0.000009")])
+def test_of_a_failed_try_what_its_vendor_charges_is_booked_with_the_answer(
+    status: str, paid: bytes, cost: str, ledger: SQLLedger
+) -> None:
+    answers = [(status, paid), ("200 OK", TEXT + USAGE + DONE)]
 
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         status, body = answers.pop(0)
@@ -371,8 +412,9 @@ def test_a_failed_try_that_its_vendor_charges_is_booked_with_the_answer(ledger: 
 
     b"".join(post(routed, body=STREAM).body)
 
+    charge = only_charge(ledger)
     assert not answers
-    assert only_charge(ledger)["cost_usd"] == "0.004009"
+    assert (charge["input_tokens"], charge["output_tokens"], charge["cost_usd"]) == (5, 2, cost)
 
 
 def test_an_application_that_raises_is_released(ledger: SQLLedger) -> None:

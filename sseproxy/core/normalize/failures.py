@@ -16,7 +16,7 @@ from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.normalize.finish import fails
 from sseproxy.core.sse import Decoder, Event
-from sseproxy.core.usage import read_usage
+from sseproxy.core.usage import Usage, read_usage
 
 __all__ = [
     "choices_of",
@@ -212,6 +212,8 @@ def failure_of(status: int, body: bytes, content_type: str = "") -> Failure:
         failure = failure_in(value) or doubt_in(value) or _read(named := _plainly(value), named)
         if status >= 400:
             failure.status = status
+            # Free but for what it is said to cost.
+            failure.usage = Usage(cost=failure.usage.cost or 0) if failure.usage is not None else None
         return failure
     text = body.decode("utf-8", "replace").strip()
     readable = "".join(text.split()).isprintable()  # what nobody could decompress is not

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.normalize.failures import failure_in, failure_of
+from sseproxy.core.usage import Usage
 
 NONE: list[Any] = [
     None,
@@ -203,3 +204,10 @@ def test_other_names_of_type_and_code_are_read(error: dict[str, Any], type: str,
     failure = failure_of(400, json.dumps(error).encode())
 
     assert (failure.message, failure.type, failure.code) == ("m", type, code)
+
+
+@pytest.mark.parametrize(("stated", "cost"), [({}, 0), ({"cost": 0.004}, 4_000_000)])
+def test_a_refusal_took_nothing_but_what_it_is_said_to_cost(stated: dict[str, Any], cost: int) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 1, **stated}
+    body = json.dumps({"error": {"message": "No."}, "usage": usage}).encode()
+    assert failure_of(429, body).usage == Usage(cost=cost)
