@@ -20,7 +20,7 @@ __all__ = ["Usage", "find_usage", "merge_usage", "openai_usage", "read_usage", "
 
 _MOST: Final = 2**53
 
-# First name found wins; the rest of the world's names for OpenAI's three counts.
+# The rest of the world's names for OpenAI's three counts; the first with a count that is not zero wins.
 _INPUT: Final = ("prompt_tokens", "input_tokens", "prompt_eval_count", "promptTokens", "inputTokens",
                  "promptTokenCount", "inputTokenCount", "prompt_n")  # fmt: skip
 _OUTPUT: Final = ("completion_tokens", "output_tokens", "eval_count", "completionTokens", "outputTokens",
@@ -181,11 +181,12 @@ def _repair_output(counts: _Counts, *, fold: bool) -> None:
 
 
 def _details(raw: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    details: dict[str, Any] = {}
     for name in names:
         value = raw.get(name)
         if isinstance(value, dict):
-            return dict(value)
-    return {}
+            details.update((each, count) for each, count in value.items() if count or each not in details)
+    return details
 
 
 def _put(details: dict[str, Any], name: str, count: int | None) -> None:
@@ -197,15 +198,18 @@ def _either(details: Mapping[str, Any], beside: Mapping[str, Any], names: tuple[
     if not (details or beside):
         return None
     one, other = _first(details, names), _first(beside, names)
-    # A zero in the details beside a count outside of them is a default, not a report.
     return one or other or (0 if one is not None or other is not None else None)
 
 
 def _first(raw: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
+    """The first count by these names; a zero, which relays put where they know nothing, only if there is no other."""
+    found = None
     for name in names:
         if name in raw and (count := _count(raw[name])) is not None:
-            return count
-    return None
+            if count:
+                return count
+            found = 0
+    return found
 
 
 def _count(value: Any) -> int | None:

@@ -112,6 +112,28 @@ def test_anthropic_counts_are_exclusive_and_added() -> None:
     assert found is not None and usage_of(found) == Usage(10, 3, 2, 2)
 
 
+ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0, "text_tokens": 0}}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {
+            **ZEROS,
+            "total_tokens": 7,
+            "input_tokens": 5,
+            "output_tokens": 2,
+            "input_tokens_details": {"cached_tokens": 3},
+        },
+        {**PLAIN, "input_tokens": 0, "output_tokens": 0, "prompt_tokens_details": {}, "cached_tokens": 3},
+        {**PLAIN, "prompt_tokens_details": {"cached_tokens": 3}, "input_tokens_details": {"cached_tokens": 0}},
+        {**PLAIN, "prompt_cache_hit_tokens": 3, "cached_tokens": 0},
+    ],
+)
+def test_a_zero_by_one_name_takes_nothing_from_a_count_by_another(raw: dict[str, Any]) -> None:
+    assert read_usage({"usage": raw}) == Usage(5, 3, 0, 2)
+
+
 @pytest.mark.parametrize(("cached", "prompt"), [(5, 20), (20, 5), (0, 25)])
 def test_llama_cpp_s_timings_are_exclusive(cached: int, prompt: int) -> None:
     timings = {"cache_n": cached, "prompt_n": prompt, "prompt_ms": 30.9, "predicted_n": 8}
