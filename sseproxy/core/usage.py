@@ -113,6 +113,8 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     counts = _counts(raw, ins, outs)
     _repair_input(counts, exclusive=exclusive)
     _repair_output(counts, fold=fold)
+    if isinstance(raw.get("iterations"), list):
+        _add_compactions(counts, raw["iterations"])
     if not (counts.input or counts.output or counts.total):
         return None
     tidy: dict[str, Any] = {
@@ -178,6 +180,25 @@ def _repair_output(counts: _Counts, *, fold: bool) -> None:
         counts.reasoning = missing
     elif reasoning > counts.output:
         counts.output += reasoning
+
+
+def _add_compactions(counts: _Counts, iterations: list[Any]) -> None:
+    """Add what it took to sum up a conversation, which Anthropic bills and leaves out of its counts; relays may not.
+
+    https://platform.claude.com/docs/en/build-with-claude/compaction. Advisors are other models, priced otherwise.
+    """
+    own = [each for each in iterations if isinstance(each, dict) and each.get("type") != "advisor_message"]
+    parts = [(each.get("type"), _counts(each, {}, {})) for each in own]
+    for _, part in parts:
+        _repair_input(part, exclusive=True)
+    if counts.input + counts.output >= sum(part.input + part.output for _, part in parts):
+        return
+    for kind, part in parts:
+        if kind == "compaction":
+            counts.input += part.input
+            counts.output += part.output
+            counts.cached = (counts.cached or 0) + (part.cached or 0)
+            counts.written = (counts.written or 0) + (part.written or 0)
 
 
 def _details(raw: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

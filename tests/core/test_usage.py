@@ -134,6 +134,33 @@ def test_a_zero_by_one_name_takes_nothing_from_a_count_by_another(raw: dict[str,
     assert read_usage({"usage": raw}) == Usage(5, 3, 0, 2)
 
 
+COMPACTION = {"type": "compaction", "input_tokens": 100, "cache_read_input_tokens": 30, "output_tokens": 40}
+ITERATION = {"type": "message", "input_tokens": 5, "output_tokens": 2}
+ADVICE = {"type": "advisor_message", "input_tokens": 900, "output_tokens": 900}
+
+
+@pytest.mark.parametrize(
+    ("stated", "iterations", "usage"),
+    [
+        ((5, 2), [COMPACTION, ITERATION], Usage(135, 30, 0, 42)),
+        ((5, 2), [COMPACTION, None, ITERATION, ADVICE], Usage(135, 30, 0, 42)),
+        ((0, 0), [COMPACTION], Usage(130, 30, 0, 40)),
+        ((10, 4), [COMPACTION, ITERATION, COMPACTION, ITERATION], Usage(270, 60, 0, 84)),
+        ((135, 42), [COMPACTION, ITERATION], Usage(135, 0, 0, 42)),
+        ((5, 2), [ITERATION, ADVICE], Usage(5, 0, 0, 2)),
+        ((5, 2), None, Usage(5, 0, 0, 2)),
+    ],
+)
+def test_what_a_compaction_took_is_added_where_the_counts_leave_it_out(
+    stated: tuple[int, int], iterations: Any, usage: Usage
+) -> None:
+    found = tidy_usage(
+        {"input_tokens": stated[0], "output_tokens": stated[1], "iterations": iterations}, exclusive=True
+    )
+    assert found is not None and usage_of(found) == usage
+    assert tidy_usage(found) == found
+
+
 @pytest.mark.parametrize(("cached", "prompt"), [(5, 20), (20, 5), (0, 25)])
 def test_llama_cpp_s_timings_are_exclusive(cached: int, prompt: int) -> None:
     timings = {"cache_n": cached, "prompt_n": prompt, "prompt_ms": 30.9, "predicted_n": 8}
