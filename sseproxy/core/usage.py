@@ -16,7 +16,7 @@ import msgspec
 from sseproxy.core.tokens_apart import TokensApart, tokens_apart
 from sseproxy.core.vendor_cost import NANO_PER_USD, nano_of, tidy_cost, usd_of
 
-__all__ = ["Usage", "find_usage", "merge_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
+__all__ = ["Usage", "find_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
 
 _MOST: Final = 2**53
 
@@ -259,15 +259,6 @@ def usage_of(tidy: Mapping[str, Any]) -> Usage:
         cost=nano_of(tidy.get("cost")),
         apart=tokens_apart(tidy, ins, outs),
     )
-
-
-def merge_usage(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Return the usage known after `new`: the last wins, none is summed (agno#6058) or erased (litellm#17136)."""
-    if old is None or new is None:
-        return new or old
-    if all(old[name] == new[name] for name in ("prompt_tokens", "completion_tokens")):
-        return {**old, **new}
-    return new
 
 
 def openai_usage(usage: Usage) -> dict[str, Any]:

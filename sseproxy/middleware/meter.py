@@ -63,9 +63,12 @@ class Meter:
         return self._first.room()
 
     def report(self, usage: Usage) -> None:
-        """Usage that the upstream stated; the last statement stands."""
+        """Usage that the upstream stated; the last statement stands.
+
+        :param usage: the same object: the same statement, which the transforms hand on again at the end.
+        """
         # What is only repeated tells nothing of what came since, unless it is the last word.
-        if usage != self._reported or self.finished:
+        if usage is not self._reported and (usage != self._reported or self.finished):
             self._reported = usage
             self._covered = True
             self._premature = not self._produced

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.usage import Usage, find_usage, merge_usage, openai_usage, read_usage, tidy_usage, usage_of
+from sseproxy.core.usage import Usage, find_usage, openai_usage, read_usage, tidy_usage, usage_of
+from sseproxy.core.usage_so_far import merge_fields, merge_usage
 
 PLAIN = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
 
@@ -233,6 +234,36 @@ def test_the_last_usage_wins_and_nothing_erases() -> None:
     assert merge_usage(first, last) == last
     assert merge_usage(last, None) == last
     assert merge_usage(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "known"),
+    [
+        (({"prompt_tokens": 5, "completion_tokens": 0}, {"prompt_tokens": 0, "completion_tokens": 2}), PLAIN),
+        ((PLAIN, {"prompt_tokens": 5, "completion_tokens": 0}), PLAIN),
+        (({**PLAIN, "cost": 0.5}, {"prompt_tokens": 5, "completion_tokens": 0}), {**PLAIN, "cost": 0.5}),
+        (
+            (
+                {
+                    "prompt_tokens": 5,
+                    "completion_tokens": 1,
+                    "prompt_tokens_details": {"cached_tokens": 3},
+                    "cost": 0.5,
+                },
+                {"prompt_tokens": 0, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 0}},
+            ),
+            {**PLAIN, "prompt_tokens_details": {"cached_tokens": 3}},
+        ),
+    ],
+)
+def test_a_zero_erases_no_count_that_was_told_before(told: tuple[dict[str, Any], ...], known: dict[str, Any]) -> None:
+    assert merge_usage(*map(tidy_usage, told)) == known
+
+
+def test_a_zero_or_null_of_a_message_delta_erases_nothing() -> None:
+    start = {"input_tokens": 5, "cache_read_input_tokens": 3, "output_tokens": 1}
+    delta = {"input_tokens": 0, "cache_read_input_tokens": None, "output_tokens": 2, "service_tier": None, "new": 0}
+    assert merge_fields(start, delta) == {"input_tokens": 5, "cache_read_input_tokens": 3, "output_tokens": 2, "new": 0}
 
 
 def test_a_repeated_usage_keeps_what_only_the_first_one_said() -> None:

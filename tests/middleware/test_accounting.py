@@ -269,6 +269,35 @@ def test_a_usage_that_is_stated_first_and_again_at_the_end_is_the_reported_one(l
     assert (charge["usage_source"], charge["output_tokens"]) == ("reported", 2)
 
 
+def normalized(ledger: SQLLedger, *pieces: bytes) -> Any:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return list(pieces)
+
+    return accounting(NormalizeMiddleware(app), ledger)
+
+
+def stating(delta: str, usage: str) -> bytes:
+    return b'data: {"choices":[{"index":0,"delta":%b}],"usage":%b}\n\n' % (delta.encode(), usage.encode())
+
+
+def test_a_usage_that_is_stated_before_the_text_alone_is_only_a_beginning(ledger: SQLLedger) -> None:
+    first = stating('{"role":"assistant"}', '{"prompt_tokens":5,"completion_tokens":1}')
+    b"".join(post(normalized(ledger, first, TEXT, FINISH, DONE), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
+
+
+def test_a_usage_whose_halves_are_stated_apart_is_the_reported_one(ledger: SQLLedger) -> None:
+    first = stating('{"role":"assistant"}', '{"prompt_tokens":50,"completion_tokens":0}')
+    last = b'data: {"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":20}}\n\n'
+    b"".join(post(normalized(ledger, first, TEXT, FINISH, last, DONE), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 50, 20)
+
+
 def test_anthropic_s_first_usage_does_not_hide_what_came_after_it(ledger: SQLLedger) -> None:
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one two three"}}\n\n'

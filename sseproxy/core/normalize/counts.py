@@ -10,7 +10,8 @@ from typing import Any
 
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.sse import Event
-from sseproxy.core.usage import find_usage, merge_usage, tidy_usage, usage_of
+from sseproxy.core.usage import find_usage, tidy_usage, usage_of
+from sseproxy.core.usage_so_far import merge_usage
 
 __all__ = ["separate_usage"]
 

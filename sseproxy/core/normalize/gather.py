@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 from sseproxy.core.chunk import read_json
 from sseproxy.core.normalize.first import NOTHING
 from sseproxy.core.normalize.lists import further
+from sseproxy.core.usage_so_far import merge_fields
 
 __all__ = ["Answer", "Message", "Response"]
 
@@ -241,8 +242,7 @@ class Message:
         """Take in what a ``message_delta`` says of the message beside its delta; null takes nothing back."""
         usage = fields.pop("usage", None)
         if isinstance(usage, dict):
-            known = {name: value for name, value in usage.items() if value is not None}
-            fields["usage"] = {**(self._message.get("usage") or {}), **known}
+            fields["usage"] = merge_fields(self._message.get("usage") or {}, usage)
         for name, value in fields.items():
             if value is not None or name not in self._message:
                 self._message[name] = value

@@ -16,7 +16,8 @@ from sseproxy.core.normalize.failures import failure_in, is_error
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.output import Output
 from sseproxy.core.sse import Event
-from sseproxy.core.usage import Usage, find_usage, merge_usage, tidy_usage, usage_of
+from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
+from sseproxy.core.usage_so_far import merge_fields, merge_usage
 
 __all__ = ["Reader", "annotate", "reader_of", "told_failure"]
 
@@ -144,8 +145,7 @@ class _Messages:
             event.finish = finish_of(delta.get("stop_reason"), calls=False)
         for usage in (message.get("usage") if isinstance(message, dict) else None, body.get("usage")):
             if isinstance(usage, dict):
-                # A field in message_delta replaces message_start's; one that is absent or null does not erase it.
-                self._fields.update((name, value) for name, value in usage.items() if value is not None)
+                self._fields = merge_fields(self._fields, usage)
                 found = tidy_usage(self._fields, exclusive=True)
                 if found is not None:
                     self.usage = event.usage = usage_of(found)
