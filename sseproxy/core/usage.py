@@ -33,6 +33,8 @@ _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_
 _WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens",
                    "cache_write_input_tokens", "cacheWriteInputTokens")  # fmt: skip
 _REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "reasoningTokens")
+_ANTHROPIC: Final = frozenset(("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))
+_NOT_ANTHROPIC: Final = ("prompt_tokens", *_TOTAL)
 _DETAILED: Final = frozenset((*_CACHED, *_WRITTEN, *_REASONING))
 _RENAMED: Final = frozenset((*_INPUT, *_OUTPUT, *_TOTAL, *_INPUT_DETAILS, *_OUTPUT_DETAILS))
 
@@ -111,7 +113,7 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     """
     ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
     counts = _counts(raw, ins, outs)
-    _repair_input(counts, exclusive=exclusive)
+    _repair_input(counts, exclusive=exclusive or _is_of_anthropic(raw))
     _repair_output(counts, fold=fold)
     if isinstance(raw.get("iterations"), list):
         _add_compactions(counts, raw["iterations"])
@@ -167,6 +169,11 @@ def _repair_input(counts: _Counts, *, exclusive: bool) -> None:
         if counts.total == counts.input + counts.output:
             counts.total += buckets
         counts.input += buckets
+
+
+def _is_of_anthropic(raw: Mapping[str, Any]) -> bool:
+    """Whether this is a usage of Anthropic's as it is, which says of the prompt what no cache had, and no total."""
+    return raw.keys() >= _ANTHROPIC and raw.keys().isdisjoint(_NOT_ANTHROPIC)
 
 
 def _repair_output(counts: _Counts, *, fold: bool) -> None:

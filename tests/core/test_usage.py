@@ -162,6 +162,21 @@ def test_what_a_compaction_took_is_added_where_the_counts_leave_it_out(
     assert tidy_usage(found) == found
 
 
+@pytest.mark.parametrize(
+    ("further", "usage"),
+    [
+        ({}, Usage(110, 30, 20, 9)),
+        ({"total_tokens": 69}, Usage(60, 30, 20, 9)),
+        ({"prompt_tokens": 60, "completion_tokens": 9}, Usage(60, 30, 20, 9)),
+    ],
+)
+def test_a_usage_of_anthropic_s_is_read_as_such_wherever_it_stands(further: dict[str, Any], usage: Usage) -> None:
+    fields = {"cache_read_input_tokens": 30, "cache_creation_input_tokens": 20, "output_tokens": 9}
+    assert read_usage({"usage": {"input_tokens": 60, **fields, **further}}) == usage
+    found = tidy_usage({"input_tokens": 60, **fields})
+    assert found is not None and tidy_usage(found) == found
+
+
 @pytest.mark.parametrize(("cached", "prompt"), [(5, 20), (20, 5), (0, 25)])
 def test_llama_cpp_s_timings_are_exclusive(cached: int, prompt: int) -> None:
     timings = {"cache_n": cached, "prompt_n": prompt, "prompt_ms": 30.9, "predicted_n": 8}
