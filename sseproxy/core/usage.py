@@ -26,13 +26,14 @@ _INPUT: Final = ("prompt_tokens", "input_tokens", "prompt_eval_count", "promptTo
 _OUTPUT: Final = ("completion_tokens", "output_tokens", "eval_count", "completionTokens", "outputTokens",
                   "candidatesTokenCount", "outputTokenCount", "predicted_n")  # fmt: skip
 _TOTAL: Final = ("total_tokens", "totalTokens", "totalTokenCount")
-_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
-_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
+_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
+_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
-                  "cachedContentTokenCount", "cacheReadInputTokens", "cachedInputTokens", "cache_n")  # fmt: skip
+                  "cachedContentTokenCount", "cacheReadInputTokens", "cachedInputTokens", "cache_n",
+                  "cache_read")  # fmt: skip
 _WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens",
-                   "cache_write_input_tokens", "cacheWriteInputTokens")  # fmt: skip
-_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "reasoningTokens")
+                   "cache_write_input_tokens", "cacheWriteInputTokens", "cache_creation")  # fmt: skip
+_REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "reasoningTokens", "reasoning")
 _ANTHROPIC: Final = frozenset(("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))
 _NOT_ANTHROPIC: Final = ("prompt_tokens", *_TOTAL)
 _DETAILED: Final = frozenset((*_CACHED, *_WRITTEN, *_REASONING))

@@ -80,6 +80,16 @@ def test_what_says_nothing_is_not_reported(payload: dict[str, Any]) -> None:
             {"inputTokens": 11, "outputTokens": 22, "totalTokens": 33, "cachedInputTokens": 4, "reasoningTokens": 5},
             Usage(11, 4, 0, 22, 5),
         ),
+        (  # LangChain's
+            {
+                "input_tokens": 11,
+                "output_tokens": 22,
+                "total_tokens": 33,
+                "input_token_details": {"cache_read": 4, "cache_creation": 2},
+                "output_token_details": {"reasoning": 5},
+            },
+            Usage(11, 4, 2, 22, 5),
+        ),
     ],
 )
 def test_cached_written_and_reasoning_tokens_are_subsets(raw: dict[str, Any], usage: Usage) -> None:
