@@ -9,10 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sseproxy.core.outage import Outage
 from sseproxy.ledger.doubtful import Doubtful
@@ -31,6 +31,7 @@ from sseproxy.ledger.protocol import (
     Settlement,
 )
 
+T = TypeVar("T")
 log = logging.getLogger("sseproxy.accounting")
 
 #: After a failure no request looks for so long whether the ledger is back: the bookkeeper does so before, each second.
@@ -81,8 +82,7 @@ class JournalingLedger:
                 raise LedgerUnavailable(in_doubt=False)
             return self._reserve_here(charge)
         try:
-            with self._asking():
-                self.ledger.reserve(charge, budget)
+            self._ask(self.ledger.reserve, charge, budget)
         except LedgerUnavailable as error:
             try:
                 if not self._serve:
@@ -109,8 +109,8 @@ class JournalingLedger:
         if self._serve and charge_id in self._only_here:
             return True
         if not self._outage.bars():
-            with suppress(LedgerUnavailable), self._asking():
-                return self.ledger.extend(charge_id, more, budget)
+            with suppress(LedgerUnavailable):
+                return self._ask(self.ledger.extend, charge_id, more, budget)
         if not self._serve:
             raise LedgerUnavailable()
         return True
@@ -125,8 +125,10 @@ class JournalingLedger:
 
     def _end(self, charge_id: str, settlement: Settlement, released: bool) -> bool:
         if charge_id not in self._only_here and not self._outage.bars():
-            with suppress(LedgerUnavailable), self._asking():
-                return (self.ledger.release if released else self.ledger.settle)(charge_id, settlement)
+            try:
+                return self._ask(self.ledger.release if released else self.ledger.settle, charge_id, settlement)
+            except LedgerUnavailable:
+                pass
         line = encode(Ended(charge_id, bounded_result(settlement), released))
         try:
             self._file.append(line)
@@ -141,8 +143,8 @@ class JournalingLedger:
         """Write down what is known of running charges; see :meth:`Ledger.checkpoint`. Replays first."""
         self.replay()
         if not self._outage.bars():
-            with suppress(LedgerUnavailable), self._asking():
-                self.ledger.checkpoint({each: running[each] for each in running if each not in self._only_here})
+            with suppress(LedgerUnavailable):
+                self._ask(self.ledger.checkpoint, {id: running[id] for id in running if id not in self._only_here})
                 self._noted.clear()
                 return
         self._note_here(running)
@@ -171,22 +173,26 @@ class JournalingLedger:
             return 0, True
         self._outage.look()
         try:
-            with self._asking():
-                if self._prepare is not None:
-                    self._prepare()
-                self.ledger.ping()
-                self._outage.end()
-                self._doubtful.release()
-                ended = self._book_unwritten()
-                brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
-                ended += self._book_unwritten()
-                self._came_back()
-            return ended + brought, complete
+            return self._ask(self._catch_up)
         except LedgerUnavailable:
             return 0, False
         except OSError as error:
             log.error("the journal %s cannot be read or written: %s", self._file.path, error)
             return 0, True  # what it says later still takes the place of what is taken for lost until then
+
+    def _catch_up(self) -> tuple[int, bool]:
+        if self._prepare is not None:
+            self._prepare()
+        self.ledger.ping()
+        self._outage.end()
+        self._doubtful.release()
+        ended = self._book_unwritten()
+        brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
+        ended += brought + self._book_unwritten()
+        if self._away:
+            self._away = False
+            log.warning("the ledger answers again")
+        return ended, complete
 
     def _bring_in(self) -> tuple[int, bool]:
         with self._file.alone() as alone:
@@ -272,26 +278,21 @@ class JournalingLedger:
         """As the ledger knows it: without what stands in the journal."""
         return self.ledger.usage(by, user=user, since=since, until=until)
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Around what asks the ledger: what comes of it is known to all who would ask next."""
+    def _ask(self, do: Callable[..., T], *given: object) -> T:
+        """Do what asks the ledger: what comes of it is known to all who would ask next."""
         asked_at = self._clock()
         try:
-            yield
+            answer = do(*given)
         except LedgerUnavailable as error:
             if self._serve or self._clock() - asked_at >= _SLOW:
                 self._outage.begin()
             self._tell_away(error)
             raise
         self._outage.end()
+        return answer
 
     def _tell_away(self, error: LedgerUnavailable) -> None:
         if not self._away:
             self._away = True
             how = "requests are served without checking budgets" if self._serve else "requests are refused"
             log.error("the ledger is away; %s, what ends goes to %s: %s", how, self._file.path, error.reason)
-
-    def _came_back(self) -> None:
-        if self._away:
-            self._away = False
-            log.warning("the ledger answers again")
