@@ -37,19 +37,21 @@ if TYPE_CHECKING:
 KEY: Final = "sseproxy.exchange"
 DEFAULT_MAX_BODY: Final = 10 * 1024 * 1024
 LONGEST_CODE: Final = 64
-_OF_THE_CLIENT_S_BODY: Final = (
-    "HTTP_CONTENT_ENCODING",
-    "HTTP_CONTENT_RANGE",
-    "HTTP_CONTENT_MD5",
-    "HTTP_CONTENT_DIGEST",
-    "HTTP_REPR_DIGEST",
-    "HTTP_DIGEST",
-    "HTTP_RANGE",
-    "HTTP_IF_RANGE",
-    "HTTP_IF_MATCH",
-    "HTTP_IF_NONE_MATCH",
-    "HTTP_IF_MODIFIED_SINCE",
-    "HTTP_IF_UNMODIFIED_SINCE",
+_OF_THE_CLIENT_S_BODY: Final = frozenset(
+    {
+        "HTTP_CONTENT_ENCODING",
+        "HTTP_CONTENT_RANGE",
+        "HTTP_CONTENT_MD5",
+        "HTTP_CONTENT_DIGEST",
+        "HTTP_REPR_DIGEST",
+        "HTTP_DIGEST",
+        "HTTP_RANGE",
+        "HTTP_IF_RANGE",
+        "HTTP_IF_MATCH",
+        "HTTP_IF_NONE_MATCH",
+        "HTTP_IF_MODIFIED_SINCE",
+        "HTTP_IF_UNMODIFIED_SINCE",
+    }
 )
 """What is said of a body that goes no further, or asks for less than the whole answer."""
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
@@ -183,9 +185,8 @@ class Exchange(msgspec.Struct):
             if (mount := environ.get("SCRIPT_NAME", "")) and mount + path in API_PATHS:
                 path = mount + path
             api = API_PATHS.get(path) if method == "POST" else None
-            exchange = environ[KEY] = Exchange(
-                _request_id(environ), path, method, api=api, last_event_id=_last_event_id(environ)
-            )
+            last = _last_event_id(environ)
+            exchange = environ[KEY] = Exchange(_request_id(environ), path, method, api=api, last_event_id=last)
         return exchange
 
     @property
@@ -276,9 +277,8 @@ def _put_body(environ: WSGIEnvironment, body: bytes) -> None:
 def _describe_json(environ: WSGIEnvironment) -> None:
     """By a charset or coding of the client's, an application could read another request than the one checked here."""
     environ["CONTENT_TYPE"] = "application/json"
-    for key in _OF_THE_CLIENT_S_BODY:
-        if key in environ:
-            del environ[key]
+    for key in environ.keys() & _OF_THE_CLIENT_S_BODY:
+        del environ[key]
 
 
 def _last_event_id(environ: WSGIEnvironment) -> str:
