@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,8 +51,9 @@ class Answer:
 
     def set_header(self, name: str, value: str) -> None:
         """Set a header, replacing every earlier one of that name."""
-        if name.lower() in map(str.lower, map(_NAME, self.headers)):
-            self.drop_headers(name)
+        known, given = name.lower(), [*map(str.lower, map(_NAME, self.headers))]
+        if known in given:
+            self.headers = [*compress(self.headers, map(known.__ne__, given))]
         self.headers = [*self.headers, (name, value)]
 
     def drop_headers(self, *names: str) -> None:
