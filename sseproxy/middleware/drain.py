@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
@@ -27,9 +26,7 @@ class DrainMiddleware:
         self._draining = draining
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        token = object()
-        self._draining.enter(token)
-        leave = partial(self._draining.leave, token)
+        leave = self._draining.enter()
         try:
             # After entering: otherwise one could slip in between and be cut off as nobody's.
             self._draining.check()

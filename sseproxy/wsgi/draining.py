@@ -5,6 +5,8 @@ One object for a whole application. It is begun in a signal handler, so there is
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -57,13 +59,11 @@ class Draining:
         if self._over_at is not None:
             raise ShuttingDown
 
-    def enter(self, answer: object) -> None:
-        """An answer is being made, whether somebody waits for it or not."""
+    def enter(self) -> Callable[[], None]:
+        """An answer is being made, whether somebody waits for it or not. Returns what is called when it has ended."""
+        answer = object()
         self._running.add(answer)
-
-    def leave(self, answer: object) -> None:
-        """It has ended."""
-        self._running.discard(answer)
+        return partial(self._running.discard, answer)
 
     @property
     def running(self) -> int:

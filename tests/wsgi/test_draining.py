@@ -32,11 +32,10 @@ def test_it_is_over_after_the_grace_of_the_first_call() -> None:
 
 def test_answers_are_counted_until_they_leave_however_often_that_is() -> None:
     draining = Draining()
-    first, second = object(), object()
-    draining.enter(first)
-    draining.enter(second)
-    draining.leave(first)
-    draining.leave(first)
+    leave = draining.enter()
+    draining.enter()
+    leave()
+    leave()
     assert draining.running == 1
 
 
