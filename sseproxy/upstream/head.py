@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+import msgspec
+
 from sseproxy.core.http_fields import TOKEN
 
 MAX_LINE: Final = 64 * 1024
@@ -111,22 +113,20 @@ def read_head(head: bytes, method: str) -> ResponseHead:
     return (_read_remembered if len(head) <= LONGEST_REMEMBERED else _read)(head, method == "HEAD")
 
 
-class HeadReader:
+class HeadReader(msgspec.Struct):
     """Finds the first head that is not interim (RFC 9110 section 15.2) in what comes.
 
+    :param method: of the request that it answers.
     :ivar head: it, once it is there.
     :ivar rest: what has come after it.
     :ivar has_begun: something has come, be it interim.
     """
 
-    __slots__ = ("_asked", "_method", "has_begun", "head", "rest")
-
-    def __init__(self, method: str) -> None:
-        self._method = method
-        self._asked = 0
-        self.head: ResponseHead | None = None
-        self.rest = b""
-        self.has_begun = False
+    method: str
+    head: ResponseHead | None = None
+    rest: bytes = b""
+    has_begun: bool = False
+    _asked: int = 0
 
     def feed(self, data: bytes) -> None:
         """Take what came next.
@@ -136,7 +136,7 @@ class HeadReader:
         self.has_begun = True
         self.rest += data
         while (end := end_of_head(self.rest, self._asked)) is not None:
-            head, self.rest, self._asked = read_head(self.rest[:end], self._method), self.rest[end:], 0
+            head, self.rest, self._asked = read_head(self.rest[:end], self.method), self.rest[end:], 0
             if head.status >= 200:
                 self.head = head
                 return

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from sseproxy.core.failure import Failure
 from sseproxy.wsgi.polling import poll_of
 
@@ -50,17 +52,14 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     return never_gone
 
 
-class Linger:
+class Linger(msgspec.Struct):
     """For how long an answer is read on after its client has left: one clock for all of an exchange.
 
     :ivar seconds: 0: it is not.
     """
 
-    __slots__ = ("_since", "seconds")
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
-        self._since: float | None = None
+    seconds: float = 0.0
+    _since: float | None = None
 
     def left(self) -> float:
         """Seconds of it that are left, now that the client is gone."""
