@@ -15,8 +15,8 @@ from sseproxy.config import DEMO_KEY, Config, keep_fixed
 from sseproxy.config.origin import Origin
 from sseproxy.lasting import Lasting
 from sseproxy.ledger.protocol import Ledger
-from sseproxy.middleware.client_timeout import ClientTimeoutMiddleware
 from sseproxy.stack import ProxyStack, Stack, WrapStack
+from sseproxy.wsgi.client_timeout import ClientTimeout
 from sseproxy.wsgi.exchange import stand_alone
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ log = logging.getLogger("sseproxy.app")
 
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 S = TypeVar("S", bound=Stack)
-_STACK_KEY: Final = "sseproxy.stack"
 
 
 def create_app(config: Source = None) -> Proxy:
@@ -57,7 +56,7 @@ class _Reloadable(ABC, Generic[S]):
         _warn_of_the_demo(source, config)
         self._lasting = Lasting(config)
         self._stack = self._build(config, self._lasting)
-        self._entry = ClientTimeoutMiddleware(self._enter, config.streams.client_timeout)
+        self._client_timeout = ClientTimeout(config.streams.client_timeout)
         self._reloading = threading.Lock()
         self._process: int | None = None
         _APPS.add(self)
@@ -104,7 +103,7 @@ class _Reloadable(ABC, Generic[S]):
     def close(self) -> None:
         """End what runs; let go of the upstreams, the ledger and the stores."""
         _APPS.discard(self)
-        self._entry.close()
+        self._client_timeout.close()
         self._lasting.close()
 
     @property
@@ -117,14 +116,9 @@ class _Reloadable(ABC, Generic[S]):
 
     def _answer(self, stack: S, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """What this stack answers, though another one may take its place at any moment."""
-        environ = stand_alone(environ)
-        environ[_STACK_KEY] = stack
-        return self._entry(environ, start_response)
-
-    def _enter(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         self._process = os.getpid()
-        stack: S = environ.pop(_STACK_KEY)
-        return stack.app(environ, start_response)
+        self._client_timeout.watch(environ)
+        return stack.app(stand_alone(environ), start_response)
 
 
 _APPS: Final[weakref.WeakSet[_Reloadable[Any]]] = weakref.WeakSet()

@@ -7,35 +7,33 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sseproxy.wsgi.client import SOCKET_KEYS
 from sseproxy.wsgi.stuck import StuckClients
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
 
-class ClientTimeoutMiddleware:
-    """Looks after the connections of the requests it sees; needs :meth:`close` at the end.
+class ClientTimeout:
+    """Looks after the connections of requests; needs :meth:`close` at the end.
 
     :param seconds: how long a client may take no byte while some wait for it.
     """
 
-    def __init__(self, app: WSGIApplication, seconds: float) -> None:
-        self.app = app
+    def __init__(self, seconds: float) -> None:
         self._stuck = StuckClients(seconds)
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def watch(self, environ: WSGIEnvironment) -> None:
+        """Look after the connection that a request came by, as long as it is open."""
         for key in SOCKET_KEYS:
             if key in environ and isinstance(connection := environ[key], socket.socket):
                 self._stuck.watch(connection)
                 self._start()
-        return self.app(environ, start_response)
 
     def close(self) -> None:
         """Stop looking."""
