@@ -141,7 +141,7 @@ class Request(msgspec.Struct, frozen=True):
             model=model,
             stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
             wants_usage="stream_options" in fields and _wants_usage(fields),
-            choices=_choices(fields) * prompts,
+            choices=_choices(fields) * prompts if "n" in fields else prompts,
             prompts=prompts,
         )
 

@@ -24,7 +24,7 @@ from sseproxy.wsgi.client import connection_closed, lingering, watch_client
 from sseproxy.wsgi.closing import call_once
 from sseproxy.wsgi.completion import CompletionBody
 from sseproxy.wsgi.errors import refuse
-from sseproxy.wsgi.exchange import Exchange, Mapped
+from sseproxy.wsgi.exchange import KEY, Exchange, Mapped
 from sseproxy.wsgi.long_body import LongBody
 from sseproxy.wsgi.stream import EventStream
 
@@ -64,7 +64,7 @@ class AccountingMiddleware:
         self._bookkeeper.close()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        exchange = Exchange.of(environ)
+        exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
         try:
             request = exchange.request or exchange.read_request(environ)
             if request is None and exchange.target is None:

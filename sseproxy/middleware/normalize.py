@@ -116,7 +116,8 @@ class NormalizeMiddleware:
             plain = Plain()
             stream = self._stream(answer, exchange, request, gone, plain)
             board(stream, answer.body, environ, plain.is_uncompressed)
-            return Answer(answer.status, [*STREAM_HEADERS, *headers], stream)
+            answer.headers, answer.body = [*STREAM_HEADERS, *headers], stream
+            return answer
         whole = answer.body
         if request.api == "embeddings":
             whole = LongBody.begin(answer.body, lingering(gone, exchange.linger))

@@ -138,13 +138,13 @@ MOST_KEYS: Final = 100
 """Of an environ of which it is remembered which go on."""
 
 
-def request_headers(environ: WSGIEnvironment, own: Iterable[str] = ()) -> dict[str, str]:
+def request_headers(environ: WSGIEnvironment, own: frozenset[str] = frozenset()) -> dict[str, str]:
     """The header fields of the client's to send on: the end-to-end ones.
 
     :param own: names, in lower case, of those that the proxy writes itself.
     """
     passing = _passing if len(environ) <= MOST_KEYS else _passing.__wrapped__
-    names, keys = passing(tuple(environ), environ.get("HTTP_CONNECTION", ""), frozenset(own))
+    names, keys = passing(tuple(environ), environ.get("HTTP_CONNECTION", ""), own)
     headers = dict(zip(names, map(environ.__getitem__, keys), strict=True))
     if not environ.get("CONTENT_TYPE"):  # which servers may set where there is none
         headers.pop("content-type", None)

@@ -58,7 +58,7 @@ class Outgoing(msgspec.Struct, frozen=True):
                 yield b"0\r\n\r\n"
 
 
-class Sending:
+class Sending(msgspec.Struct):
     """Sends one request.
 
     :param connection: does not wait.
@@ -66,13 +66,12 @@ class Sending:
     :param answer: reads what comes meanwhile.
     """
 
-    def __init__(self, connection: socket.socket, patience: float, waiting: Waiting, answer: HeadReader) -> None:
-        self._socket = connection
-        self._patience = patience
-        self._waiting = waiting
-        self._answer = answer
-        self._looked = monotonic()
-        self._until = min(self._looked + patience, waiting.deadline)
+    connection: socket.socket
+    patience: float
+    waiting: Waiting
+    answer: HeadReader
+    _looked: float = 0.0
+    _until: float = 0.0
 
     def send(self, request: Outgoing) -> bool:
         """Whether the upstream took all of it; if not, its answer is there.
@@ -84,6 +83,8 @@ class Sending:
         :raises OSError: the connection broke, or no more was taken.
         :raises BadHead: what came meanwhile is no answer.
         """
+        self._looked = monotonic()
+        self._until = min(self._looked + self.patience, self.waiting.deadline)
         pieces = request.pieces()
         first = next(pieces)
         left = first[self._put(first) :]  # most often nothing
@@ -91,10 +92,10 @@ class Sending:
 
     def _send_in_ticks(self, piece: bytes | memoryview) -> bool:
         """Whether it was sent, however long that took; if not, no more of the request is wanted."""
-        self._until = min(monotonic() + self._patience, self._waiting.deadline)
+        self._until = min(monotonic() + self.patience, self.waiting.deadline)
         while piece:
             is_ready = self._wait()
-            if is_ready and self._answer.head is None:
+            if is_ready and self.answer.head is None:
                 self._hear()
             if self._is_unwanted():
                 return False
@@ -105,42 +106,42 @@ class Sending:
     def _wait(self) -> bool:
         """Wait until the upstream takes something or says something, at most a tick; whether it does."""
         now = monotonic()
-        if now >= self._waiting.deadline:
+        if now >= self.waiting.deadline:
             raise TimeoutError("not sent in time")
-        if now >= self._until and self._answer.head is None:
+        if now >= self._until and self.answer.head is None:
             raise OSError("the upstream does not take the request")
         if now - self._looked >= TICK:
             self._looked = now
-            if self._waiting.has_no_client():
+            if self.waiting.has_no_client():
                 raise NotSent
         tick = max(0.0, min(self._until, self._looked + TICK) - now)
-        return wait_for_socket(self._socket, read=self._answer.head is None, write=True, timeout=tick)
+        return wait_for_socket(self.connection, read=self.answer.head is None, write=True, timeout=tick)
 
     def _hear(self) -> None:
         """Read what has come of the answer."""
         try:
-            data = self._socket.recv(PIECE)
+            data = self.connection.recv(PIECE)
         except _NOT_NOW:
             return
         if not data:
             raise ConnectionError("the connection was closed before the request was sent")
-        self._answer.feed(data)
+        self.answer.feed(data)
 
     def _is_unwanted(self) -> bool:
         """Whether the upstream has refused the request, or has begun another answer and takes nothing any more."""
-        head = self._answer.head
+        head = self.answer.head
         return head is not None and (head.status >= 300 or monotonic() >= self._until)
 
     def _put(self, piece: bytes | memoryview) -> int:
         """How much of it the upstream took at once."""
-        is_nested = isinstance(self._socket, SSLTransport)
+        is_nested = isinstance(self.connection, SSLTransport)
         try:
             if is_nested:  # TLS within TLS waits, since it cannot go on with what it has begun to send
-                self._socket.settimeout(max(0.001, self._until - monotonic()))
+                self.connection.settimeout(max(0.001, self._until - monotonic()))
                 piece = piece[:SSL_BLOCKSIZE]
-            return self._socket.send(piece)
+            return self.connection.send(piece)
         except _NOT_NOW:
             return 0
         finally:
             if is_nested:
-                self._socket.settimeout(0)
+                self.connection.settimeout(0)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs
 
 import msgspec
-from msgspec import field
 
 from sseproxy.core.allowance import Budget, Limits
 from sseproxy.core.chat import API_PATHS, Api, Request
@@ -140,14 +139,14 @@ class Exchange(msgspec.Struct):
     request_id: str
     path: str
     method: str = "POST"
-    started: float = field(default_factory=monotonic)
+    started: float = msgspec.field(default_factory=monotonic)
     api: Api | None = None
     request: Request | None = None
     body: bytes = b""
     user: User | None = None
     key: str | None = None
     target: Target | None = None
-    tries: list[Try] = field(default_factory=list)
+    tries: list[Try] = msgspec.field(default_factory=list)
     has_spare: bool = False
     asked_model: str = ""
     charge_id: str = ""
@@ -159,7 +158,7 @@ class Exchange(msgspec.Struct):
     rejoin: str = ""
     last_event_id: str = ""
     begin: Callable[[str, list[tuple[str, str]]], Callable[[bytes], object]] | None = None
-    cookies: list[tuple[str, str]] = field(default_factory=list)
+    cookies: list[tuple[str, str]] = msgspec.field(default_factory=list)
     in_background: bool = False
     outcome: str = ""
     usage: Usage | None = None
@@ -168,10 +167,10 @@ class Exchange(msgspec.Struct):
     first_token_ms: int | None = None
     failure: str = ""
     pace: Pace | None = None
-    linger: Linger = field(default_factory=Linger)
-    when_reserved: list[Callable[[], object]] = field(default_factory=list)
-    when_generated: list[Callable[[], object]] = field(default_factory=list)
-    when_booked: list[Callable[[], object]] = field(default_factory=list)
+    linger: Linger = msgspec.field(default_factory=Linger)
+    when_reserved: list[Callable[[], object]] = msgspec.field(default_factory=list)
+    when_generated: list[Callable[[], object]] = msgspec.field(default_factory=list)
+    when_booked: list[Callable[[], object]] = msgspec.field(default_factory=list)
 
     @staticmethod
     def of(environ: WSGIEnvironment) -> Exchange:
@@ -211,8 +210,9 @@ class Exchange(msgspec.Struct):
         :raises BadRequest: the body is too large, incomplete, or not what the API takes.
         """
         if self.request is None and self.api is not None:
-            self.put_request(environ, Request.parse(self.api, read_body(environ, max_body)))
-            self.asked_model = self.asked_model or (self.request.model if self.request else "")
+            request = Request.parse(self.api, read_body(environ, max_body))
+            self.put_request(environ, request)
+            self.asked_model = self.asked_model or request.model
         return self.request
 
     def read_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> bytes:

@@ -40,7 +40,7 @@ def test_end_to_end_fields_pass() -> None:
 def test_a_field_that_the_proxy_writes_elsewhere_is_not_taken_from_the_client() -> None:
     environ = create_environ(headers={"X-Team": "client", "Content-Type": "text/plain", "X-Other": "1"})
 
-    assert request_headers(environ, {"x-team", "content-type"}) == {"x-other": "1"}
+    assert request_headers(environ, frozenset({"x-team", "content-type"})) == {"x-other": "1"}
 
 
 def test_fields_named_by_connection_are_hop_by_hop() -> None:
@@ -58,7 +58,7 @@ def test_what_goes_on_of_one_request_says_nothing_of_the_next_with_the_same_name
 
     assert request_headers(first) == {"x-end": "2", "content-type": "text/plain"}
     assert request_headers(second) == {"x-hop": "3"}
-    assert request_headers(first, ["x-end"]) == {"content-type": "text/plain"}
+    assert request_headers(first, frozenset({"x-end"})) == {"content-type": "text/plain"}
 
 
 def test_a_request_with_very_many_fields_is_treated_as_any_other() -> None:
