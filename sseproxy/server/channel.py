@@ -88,11 +88,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         rest = data
         if isinstance(data, bytes) and not self.total_outbufs_len:
             try:
-                rest = data[self.send_past(data) :]
+                sent = self.send_past(data)
+                if sent == len(data):
+                    return sent
+                rest = data[sent:]
             except OSError:
-                rest = data  # fails again below, where it is seen to
-        if rest or not self.connected:
-            super().write_soon(rest)
+                pass  # it fails again below, where it is seen to
+        super().write_soon(rest)
         if self.total_outbufs_len:
             self.ask(self._fileno)
         return len(data)

@@ -134,9 +134,8 @@ def read_canonical(api: str, body: bytes) -> Completion | None:
         if tidy is None or write_json(tidy) != write_json(given):
             return None
         usage = usage_of(tidy)
-    texts = [_texts_of(choice) for choice in answer.choices]
-    content = "".join(visible for visible, _ in texts)
-    hidden = "".join(other for _, other in texts)
+    texts = [*map(_texts_of, answer.choices)]
+    content, hidden = map("".join, zip(*texts, strict=True))
     by_choice = tuple(enumerate(map("".join, texts))) if len(texts) > 1 else ()
     return Completion(body, content, hidden, usage, answer.choices[0].finish_reason, told, by_choice)
 
