@@ -20,22 +20,16 @@ class Waiting:
     :param total: seconds that the whole exchange may take.
     :param linger: for how long an answer is read on after its client has left.
     :ivar deadline: :func:`time.monotonic` value at which it has taken too long.
+    :ivar has_no_client: tells whether the client has left.
+    :ivar has_no_reader: tells whether it has left for as long as is lingered.
     """
 
-    __slots__ = ("_gone", "_gone_for_long", "deadline")
+    __slots__ = ("deadline", "has_no_client", "has_no_reader")
 
     def __init__(self, environ: WSGIEnvironment, total: float, linger: Linger) -> None:
         self.deadline = monotonic() + total
-        self._gone = watch_client(environ)
-        self._gone_for_long = lingering(self._gone, linger)
-
-    def has_no_client(self) -> bool:
-        """Whether the client has left."""
-        return self._gone()
-
-    def has_no_reader(self) -> bool:
-        """Whether it has left for as long as is lingered."""
-        return self._gone_for_long()
+        self.has_no_client = watch_client(environ)
+        self.has_no_reader = lingering(self.has_no_client, linger)
 
     def look_up(self) -> None:
         """Look out for a client that leaves.
