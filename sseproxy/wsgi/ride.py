@@ -66,6 +66,9 @@ class Ride:
             return False
         passage.begin(stream)
         self._boards = self._express is not None
+        if not self._is_for_express() and self._is_left_alone():
+            passage.end()
+            return False
         self._writer.when_closed(self._when_closed)
         self.client = self._writer.fileno()
         self._source.set_waiting(False)
@@ -93,8 +96,7 @@ class Ride:
         while goes_on and not self._is_closed:
             if self._is_for_express():
                 goes_on = self._go_by_express()
-            elif self._may_be_for_express() and self._alone < ALONE:
-                self._alone += 1
+            elif self._is_left_alone():
                 goes_on = False
             else:
                 self._changes = False
@@ -107,9 +109,12 @@ class Ride:
     def _is_for_express(self) -> bool:
         return self._boards and self._passage.hears is not None and self._source.is_bare()
 
-    def _may_be_for_express(self) -> bool:
-        """Whether what follows the next may be."""
-        return self._express is not None and self._writer.chunked and self._source.is_bare()
+    def _is_left_alone(self) -> bool:
+        """Whether the own thread is to wait for what comes next: what follows that may be for the express."""
+        if self._alone < ALONE and self._express is not None and self._writer.chunked and self._source.is_bare():
+            self._alone += 1
+            return True
+        return False
 
     def _go_by_express(self) -> bool:
         """Have plain events moved by the express as long as they come; False if the next is for the own thread."""
