@@ -17,4 +17,4 @@ _FAILURE: Final = re.compile(rb'"error"(?!\s*:\s*null)')
 
 def may_end(data: bytes) -> bool:
     """Whether this may be the end of an answer, at which a charge is settled; that may have to wait for a database."""
-    return any(mark in data for mark in _MARKS) or (data.find(b'"error"') >= 0 and _FAILURE.search(data) is not None)
+    return any(map(data.__contains__, _MARKS)) or (data.find(b'"error"') >= 0 and _FAILURE.search(data) is not None)

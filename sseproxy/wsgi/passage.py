@@ -98,9 +98,12 @@ class Passage:
             self.heard = self._sent = times[-1]
 
     def pass_on_after(self, unsent: bytes, data: bytes) -> bool:
-        """Go on with this, after the client has not taken what others have sent it."""
+        """Go on with this, which others have read and which is not plain as it stands, after what the client has not
+        taken of what they have sent it.
+        """
+        self.heard = monotonic()
         self.unsent = unsent
-        return self._unwrap(data, False) if data else False
+        return self._unwrap(data, not unsent and self.failure is None) if data else False
 
     def _unwrap(self, data: bytes, flows: bool) -> bool:
         """Go on with this without its transfer framing; what has ended is not for here after that."""
@@ -113,9 +116,11 @@ class Passage:
             if taken:
                 flows = self._send(piece)
                 payload = payload[taken:]
-        self._listen()
         flows = flows and not ended
-        return self._iterate(payload, flows) if payload else flows
+        if payload:
+            return self._iterate(payload, flows)
+        self._listen()
+        return flows
 
     def _iterate(self, data: bytes, flows: bool) -> bool:
         assert self._stream is not None

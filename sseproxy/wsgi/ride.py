@@ -174,9 +174,7 @@ class Ride:
             return False
         if not data:
             return self._passage.move(monotonic())
-        if sent < passed:
-            return self._passage.pass_on_after(data[sent:passed], data[passed:])
-        return self._passage.pass_on(data[passed:], monotonic())
+        return self._passage.pass_on_after(data[sent:passed], data[passed:])
 
     def move_here(self, now: float) -> bool:
         """On the relay: move what has arrived; False if what comes next is not for there."""

@@ -131,6 +131,8 @@ class Plain:
             return 0
         heard = self._hidden if shape.hidden else self._content
         texts, end = shape.texts(data, self.room, framed=framed)
+        if not texts:
+            return 0
         known = len(texts)
         size = most_tokens("".join(texts))
         while size > self.room:
