@@ -59,7 +59,7 @@ class Shapes:
                 return None
         if room is not None and (shape.choice or most_tokens(event.content) + most_tokens(event.hidden) > room):
             return None
-        if shape.watch is not None and not shape.watch(event.hidden):
+        if shape.watch is not None and not shape.watch(event.content or event.hidden):
             return None
         self.sent += len(event.content)
         return event
@@ -151,6 +151,7 @@ class Shape:
     :ivar hidden: the text is no visible one.
     :ivar choice: the index of the choice that it belongs to.
     :ivar watch: is to be told each text; False: it has to go through the transforms.
+    :ivar unlike: it says so of none that does not begin with this, in JSON, if that is known.
     :ivar chunk: as :func:`_around`, of an event that is all of an HTTP chunk (RFC 9112 section 7.1), behind its size.
     """
 
@@ -169,6 +170,7 @@ class Shape:
         "hidden",
         "out_head",
         "out_tail",
+        "unlike",
         "watch",
     )
 
@@ -187,7 +189,7 @@ class Shape:
         self.changes = (head, tail) != (out_head, out_tail)
         self.hidden, self.choice = hidden, choice
         self._is_common = not (hidden or choice)
-        self.watch = watch
+        self.watch, self.unlike = watch, b""
         before, padding, after = tail.partition(_PADDING)
         self._padded = b""
         # The quotes of the text are looked for with what is around them: nothing else can stand there then.

@@ -59,6 +59,8 @@ typedef struct {
 /* One stream's place. Its own thread waits here, and owns all of it once it is over.
  *
  * opening, ending: what stands around the text of an event, to the end of its HTTP chunk
+ * unlike:   what the next text must not begin with, with its first quote
+ * beware:   how many bytes that is; 0 when one has passed
  * room:     bytes of text that may still pass
  * until:    the moment at which its thread wants to look up (monotonic seconds)
  * patience: seconds of silence after which it is over
@@ -72,8 +74,8 @@ struct Seat {
     Express *express;
     int source, client;
     uint32_t number;
-    PyObject *opening, *ending;
-    Py_ssize_t room, sent;
+    PyObject *opening, *ending, *unlike;
+    Py_ssize_t beware, room, sent;
     double until, patience, heard;
     char *said;
     size_t said_length, said_size;
@@ -158,6 +160,8 @@ static Py_ssize_t plain_chunk(const Seat *seat, const char *data, Py_ssize_t len
     *text = data + at + before;
     if (memcmp(data + at, opening, before) != 0 || memcmp(*text + *said, ending, after) != 0)
         return 0;
+    if (seat->beware > 0 && *said > seat->beware && memcmp(*text, PyBytes_AS_STRING(seat->unlike), seat->beware) == 0)
+        return 0;
     if (**text != '"' || (*text)[*said - 1] != '"' || !is_text((const unsigned char *)*text + 1, *said - 2))
         return 0;
     return at + size;
@@ -191,6 +195,7 @@ static Py_ssize_t pass(Seat *seat, const char *data, Py_ssize_t length)
         seat->said[seat->said_length + said] = ',';
         seat->said_length += said + 1;
         seat->room -= said - 2;
+        seat->beware = 0;
         passed += chunk;
     }
     if (passed > 0)
@@ -446,6 +451,7 @@ static void seat_dealloc(Seat *self)
     Py_DECREF(self->express);
     Py_DECREF(self->opening);
     Py_DECREF(self->ending);
+    Py_DECREF(self->unlike);
     free(self->said);
     free(self->times);
     free(self->rest.data);
@@ -471,17 +477,18 @@ static PyTypeObject SeatType = {
 PyDoc_STRVAR(board_doc,
              "Move what comes on a source's socket to a client's while it is plain.\n\n"
              "Takes the two sockets, which stay open until it is over; what stands around the text of an event that is all\n"
-             "of an HTTP chunk, behind its size; how many bytes of text may pass; and after how many seconds in which\n"
-             "nothing comes it is over. It is when something comes that is not plain, too, and by wake() and close().\n\n"
+             "of an HTTP chunk, behind its size; what the first text must not begin with, quote and all; how many bytes\n"
+             "of text may pass; and after how many seconds in which nothing comes it is over. It is when something comes\n"
+             "that is not plain, too, and by wake() and close().\n\n"
              "Returns the seat. Raises OSError if it cannot begin.");
 
 static PyObject *express_board(Express *self, PyObject *args)
 {
     int source, client;
-    PyObject *opening, *ending;
+    PyObject *opening, *ending, *unlike;
     Py_ssize_t room;
     double patience;
-    if (!PyArg_ParseTuple(args, "iiSSnd", &source, &client, &opening, &ending, &room, &patience))
+    if (!PyArg_ParseTuple(args, "iiSSSnd", &source, &client, &opening, &ending, &unlike, &room, &patience))
         return NULL;
     Seat *seat = PyObject_New(Seat, &SeatType);
     if (seat == NULL)
@@ -490,6 +497,8 @@ static PyObject *express_board(Express *self, PyObject *args)
     seat->express = (Express *)Py_NewRef(self);
     seat->opening = Py_NewRef(opening);
     seat->ending = Py_NewRef(ending);
+    seat->unlike = Py_NewRef(unlike);
+    seat->beware = PyBytes_GET_SIZE(unlike);
     seat->source = source;
     seat->client = client;
     seat->room = room;

@@ -41,8 +41,10 @@ class Reader(Protocol):
     def listen(self) -> Callable[[bytes], bool] | None:
         """What reads some bytes, if they are a plain event and all of an HTTP chunk and may leave as they came."""
 
-    def surroundings(self) -> tuple[bytes, bytes]:
-        """What stands before and behind the text of such an event; only where there is one."""
+    def surroundings(self) -> tuple[bytes, bytes, bytes]:
+        """What stands before and behind the text of such an event, and what the next must not begin with, in JSON; only
+        where there is one.
+        """
 
     def hear(self, texts: bytes) -> None:
         """Read these texts of such events, in JSON, each with a comma behind it."""
@@ -101,10 +103,10 @@ class Lane:
         """
         return self._reader.listen()
 
-    def surroundings(self) -> tuple[bytes, bytes, int]:
-        """What stands before and behind the text of such an event in its chunk, for who finds them otherwise; and how
-        many bytes of text, of which a token has one at least, may pass until :meth:`pass_by`. Only where
-        :meth:`listen` gives something.
+    def surroundings(self) -> tuple[bytes, bytes, bytes, int]:
+        """What stands before and behind the text of such an event in its chunk, for who finds them otherwise; what the
+        next text, in JSON with its first quote, must not begin with, if anything; and how many bytes of text, of which
+        a token has one at least, may pass until :meth:`pass_by`. Only where :meth:`listen` gives something.
         """
         return (*self._reader.surroundings(), self._reader.room)
 

@@ -122,11 +122,11 @@ class Ride:
         assert express is not None
         assert lane is not None
         self._boards = False  # if nothing passes it does not pay, until the own thread has had a turn
-        opening, ending, room = lane.surroundings()
+        opening, ending, unlike, room = lane.surroundings()
         try:
             if self._duplicate < 0:
                 self._duplicate = self._writer.duplicate()
-            seat = express.board(self.source, self._duplicate, opening, ending, room, PATIENCE)
+            seat = express.board(self.source, self._duplicate, opening, ending, unlike, room, PATIENCE)
         except OSError:  # no more files, or it is closed: it goes on without
             return True
         flows, is_over = True, False

@@ -73,7 +73,9 @@ class Ending(NamedTuple):
 class Line:
     """An express with one stream on it."""
 
-    def __init__(self, room: int = maxsize, *, client_buffer: int | None = None, patience: float = inf) -> None:
+    def __init__(
+        self, room: int = maxsize, *, client_buffer: int | None = None, patience: float = inf, unlike: bytes = b""
+    ) -> None:
         assert Express is not None
         self.upstream, self.source = socket.socketpair()
         self.client, self.server_side = socket.socketpair()
@@ -81,10 +83,11 @@ class Line:
             self.server_side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, client_buffer)
         self.express = Express()
         self.room = room
-        self.seat = self.board(self.source.fileno(), room, patience)
+        self.seat = self.board(self.source.fileno(), room, patience, unlike)
 
-    def board(self, source: int, room: int = maxsize, patience: float = inf) -> Seat:
-        return self.express.board(source, self.server_side.fileno(), *Reads().plain.surroundings(), room, patience)
+    def board(self, source: int, room: int = maxsize, patience: float = inf, unlike: bytes = b"") -> Seat:
+        opening, ending, _ = Reads().plain.surroundings()
+        return self.express.board(source, self.server_side.fileno(), opening, ending, unlike, room, patience)
 
     def __enter__(self) -> Line:
         return self
@@ -176,6 +179,20 @@ def test_usual_texts_pass_all_at_once(texts: list[str]) -> None:
         assert line.received() == data
         assert ending.texts == "".join(texts)
         assert len(ending.times) == 1
+
+
+@pytest.mark.parametrize("text", [b'"Hello there"', b'"Hello"'])
+def test_a_text_that_begins_like_the_one_before_is_handed_back(text: bytes) -> None:
+    with Line(unlike=b'"Hello') as line:
+        assert line.move(chunk(text) + chunk(b'" you"')).rest == (chunk(text) + chunk(b'" you"'), 0, 0, 0)
+        assert line.received() == b""
+
+
+def test_only_the_first_text_is_compared_with_the_one_before() -> None:
+    data = chunk(b'"Hell"') + chunk(b'"Hello there"')
+    with Line(unlike=b'"Hello') as line:
+        assert line.move(data).texts == "HellHello there"
+        assert line.received() == data
 
 
 @pytest.mark.parametrize("text", ['a "b" \\ c\n\td\r\b\f', "caf\xe9", "日本語", "\U0001f600", "a: b", "data:x", "\x7f"])
@@ -318,7 +335,7 @@ import os, signal, socket
 from sseproxy.wsgi.express import Express
 pairs = [(*socket.socketpair(), *socket.socketpair()) for _ in range(400)]
 express = Express()
-seats = [express.board(up[1].fileno(), up[2].fileno(), b"<", b">\\n\\n\\r\\n", 99, 0.2) for up in pairs]
+seats = [express.board(up[1].fileno(), up[2].fileno(), b"<", b">\\n\\n\\r\\n", b"", 99, 0.2) for up in pairs]
 print(flush=True)
 input()
 for up in pairs:

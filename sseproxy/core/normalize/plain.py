@@ -71,7 +71,7 @@ class Plain:
         long as :meth:`is_ready` is.
         """
         shape = self.shapes.last if self.shapes is not None else None
-        if shape is None or shape.changes or shape.choice or shape.watch is not None:
+        if shape is None or shape.changes or shape.choice or (shape.watch is not None and not shape.unlike):
             return None
         before, after, between, opening, ending = shape.chunk
         heard = (self._hidden if shape.hidden else self._content).append
@@ -93,7 +93,7 @@ class Plain:
                 if guard(quoted) != quoted:
                     return False
                 room = self.room - most_tokens(text)
-            if not text or room < 0:
+            if not text or room < 0 or ((watch := shape.watch) is not None and not watch(text)):
                 return False
             self.room = room
             heard(text)
@@ -101,13 +101,14 @@ class Plain:
 
         return hears
 
-    def surroundings(self) -> tuple[bytes, bytes]:
+    def surroundings(self) -> tuple[bytes, bytes, bytes]:
         """Return what stands before and behind the text of an event that :meth:`listen` listens for: before it the size
-        of its HTTP chunk stands alone, and behind it the chunk ends. Only where it gives a function.
+        of its HTTP chunk stands alone, and behind it the chunk ends; and what the next text, in JSON, must not begin
+        with, if anything. Only where it gives a function.
         """
         assert self.shapes is not None and self.shapes.last is not None
         _, _, _, opening, ending = self.shapes.last.chunk
-        return opening, ending
+        return opening, ending, self.shapes.last.unlike
 
     def hear(self, texts: bytes) -> None:
         """Take up the texts of events of this kind that have been read elsewhere.
@@ -115,7 +116,10 @@ class Plain:
         :param texts: in JSON, each with a comma behind it.
         """
         assert self.shapes is not None and self.shapes.last is not None
-        heard = "".join(_read_texts(b"[%b]" % texts[:-1]))
+        said = _read_texts(b"[%b]" % texts[:-1])
+        if self.shapes.last.watch is not None:
+            self.shapes.last.watch(said[0])
+        heard = "".join(said)
         self.room -= most_tokens(heard)
         (self._hidden if self.shapes.last.hidden else self._content).append(heard)
 

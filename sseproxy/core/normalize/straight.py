@@ -132,8 +132,7 @@ class _Answer:
 
     _identity: tuple[str, int, str] | None = None  # of all chunks
     _usual: Usual | None = None
-    _first = ""  # text
-    _texts = 0
+    _first, _texts = "", 0  # the first text, and how many have been
 
     def __init__(self, shapes: Shapes) -> None:
         self.held: list[bytes] = []
@@ -198,8 +197,10 @@ class _Answer:
             return passed
         if before == 0:
             self._first = text
-        elif before == 1 and text != self._first and text.startswith(self._first):
-            return None  # perhaps every text will repeat those before
+            if usual is not None and "/" not in text:  # which has two ways to be written
+                self._shapes.add(usual.shape(self._goes_on, write_json(text)[:-1]))
+        elif before == 1 and self._may_repeat(text):
+            return None
         elif usual is not None:
             self._shapes.add(usual.shape())
         else:
@@ -209,6 +210,22 @@ class _Answer:
         self._texts = before + 1
         self._shapes.sent += len(text)
         return passed
+
+    def _may_repeat(self, second: str) -> bool:
+        """Whether perhaps every text will repeat those before."""
+        return second != self._first and second.startswith(self._first)
+
+    def _goes_on(self, text: str) -> bool:
+        """Whether the text that came second, in the usual writing, may go around this; those behind it may then."""
+        shape, usual = self._shapes.last, self._usual
+        assert shape is not None and usual is not None
+        if self._texts == 1:
+            if self._may_repeat(text):
+                return False
+            self._traces.append(usual.chunk(text))
+            self._texts = 2
+        shape.watch, shape.unlike = None, b""
+        return True
 
     def _finish(self, data: bytes, ended: bytes, reason: str) -> Event:
         self._traces.append(data)
@@ -227,6 +244,8 @@ class _Answer:
 
         :param reads: how many have been since the end mark.
         """
+        if self._texts == 1:
+            self._shapes.forget()  # what waits for the second text
         known = self._shapes.lay_by()
         before = map(Event, (*self._traces, *self.held))
         rest = shorten(chain(before, repeat(FLUSH, reads), events), self._shapes, transforms)

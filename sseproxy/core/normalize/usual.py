@@ -7,9 +7,10 @@ same bytes there, and goes on in one of the ways below, is of the same answer an
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
-from sseproxy.core.chunk import guard
+from sseproxy.core.chunk import guard, write_json
 from sseproxy.core.normalize.finish import REASONS
 from sseproxy.core.shapes import UNREADABLE, Shape, read_text
 from sseproxy.core.sse import Event
@@ -52,10 +53,19 @@ class Usual:
         behind = _BEGINNINGS.get(rest)
         return None if behind is None else cls(head + found, behind)
 
-    def shape(self) -> Shape:
-        """What those with text look like. It is made for many: one is read by :meth:`event` at half the price."""
+    def shape(self, watch: Callable[[str], bool] | None = None, unlike: bytes = b"") -> Shape:
+        """What those with text look like. It is made for many: one is read by :meth:`event` at half the price.
+
+        :param watch: as of :class:`~sseproxy.core.shapes.Shape`, as is `unlike`.
+        """
         head, tail = self._head + _TEXT, self._behind[0]
-        return Shape(head, tail, head, tail, hidden=False)
+        shape = Shape(head, tail, head, tail, hidden=False, watch=watch)
+        shape.unlike = unlike
+        return shape
+
+    def chunk(self, text: str) -> bytes:
+        """Return the one with this text."""
+        return self._head + _TEXT + write_json(text) + self._behind[0]
 
     def event(self, data: bytes) -> Event | None:
         """Return what becomes of a chunk with text; None if it is none of these."""

@@ -46,6 +46,10 @@ FINISH = (
 )
 
 
+LONG = b"data: null\n\n"  # no trace is left of it but the way
+ROLE = chunk("").replace(b'{"content"', b'{"role":"assistant","content"')
+
+
 class Stream:
     """A normalised stream that is read as the relay reads it."""
 
@@ -134,8 +138,14 @@ def dechunked(data: bytes) -> bytes:
     return payload
 
 
-def both_ways(reads: Sequence[bytes], framed: bool = False) -> tuple[Any, Any, int]:
+def both_ways(reads: Sequence[bytes], framed: bool = False, *, long: bool = False) -> tuple[Any, Any, int]:
+    """What becomes of a stream around and through its transforms.
+
+    :param long: the latter by the long way, which a canonical stream does not take otherwise.
+    """
     one, other = Stream(), Stream()
+    if long:
+        other.iterate(LONG)
     for data in reads:
         one.read(data, chunked(data) if framed else None)
         other.iterate(data)
@@ -182,6 +192,69 @@ def test_what_goes_around_is_what_goes_through(reads: list[bytes], framed: bool)
     around, through, _ = both_ways([chunk("Hello"), chunk(" world"), *reads], framed)
 
     assert around == through
+
+
+@given(
+    st.sampled_from(["Hello", " ", "a/b", "a\\n", "\u2028", "data: "]),
+    st.lists(
+        _READS | st.sampled_from(["Hello", "Hello there", "  ", "a/bc", "a\\/b", "a\\nb"]).map(chunk), max_size=10
+    ),
+    st.booleans(),
+)
+def test_from_the_first_text_on_what_goes_around_a_canonical_stream_is_what_goes_through(
+    first: str, reads: list[bytes], framed: bool
+) -> None:
+    around, through, _ = both_ways([ROLE, chunk(first), *reads], framed, long=True)
+
+    assert around == through
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [b"", b'data: {"error":{"message":"no"}}\n\n', thought("hm") + chunk("Hello there") + chunk("Hello there, you")],
+)
+def test_a_second_text_that_has_passed_elsewhere_is_known_wherever_the_canonical_stream_goes(rest: bytes) -> None:
+    one, other = Stream(), Stream()
+    other.iterate(LONG)
+    for data in (ROLE, chunk("Hello")):
+        one.read(data)
+        other.iterate(data)
+    assert one.plain.surroundings()[2] == b'"Hello'
+    one.plain.hear(b'" \\"you\\"",')
+    one.wrote.append(chunk(' \\"you\\"'))
+    assert one.plain.surroundings()[2] == b""
+    other.iterate(chunk(' \\"you\\"'))
+    for data in (rest, chunk(" Hello"), FINISH):
+        one.read(data)
+        other.iterate(data)
+    one.finish()
+    other.finish()
+
+    assert one.facts == other.facts
+
+
+def test_behind_a_first_text_that_can_be_written_in_two_ways_the_second_goes_through() -> None:
+    stream = Stream()
+    stream.read(ROLE)
+    stream.read(chunk("a/b"))
+
+    assert not stream.plain.is_ready()
+    stream.read(chunk(" c"))
+    assert stream.plain.surroundings()[2] == b""
+
+
+@pytest.mark.parametrize("text", ["Hello there", "Hello", "Hell\\u006f there"])
+def test_a_second_text_that_begins_like_the_first_goes_around_only_if_it_is_the_same(text: str) -> None:
+    stream = Stream()
+    for data in (ROLE, chunk("Hello")):
+        stream.read(data)
+    hears = stream.plain.listen()
+
+    assert hears is not None
+    assert hears(chunked(chunk(text))) == (text == "Hello")
+    if text != "Hello":
+        assert not stream.plain.passes(chunked(chunk(text)), framed=True)
+        assert stream.plain.read(chunk(text)) == (b"", 0)
 
 
 @pytest.mark.parametrize("framed", [False, True])
