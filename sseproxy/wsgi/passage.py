@@ -103,7 +103,8 @@ class Passage:
         """
         self.heard = monotonic()
         self.unsent = unsent
-        return self._unwrap(data, not unsent and self.failure is None) if data else False
+        self.may_have_ended = may_end(data)
+        return self._unwrap(data, not (unsent or self.failure or self.may_have_ended)) if data else False
 
     def _unwrap(self, data: bytes, flows: bool) -> bool:
         """Go on with this without its transfer framing; what has ended is not for here after that."""
