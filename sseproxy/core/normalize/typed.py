@@ -60,12 +60,16 @@ def _adopt_whole(events: Iterator[Event], api: str) -> Iterator[Event]:
 
 
 def _restore_types(events: Iterator[Event]) -> Iterator[Event]:
-    """Make the ``event:`` line and ``type`` agree; the JSON's own type wins."""
+    """Make the ``event:`` line and ``type`` agree; the JSON's own type wins, unless it is that of an error."""
     for event in events:
         if type(event) is Chunk:
             body = event.body
             kind = body.get("type")
-            if not isinstance(kind, str) or not kind:
+            if not isinstance(kind, str):
+                kind = ""
+            if event.type == "error" and kind not in ("", "error", *LAST):  # llama.cpp's `event: error`
+                body, kind = body if "error" in body else {"error": body}, ""
+            if not kind:
                 kind = event.type or ("error" if failure_in(body) is not None else "")
                 if not kind:
                     continue

@@ -73,6 +73,17 @@ def test_every_error_is_one_an_sdk_raises_on(api: Api, body: dict[str, Any], mes
 
 
 @pytest.mark.parametrize("api", ["responses", "messages"])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_an_error_that_only_the_event_line_calls_one_keeps_its_own_type(api: Api, wrapped: bool) -> None:
+    error = {"code": 500, "message": "m", "type": "server_error"}
+    (event,) = run(api, block({"type": "server_error", "error": error} if wrapped else error, "error"))
+    told = json.loads(event.data)
+    assert event.error is not None and (event.error.message, event.error.status) == ("m", 500)
+    assert (event.type, told["type"]) == (FAILED[api], FAILED[api])
+    assert (told["error"]["message"], told["error"]["type"]) == ("m", "server_error")
+
+
+@pytest.mark.parametrize("api", ["responses", "messages"])
 def test_a_stream_that_breaks_off_ends_in_an_error_event(api: Api) -> None:
     first, last = run(api, block({"type": "something"}))
     assert (first.type, last.type) == ("something", FAILED[api])
