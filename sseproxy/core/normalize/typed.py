@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
@@ -25,6 +25,8 @@ from sseproxy.core.sse import DONE, HEARTBEAT, Event
 
 __all__ = ["failure_event", "normalize_typed"]
 
+_BEGINNINGS: Final = ("message_start", "content_block_start", "content_block_delta")
+
 
 def normalize_typed(
     events: Iterator[Event],
@@ -38,12 +40,12 @@ def normalize_typed(
 
     :param events: after framing repair.
     :param api: ``responses`` or ``messages``.
-    :param model: of a response that fails before anything is said of it, as are `make_id` and `now`.
+    :param model: of an answer of which the upstream did not say that it begins, as are `make_id` and `now`.
     """
     events = _restore_types(_adopt_whole(events, api))
     if api == "responses":
         return conclude_response(events, Course(make_id, now, model))
-    return _conclude_message(events)
+    return _conclude_message(_begin_message(events, make_id, model))
 
 
 def _adopt_whole(events: Iterator[Event], api: str) -> Iterator[Event]:
@@ -76,6 +78,32 @@ def _restore_types(events: Iterator[Event]) -> Iterator[Event]:
                 event.body = {**body, "type": kind}
             event.type = kind
         yield event
+
+
+def _begin_message(events: Iterator[Event], make_id: Callable[[], str], model: str) -> Iterator[Event]:
+    """Let a message begin with ``message_start``, without which SDKs raise; llama.cpp leaves it out where the first
+    token is a part of a character.
+    """
+    begun = False
+    for event in events:
+        if not begun and type(event) is Chunk and event.type in _BEGINNINGS:
+            begun = True
+            if event.type != "message_start":
+                yield Chunk(type="message_start", body={"type": "message_start", "message": _empty(make_id, model)})
+        yield event
+
+
+def _empty(make_id: Callable[[], str], model: str) -> dict[str, Any]:
+    return {
+        "id": f"msg_{make_id()}",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+    }
 
 
 def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:

@@ -83,6 +83,19 @@ def test_an_error_that_only_the_event_line_calls_one_keeps_its_own_type(api: Api
     assert (told["error"]["message"], told["error"]["type"]) == ("m", "server_error")
 
 
+def test_a_message_that_the_upstream_does_not_begin_is_begun() -> None:
+    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "🐉"}}
+    blocks = [block(body, str(body["type"])) for body in ({"type": "ping"}, start, delta, delta, STOP)]
+    raw = normalize(events_of([b"".join(blocks)]), api="messages", model="m", make_id=lambda: "1")
+    events = [event for event in raw if event is not FLUSH]
+    kinds = ["ping", "message_start", "content_block_start", "content_block_delta", "content_block_delta"]
+    assert [event.type for event in events] == [*kinds, "message_stop"]
+    message = json.loads(events[1].data)["message"]
+    assert (message["id"], message["role"], message["model"], message["content"]) == ("msg_1", "assistant", "m", [])
+    assert events[1].usage is None
+
+
 @pytest.mark.parametrize("api", ["responses", "messages"])
 def test_a_stream_that_breaks_off_ends_in_an_error_event(api: Api) -> None:
     first, last = run(api, block({"type": "something"}))
