@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from sseproxy.config import Config
-
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
+
+    from sseproxy.config import Config
 
 __all__ = ["Load", "Ready", "ServerError", "SetupError", "serve"]
 
@@ -19,7 +19,7 @@ __all__ = ["Load", "Ready", "ServerError", "SetupError", "serve"]
 Ready = Callable[[Sequence[str]], object]
 
 #: Loads the configuration again, for SIGHUP; None: the application is to load its own.
-Load = Callable[[], Config | None]
+Load = Callable[[], "Config | None"]
 
 
 class ServerError(Exception):

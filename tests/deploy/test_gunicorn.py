@@ -54,6 +54,17 @@ def create():
     return app
 """
 
+EARLY = """
+import os, signal, sys
+
+class HangUp:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sseproxy.config":
+            os.kill(os.getpid(), signal.SIGHUP)
+
+sys.meta_path.insert(0, HangUp())
+"""
+
 
 @contextlib.contextmanager
 def gunicorn(
@@ -202,6 +213,37 @@ def test_an_application_has_the_file_that_it_finds_although_gunicorn_looked_befo
         assert ask(server, DEMO_KEY) == 401
 
 
+@pytest.mark.parametrize(
+    ("option", "variable"),
+    [
+        ("-eSSEPROXY_CONFIG=its_own/config.yaml", ""),
+        ("--chdir=its_own", "--chdir=elsewhere"),
+        ("-w1", "--chdir its_own"),
+    ],
+)
+def test_address_and_reloads_are_those_of_the_file_that_its_application_finds(
+    tmp_path: Path, option: str, variable: str
+) -> None:
+    (its_own := tmp_path / "its_own").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    port = free_port()
+    write_config({"users": {}}, tmp_path)
+    write_config(CONFIG | {"server": {"listen": f"127.0.0.1:{port}"}}, its_own)
+    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "-w1", option, "sseproxy:create_app()"]
+    with start(command, port, tmp_path, {"GUNICORN_CMD_ARGS": variable}) as server:
+        wait_until_ready(server, 1)
+        assert ask(server) == 200
+        change(server, its_own, "users: [this, is, wrong]\n")
+        wait_until(lambda: "the old one stays" in server.log)
+        change(server, its_own, CHANGED)
+        wait_until(lambda: ask(server, "sk-bob") == 200)
+
+
+def test_the_log_names_what_to_think_about_in_the_file(tmp_path: Path) -> None:
+    with gunicorn(tmp_path, workers=1, config=CONFIG | {"server": {"listen": "0.0.0.0:8080"}}) as server:
+        assert server.log.count("users.alice.keys[0]: ") == 1
+
+
 def test_a_worker_that_begins_after_a_change_of_the_ledger_writes_the_same_books_as_the_others(tmp_path: Path) -> None:
     books = [f"sqlite:///{tmp_path}/{name}.db" for name in ("first", "second")]
     with gunicorn(tmp_path, config=CONFIG | {"accounting": {"ledger": books[0]}}) as server:
@@ -252,6 +294,16 @@ def test_sighup_while_the_application_is_preloaded_is_taken_on_by_the_workers(tm
             wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
 
 
+def test_sighup_while_gunicorns_file_still_imports_its_settings_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "early.py").write_text(EARLY + CONF.read_text("utf-8"))
+    file = write_config(CONFIG, tmp_path)
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-c", "early.py", "-b", f"127.0.0.1:{port}", "sseproxy:create_app()"]
+    with start(command, port, tmp_path, {"SSEPROXY_CONFIG": str(file)}) as server:
+        wait_until(lambda: "Handling signal: hup" in server.log)
+        assert ask(server) == 200
+
+
 def test_sighup_changes_the_form_and_the_level_of_the_log(tmp_path: Path) -> None:
     with gunicorn(tmp_path, config=CONFIG | {"log": {"level": "warning"}}) as server:
         assert ask(server) == 200
@@ -261,7 +313,7 @@ def test_sighup_changes_the_form_and_the_level_of_the_log(tmp_path: Path) -> Non
         (*_, line) = [line for line in server.log.splitlines() if '"user": "bob"' in line]
 
     assert json.loads(line)["level"] == "info"
-    assert "alice" not in server.log
+    assert "user=alice" not in server.log
 
 
 @pytest.mark.parametrize(("kind", "connections"), [("gevent", GREENLETS), ("gthread", 1000)])
