@@ -81,6 +81,8 @@ class Lease:
         if self._pid != os.getpid():
             # In one step: threads that come here at once choose the same. It needs no lock that a fork could copy held.
             chosen = self._chosen.setdefault(Process.current(), secrets.token_hex(8))
+            # What its parent saw last may be from before an outage.
+            self._watching_since = now
             self.owner, self._beaten_at, self._pid = chosen, None, os.getpid()
         if self._is_fresh(now) and not self._database.writes.fail:
             return

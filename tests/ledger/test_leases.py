@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,27 @@ def test_the_silence_of_an_outage_is_no_sign_of_death(
         near.checkpoint({})
         near.recover()
     assert state_of(near) == "expired"
+
+
+def test_a_child_forked_after_an_outage_does_not_go_by_what_its_parent_saw_before(
+    far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    far.reserve(new_charge("c1"))
+    near.checkpoint({})
+    near.recover()
+    clock.now += 60  # in which nobody could write
+
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with suppress(BaseException):
+            near.checkpoint({})
+            near.recover()
+            code = 0
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    assert state_of(near) == "pending"
 
 
 def let_lease_run_out(near: SQLLedger, clock: Clock) -> None:
