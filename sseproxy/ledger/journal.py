@@ -21,8 +21,10 @@ from sseproxy.ledger.journal_file import JournalFile
 from sseproxy.ledger.protocol import (
     Balance,
     Budget,
+    BudgetExceeded,
     Charge,
     Checkpoint,
+    DuplicateCharge,
     GroupBy,
     Key,
     Ledger,
@@ -30,6 +32,7 @@ from sseproxy.ledger.protocol import (
     Period,
     Settlement,
 )
+from sseproxy.ledger.unwritten import Unwritten
 
 T = TypeVar("T")
 log = logging.getLogger("sseproxy.accounting")
@@ -64,6 +67,7 @@ class JournalingLedger:
     ) -> None:
         self.ledger = ledger
         self._file = JournalFile(path)
+        self._unwritten = Unwritten(self._file)
         self._serve = serve
         self._prepare = prepare
         self._clock = clock
@@ -72,7 +76,6 @@ class JournalingLedger:
         self._away = False
         # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
         self._only_here: set[str] = set()
-        self._unwritten: dict[str, bytes] = {}
         self._noted: dict[str, int] = {}
 
     def reserve(self, charge: Charge, budget: Budget | None = None) -> None:
@@ -134,9 +137,7 @@ class JournalingLedger:
             self._file.append(line)
             self._only_here.discard(charge_id)
         except OSError as error:
-            # Bounded by the requests under way: without a journal, none are let in.
-            self._unwritten.setdefault(charge_id, line)
-            log.error("the journal %s cannot be written; a settlement waits in memory: %s", self._file.path, error)
+            self._unwritten.add(charge_id, line, error)
         return True
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
@@ -169,10 +170,10 @@ class JournalingLedger:
 
     def _replay(self) -> tuple[int, bool]:
         """How many, and whether nothing is left that could be brought in."""
-        if not (self._away or self._doubtful or self._unwritten or self._file.has_lines()):
-            return 0, True
-        self._outage.look()
         try:
+            if not (self._away or self._doubtful or self._unwritten or self._file.has_lines()):
+                return 0, True
+            self._outage.look()
             return self._ask(self._catch_up)
         except LedgerUnavailable:
             return 0, False
@@ -207,13 +208,9 @@ class JournalingLedger:
             return replay.applied, True
 
     def _book_unwritten(self) -> int:
-        """End what waits in memory; not yet what is reserved in the file alone, which has to come in first."""
+        """End what waits in memory alone."""
         replay = Replay(self._file, self.ledger, self._only_here.discard)
-        for charge_id, line in list(self._unwritten.items()):
-            if charge_id not in self._only_here:
-                with suppress(OSError):  # it cannot even be set aside, now
-                    replay.take(line)
-                    self._unwritten.pop(charge_id, None)
+        self._unwritten.book(replay, self._only_here)
         return replay.applied
 
     def recover(self) -> int:
@@ -257,7 +254,8 @@ class JournalingLedger:
 
     def close(self) -> None:
         """Bring in what can be, and let go of everything. What is left is the next start's."""
-        if not self._outage.bars():
+        self._unwritten.write()
+        if self._unwritten or not self._outage.bars():
             self.replay()
         with suppress(OSError):
             self._file.let_go()
@@ -287,6 +285,9 @@ class JournalingLedger:
             if self._serve or self._clock() - asked_at >= _SLOW:
                 self._outage.begin()
             self._tell_away(error)
+            raise
+        except (BudgetExceeded, DuplicateCharge):
+            self._outage.end()
             raise
         self._outage.end()
         return answer

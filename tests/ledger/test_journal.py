@@ -843,6 +843,20 @@ def test_a_journal_that_cannot_be_read_keeps_nobodys_charges_pending(
     assert serving.recover() == 1
 
 
+def test_a_journal_that_cannot_even_be_looked_for_keeps_nothing_from_being_noted(
+    inner: Switched, clock: Clock, tmp_path: Path, new_charge: NewCharge, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "no_folder").touch()
+    ledger: Ledger = inner  # type: ignore[assignment]
+    books = JournalingLedger(ledger, tmp_path / "no_folder" / "usage.journal", clock=clock)
+    books.reserve(new_charge("c1"))
+
+    books.checkpoint({"c1": Checkpoint(Usage(10, output_tokens=3), cost=30, prefix_tokens=2, duration_ms=2000)})
+
+    assert [row["input_tokens"] for row in inner.ledger.charges()] == [10]
+    assert "Not a directory" in caplog.text
+
+
 CHILD = """
 import sys, threading
 from datetime import datetime, timezone
@@ -1045,6 +1059,44 @@ def test_a_reservation_that_succeeds_ends_the_pause(
 
     assert not path.exists()
     assert states(inner.ledger) == {"c2": SETTLED}
+
+
+def test_a_refusal_for_want_of_money_ends_the_pause(
+    inner: Switched, refusing: JournalingLedger, clock: Clock, new_charge: NewCharge
+) -> None:
+    inner.away, inner.silent = True, 5
+    with pytest.raises(LedgerUnavailable):
+        refusing.reserve(new_charge("c1"))
+    inner.away = False
+    clock.now += 5
+
+    with pytest.raises(BudgetExceeded):
+        refusing.reserve(new_charge("c2", reserved=1000), Budget(1, "total"))
+    refusing.reserve(new_charge("c3"))
+
+    assert list(states(inner.ledger)) == ["c3"]
+
+
+@pytest.mark.parametrize("back", ["journal", "ledger"])
+def test_what_waits_in_memory_is_tried_once_more_at_the_end(
+    inner: Switched, serving: JournalingLedger, path: Path, new_charge: NewCharge, completed: Completed, back: str
+) -> None:
+    serving.reserve(new_charge("c1"))
+    inner.away = True
+    path.mkdir()
+    serving.settle("c1", completed(cost=700))
+    if back == "journal":
+        path.rmdir()
+    else:
+        inner.away = False
+
+    with suppress(LedgerUnavailable):
+        serving.close()
+
+    if back == "ledger":
+        assert states(inner.ledger) == {"c1": SETTLED}
+    else:
+        assert b'"c1"' in path.read_bytes()
 
 
 def test_more_is_held_back_only_where_the_ledger_can_do_it(
