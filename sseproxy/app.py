@@ -55,7 +55,11 @@ class _Reloadable(ABC, Generic[S]):
         config = self._origin.load()
         _warn_of_the_demo(source, config)
         self._lasting = Lasting(config)
-        self._stack = self._build(config, self._lasting)
+        try:
+            self._stack = self._build(config, self._lasting)
+        except BaseException:
+            self._lasting.close()
+            raise
         self._client_timeout = ClientTimeout(config.streams.client_timeout)
         self._reloading = threading.Lock()
         self._process: int | None = None

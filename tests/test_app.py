@@ -17,6 +17,7 @@ from werkzeug.test import Client
 from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.app import Proxy
 from sseproxy.config import Config
+from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.upstream.app import UpstreamApp
 
 
@@ -94,6 +95,20 @@ def test_what_was_opened_is_closed_where_the_rest_cannot_be(tmp_path: Path, monk
         create_app({"accounting": {"ledger": f"sqlite:///{tmp_path}/usage.db"}, "streams": streams})
 
     assert (tmp_path / "usage.db").exists() and not (tmp_path / "usage.db-wal").exists(), kept
+
+
+def test_what_stacks_share_is_closed_where_the_first_one_cannot_be_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[object] = []
+    monkeypatch.setattr(SQLLedger, "close", lambda self: closed.append(self))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("no certificates")
+
+    monkeypatch.setattr(UpstreamApp, "__init__", fail)
+    with pytest.raises(OSError, match="no certificates"):
+        create_app({"upstreams": {"one": {"url": "http://127.0.0.1:1/v1"}}})
+
+    assert len(closed) == 1
 
 
 def test_several_proxies_can_be_made_at_once(tmp_path: Path) -> None:
