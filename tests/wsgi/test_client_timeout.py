@@ -1,0 +1,43 @@
+"""client_timeout: who looks after a process's clients; who is stuck is told by tests/integration/test_stuck_clients."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from contextlib import closing, suppress
+
+import pytest
+
+from sseproxy.wsgi.client_timeout import ClientTimeout
+from tests.harness import PATIENCE
+
+
+def is_cut_off(timeout: ClientTimeout, listener: socket.socket) -> bool:
+    """Whether a client that takes nothing is."""
+    with socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
+        timeout.watch({"gunicorn.socket": connection})
+        try:
+            while True:
+                connection.sendall(bytes(65536))
+        except OSError:
+            return True
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody is found stuck elsewhere")
+def test_a_process_that_was_forked_after_a_request_cuts_off_its_own_clients() -> None:
+    timeout = ClientTimeout(0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection, closing(timeout):
+            timeout.watch({"gunicorn.socket": connection})
+            child = os.fork()
+            if child == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(int(PATIENCE))
+                code = 1
+                with suppress(BaseException):
+                    code = 0 if is_cut_off(timeout, listener) else 1
+                os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
