@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from sseproxy.core.allowance import Limits, Rate
 from sseproxy.core.failure import Failure
+from sseproxy.middleware.limiter import Limiter, RateLimited
 from sseproxy.streams.mirror import claim_key
 from sseproxy.streams.protocol import Broken, Busy, Claim, Head, Lost, Reader, Stream
 from sseproxy.streams.redis import RedisStreams
 from sseproxy.streams.remote import key_of
 from tests.harness import RedisServer, wait_until
 
+OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 HEAD = Head("200 OK", [])
 CLAIM = Claim("key", "body")
 
@@ -34,6 +40,31 @@ def open_store(redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     yield open_one
     for store in stores:
         store.close()
+
+
+def test_a_user_of_redis_with_the_documented_rights_may_all_that_is_done_there(redis: RedisServer) -> None:
+    order = re.findall(r"`(ACL SETUSER sseproxy .*?)`", OPERATIONS.read_text("utf-8"))[0]
+    redis.order(order.replace("PASSWORD", "secret"))
+    url = redis.url.replace("redis://", "redis://sseproxy:secret@")
+    limits = Limits(requests=Rate(2, 60), tokens=Rate(100, 60), streams=2)
+    with closing(Limiter(url)) as limiter, closing(RedisStreams(url, keep=60, keep_alone=30, buffer=1 << 20)) as store:
+        limiter.ping()
+        store.ping()
+        turn = limiter.enter("alice", limits, tokens=(1, 90), stream=True)
+        with pytest.raises(RateLimited):
+            limiter.enter("alice", limits, tokens=(90, 90))
+        assert limiter.running("alice") == 1
+        turn.leave()
+        turn.settle(20)
+        assert limiter.windows("alice", limits)["tokens"].remaining == 80
+
+        stream, writer = store.open("alice", CLAIM)
+        assert writer is not None
+        writer.begin(HEAD)
+        writer.write([b"1"])
+        with closing(RedisStreams(url, keep=60, keep_alone=30, buffer=1 << 20)) as elsewhere:
+            wait_until(lambda: elsewhere.find(stream.id) is not None)
+        writer.end()
 
 
 def test_a_running_stream_goes_on_in_its_process_when_redis_dies(redis: RedisServer, open_store: Open) -> None:
