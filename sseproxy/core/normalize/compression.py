@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
 from typing import Final
 
 from sseproxy.core.failure import UpstreamFailure
@@ -14,6 +15,8 @@ _STEP: Final = 64 * 1024
 # gzip, and zlib as "deflate" is spelt (RFC 1950): no text begins like either.
 _MAGIC: Final = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 ZIPPED: Final = b"\x1fx"  # what those begin with
+_TICK: Final = 1.0
+"""Seconds of bytes that come to nothing, after which they are as good as silence."""
 _EITHER: Final = 32 + zlib.MAX_WBITS
 
 
@@ -37,9 +40,11 @@ def unzip(pieces: Iterable[bytes], is_plain: Callable[[], object] = lambda: None
     held = b""
     plain = False
     inflate = None
+    told_at = monotonic()
     for piece in pieces:
         if plain or not piece:
             yield piece
+            told_at = monotonic()
             continue
         if inflate is None:
             held += piece
@@ -58,9 +63,13 @@ def unzip(pieces: Iterable[bytes], is_plain: Callable[[], object] = lambda: None
                 raise BrokenCompression from error
             if plain_piece:  # an empty one would say that the upstream is idle
                 yield plain_piece
+                told_at = monotonic()
             piece = inflate.unconsumed_tail
             if inflate.eof:
                 piece = inflate.unused_data.lstrip(b"\0")
                 inflate = zlib.decompressobj(_EITHER)
+        if monotonic() - told_at >= _TICK:
+            yield b""
+            told_at = monotonic()
     if held and not plain and inflate is None:
         yield held

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize import compression
 from sseproxy.core.normalize.bodies import IDLE, Lost, events_of
 from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.sse import FLUSH, HEARTBEAT, Event
+from tests.harness.clock import Clock
 
 ONE, TWO = b'{"a":1}', b'{"a":2}'
 
@@ -235,6 +237,23 @@ def test_other_bytes_pass(body: bytes) -> None:
 def test_a_bomb_comes_out_in_small_pieces() -> None:
     bomb = gzip.compress(b"\0" * 50_000_000)
     assert max(len(piece) for piece in unzip([bomb])) <= 64 * 1024
+
+
+def test_bytes_that_inflate_to_nothing_are_an_idle_tick_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(compression, "monotonic", clock)
+    packer = zlib.compressobj()
+    begin = packer.compress(b"a") + packer.flush(zlib.Z_SYNC_FLUSH)
+    empty_block = b"\0\0\0\xff\xff"
+
+    def dripping() -> Iterator[bytes]:
+        yield begin
+        for _ in range(7):
+            clock.now += 0.5
+            yield empty_block
+        yield packer.compress(b"b") + packer.flush()
+
+    assert list(unzip(dripping())) == [b"a", b"", b"", b"", b"b"]
 
 
 def test_broken_gzip_ends_in_an_error() -> None:
