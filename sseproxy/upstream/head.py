@@ -18,6 +18,8 @@ from sseproxy.core.http_fields import TOKEN
 MAX_LINE: Final = 64 * 1024
 MAX_FIELDS: Final = 100
 """Both as in http.client; a folded line counts as one of its own."""
+MAX_HEAD: Final = 256 * 1024
+"""What comes before its end is looked through again with each byte."""
 REMEMBERED: Final = 64
 LONGEST_REMEMBERED: Final = 2048
 """Heads, and bytes of one. Model servers begin every stream alike, or every one of the same second."""
@@ -98,7 +100,7 @@ def end_of_head(data: bytes, begin: int = 0) -> int | None:
     found = _END.search(data, begin - 2 if begin > 2 else 0)
     if found is not None:
         return found.end()
-    if data.count(b"\n") > MAX_FIELDS or len(data) - data.rfind(b"\n") > MAX_LINE:
+    if len(data) > MAX_HEAD or data.count(b"\n") > MAX_FIELDS or len(data) - data.rfind(b"\n") > MAX_LINE:
         raise BadHead("a head without an end")
     return None
 

@@ -174,7 +174,10 @@ def test_fields_and_lines_are_as_many_and_as_long_as_in_http_client(method: str)
     assert_same(read_head(head, method), head, method)
 
 
-@pytest.mark.parametrize("endless", [b"HTTP/1.1 200 OK\r\n" * (MAX_FIELDS + 1), b"x" * (MAX_LINE + 1)])
+@pytest.mark.parametrize(
+    "endless",
+    [b"HTTP/1.1 200 OK\r\n" * (MAX_FIELDS + 1), b"x" * (MAX_LINE + 1), (b"x" * (MAX_LINE - 2) + b"\r\n") * 5],
+)
 def test_a_head_without_an_end_is_refused_before_all_memory_is_gone(endless: bytes) -> None:
     with pytest.raises(BadHead):
         end_of_head(endless)
