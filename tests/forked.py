@@ -13,6 +13,7 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from unittest import mock
 
@@ -36,12 +37,14 @@ class Forked:
 
     :param args: the package, and what comes after ``python -m package``.
     :param log: gets what it writes, standard output and error together.
+    :param env: more variables, for whoever reads them after the imports.
     """
 
-    def __init__(self, args: list[str], directory: Path, log: Path) -> None:
+    def __init__(self, args: list[str], directory: Path, log: Path, env: Mapping[str, str] | None = None) -> None:
         log.touch()
         self.args = args
-        made = _CONTEXT.Process(target=_run, args=(args, str(directory), str(log), dict(os.environ)))
+        environment = {**os.environ, **(env or {})}
+        made = _CONTEXT.Process(target=_run, args=(args, str(directory), str(log), environment))
         # The process that waits is started with the first one, and begins with its imports.
         with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
             made.start()

@@ -22,7 +22,7 @@ from gunicorn.config import Config as Settings
 from sseproxy.config import DEMO_KEY
 from sseproxy.server.address import ipv6_works
 from sseproxy.server.gunicorn import GREENLETS, allow_connections
-from tests.harness import PATIENCE, RawClient, Server, free_port, start, wait_until, write_config
+from tests.harness import PATIENCE, RawClient, Server, free_port, launch, start, wait_until, write_config
 
 CONF = Path(__file__).parent.parent.parent / "deploy" / "gunicorn.conf.py"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
@@ -73,13 +73,24 @@ def gunicorn(
     config: dict[str, Any] = CONFIG,
     workers: int = 2,
     app: str = "sseproxy:create_app()",
+    counts: bool = False,
 ) -> Iterator[Server]:
+    """gunicorn itself, ready to serve.
+
+    :param counts: its workers are to count together, which they decide while they import; so it is not forked.
+    """
     port = free_port()
     file = write_config(config, directory)
-    # As users call it: `gunicorn` on the command line.
-    command = [sys.executable, "-m", "gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", "-w", str(workers)]
+    # As users call it: `gunicorn` on the command line. Of itself it stays in the directory in which it was imported.
+    command = ["gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", "-w", str(workers), "--chdir", str(directory)]
+    command += [*options, app]
     env = {"SSEPROXY_CONFIG": str(file)}
-    with start([*command, *options, app], port, directory, env) as server:
+    kind = "gevent" if "gevent" in options else "gthread"
+    with (
+        start([sys.executable, "-m", *command], port, directory, env)
+        if counts
+        else launch(kind, command, port, directory, env)
+    ) as server:
         wait_until_ready(server, workers)
         yield server
 
@@ -277,8 +288,8 @@ def test_sighup_while_the_application_is_preloaded_is_taken_on_by_the_workers(tm
     os.mkfifo(tmp_path / "gate")
     file = write_config(CONFIG, tmp_path)
     port = free_port()
-    options = ["-c", str(CONF), "-b", f"127.0.0.1:{port}", "--preload"]
-    command = [sys.executable, "-m", "gunicorn", *options, "held:create()"]
+    options = ["-c", str(CONF), "-b", f"127.0.0.1:{port}", "--preload", "--chdir", str(tmp_path)]
+    command = ["gunicorn", *options, "held:create()"]
     with futures.ThreadPoolExecutor() as threads:
 
         def hang_up() -> None:
@@ -289,7 +300,7 @@ def test_sighup_while_the_application_is_preloaded_is_taken_on_by_the_workers(tm
             (tmp_path / "gate").write_bytes(b"go on")
 
         hung_up = threads.submit(hang_up)
-        with start(command, port, tmp_path, {"SSEPROXY_CONFIG": str(file)}) as server:
+        with launch("gthread", command, port, tmp_path, {"SSEPROXY_CONFIG": str(file)}) as server:
             hung_up.result(PATIENCE)
             wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
 
@@ -341,7 +352,7 @@ def test_an_asterisk_is_every_address_and_the_command_line_wins(tmp_path: Path) 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["gthread", "preload"])
 def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with gunicorn(tmp_path, *options) as server:
+    with gunicorn(tmp_path, *options, counts=True) as server:
         for _ in range(6):
             ask(server)
         wait_until(lambda: answers_told(server) == 6)  # a worker tells the other one every so often
@@ -354,7 +365,7 @@ def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path, optio
 
 @pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
 def test_what_a_worker_has_counted_stays_when_it_goes(tmp_path: Path, options: tuple[str, ...]) -> None:
-    with gunicorn(tmp_path, *options) as server:
+    with gunicorn(tmp_path, *options, counts=True) as server:
         before = server.workers()
         for _ in range(6):
             ask(server)

@@ -179,16 +179,16 @@ def launch(
     server: str, command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None
 ) -> AbstractContextManager[Server]:
     """The proxy on a server, by what comes after ``python -m``: forked where that is possible."""
-    # gevent has to be there before what it replaces, and a variable before who reads it.
-    if server == "gevent" or env:
+    # gevent has to be there before what it replaces.
+    if server == "gevent":
         return start([sys.executable, "-m", *command], port, directory, env)
-    return _fork(command, port, directory)
+    return _fork(command, port, directory, env)
 
 
 @contextlib.contextmanager
-def _fork(command: list[str], port: int, directory: Path) -> Iterator[Server]:
+def _fork(command: list[str], port: int, directory: Path, env: Mapping[str, str] | None) -> Iterator[Server]:
     log = _log_file(directory, port)
-    with _watched(Forked(command, directory, log), port, log) as running:
+    with _watched(Forked(command, directory, log, env), port, log) as running:
         yield running
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sseproxy import SSEProxyMiddleware
-from tests.harness import free_port, start, write_config
+from tests.harness import free_port, launch, write_config
 
 from .frameworks import APPS, Traces
 from .model import wrapping
@@ -25,7 +24,7 @@ def gunicorn(name: str, worker: str, directory: Path) -> Iterator[str]:
     """The wrapped application ``name`` under gunicorn, with its ledger in ``directory``; its URL."""
     env = {"WRAPPED_APP": name, "WRAPPED_CONFIG": str(write_config(wrapping(directory), directory))}
     port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "--worker-class", worker, "--bind", f"127.0.0.1:{port}"]
+    command = ["gunicorn", "--worker-class", worker, "--bind", f"127.0.0.1:{port}"]
     command += ["--threads", "8", "--graceful-timeout", "2", f"{__name__}:application()"]
-    with start(command, port, directory, env) as server:
+    with launch(worker, command, port, directory, env) as server:
         yield server.url
