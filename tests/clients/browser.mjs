@@ -12,6 +12,9 @@ const FLAGS = [
   "--disable-sync",
 ];
 const pages = new Map();
+// Closed and emptied: the next page is opened there, without a process and a context of its own to be made first.
+const empty = [];
+const VIEWPORT = { width: 1280, height: 720 };
 const browser = await chromium.launch({ executablePath: process.argv[2], chromiumSandbox: false, args: FLAGS });
 
 function say(message) {
@@ -19,14 +22,11 @@ function say(message) {
 }
 
 const OPS = {
-  // A context of its own for each page: no shared storage, cache or limit of connections.
   async open({ page: number, url }) {
-    const context = await browser.newContext();
-    const page = await context.newPage();
-    page.on("console", (message) => say({ page: number, console: `${message.type()}: ${message.text()}` }));
-    page.on("pageerror", (error) => say({ page: number, console: `uncaught: ${error.message}` }));
-    pages.set(number, { context, page, devtools: await context.newCDPSession(page) });
-    await page.goto(url, { waitUntil: "load" });
+    const tab = empty.pop() ?? (await newTab());
+    tab.number = number;
+    pages.set(number, tab);
+    await tab.page.goto(url, { waitUntil: "load" });
     return null;
   },
 
@@ -47,12 +47,34 @@ const OPS = {
   },
 
   async close({ page: number }) {
-    const { context } = pages.get(number);
+    const tab = pages.get(number);
     pages.delete(number);
-    await context.close();
+    await clear(tab);
+    empty.push(tab);
     return null;
   },
 };
+
+// A context of its own for each page: no shared storage, cache or limit of connections.
+async function newTab() {
+  const context = await browser.newContext({ viewport: VIEWPORT });
+  const page = await context.newPage();
+  const tab = { context, page, devtools: await context.newCDPSession(page), number: null };
+  page.on("console", (message) => say({ page: tab.number, console: `${message.type()}: ${message.text()}` }));
+  page.on("pageerror", (error) => say({ page: tab.number, console: `uncaught: ${error.message}` }));
+  return tab;
+}
+
+// Hangs up on everything that the page reads, and leaves nothing for the next one.
+async function clear({ context, page, devtools }) {
+  const { origin } = new URL(page.url());
+  await devtools.send("Runtime.evaluate", { expression: "sessionStorage.clear()" });
+  await page.goto("about:blank");
+  await devtools.send("Storage.clearDataForOrigin", { origin, storageTypes: "all" });
+  await devtools.send("Network.clearBrowserCache");
+  await context.clearCookies();
+  await page.setViewportSize(VIEWPORT);
+}
 
 async function obey(line) {
   const command = JSON.parse(line);

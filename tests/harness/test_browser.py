@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import PATIENCE, Browser, PageError, free_port, serve_files
+from tests.harness import PATIENCE, Browser, PageError, Upstream, free_port, raw, serve_files
 
 STRICT = """<!doctype html><meta charset="utf-8"><title>strict</title>
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'"><p>Ünder a policy</p>"""
@@ -52,6 +52,25 @@ def test_pages_run_at_the_same_time_and_share_no_storage(browser: Browser, site:
         assert two.run("return localStorage.x ?? 'nothing'") == "nothing"
         one.run("go()")
         assert waiting.result(PATIENCE) == 1
+
+
+def test_what_a_page_has_kept_is_gone_with_it(browser: Browser, site: str) -> None:
+    keep = "localStorage.x = sessionStorage.x = 'kept'; document.cookie = 'x=kept; path=/'; window.x = 'kept'"
+    with browser.open(site) as page:
+        page.run(f"{keep}; await caches.open('kept')")
+    with browser.open(site) as page:
+        assert page.run("return [{...localStorage}, {...sessionStorage}, document.cookie]") == [{}, {}, ""]
+        assert page.run("return [window.x ?? null, await caches.keys()]") == [None, []]
+        assert page.console == []
+
+
+def test_a_page_that_is_closed_hangs_up(browser: Browser, site: str, upstream: Upstream) -> None:
+    upstream.script = raw(b"never ", end="hang")
+    with browser.open(f"{site}/missing.html") as page:
+        page.run(f"fetch('{upstream.url}', {{mode: 'no-cors'}})")
+        asked = upstream.wait_for_request()
+
+    asked.wait_for_peer_close(PATIENCE)
 
 
 def test_a_screenshot_has_the_size_asked_for(browser: Browser, site: str, tmp_path: Path) -> None:
