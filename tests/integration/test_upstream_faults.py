@@ -153,7 +153,9 @@ class FaultServer:
         with contextlib.suppress(OSError), connection:
             data = b""
             while b"\r\n\r\n" not in data and self._fault.scheme == "http":
-                data += connection.recv(65536)
+                if not (piece := connection.recv(65536)):
+                    return  # whoever connected has given up before the request
+                data += piece
             self._fault.play(connection)
 
 
