@@ -1,6 +1,7 @@
 """Typed streams: OpenAI Responses and Anthropic Messages pass through, each event with its type, and end for certain.
 
-Nothing is translated. Repaired are the framing, the ``event:`` line and the end; read are text, usage and errors.
+Nothing is translated. Repaired are the framing, the ``event:`` line, the beginning, the end and (:mod:`.places`) what
+says where an event belongs; read are text, usage and errors.
 Specifications: https://platform.openai.com/docs/api-reference/responses-streaming (its end: :mod:`.responses`),
 https://docs.anthropic.com/en/api/messages-streaming
 """
@@ -17,6 +18,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.end import HEARTBEATS
 from sseproxy.core.normalize.failures import failure_in, invalid_stream, truncated
+from sseproxy.core.normalize.places import number_places
 from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.normalize.responses import Course, conclude_response
 from sseproxy.core.normalize.whole import replay
@@ -44,7 +46,7 @@ def normalize_typed(
     """
     events = _restore_types(_adopt_whole(events, api))
     if api == "responses":
-        return conclude_response(events, Course(make_id, now, model))
+        return conclude_response(number_places(events), Course(make_id, now, model))
     return _conclude_message(_begin_message(events, make_id, model))
 
 

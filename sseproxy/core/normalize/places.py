@@ -1,0 +1,55 @@
+"""Where in a response an event belongs, for servers that leave it out (llama.cpp): SDKs put items and texts together by
+these numbers, and openai-python's ``responses.stream()`` raises without them.
+
+Specification: https://platform.openai.com/docs/api-reference/responses-streaming
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sseproxy.core.chunk import Chunk
+from sseproxy.core.sse import Event
+
+__all__ = ["number_places"]
+
+# By the events of an item's parts and of their texts, without `.added`, `.delta` or `.done`: what its number is called.
+_NUMBERS: Final = {
+    "response.content_part": "content_index",
+    "response.output_text": "content_index",
+    "response.refusal": "content_index",
+    "response.reasoning_text": "content_index",
+    "response.reasoning_summary_part": "summary_index",
+    "response.reasoning_summary_text": "summary_index",
+}
+
+
+def number_places(events: Iterator[Event]) -> Iterator[Event]:
+    """Add ``output_index`` to events of an item that lack it, in the order in which the items came; and that the part
+    is the first, where they do not say which.
+    """
+    items: dict[str, int] = {}
+    for event in events:
+        if type(event) is Chunk and (place := _place(event.body, event.type, items)):
+            event.body = {**event.body, **place}
+        yield event
+
+
+def _place(body: dict[str, Any], type: str, items: dict[str, int]) -> dict[str, int]:
+    """Return the numbers that the event lacks.
+
+    :param items: the index of each item by its id; one that this event is the first to show is added.
+    """
+    id, item, index = body.get("item_id"), body.get("item"), body.get("output_index")
+    if isinstance(item, dict):
+        id = item.get("id")
+        if isinstance(id, str) and id not in items:
+            items[id] = index if isinstance(index, int) else max(items.values(), default=-1) + 1
+    if isinstance(index, int) or not isinstance(id, str) or id not in items:
+        return {}
+    place = {"output_index": items[id]}
+    number = _NUMBERS.get(type.rpartition(".")[0])
+    if number is not None and not isinstance(body.get(number), int):
+        place[number] = 0
+    return place
