@@ -237,8 +237,7 @@ class Database:
         with self.engine.connect() as connection:
             if revision_of(connection) == REVISION:
                 return
-        with self.change() as connection:
-            upgrade(connection)
+        upgrade(self.change)
 
     def close(self) -> None:
         """Close all connections; the next call opens them again, unless the file was removed or replaced."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
 
 from sseproxy.ledger.protocol import LedgerUnavailable
+from sseproxy.ledger.schema import REVISION
 
 #: Any number that nobody else uses for pg_advisory_xact_lock: only one process migrates at a time.
 _LOCK: Final = 7_377_682
@@ -24,30 +27,34 @@ def revision_of(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def upgrade(connection: Connection) -> None:
-    """Run what migrations there are to run, in the transaction that has begun.
+def upgrade(change: Callable[[], AbstractContextManager[Connection]]) -> None:
+    """Run what migrations there are to run.
 
+    :param change: begins a transaction.
     :raises LedgerUnavailable: the tables are of a newer version.
     """
-    # Alembic takes 0.2 s to load, and is needed only where something is to be done.
+    # Needed only where something is to be done; takes 0.2 s to load, in which the database is not to be locked.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
 
-    if connection.dialect.name == "postgresql":
-        from sseproxy.ledger.postgresql import wait_for_ever
-
-        # Another process may be migrating, and the tables of years take their time.
-        wait_for_ever(connection)
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
     script = Config()
     script.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    script.attributes["connection"] = connection
-    try:
-        with _migrating:
-            command.upgrade(script, "head")
-    except CommandError as error:
-        raise LedgerUnavailable(f"The ledger was made by another version of sseproxy: {error}") from error
+    with change() as connection:
+        if connection.dialect.name == "postgresql":
+            from sseproxy.ledger.postgresql import wait_for_ever
+
+            # Another process may be migrating, and the tables of years take their time.
+            wait_for_ever(connection)
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
+        if revision_of(connection) == REVISION:  # by now
+            return
+        script.attributes["connection"] = connection
+        try:
+            with _migrating:
+                command.upgrade(script, "head")
+        except CommandError as error:
+            raise LedgerUnavailable(f"The ledger was made by another version of sseproxy: {error}") from error
 
 
 def _after_fork_in_child() -> None:

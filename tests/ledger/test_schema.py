@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -114,6 +117,32 @@ def test_opening_again_migrates_nothing(books: SQLLedger, url: str, monkeypatch:
     monkeypatch.setattr("sseproxy.ledger.database.upgrade", None)
 
     open_ledger(url).close()
+
+
+def test_who_waited_while_another_migrated_lets_go_of_the_books_at_once(
+    books: SQLLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alembic.command.upgrade", None)
+
+    upgrade_module.upgrade(books.database.change)
+
+
+def test_books_are_not_locked_while_what_migrates_them_is_loaded(
+    books: SQLLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "alembic.command")
+    monkeypatch.delattr("alembic.command", raising=False)
+    was_loaded: list[bool] = []
+
+    @contextmanager
+    def change() -> Iterator[Connection]:
+        was_loaded.append("alembic.command" in sys.modules)
+        with books.database.change() as connection:
+            yield connection
+
+    upgrade_module.upgrade(change)
+
+    assert was_loaded == [True]
 
 
 def test_several_can_open_new_books_at_once(url: str) -> None:
