@@ -102,7 +102,8 @@ def with_problems_logged(load: Callable[[], Any]) -> Any:
     except ConfigError as error:
         for problem in error:
             log.error("%s", problem)
-        log.error("the configuration was not loaded again: %d problems; the old one stays", len(error.problems))
+        count = len(error.problems)
+        log.error("the configuration was not loaded again: %d problem%s; the old one stays", count, "s" * (count > 1))
     except (Failure, RuntimeError, ValueError) as error:
         log.error("the configuration was not loaded again, the old one stays: %s", error)
     except Exception:

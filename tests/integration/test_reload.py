@@ -89,7 +89,7 @@ def test_a_file_that_is_gone_is_no_reason_to_become_the_demo(upstream: Upstream,
     with running(config(upstream.url, tmp_path), tmp_path, server, finds_file=True) as process:
         (tmp_path / "config.yaml").unlink()
         hup(process, server)
-        wait_until(lambda: "the old one stays" in process.log)
+        wait_until(lambda: "1 problem; the old one stays" in process.log)
         assert "config.yaml: cannot be read" in process.log
         assert (ask(process.url), ask(process.url, "sk-demo")) == (200, 401)
 
