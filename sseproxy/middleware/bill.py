@@ -19,7 +19,7 @@ from typing import Final
 from sseproxy.core.chat import Request
 from sseproxy.core.chunk import ByChoice
 from sseproxy.core.failure import Failure
-from sseproxy.core.normalize import Completion, failure_event
+from sseproxy.core.normalize import Completion, failure_events
 from sseproxy.core.pace import Pace
 from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.pricing import cost_of, dearest
@@ -122,7 +122,7 @@ class Bill:
                 if self._overdrawn and not self._ended.locked():
                     self.settle("refused")
                     assert self._exchange.request is not None
-                    yield failure_event(end_of_budget(), self._exchange.request.api)
+                    yield from failure_events(end_of_budget(), self._exchange.request.api)
                     return
             if fresh:  # what came last came with the end
                 self._pace.step(monotonic())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sseproxy.core.chat import Api
-from sseproxy.core.normalize import failure_event
+from sseproxy.core.normalize import failure_events
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.wsgi.client import GONE_KEY, watch_client
 from sseproxy.wsgi.draining import CutShort, Draining
@@ -51,7 +51,7 @@ class CutMiddleware:
             yield event
             if event is FLUSH and self._draining.is_over():
                 exchange.cut_short = True
-                yield failure_event(CutShort(), api)
+                yield from failure_events(CutShort(), api)
                 return
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sseproxy.core.chat import Api
 from sseproxy.core.failure import Failure
 from sseproxy.core.formats.format import Format
-from sseproxy.core.normalize import failure_event
+from sseproxy.core.normalize import failure_events
 from sseproxy.core.sse import FLUSH, encode
 
 
@@ -16,7 +16,7 @@ def encode_failure(failure: Failure, api: Api, format: Format | None, *, named: 
     :param named: whether the client understands ``event:`` fields.
     :raises Failure: the format has no mark for it; the connection must be aborted.
     """
-    event = failure_event(failure, api)
+    events = failure_events(failure, api)
     if format is None:
-        return [encode(event)]
-    return [format.encode(each) for each in format.render(iter([event]), named=named) if each is not FLUSH]
+        return [encode(event) for event in events]
+    return [format.encode(each) for each in format.render(iter(events), named=named) if each is not FLUSH]

@@ -42,7 +42,7 @@ from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.normalize.straight import go_straight
 from sseproxy.core.normalize.thinking import split_thinking
 from sseproxy.core.normalize.tool_calls import tidy_calls
-from sseproxy.core.normalize.typed import failure_event, normalize_typed
+from sseproxy.core.normalize.typed import failure_events, normalize_typed
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import Event
 
@@ -55,7 +55,7 @@ __all__ = [
     "completion_of",
     "events_of",
     "failure_ending",
-    "failure_event",
+    "failure_events",
     "failure_of",
     "normalize",
     "read_canonical",

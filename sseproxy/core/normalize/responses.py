@@ -1,7 +1,7 @@
-"""The end of a Responses stream: the whole answer in a terminal event, or a failure, told once, by ``response.failed``.
+"""The end of a Responses stream: the whole answer in a terminal event, or a failure: ``error``, ``response.failed``.
 
-Only that event says so to every client (Codex passes over ``error``), and two would be two failures to some. Its
-``error`` member makes openai-python and openai-node raise, which read neither (tests/wire: R03, R04, R16).
+As OpenAI does: Codex passes over ``error``, the AI SDK up to version 5 over ``response.failed``. Their member ``error``
+makes openai-python and openai-node raise (tests/wire: R03, R04, R16).
 Specification: https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
@@ -33,12 +33,17 @@ def conclude_response(events: Iterator[Event], course: Course) -> Iterator[Event
     :param course: of a stream that has not begun.
     """
     reader, answer = reader_of("responses"), Response()
-    size = 0
+    begun, size = False, 0
     for event in _end(events):
         if type(event) is not Chunk:
             yield event
             continue
-        body = event.body if event.error is None else course.failed(event.error, event.body)
+        body = event.body
+        if event.error is not None:
+            body = course.failed(event.error, body)
+            if begun:  # one that fails at once is refused instead, by the one event that says so
+                yield _error_before(body)
+        begun = True
         course.note(body)
         size += len(event.data)
         if size > BODY_LIMIT:  # its output is gathered no longer, for a terminal event that lacks it
@@ -74,7 +79,7 @@ class Course:
 
     def failed(self, failure: Failure, given: dict[str, Any]) -> dict[str, Any]:
         """Return the ``response.failed`` that tells of `failure`, with what an upstream said in its own, `given`."""
-        response, error, number = (given.get(name) for name in ("response", "error", "sequence_number"))
+        response, error = given.get("response"), given.get("error")
         known = self._made_up() if self._response is None else self._response
         response = {**known, **(response if isinstance(response, dict) else {}), "status": "failed"}
         reason = response.get("error")
@@ -84,14 +89,15 @@ class Course:
         return {
             "type": _FAILED,
             **given,
-            "sequence_number": number if isinstance(number, int) else self._number + 1,
+            "sequence_number": self._number + 1,
             "response": response,
             "error": {**told, "message": failure.message},
         }
 
-    def failure_event(self, failure: Failure) -> Event:
-        """Return the event that tells of a failure of the proxy's own."""
-        return Event(write_json(self.failed(failure, {})), _FAILED, read=True, error=failure)
+    def failure_events(self, failure: Failure) -> list[Event]:
+        """Return the events that tell of a failure of the proxy's own."""
+        body = self.failed(failure, {})
+        return [_error_before(body), Event(write_json(body), _FAILED, read=True, error=failure)]
 
     def _made_up(self) -> dict[str, Any]:
         return {
@@ -105,6 +111,17 @@ class Course:
             "output": [],
             "usage": None,
         }
+
+
+def _error_before(failed: dict[str, Any]) -> Event:
+    """The same as an ``error``, which takes its number: flat, as specified, and nested, as OpenAI sends it."""
+    number = failed["sequence_number"]
+    failed["sequence_number"] = number + 1
+    reason = failed["response"]["error"]
+    said = {"code": reason["code"], "message": reason["message"], "param": failed["error"].get("param")}
+    error = {**failed["error"], **said}
+    body = {"type": "error", **said, "sequence_number": number, "error": error}
+    return Event(write_json(body), "error", read=True)
 
 
 def _end(events: Iterator[Event]) -> Iterator[Event]:
@@ -129,10 +146,12 @@ def _end(events: Iterator[Event]) -> Iterator[Event]:
 
 def _failed_after(event: Chunk, failure: Failure, events: Iterator[Event]) -> Generator[Event, None, Chunk]:
     """Make one ``response.failed`` of an event that tells of `failure` and of the last event, if there is one."""
+    last = event.body if event.type in LAST else (yield from _last_of(events))
+    if last.get("type") == _FAILED and isinstance(last.get("error"), dict):  # as written here, with all that is known
+        return Chunk(type=_FAILED, body=last, error=told_failure(last, _FAILED))
     given = event.body.get("error")
     error = {**failure.as_json()["error"], **(given if isinstance(given, dict) else {})}
-    last = event.body if event.type in LAST else (yield from _last_of(events))
-    body = {"sequence_number": event.body.get("sequence_number"), **last, "type": _FAILED, "error": error}
+    body = {**last, "type": _FAILED, "error": error}
     return Chunk(type=_FAILED, body=body, error=failure)
 
 

@@ -25,7 +25,7 @@ from sseproxy.core.normalize.whole import replay
 from sseproxy.core.possible_end import LAST
 from sseproxy.core.sse import DONE, HEARTBEAT, Event
 
-__all__ = ["failure_event", "normalize_typed"]
+__all__ = ["failure_events", "normalize_typed"]
 
 _BEGINNINGS: Final = ("message_start", "content_block_start", "content_block_delta")
 
@@ -162,13 +162,13 @@ def _seal(event: Chunk, failure: Failure | None) -> Event:
     return Event(rewrite(event.data, body), event.type, read=True, error=failure)
 
 
-def failure_event(failure: Failure, api: str) -> Event:
-    """The event that tells a client of this API, in the middle of a stream, of a failure."""
+def failure_events(failure: Failure, api: str) -> list[Event]:
+    """What tells a client of this API, in the middle of a stream, of a failure."""
     if api == "messages":
-        return _messages_error(failure)
+        return [_messages_error(failure)]
     if api == "responses":
-        return Course(lambda: uuid.uuid4().hex, time.time).failure_event(failure)
-    return error_event(failure)
+        return Course(lambda: uuid.uuid4().hex, time.time).failure_events(failure)
+    return [error_event(failure)]
 
 
 def _messages_error(failure: Failure) -> Event:

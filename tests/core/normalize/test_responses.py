@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize import completion_of, events_of, failure_event, normalize, responses
+from sseproxy.core.normalize import completion_of, events_of, failure_events, normalize, responses
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.usage import Usage
 
@@ -43,7 +43,7 @@ def types(events: list[Event]) -> list[str]:
 def test_an_error_and_its_failed_response_are_one_failure_with_the_usage(between: list[dict[str, Any]]) -> None:
     *_, last = events = run(blocks(CREATED, DELTA, ERROR, *between, FAILED, {"type": "response.late"}))
 
-    assert types(events) == ["response.created", "response.output_text.delta", "response.failed"]
+    assert types(events) == ["response.created", "response.output_text.delta", "error", "response.failed"]
     assert json.loads(last.data) == {**FAILED, "error": {**ERROR["error"], "param": None}}  # type: ignore[dict-item]
     assert last.error is not None and (last.error.code, last.error.message) == ("server_is_overloaded", "Overloaded.")
     assert last.usage == Usage(11, 0, 0, 22)
@@ -54,10 +54,10 @@ def test_an_error_and_its_failed_response_are_one_failure_with_the_usage(between
 def test_an_error_alone_becomes_the_failure_of_the_response_that_was_begun(tail: list[bytes]) -> None:
     *_, last = events = run(blocks(CREATED, DELTA, ERROR), *tail)
 
-    assert types(events) == ["response.created", "response.output_text.delta", "response.failed"]
+    assert types(events) == ["response.created", "response.output_text.delta", "error", "response.failed"]
     assert json.loads(last.data) == {
         "type": "response.failed",
-        "sequence_number": 2,
+        "sequence_number": 3,
         "response": {**RESPONSE, "status": "failed", "error": REASON},
         "error": {**ERROR["error"], "param": None},  # type: ignore[dict-item]
     }
@@ -73,7 +73,7 @@ def test_what_follows_an_error_is_waited_for_no_longer_than_two_silences(silence
 
     assert types(run(*[])) == ["response.failed"]
     events = normalize(events_of(pieces()), api="responses")
-    assert [event.type for event in events if event is not FLUSH] == ["response.created", "response.failed"]
+    assert [event.type for event in events if event is not FLUSH] == ["response.created", "error", "response.failed"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_stream_that_breaks_off_fails_the_response_that_was_begun() -> None:
     last = run(blocks(CREATED, DELTA))[-1]
 
     told = json.loads(last.data)
-    assert (told["response"]["id"], told["sequence_number"]) == ("resp_1", 2)
+    assert (told["response"]["id"], told["sequence_number"]) == ("resp_1", 3)
     assert told["response"]["error"]["code"] == told["error"]["code"] == "upstream_truncated"
 
 
@@ -104,20 +104,33 @@ def test_a_failed_response_that_gives_no_reason_gets_one() -> None:
     assert json.loads(last.data)["response"] == {**response, "error": reason}
 
 
+@pytest.mark.parametrize("failure", [[ERROR], [ERROR, FAILED], [FAILED]])
+def test_a_failure_is_told_by_an_error_too_in_both_of_its_forms(failure: list[dict[str, Any]]) -> None:
+    *_, error, last = run(blocks(CREATED, DELTA, *failure))
+
+    told = json.loads(error.data)
+    assert (error.type, told["type"], told["sequence_number"]) == ("error", "error", 2)
+    assert {name: told[name] for name in ("code", "message", "param")} == {**REASON, "param": None}
+    assert told["error"].items() >= {**REASON, "param": None}.items() and isinstance(told["error"]["type"], str)
+    assert json.loads(last.data)["sequence_number"] == 3
+
+
 @pytest.mark.parametrize("known", [[], [CREATED]])
 def test_a_failure_read_again_is_the_same(known: list[dict[str, Any]]) -> None:
-    (*_, last) = run(blocks(*known, {"type": "error", "error": {"message": "m", "type": "t"}}))
-    (*_, again) = run(blocks(*known, last.data.decode()))
+    events = run(blocks(*known, {"type": "error", "error": {"message": "m", "type": "t"}}))
+    again = run(blocks(*(event.data.decode() for event in events)))
 
-    assert again.data == last.data
-    assert again.error is not None and (again.error.type, again.error.message) == ("t", "m")
+    assert [event.data for event in again] == [event.data for event in events]
+    last = again[-1]
+    assert last.error is not None and (last.error.type, last.error.message) == ("t", "m")
 
 
 def test_a_failure_of_the_proxy_s_own_has_the_same_form() -> None:
-    event = failure_event(UpstreamFailure("m", type="budget_exceeded", code="c"), "responses")
+    (error, event) = failure_events(UpstreamFailure("m", type="budget_exceeded", code="c"), "responses")
 
+    assert json.loads(error.data)["message"] == "m" and error.error is None
     told = json.loads(event.data)
-    assert (event.type, told["type"], told["sequence_number"]) == ("response.failed", "response.failed", 0)
+    assert (event.type, told["type"], told["sequence_number"]) == ("response.failed", "response.failed", 1)
     assert told["response"]["status"] == "failed"
     assert told["response"]["error"] == {"code": "c", "message": "m"}
     assert told["error"] == {"message": "m", "type": "budget_exceeded", "param": None, "code": "c"}
