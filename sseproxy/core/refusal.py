@@ -29,12 +29,16 @@ def refusal_at(path: str, failure: Failure, request_id: str = "") -> dict[str, A
 
     :param request_id: the request's name here, if the upstream gave it none.
     """
-    body = failure.as_json()
     if api_at(path) != "messages":
-        return body
-    body = {"type": "error", "error": {**body["error"], "type": _type_of(failure)}}
+        return failure.as_json()
+    body = error_of_messages(failure)
     request_id = failure.request_id or request_id
     return {**body, "request_id": request_id} if request_id else body
+
+
+def error_of_messages(failure: Failure) -> dict[str, Any]:
+    """Anthropic's form of a failure, with OpenAI's members beside its own."""
+    return {"type": "error", "error": {**failure.as_json()["error"], "type": _type_of(failure)}}
 
 
 def _type_of(failure: Failure) -> str:

@@ -23,6 +23,7 @@ from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.normalize.responses import Course, conclude_response
 from sseproxy.core.normalize.whole import replay
 from sseproxy.core.possible_end import LAST
+from sseproxy.core.refusal import error_of_messages
 from sseproxy.core.sse import DONE, HEARTBEAT, Event
 
 __all__ = ["failure_events", "normalize_typed"]
@@ -172,5 +173,4 @@ def failure_events(failure: Failure, api: str) -> list[Event]:
 
 
 def _messages_error(failure: Failure) -> Event:
-    body = {"type": "error", **failure.as_json()}
-    return Event(write_json(body), "error", read=True, error=failure)
+    return Event(write_json(error_of_messages(failure)), "error", read=True, error=failure)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sseproxy.core.chat import Api
-from sseproxy.core.failure import UpstreamFailure
-from sseproxy.core.normalize import events_of, normalize
+from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.normalize import events_of, failure_events, normalize
 from sseproxy.core.normalize.end import HEARTBEATS
 from sseproxy.core.sse import FLUSH, Event
 
@@ -115,6 +115,19 @@ def test_a_failing_connection_ends_in_an_error_event(api: Api) -> None:
 def test_what_is_no_event_of_the_api_is_never_an_empty_success(body: bytes) -> None:
     (event,) = run("responses", body)
     assert event.type == "response.failed" and event.error is not None
+
+
+@pytest.mark.parametrize(
+    ("failure", "type"),
+    [
+        (UpstreamFailure("gone", type="upstream_truncated", status=502), "api_error"),
+        (UpstreamFailure("m", type="overloaded_error", status=529), "overloaded_error"),
+        (Failure("no more", type="insufficient_quota", status=429), "rate_limit_error"),
+    ],
+)
+def test_a_message_that_fails_midway_has_anthropic_s_type(failure: Failure, type: str) -> None:
+    (event,) = failure_events(failure, "messages")
+    assert json.loads(event.data)["error"]["type"] == type and event.error is failure
 
 
 def test_errors_say_what_usage_was_known() -> None:
