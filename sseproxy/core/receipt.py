@@ -12,8 +12,10 @@ from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage, usage_of
 
 _ENVELOPE: Final = ("id", "object", "created", "model")
-# What a usage chunk is; and other vendors' names for usage.
-_OWN: Final = frozenset((*_ENVELOPE, "choices", "usage", "cost", "usageMetadata"))
+# What OpenAI's own usage chunk has: https://platform.openai.com/docs/api-reference/chat-streaming/streaming
+_OPENAI: Final = (*_ENVELOPE, "choices", "usage", "service_tier", "system_fingerprint", "obfuscation")
+# That, and other vendors' names for usage.
+_OWN: Final = frozenset((*_OPENAI, "cost", "usageMetadata"))
 
 
 def with_cost(answer: bytes, nano: int, told: bytes = b"", *, input_tokens: int = 0, output_tokens: int = 0) -> bytes:

@@ -95,5 +95,6 @@ def test_what_stands_beside_the_usage_is_told_in_a_chunk_with_a_choice(api: str,
 
 
 def test_nothing_new_beside_the_usage_is_no_chunk() -> None:
-    usage = {**LAST, "choices": [], "usage": {"prompt_tokens": 1}}
+    openai = {"service_tier": "default", "system_fingerprint": "fp_1", "obfuscation": "a9Xk"}
+    usage = {**LAST, "choices": [], "usage": {"prompt_tokens": 1}, **openai}
     assert beside_usage(json.dumps(usage).encode(), json.dumps(LAST).encode(), "chat") == b""
