@@ -151,7 +151,7 @@ class Shape:
     :ivar hidden: the text is no visible one.
     :ivar choice: the index of the choice that it belongs to.
     :ivar watch: is to be told each text; False: it has to go through the transforms.
-    :ivar unlike: it says so of none that does not begin with this, in JSON, if that is known.
+    :ivar unlike: it is for the next text alone, and says so of none that does not begin with this, in JSON.
     :ivar chunk: as :func:`_around`, of an event that is all of an HTTP chunk (RFC 9112 section 7.1), behind its size.
     """
 

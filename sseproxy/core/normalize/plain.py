@@ -142,7 +142,7 @@ class Plain:
         while size > self.room:
             del texts[len(texts) * self.room // size :]
             size = most_tokens("".join(texts))
-        if shape.watch is not None:
+        if texts and shape.watch is not None and not (shape.unlike and shape.watch(texts[0])):
             texts = list(takewhile(shape.watch, texts))
             size = most_tokens("".join(texts))
         if len(texts) < known:
