@@ -65,9 +65,10 @@ def test_what_a_page_has_kept_is_gone_with_it(browser: Browser, site: str) -> No
 
 
 def test_a_page_that_is_closed_hangs_up(browser: Browser, site: str, upstream: Upstream) -> None:
-    upstream.script = raw(b"never ", end="hang")
+    headers = [("Content-Type", "text/event-stream"), ("Access-Control-Allow-Origin", "*")]
+    upstream.script = raw(b"data: x\n\n", headers=headers, end="hang")
     with browser.open(f"{site}/missing.html") as page:
-        page.run(f"fetch('{upstream.url}', {{mode: 'no-cors'}})")
+        page.run(f"await new Promise((go) => {{ (window.source = new EventSource('{upstream.url}')).onmessage = go }})")
         asked = upstream.wait_for_request()
 
     asked.wait_for_peer_close(PATIENCE)
