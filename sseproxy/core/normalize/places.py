@@ -46,10 +46,10 @@ def _place(body: dict[str, Any], type: str, items: dict[str, int]) -> dict[str, 
         id = item.get("id")
         if isinstance(id, str) and id not in items:
             items[id] = index if isinstance(index, int) else max(items.values(), default=-1) + 1
-    if isinstance(index, int) or not isinstance(id, str) or id not in items:
+    if index is not None or not isinstance(id, str) or id not in items:
         return {}
     place = {"output_index": items[id]}
     number = _NUMBERS.get(type.rpartition(".")[0])
-    if number is not None and not isinstance(body.get(number), int):
+    if number is not None and body.get(number) is None:
         place[number] = 0
     return place

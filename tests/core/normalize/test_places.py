@@ -59,6 +59,7 @@ def test_what_is_said_stays_and_the_rest_goes_on_from_it() -> None:
         {"type": "response.output_item.added", "item": {}},
         {"type": "response.output_item.added", "item": {"id": 5}},
         {"type": "response.output_text.delta", "item_id": []},
+        added("msg", output_index="1"),
     ],
 )
 def test_what_cannot_be_placed_passes(body: dict[str, Any]) -> None:
