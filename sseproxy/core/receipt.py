@@ -18,16 +18,15 @@ _OPENAI: Final = (*_ENVELOPE, "choices", "usage", "service_tier", "system_finger
 _OWN: Final = frozenset((*_OPENAI, "cost", "usageMetadata"))
 
 
-def with_cost(answer: bytes, nano: int, told: bytes = b"", *, input_tokens: int = 0, output_tokens: int = 0) -> bytes:
+def with_cost(answer: bytes, nano: int, told: bytes = b"", *, input_tokens: int = 0) -> bytes:
     """A chunk or completion with ``usage.cost``, all else kept byte for byte.
 
     :param nano: nano-USD, written as a JSON number of USD.
     :param told: the usage as it stands there, if that is known.
     :param input_tokens: what was counted of a prompt of which the usage says nothing.
-    :param output_tokens: what was counted of an output of which it does not say all.
     """
-    if input_tokens or output_tokens:
-        return _with_cost(_with_counts(read_json(answer), input_tokens, output_tokens), answer, nano)
+    if input_tokens:
+        return _with_cost(_with_input(read_json(answer), input_tokens), answer, nano)
     cost = nano_to_usd(nano).encode()
     try:
         told = told or bytes(_decode_answer(answer).usage)
@@ -54,14 +53,12 @@ def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
     return write_json({**body, "usage": {**usage, "cost": float(nano_to_usd(nano))}})
 
 
-def _with_counts(body: dict[str, Any], input_tokens: int, output_tokens: int) -> dict[str, Any]:
+def _with_input(body: dict[str, Any], tokens: int) -> dict[str, Any]:
     usage = body.get("usage")
     if not isinstance(usage, dict) or "prompt_tokens" not in usage:
         return body
-    stated = usage_of(usage)
-    ins, outs = input_tokens or stated.input_tokens, output_tokens or stated.output_tokens
-    counts = {"prompt_tokens": ins, "completion_tokens": outs, "total_tokens": ins + outs}
-    return {**body, "usage": {**usage, **counts}}
+    total = tokens + usage_of(usage).output_tokens
+    return {**body, "usage": {**usage, "prompt_tokens": tokens, "total_tokens": total}}
 
 
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:

@@ -57,10 +57,7 @@ def shown_completion(completion: Completion, exchange: Exchange) -> bytes:
 
 
 def _with_receipt(answer: bytes, told: bytes, reported: Usage | None, exchange: Exchange) -> bytes:
-    """With what it cost, and with what was counted of a prompt, or output, that the report leaves out."""
-    billed = exchange.usage
-    if reported is None or billed is None:
-        return with_cost(answer, exchange.cost, told)
-    ins = 0 if reported.input_tokens else billed.input_tokens
-    outs = billed.output_tokens if billed.output_tokens > reported.output_tokens else 0
-    return with_cost(answer, exchange.cost, told, input_tokens=ins, output_tokens=outs)
+    """With what it cost, and with what was counted of a prompt that the report leaves out."""
+    is_left_out = reported is not None and not reported.input_tokens
+    counted = exchange.usage.input_tokens if is_left_out and exchange.usage is not None else 0
+    return with_cost(answer, exchange.cost, told, input_tokens=counted)

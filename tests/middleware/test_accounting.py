@@ -110,19 +110,15 @@ def test_usage_is_asked_for_and_hidden_from_a_client_that_did_not_ask(ledger: SQ
 
 def test_what_is_told_beside_the_usage_is_not_hidden_with_it(ledger: SQLLedger) -> None:
     timed = USAGE.replace(b'"choices":[],', b'"choices":[],"timings":{"predicted_ms":7},')
+    app = NormalizeMiddleware(metered(ledger, TEXT, FINISH, timed, DONE))
 
-    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        start_response("200 OK", [("Content-Type", "text/event-stream")])
-        return [TEXT, FINISH, timed, DONE]
-
-    metering = accounting(NormalizeMiddleware(app), ledger)
-    *_, finish, news, done, _ = b"".join(post(metering, body=STREAM).body).split(b"\n\n")
+    *_, finish, news, done, _ = b"".join(post(app, body=STREAM).body).split(b"\n\n")
 
     assert b'"stop"' in finish and done == b"data: [DONE]"
     assert json.loads(news[6:])["choices"] == [{"index": 0, "delta": {}, "finish_reason": None}]
     assert json.loads(news[6:])["timings"] == {"predicted_ms": 7} and b"usage" not in news
-    asked = b"".join(post(metering, body=ASKING).body).split(b"\n\n")[-3]
-    assert json.loads(asked[6:])["usage"]["completion_tokens"] == 2 and b"timings" in asked
+    asked = b"".join(post(app, body=ASKING).body).split(b"\n\n")[-3]
+    assert json.loads(asked[6:])["usage"]["cost"] == 0.000009 and b"timings" in asked
 
 
 def test_a_client_that_asked_sees_usage_with_its_cost(ledger: SQLLedger) -> None:
@@ -219,21 +215,6 @@ def test_its_client_sees_what_is_booked_at_the_vendors_cost(stream: bool, ledger
     assert shown == {"prompt_tokens": 8, "completion_tokens": 22, "total_tokens": 30, "cost": 0.5}
     charge = only_charge(ledger)
     assert (charge["usage_source"], charge["input_tokens"], charge["cost_usd"]) == ("mixed", 8, "0.5")
-
-
-def test_a_client_sees_the_output_that_is_counted_where_usage_came_before_it(ledger: SQLLedger) -> None:
-    early = TEXT.replace(b"Hello world", b"").replace(b'"choices"', b'"usage":{"prompt_tokens":5},"choices"')
-
-    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
-        start_response("200 OK", [("Content-Type", "text/event-stream")])
-        return [early, TEXT, FINISH, DONE]
-
-    answer = b"".join(post(accounting(NormalizeMiddleware(app), ledger), body=ASKING).body)
-
-    shown = json.loads(answer.split(b"\n\n")[-3][6:])["usage"]
-    assert shown == {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7, "cost": 0}
-    charge = only_charge(ledger)
-    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
 
 
 def test_the_prompt_of_a_running_answer_is_counted_where_its_report_leaves_it_out(ledger: SQLLedger) -> None:
