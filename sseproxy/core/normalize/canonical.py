@@ -63,6 +63,9 @@ class _Message(_Thoughts, kw_only=True):
     tool_calls: UnsetType = UNSET
     function_call: UnsetType = UNSET
     executed_tools: UnsetType = UNSET
+    # What belongs to the choice.
+    finish_reason: UnsetType = UNSET
+    usage: UnsetType = UNSET
 
 
 class _Choice(_Thoughts, kw_only=True):

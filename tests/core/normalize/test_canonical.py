@@ -104,6 +104,7 @@ def test_repairing_a_canonical_answer_changes_nothing(api: str, edits: list[tupl
         (1, "finish_reason", "eos"), (1, "message", None), (2, "content", ["x"]), (2, "reasoning", "r"),
         (2, "thinking_blocks", [{"thinking": "r"}]), (2, "executed_tools", [{"arguments": "a"}]),
         (1, "reasoning", "r"), (1, "reasoning_content", "r"),
+         (2, "usage", {}), (2, "finish_reason", "stop"),
         (2, "tool_calls", []), (2, "function_call", {}), (2, "role", ""), (2, "reasoning_content", 1),
         (3, "prompt_tokens", 5.0), (3, "prompt_tokens", "5"), (3, "input_tokens", 5), (3, "total_tokens", 8),
         (4, "cached_tokens", "0"), (0, "x_groq", {"id": "r", "error": "e"}),
