@@ -97,9 +97,7 @@ class _Ending:
         if any(map(_says_something, entries)):
             self.doubt = None
         if not entries:
-            if self.usage is not None:  # what it said beside the usage is still true
-                event.body = {**self.usage.body, **event.body}
-            self.usage = event
+            self._take_usage(event)
             return False
         if self.done:
             return False
@@ -110,6 +108,15 @@ class _Ending:
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
         return not self._passed or tells or any(map(self._adds, entries))
+
+    def _take_usage(self, event: Chunk) -> None:
+        """The last usage stands; what an earlier one came with is still true."""
+        known = self.usage.body if self.usage is not None else {}
+        further = {name: value for name, value in known.items() if name not in event.body and name not in _ENVELOPE}
+        if further:
+            usage = event.body.pop("usage")
+            event.body.update(further, usage=usage)
+        self.usage = event
 
     def _is_news(self, event: Chunk) -> bool:
         """Whether a chunk says what none has said before it, be it beside its choices; a clock there is none."""
