@@ -9,7 +9,7 @@ import msgspec
 from sseproxy.core.chat import Fields, MaybeFields, decoder_of
 from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.pricing import nano_to_usd
-from sseproxy.core.usage import Usage, openai_usage, usage_of
+from sseproxy.core.usage import Usage, openai_usage
 
 _ENVELOPE: Final = ("id", "object", "created", "model")
 # What OpenAI's own usage chunk has: https://platform.openai.com/docs/api-reference/chat-streaming/streaming
@@ -18,15 +18,15 @@ _OPENAI: Final = (*_ENVELOPE, "choices", "usage", "service_tier", "system_finger
 _OWN: Final = frozenset((*_OPENAI, "cost", "usageMetadata"))
 
 
-def with_cost(answer: bytes, nano: int, told: bytes = b"", *, input_tokens: int = 0) -> bytes:
+def with_cost(answer: bytes, nano: int, told: bytes = b"", *, counted: Usage | None = None) -> bytes:
     """A chunk or completion with ``usage.cost``, all else kept byte for byte.
 
     :param nano: nano-USD, written as a JSON number of USD.
     :param told: the usage as it stands there, if that is known.
-    :param input_tokens: what was counted of a prompt of which the usage says nothing.
+    :param counted: what is charged, where it is not what the usage says.
     """
-    if input_tokens:
-        return _with_cost(_with_input(read_json(answer), input_tokens), answer, nano)
+    if counted is not None:
+        return _with_cost(_with_counts(read_json(answer), counted), answer, nano)
     cost = nano_to_usd(nano).encode()
     try:
         told = told or bytes(_decode_answer(answer).usage)
@@ -53,12 +53,13 @@ def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
     return write_json({**body, "usage": {**usage, "cost": float(nano_to_usd(nano))}})
 
 
-def _with_input(body: dict[str, Any], tokens: int) -> dict[str, Any]:
+def _with_counts(body: dict[str, Any], counted: Usage) -> dict[str, Any]:
     usage = body.get("usage")
     if not isinstance(usage, dict) or "prompt_tokens" not in usage:
         return body
-    total = tokens + usage_of(usage).output_tokens
-    return {**body, "usage": {**usage, "prompt_tokens": tokens, "total_tokens": total}}
+    counts = {"prompt_tokens": counted.input_tokens, "completion_tokens": counted.output_tokens}
+    stated = {name: count for name, count in counts.items() if name in usage}
+    return {**body, "usage": {**usage, **stated, "total_tokens": sum(counts.values())}}
 
 
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:

@@ -57,7 +57,6 @@ def shown_completion(completion: Completion, exchange: Exchange) -> bytes:
 
 
 def _with_receipt(answer: bytes, told: bytes, reported: Usage | None, exchange: Exchange) -> bytes:
-    """With what it cost, and with what was counted of a prompt that the report leaves out."""
-    is_left_out = reported is not None and not reported.input_tokens
-    counted = exchange.usage.input_tokens if is_left_out and exchange.usage is not None else 0
-    return with_cost(answer, exchange.cost, told, input_tokens=counted)
+    """With what it cost, and with what was counted where that is charged instead of what is reported."""
+    charged = exchange.usage if reported is not None and exchange.usage != reported else None
+    return with_cost(answer, exchange.cost, told, counted=charged)

@@ -32,12 +32,16 @@ def test_an_answer_that_is_no_strict_json_gets_its_cost_too(text: str) -> None:
     assert json.loads(with_cost(answer.encode(), 45_000)) == expected
 
 
-def test_a_counted_prompt_stands_where_the_usage_says_nothing_of_it() -> None:
-    answer = b'{"usage":{"prompt_tokens":0,"completion_tokens":22,"total_tokens":22},"id":"a"}'
+@pytest.mark.parametrize("stated", [(0, 22), (8, 1), (8, 0)])
+def test_what_is_charged_stands_where_the_usage_says_less(stated: tuple[int, int]) -> None:
+    answer = b'{"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":22},"id":"a"}' % stated
+    counted = Usage(8, output_tokens=22)
     usage = {"prompt_tokens": 8, "completion_tokens": 22, "total_tokens": 30, "cost": 0.000045}
-    assert json.loads(with_cost(answer, 45_000, input_tokens=8)) == {"usage": usage, "id": "a"}
+    assert json.loads(with_cost(answer, 45_000, counted=counted)) == {"usage": usage, "id": "a"}
     typed = b'{"usage":{"input_tokens":0,"output_tokens":22}}'
-    assert json.loads(with_cost(typed, 45_000, input_tokens=8))["usage"]["input_tokens"] == 0
+    assert json.loads(with_cost(typed, 45_000, counted=counted))["usage"]["input_tokens"] == 0
+    vectors = b'{"usage":{"prompt_tokens":0,"total_tokens":0}}'
+    assert "completion_tokens" not in json.loads(with_cost(vectors, 45_000, counted=Usage(8)))["usage"]
 
 
 def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -264,10 +264,12 @@ def stating(delta: str, usage: str) -> bytes:
 
 def test_a_usage_that_is_stated_before_the_text_alone_is_only_a_beginning(ledger: SQLLedger) -> None:
     first = stating('{"role":"assistant"}', '{"prompt_tokens":5,"completion_tokens":1}')
-    b"".join(post(normalized(ledger, first, TEXT, FINISH, DONE), body=STREAM).body)
+    asked = {**STREAM, "stream_options": {"include_usage": True}}
+    answer = b"".join(post(normalized(ledger, first, TEXT, FINISH, DONE), body=asked).body)
 
     charge = only_charge(ledger)
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
+    assert b'"prompt_tokens":5,"completion_tokens":2,"total_tokens":7' in answer
 
 
 def test_a_usage_whose_halves_are_stated_apart_is_the_reported_one(ledger: SQLLedger) -> None:
