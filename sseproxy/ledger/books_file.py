@@ -8,10 +8,13 @@ renaming a database file while in use".
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Dialect, Engine, event
 
+from sseproxy.ledger.ownership import give_away, is_root
 from sseproxy.ledger.protocol import LedgerUnavailable
 
 
@@ -42,6 +45,8 @@ class BooksFile:
 
     def _connect(self, dialect: Dialect, _record: object, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         self._check()
+        if is_root() and "uri" not in options:
+            self._make()
         connection: Any = dialect.connect(*args, **options)
         try:
             # Before its first statement, which would open the log.
@@ -50,6 +55,13 @@ class BooksFile:
             connection.close()
             raise
         return connection
+
+    def _make(self) -> None:
+        """An empty file is new books; SQLite lets its log belong to whom the file belongs to."""
+        with suppress(OSError):  # it is there, or SQLite says why it cannot be
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            give_away(file, Path(self._path).parent)
+            os.close(file)
 
     def _keep(self, *_: object) -> None:
         self._opened = self._opened or self._now()

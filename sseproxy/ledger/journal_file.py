@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from sseproxy.ledger.ownership import give_away, is_root
+
 try:
     import fcntl as _fcntl
 except ImportError:  # Windows
@@ -157,23 +159,10 @@ class JournalFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         with suppress(FileExistsError):
             file = os.open(path, flags | os.O_EXCL, _PRIVATE)
-            if os.geteuid() == 0:
-                self._give_away(file)
+            if is_root():
+                give_away(file, self.path, self.path.parent)
             return file
         return os.open(path, flags, _PRIVATE)
-
-    def _give_away(self, file: int) -> None:
-        """Let what root has just made belong to the journal's owner, or the folder's, as SQLite does beside a database.
-
-        Whoever looks at the books as root would leave files that the proxy cannot open. Never what was there already:
-        it may be a link, to any file.
-        """
-        for place in (self.path, self.path.parent):
-            with suppress(OSError):
-                owner = os.stat(place)
-                if owner.st_uid != 0:
-                    os.fchown(file, owner.st_uid, owner.st_gid)
-                    return
 
 
 @contextmanager

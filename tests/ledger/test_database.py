@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -27,6 +28,18 @@ def test_a_folder_that_cannot_be_written_is_a_503(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerUnavailable, match="cannot be opened"):
         open_ledger(f"sqlite:///{tmp_path}/file/books.db")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+def test_books_that_root_makes_belong_to_the_owner_of_their_folder(tmp_path: Path, new_charge: NewCharge) -> None:
+    stranger = 65534
+    os.chown(tmp_path, stranger, stranger)
+    books = open_ledger(f"sqlite:///{tmp_path}/usage.db")
+    books.reserve(new_charge("c1"))
+
+    owners = {each.name: each.stat().st_uid for each in tmp_path.iterdir()}
+    assert owners == dict.fromkeys(("usage.db", "usage.db-wal", "usage.db-shm"), stranger)
+    books.close()
 
 
 def test_a_file_that_is_no_database_is_a_503(tmp_path: Path) -> None:
