@@ -26,7 +26,7 @@ MAX_AGE: Final = "7200"
 """Seconds; the most that Chromium keeps a preflight's answer."""
 
 EXPOSED: Final = ", ".join(
-    ["X-Request-Id", "Location", "Content-Location", "Retry-After", "X-Should-Retry"]
+    ["X-Request-Id", "Request-Id", "Location", "Content-Location", "Retry-After", "X-Should-Retry"]
     + [f"x-ratelimit-{part}-{kind}" for kind in ("requests", "tokens") for part in ("limit", "remaining", "reset")]
 )
 PREFLIGHT_VARY: Final = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sseproxy.core.chat import api_at
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import in_few_words
 from sseproxy.middleware.access_record import access_record
@@ -53,7 +54,7 @@ class LogMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
-        early = _Early(exchange.request_id, start_response)
+        early = _Early(exchange, start_response)
         exchange.begin = early.begin
         try:
             answer = call_app(self.app, environ)
@@ -63,7 +64,8 @@ class LogMiddleware:
         except BaseException:
             self._told(exchange, 500)
             raise
-        answer.set_header("X-Request-Id", exchange.request_id)
+        for name, value in _name_fields(exchange, answer.headers):
+            answer.set_header(name, value)
         method = environ["REQUEST_METHOD"]
         if method == "HEAD":
             answer.close()
@@ -95,14 +97,22 @@ class LogMiddleware:
 class _Early(msgspec.Struct):
     """A response head that is sent before the answer is known."""
 
-    request_id: str
+    exchange: Exchange
     start_response: StartResponse
     has_begun: bool = False
 
     def begin(self, status: str, headers: Headers) -> Callable[[bytes], object]:
         """Send it; what follows is written, then returned, without another head."""
         self.has_begun = True
-        return self.start_response(status, [*headers, ("X-Request-Id", self.request_id)])
+        return self.start_response(status, [*headers, *_name_fields(self.exchange, headers)])
+
+
+def _name_fields(exchange: Exchange, headers: Headers) -> Headers:
+    """What tells the client its request's name. Anthropic's SDKs read a field of their own; an upstream's stays."""
+    fields = [("X-Request-Id", exchange.request_id)]
+    if api_at(exchange.path) == "messages" and all(name.lower() != "request-id" for name, _ in headers):
+        fields.append(("Request-Id", exchange.request_id))
+    return fields
 
 
 def as_text(line: Mapping[str, Any]) -> str:

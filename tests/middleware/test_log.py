@@ -264,3 +264,27 @@ def test_an_exchange_that_cannot_be_counted_is_answered_and_logged(caplog: pytes
 
     assert (answer.status_code, answer.data) == (200, b"answer")
     assert [message.partition(" ")[0] for message in caplog.messages] == ["x", "id=x"]
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "told"),
+    [
+        ("/v1/messages", [], "mine"),
+        ("/v1/messages/count_tokens", [], "mine"),
+        ("/v1/messages", [("request-id", "req_1")], "req_1"),
+        ("/v1/chat/completions", [], None),
+    ],
+)
+@pytest.mark.parametrize("early", [False, True])
+def test_an_answer_to_anthropic_s_sdk_has_the_field_in_which_it_looks_for_the_name_of_its_request(
+    path: str, given: list[tuple[str, str]], told: str | None, early: bool
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        begin = Exchange.of(environ).begin
+        assert begin is not None
+        (begin if early else start_response)("200 OK", given)
+        return [b"answer"]
+
+    answer = Client(LogMiddleware(app)).get(path, headers={"X-Request-Id": "mine"}, buffered=True)
+
+    assert (answer.headers["X-Request-Id"], answer.headers.get("Request-Id")) == ("mine", told)
