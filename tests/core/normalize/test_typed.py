@@ -77,11 +77,12 @@ def test_every_error_is_one_an_sdk_raises_on(api: Api, body: dict[str, Any], mes
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_an_error_that_only_the_event_line_calls_one_keeps_its_own_type(api: Api, wrapped: bool) -> None:
     error = {"code": 500, "message": "m", "type": "server_error"}
-    (event,) = run(api, block({"type": "server_error", "error": error} if wrapped else error, "error"))
-    told = json.loads(event.data)
-    assert event.error is not None and (event.error.message, event.error.status) == ("m", 500)
-    assert (event.type, told["type"]) == (FAILED[api], FAILED[api])
-    assert (told["error"]["message"], told["error"]["type"]) == ("m", "server_error")
+    failed = block({"type": "server_error", "error": error} if wrapped else error, "error")
+    _, *events = run(api, block({"type": "something"}), failed)
+    failure, told = events[-1].error, [json.loads(event.data) for event in events]
+    assert failure is not None and (failure.message, failure.status) == ("m", 500)
+    assert [event.type for event in events] == [each["type"] for each in told] == FAILED[api]
+    assert all((each["error"]["message"], each["error"]["type"]) == ("m", "server_error") for each in told)
 
 
 def test_a_message_that_the_upstream_does_not_begin_is_begun() -> None:
