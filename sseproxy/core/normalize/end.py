@@ -1,10 +1,10 @@
 """The end of an answer: finishes, usage, ``[DONE]``, in this order and once; or one error and nothing after it.
 
 A finish that stands alone after the answer's text passes at once, as every chunk does. Held until the answer is over
-are any other finish, for text may follow it, and usage, for more usage may. The answer is over at the end of the body;
-or, where the upstream keeps the connection open (tests/wire: F18), after one idle tick if all is known, after two if
-usage is still missing, and after a few heartbeats where these leave no room for a tick (bifrost#6784): chunks that say
-nothing new are such too. No clock: a tick is what the reader of the body says it is.
+are any other finish, for text may follow it (some put one on every chunk), and usage, for more usage may. The answer is
+over at the end of the body; or, where the upstream keeps the connection open (tests/wire: F18), after one idle tick if
+all is known, after two if usage is still missing, and after a few heartbeats where these leave no room for a tick
+(bifrost#6784): chunks that say nothing new are such too. No clock: a tick is what the reader of the body says it is.
 """
 
 from __future__ import annotations
@@ -128,9 +128,10 @@ class _Ending:
         return any(_says_something(each) and not self._is_finish_of(each) for each in entries)
 
     def _is_finish_of(self, choice: dict[str, Any]) -> bool:
-        """Whether a choice ends with just these words already."""
-        known = self._finishes.get(choice["index"])
-        return known is not None and known.body["choices"] == [choice]
+        """Whether a choice ends with just these words already, for certain: more may follow one that is held."""
+        index = choice["index"]
+        is_certain = self.done or index in self._passed
+        return is_certain and index in self._finishes and self._finishes[index].body["choices"] == [choice]
 
     def _tells(self, body: dict[str, Any]) -> bool:
         """Whether a chunk says beside its choices what none has said before it."""
@@ -145,8 +146,8 @@ class _Ending:
     def _take_finish(self, index: int, event: Chunk) -> bool:
         if index in self._passed:
             return False
+        passes = event.sure and index in self._open and index not in self._finishes
         self._finishes[index] = event
-        passes = event.sure and index in self._open
         if passes:
             self._passed.add(index)
         return passes

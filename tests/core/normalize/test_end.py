@@ -208,6 +208,20 @@ def test_heartbeats_of_json_are_heartbeats(heartbeat: bytes, before: bytes) -> N
     assert asked <= most
 
 
+@pytest.mark.parametrize("first", ["", "a"])
+def test_silence_of_an_upstream_that_finishes_every_chunk_is_no_end(first: str) -> None:
+    chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":"stop"}]}\n\n'
+    thinking = [chunk % b""] * 2 * HEARTBEATS_FOR_USAGE
+
+    *texts, finish, usage, _ = through(
+        lambda events: normalize(events, api="chat"),
+        *events_of([chunk % first.encode(), *thinking, chunk % b"b", USED, b"data: [DONE]\n\n"]),
+    )
+
+    assert "".join(event.content for event in texts) == first + "b"
+    assert finish.finish == "stop" and usage.usage is not None
+
+
 def test_what_is_news_among_heartbeats_of_json_is_still_of_the_answer() -> None:
     news = [b'data: {"choices":[],"%b":[1]}\n\n' % name for name in (b"citations", b"images", b"steps", b"sources")]
     body = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n' + STOPPED + USED
