@@ -26,7 +26,7 @@ def with_cost(answer: bytes, nano: int, told: bytes = b"", *, counted: Usage | N
     :param counted: what is charged, where it is not what the usage says.
     """
     if counted is not None:
-        return _with_cost(_with_counts(read_json(answer), counted), answer, nano)
+        answer, told = _with_counts(answer, counted), b""
     cost = nano_to_usd(nano).encode()
     try:
         told = told or bytes(_decode_answer(answer).usage)
@@ -53,13 +53,14 @@ def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
     return write_json({**body, "usage": {**usage, "cost": float(nano_to_usd(nano))}})
 
 
-def _with_counts(body: dict[str, Any], counted: Usage) -> dict[str, Any]:
+def _with_counts(answer: bytes, counted: Usage) -> bytes:
+    body = read_json(answer)
     usage = body.get("usage")
     if not isinstance(usage, dict) or "prompt_tokens" not in usage:
-        return body
+        return answer
     counts = {"prompt_tokens": counted.input_tokens, "completion_tokens": counted.output_tokens}
     stated = {name: count for name, count in counts.items() if name in usage}
-    return {**body, "usage": {**usage, **stated, "total_tokens": sum(counts.values())}}
+    return write_json({**body, "usage": {**usage, **stated, "total_tokens": sum(counts.values())}})
 
 
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:

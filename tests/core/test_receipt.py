@@ -44,6 +44,11 @@ def test_what_is_charged_stands_where_the_usage_says_less(stated: tuple[int, int
     assert "completion_tokens" not in json.loads(with_cost(vectors, 45_000, counted=Usage(8)))["usage"]
 
 
+def test_a_small_cost_beside_counted_tokens_is_written_without_an_exponent() -> None:
+    answer = b'{"usage":{"prompt_tokens":0,"completion_tokens":1,"total_tokens":1}}'
+    assert with_cost(answer, 9_000, counted=Usage(7, output_tokens=1)).endswith(b'"cost":0.000009}}')
+
+
 def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     assert len(dict(pairs)) == len(pairs)
     return dict(pairs)
