@@ -68,7 +68,8 @@ def told_failure(body: dict[str, Any], type: str) -> Failure | None:
         reason = response.get("error") if isinstance(response, dict) else None
         if isinstance(reason, dict) and isinstance(given, dict):
             reason = {**given, **reason}
-        return failure_in({"error": reason or given or {"message": "The upstream's response failed."}})
+        said = next(filter(is_error, (reason, given)), {"message": "The upstream's response failed."})
+        return failure_in({"error": said})
     return failure_in(body, "error") if is_error(given) or "error" in (type, body.get("type")) else None
 
 

@@ -96,10 +96,12 @@ def test_a_stream_that_breaks_off_fails_the_response_that_was_begun() -> None:
     assert told["response"]["error"]["code"] == told["error"]["code"] == "upstream_truncated"
 
 
-def test_a_failed_response_that_gives_no_reason_gets_one() -> None:
-    response = {**RESPONSE, "status": "failed", "error": None}
+@pytest.mark.parametrize("error", [None, {}, {"code": None, "message": ""}, "none"])
+def test_a_failed_response_that_gives_no_reason_gets_one(error: Any) -> None:
+    response = {**RESPONSE, "status": "failed", "error": error}
     last = run(blocks(CREATED, {"type": "response.failed", "response": response}))[-1]
 
+    assert last.error is not None
     reason = {"code": "upstream_error", "message": "The upstream's response failed."}
     assert json.loads(last.data)["response"] == {**response, "error": reason}
 
