@@ -41,7 +41,9 @@ class Lost(Event):
 
 
 class Doubt(Event):
-    """A heartbeat that may be a failure, and is one if nothing more of the answer comes, neither text nor a finish."""
+    """A heartbeat that may be a failure, and is one if nothing more of the answer comes, neither text nor a finish, and
+    it was not told before.
+    """
 
     failure: Failure | None = None
 

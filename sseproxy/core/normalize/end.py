@@ -57,7 +57,7 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event is HEARTBEAT or type(event) is Doubt:
             ending.beat()
             if type(event) is Doubt:
-                ending.doubt = event.failure
+                ending.take_doubt(event.failure)
             if ending.is_beaten:
                 break
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
@@ -86,6 +86,7 @@ class _Ending:
         self._passed: set[int] = set()
         self._told: dict[str, Any] = {}  # beside the choices
         self._reads = 0
+        self._doubted = ""
 
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
@@ -108,6 +109,12 @@ class _Ending:
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
         return not self._passed or tells or any(map(self._adds, entries))
+
+    def take_doubt(self, failure: Failure | None) -> None:
+        """What says the same again is a heartbeat: nobody fails twice."""
+        words = failure.message if failure is not None else ""
+        self.doubt = failure if words != self._doubted else None
+        self._doubted = words
 
     def _take_usage(self, event: Chunk) -> None:
         """The last usage stands; what an earlier one came with is still true."""

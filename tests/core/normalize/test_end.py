@@ -244,10 +244,12 @@ def test_what_is_news_among_heartbeats_of_json_is_still_of_the_answer() -> None:
         ([TEXT[0], DOUBT, STOP, END], "a stop [DONE]"),
         ([TEXT[0], STOP, DOUBT, END], "a stop [DONE]"),
         ([DOUBT, *TEXT, STOP], "a b stop [DONE]"),
+        ([TEXT[0], DOUBT, DOUBT, END], "a stop [DONE]"),
+        ([TEXT[0], DOUBT, TEXT[1], DOUBT], "a b error upstream_truncated"),
         ([DOUBT, END], "error upstream_invalid_stream"),
     ],
 )
-def test_what_may_be_a_failure_is_one_if_nothing_more_comes(events: list[Event], words: str) -> None:
+def test_what_may_be_a_failure_is_one_if_it_is_new_and_nothing_more_comes(events: list[Event], words: str) -> None:
     assert " ".join(end(*events)) == words
 
 
