@@ -78,7 +78,6 @@ class Reader(Protocol):
     @property
     def position(self) -> int:
         """The number of the last entry that was read."""
-        ...
 
     def head(self, timeout: float) -> Head | None:
         """The answer's head; None if it is not there within ``timeout`` seconds.
@@ -86,7 +85,6 @@ class Reader(Protocol):
         :raises Lost: the place that is to be read first is gone already.
         :raises Broken: there will be none.
         """
-        ...
 
     def read(self, timeout: float) -> list[bytes] | None:
         """All entries that have come since; empty after ``timeout`` seconds of silence, None at the end.
@@ -94,11 +92,9 @@ class Reader(Protocol):
         :raises Lost: they have come and gone.
         :raises Broken: the stream broke off.
         """
-        ...
 
     def close(self) -> None:
         """Read no more. Idempotent."""
-        ...
 
 
 class Stream(Protocol):
@@ -107,31 +103,25 @@ class Stream(Protocol):
     @property
     def id(self) -> str:
         """128 random bits in hexadecimal: who has it may read."""
-        ...
 
     @property
     def user(self) -> str:
         """Who asked and is billed."""
-        ...
 
     def join(self, after: int = 0) -> Reader:
         """Read on after that entry.
 
         :raises Lost: there is no such place, or no longer.
         """
-        ...
 
     def has_ended_at(self, position: int) -> bool:
         """Whether the stream is complete and that was its last entry."""
-        ...
 
     def is_unheard(self) -> bool:
         """Whether it runs, nobody reads it, and nobody has read anything of it."""
-        ...
 
     def stop(self) -> None:
         """End the generation now. Nothing happens if it has ended."""
-        ...
 
 
 class Writer(Protocol):
@@ -140,30 +130,24 @@ class Writer(Protocol):
     @property
     def id(self) -> str:
         """The stream's ID."""
-        ...
 
     def begin(self, head: Head) -> None:
         """Tell the answer's head. A refusal frees the ``Idempotency-Key``: the next request may try again."""
-        ...
 
     def write(self, entries: Sequence[bytes]) -> None:
         """Append entries; waits while nobody has read what fills the buffer.
 
         :raises Stopped: the rest is not wanted.
         """
-        ...
 
     def end(self, last: Sequence[bytes] = (), *, broken: bool = False) -> None:
         """The last entries. ``broken``: the answer has not come to its own end and cannot say so."""
-        ...
 
     def unwanted(self) -> bool:
         """Whether the stream was stopped, or has had no reader for too long. Cheap: asked at every write."""
-        ...
 
     def on_stop(self, callback: Callable[[], object]) -> None:
         """Call this when :meth:`Stream.stop` is called, in that thread; at once if it was already."""
-        ...
 
 
 class Streams(Protocol):
@@ -174,24 +158,18 @@ class Streams(Protocol):
 
         :raises Failure: the claim's key stands for another request (422), or there is no room (503).
         """
-        ...
 
     def find(self, stream_id: str) -> Stream | None:
         """The stream of that ID, as long as it is kept."""
-        ...
 
     def find_claimed(self, key: str) -> Stream | None:
         """The stream that a claim of that key stands for, whatever was asked."""
-        ...
 
     def counts(self) -> tuple[int, int]:
         """How many streams run in this process, and how many that have ended it still keeps."""
-        ...
 
     def ping(self) -> None:
         """:raises Failure: the store is away."""
-        ...
 
     def close(self) -> None:
         """Stop what runs, and wait a little until it has ended."""
-        ...

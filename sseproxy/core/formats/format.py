@@ -21,22 +21,18 @@ class Format(Protocol):
     @property
     def content_type(self) -> str:
         """The answer's ``Content-Type``."""
-        ...
 
     @property
     def events(self) -> bool:
         """Whether the answer is an event stream, whose events may carry names, ids and ``retry``."""
-        ...
 
     @property
     def ping(self) -> bytes:
         """What is written in silences; empty if the format has nothing that its client would not take for text."""
-        ...
 
     @property
     def shows_cost(self) -> bool:
         """Whether it needs the usage chunk, although the client did not ask for it."""
-        ...
 
     def render(self, events: Iterator[Event], *, named: bool) -> Iterator[Event]:
         """The transform from canonical chat events to this format's, with :data:`~sseproxy.core.sse.FLUSH` passed on.
@@ -46,11 +42,9 @@ class Format(Protocol):
         :param named: whether the client understands ``event:`` fields (it said ``Accept: text/event-stream``).
         :raises Failure: the answer failed, and this format has no way to say so but to break off.
         """
-        ...
 
     def encode(self, event: Event) -> bytes:
         """One rendered event on the wire."""
-        ...
 
 
 def check_name(event: str) -> None:
