@@ -22,18 +22,6 @@ FAILED: Final = ("message", "code", "answer", "id", "model")
 _Json = Any
 
 
-def _default_template() -> _Json:
-    return {"message": "{text}", "data": None}
-
-
-def _default_done() -> _Json:
-    return {"message": "[DONE]", "data": {NESTED: {"assistantContent": "{answer}"}}}
-
-
-def _default_error() -> _Json:
-    return {"message": "[ERROR]", "data": {NESTED: {"error": "{message}"}}}
-
-
 @dataclass(frozen=True)
 class Envelope:
     """JSON after templates, see :class:`~sseproxy.core.formats.Template`.
@@ -50,9 +38,11 @@ class Envelope:
     ping: ClassVar[bytes] = PING
 
     event: str = ""
-    template: _Json = field(default_factory=_default_template)
-    done: _Json = field(default_factory=_default_done)
-    error: _Json = field(default_factory=_default_error)
+    template: _Json = field(default_factory=lambda: {"message": "{text}", "data": None})
+    done: _Json = field(
+        default_factory=lambda: {"message": "[DONE]", "data": {NESTED: {"assistantContent": "{answer}"}}}
+    )
+    error: _Json = field(default_factory=lambda: {"message": "[ERROR]", "data": {NESTED: {"error": "{message}"}}})
     _each: Template = field(init=False, repr=False, compare=False)
     _last: Template = field(init=False, repr=False, compare=False)
     _failed: Template = field(init=False, repr=False, compare=False)
