@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, WithJsonSchema
@@ -117,15 +118,7 @@ def _text(value: object) -> object:
     raise Expected(f"expected text, not {kind(value)}")
 
 
-def _amount(value: object) -> Decimal:
-    return _usd(value, 'expected USD per million tokens as a decimal in quotes, such as "0.15"')
-
-
-def _money(value: object) -> Decimal:
-    return _usd(value, 'expected USD as a decimal in quotes, such as "5.00"')
-
-
-def _usd(value: object, expected: str) -> Decimal:
+def _usd(value: object, *, expected: str) -> Decimal:
     """A YAML number is taken as it was written: ``str`` of a float is the shortest that reads back the same."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
         raise Expected(expected)
@@ -170,6 +163,11 @@ def _duration_schema(*examples: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": list(examples), KIND: "duration"})
 
 
+def _usd_schema(example: str) -> WithJsonSchema:
+    number = {"type": "number", "minimum": 0}
+    return WithJsonSchema({"anyOf": [{"type": "string"}, number], "examples": [example], KIND: "USD"})
+
+
 Duration = Annotated[float, BeforeValidator(parse_duration), _duration_schema("5s", "15m")]
 DurationOrNone = Annotated[float, BeforeValidator(parse_duration_or_none), _duration_schema("0s", "30s")]
 Size = Annotated[
@@ -208,15 +206,11 @@ Frequency = Annotated[
 ]
 Money = Annotated[
     Decimal,
-    BeforeValidator(_money),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["5.00"], KIND: "USD"}
-    ),
+    BeforeValidator(partial(_usd, expected='expected USD as a decimal in quotes, such as "5.00"')),
+    _usd_schema("5.00"),
 ]
 Amount = Annotated[
     Decimal,
-    BeforeValidator(_amount),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}], "examples": ["0.15"], KIND: "USD"}
-    ),
+    BeforeValidator(partial(_usd, expected='expected USD per million tokens as a decimal in quotes, such as "0.15"')),
+    _usd_schema("0.15"),
 ]
