@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Expected, Frequency, Money, Text, Whole
-
-
-def _streams(value: int) -> int:
-    if not 1 <= value <= 100_000:
-        raise Expected("expected 1 to 100000 streams")
-    return value
+from sseproxy.config.values import Frequency, Money, Text, Whole, within
 
 
 class BudgetFor(Section):
@@ -37,7 +31,7 @@ class LimitsFor(Section):
         description="Input and output tokens per time. Those a request may take are counted when it begins, "
         "corrected when it ends.",
     )
-    streams: Annotated[Whole, AfterValidator(_streams)] | None = Field(
+    streams: Annotated[Whole, within(1, 100_000, "streams")] | None = Field(
         default=None, description="Streams that may run at once."
     )
 

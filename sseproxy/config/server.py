@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Duration, Expected, Size, Text, Whole
+from sseproxy.config.values import Duration, Expected, Size, Text, Whole, within
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+|\*)):(?P<port>\d{1,5})")
 
@@ -37,12 +37,6 @@ def normal_address(value: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _positive(value: int) -> int:
-    if not 1 <= value <= 10_000:
-        raise Expected("expected 1 to 10000 threads")
-    return value
-
-
 def _network(value: object) -> object:
     if isinstance(value, str):
         with suppress(ValueError):
@@ -61,7 +55,7 @@ class Server(Section):
         description="`HOST:PORT` or `[IPv6]:PORT`; host `*` is every address of the machine, port 0 any free one. "
         "`--listen` goes before it.",
     )
-    threads: Annotated[Whole, AfterValidator(_positive)] = Field(
+    threads: Annotated[Whole, within(1, 10_000, "threads")] = Field(
         default=64,
         description="Threads that answer requests; each running stream holds one. As many requests more wait for one, "
         "then the answer is 503 (gunicorn: all wait).",

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import Duration, Expected, Flag, Text, Whole, kind
+from sseproxy.config.values import Duration, Expected, Flag, Text, Whole, kind, within
 from sseproxy.core.chat import API_PATHS
 from sseproxy.core.http_fields import HOP_BY_HOP, TOKEN
 
@@ -102,12 +102,6 @@ def _ca_file(value: str, info: ValidationInfo) -> str:
         reason = "holds no certificates in PEM" if isinstance(error, ssl.SSLError) else error.strerror or error
         raise Expected(f"{value} cannot be used: {reason}") from None
     return str(path)
-
-
-def _few(value: int) -> int:
-    if not 0 <= value <= 10:
-        raise Expected("expected 0 to 10 retries")
-    return value
 
 
 def _application(value: object) -> object:
@@ -230,7 +224,7 @@ class Upstream(Section):
         description="PEM file of the certificates to trust, relative to the configuration file. Verification "
         "cannot be switched off. Without it: the public ones (certifi).",
     )
-    retries: Annotated[Whole, AfterValidator(_few)] = Field(
+    retries: Annotated[Whole, within(0, 10, "retries")] = Field(
         default=2, description="How often a request that failed before its first event is sent here again."
     )
     cooldown: Duration = Field(

@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from sseproxy.core.allowance import Rate
 
@@ -98,6 +98,17 @@ def _whole(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise Expected("expected a whole number")
+
+
+def within(least: int, most: int, what: str) -> AfterValidator:
+    """Refuses a number, of what is named, that is not between these two."""
+
+    def check(value: int) -> int:
+        if not least <= value <= most:
+            raise Expected(f"expected {least} to {most} {what}")
+        return value
+
+    return AfterValidator(check)
 
 
 def _flag(value: object) -> object:
