@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from werkzeug.http import dump_cookie, parse_cookie
 
@@ -20,25 +20,14 @@ from sseproxy.middleware.credentials import Caller, CredentialReader, Unauthoriz
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from sseproxy.ledger.sessions import Sessions
+
 log = logging.getLogger("sseproxy.dashboard")
 
 COOKIE: Final = "sseproxy_session"
 LASTS: Final = timedelta(hours=8)
 KeyOf = Callable[[str], "Caller | None"]
 """Whose the key is that has this SHA-256 (hex); raises :class:`Unauthorized` if it is revoked."""
-
-
-class SessionStore(Protocol):
-    """The sessions of all processes; see :class:`sseproxy.ledger.sessions.Sessions`."""
-
-    def start(self, key_hash: str, at: datetime, until: datetime) -> str:
-        """Begin a session; its token."""
-
-    def key_of(self, token: str, at: datetime) -> str | None:
-        """The hash of the key that a running session began with."""
-
-    def end(self, token: str) -> None:
-        """End a session."""
 
 
 class NotAdmin(Failure):
@@ -62,7 +51,7 @@ class Door:
         self,
         readers: Sequence[CredentialReader],
         keys: Sequence[KeyOf],
-        sessions: SessionStore,
+        sessions: Sessions,
         admit: Callable[[str], object],
         clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
