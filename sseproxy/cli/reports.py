@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 
 GROUPS = ("user", "model", "day", "route", "key", "upstream")
 STATES = ("pending", "settled", "released", "expired")
-SUMS = (
-    "requests", "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "cost_usd", "pending",
-    "unpriced",
-)  # fmt: skip
-CHARGE = (
-    "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source",
-    "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd",
-    "status", "started_at", "first_token_ms", "duration_ms", "unpriced", "tries",
-)  # fmt: skip
 CONTENT = ("request", "answer", "hidden")
 CHARGE_TABLE = (
     "started_at", "user", "model", "state", "outcome", "usage_source", "input_tokens", "output_tokens", "cost_usd",
@@ -49,8 +40,10 @@ def usage(
     file: str | None, by: Any, user: str | None, since: datetime | None, until: datetime | None, style: str
 ) -> None:
     """Sums out of the ledger: requests, tokens, cost. Times are UTC."""
+    from sseproxy.ledger.protocol import COUNTS
+
     check_order(since, until)
-    columns = ("user", *(() if by == "user" else (by,)), *SUMS)
+    columns = ("user", *(() if by == "user" else (by,)), "requests", *COUNTS, "cost_usd", "pending", "unpriced")
     narrow = tuple(column for column in columns if column != "user" or by == "user" or user)
     with open_books(load_config(file)) as ledger:
         show(ledger.usage(by, user=user, since=since, until=until), style, columns, narrow=narrow)
@@ -76,6 +69,8 @@ def charges(
     style: str,
 ) -> None:
     """The charges themselves, the oldest first. Times are UTC."""
+    from sseproxy.ledger.protocol import CHARGE_ROW
+
     check_order(since, until)
     with open_books(load_config(file)) as ledger:
         rows = ledger.charges(user=user, since=since, until=until, state=state, limit=limit)
@@ -83,7 +78,7 @@ def charges(
             from sseproxy.ledger.contents import Contents
 
             rows = _with_content(rows, Contents(ledger.database))
-        show(rows, style, (*CHARGE, *CONTENT) if content else CHARGE, narrow=CHARGE_TABLE)
+        show(rows, style, (*CHARGE_ROW, *CONTENT) if content else CHARGE_ROW, narrow=CHARGE_TABLE)
 
 
 def _with_content(rows: Iterator[dict[str, Any]], contents: Contents) -> Iterator[dict[str, Any]]:
