@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from sseproxy.cli.output import format_option
+from sseproxy.cli.output import format_option, print_wide
 from sseproxy.cli.source import config_option
 from sseproxy.core.printable import printable
 
 if TYPE_CHECKING:
-    from sseproxy.doctor import Finding
+    from sseproxy.doctor import Finding, Report
 
 #: Seconds of silence that are tried by default; time-outs of five or ten seconds show, and it is over soon.
 QUICK: Final = 12.0
@@ -54,28 +54,26 @@ def doctor(file: str | None, url: str, key: str | None, idle: float, style: str)
         report, code = examine(target, key, idle=idle), 0
     except Untestable as error:
         report, code = Report(target.url, [], [error.finding]), 2
-    _show(report.as_json(), report.findings, style)
+    _show(report, style)
     raise click.exceptions.Exit(code or (1 if report.faults else 0))
 
 
-def _show(report: dict[str, Any], findings: list[Finding], style: str) -> None:
+def _show(report: Report, style: str) -> None:
     if style == "json":
-        click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+        click.echo(json.dumps(report.as_json(), ensure_ascii=False, indent=2))
         return
-    _show_table(findings)
-    faults = [finding for finding in findings if finding.is_fault]
-    fronts = f" (through {', '.join(report['fronts'])})" if report["fronts"] else ""
-    if not faults:
-        click.echo(f"All is right: streams reach clients of {report['url']}{fronts} as they are sent.")
+    _show_table(report.findings)
+    fronts = f" (through {', '.join(report.fronts)})" if report.fronts else ""
+    if not report.faults:
+        click.echo(f"All is right: streams reach clients of {report.url}{fronts} as they are sent.")
         return
-    click.echo(f"{len(faults)} to cure at {report['url']}{fronts}:")
-    for number, finding in enumerate(faults, 1):
+    click.echo(f"{len(report.faults)} to cure at {report.url}{fronts}:")
+    for number, finding in enumerate(report.faults, 1):
         click.echo(f"\n{number}. {finding.check}: {printable(finding.message)}\n   Cure: {printable(finding.cure)}")
 
 
 def _show_table(findings: list[Finding]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -86,6 +84,4 @@ def _show_table(findings: list[Finding]) -> None:
         # Text, not str: what a server says is no markup.
         status = Text(finding.status, style=COLORS[finding.status])
         table.add_row(Text(finding.check), status, Text(printable(finding.message)))
-    console = Console()
-    wide = console if console.is_terminal else Console(width=1000)
-    wide.print(table)
+    print_wide(table)

@@ -9,12 +9,15 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sseproxy.core.printable import printable
 from sseproxy.core.spreadsheet import write_csv
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Row = Mapping[str, Any]
 FORMATS = ("table", "json", "csv")
@@ -67,7 +70,6 @@ def _show_json(rows: Iterable[Row]) -> None:
 
 def _show_table(rows: Iterable[Row], columns: Sequence[str], none: str) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -79,7 +81,13 @@ def _show_table(rows: Iterable[Row], columns: Sequence[str], none: str) -> None:
     for cells in shown:
         # Text, not str: brackets in a name are no markup.
         table.add_row(*(Text(printable(cell)) for cell in cells))
+    print_wide(table if shown else none)
+
+
+def print_wide(shown: Table | str) -> None:
+    """Where nobody's screen says how wide it is, a wrapped table is the worse guess."""
+    from rich.console import Console
+
     console = Console()
-    # Where nobody's screen says how wide it is, a wrapped table is the worse guess.
     wide = console if console.is_terminal else Console(width=1000)
-    wide.print(table if shown else none)
+    wide.print(shown)

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.client import HTTPException
 from typing import Any, Final
 
@@ -62,7 +62,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """``{"url", "ok", "fronts", "findings"}``."""
-        findings = [finding.as_json() for finding in self.findings]
+        findings = [asdict(finding) for finding in self.findings]
         return {"url": self.url, "ok": not self.faults, "fronts": self.fronts, "findings": findings}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 Status = Literal["ok", "note", "warning", "fault"]
 
@@ -27,10 +27,6 @@ class Finding:
     def is_fault(self) -> bool:
         """Whether something is to be cured."""
         return self.status in ("warning", "fault")
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object with the attributes for its keys."""
-        return asdict(self)
 
 
 class Untestable(Exception):
