@@ -83,7 +83,9 @@ class LiveStream:
     def append(self, entries: Sequence[bytes]) -> None:
         """Let readers have these entries at once."""
         with self._changed:
-            self._append(entries)
+            self._entries += entries
+            self.size += _size(entries)
+            self._changed.notify_all()
 
     def wait_for_room(self) -> None:
         """Wait while nobody has read what fills the buffer.
@@ -102,7 +104,7 @@ class LiveStream:
         with self._changed:
             if self.ended_at is not None:
                 return
-            self._append(last)
+            self.append(last)
             self._broken = broken
             self.ended_at = monotonic()
             self._stop_callbacks.clear()
@@ -118,11 +120,6 @@ class LiveStream:
                 self._stop_callbacks.append(callback)
                 return
         callback()
-
-    def _append(self, entries: Sequence[bytes]) -> None:
-        self._entries += entries
-        self.size += _size(entries)
-        self._changed.notify_all()
 
     def _has_room(self) -> bool:
         """Whether the writer may go on, once the oldest is dropped that readers have passed."""
