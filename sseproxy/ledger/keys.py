@@ -16,11 +16,6 @@ from sseproxy.ledger.schema import keys, micros, moment
 PREFIX: Final = "sk-sp-"
 
 
-def new_secret() -> str:
-    """A secret nobody can guess: ``sk-sp-`` and 43 characters."""
-    return PREFIX + secrets.token_urlsafe(32)
-
-
 def create_key(
     database: Database, user: str, at: datetime, *, label: str = "", expires_at: datetime | None = None
 ) -> tuple[Key, str]:
@@ -29,7 +24,7 @@ def create_key(
     :param at: now.
     :returns: the key and its secret, which cannot be had again.
     """
-    secret = new_secret()
+    secret = PREFIX + secrets.token_urlsafe(32)
     key = Key("key_" + secrets.token_hex(6), user, label, at, expires_at)
     row = {
         "id": key.id,

@@ -124,7 +124,9 @@ class Statements:
             select(charges.c.user, charges.c.started_at).where(charges.c.id == bindparam("charge")), dialect, "charge"
         )
         self.hold_money = Statement(_hold_money(dialect), dialect, "user", "day", "reserved")
-        self.read_balance = Statement(_read_balance(), dialect, "user", "first", "last")
+        self.read_balance = Statement(
+            _sum_balance(balances.c.spent, balances.c.reserved), dialect, "user", "first", "last"
+        )
         self.find_key = Statement(
             select(keys).where(keys.c.secret_hash == bindparam("secret_hash")), dialect, "secret_hash"
         )
@@ -245,10 +247,6 @@ def _change_balances(
 def _day_of(charge: _Columns) -> ColumnElement[int]:
     """The day on which a charge started."""
     return charge["started_at"] // literal_column(str(DAY), BigInteger)
-
-
-def _read_balance() -> ClauseElement:
-    return _sum_balance(balances.c.spent, balances.c.reserved)
 
 
 def _sum_balance(*amounts: ColumnElement[int]) -> Select[Any]:
