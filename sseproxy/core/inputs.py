@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sseproxy.core.chat import BadRequest, Request
+from sseproxy.core.chat import NULL, BadRequest, Request
 
 Field = str | msgspec.Raw
 """Text, or raw JSON."""
@@ -22,7 +22,6 @@ MODEL: Final = "model"
 
 ROLES: Final = ("user", "assistant", "system", "developer")
 MOST_MESSAGES: Final = 1000
-_NULL: Final = msgspec.Raw(b"null")
 
 
 class _Message(msgspec.Struct):
@@ -91,7 +90,7 @@ def _message(fields: Mapping[str, Field], name: str) -> Field:
 def _text(fields: Mapping[str, Field], name: str, what: str) -> Field:
     """A field that is a text and not blank; from JSON as it was written there."""
     value = fields.get(name)
-    if value is None or value == _NULL:
+    if value is None or value == NULL:
         message = f"The field '{name}' is missing: it {what}. Send it in a JSON body, a form or the query."
         raise BadRequest(message, name)
     text = _decode(value, _STRING, name, "a string") if isinstance(value, msgspec.Raw) else value
@@ -102,7 +101,7 @@ def _text(fields: Mapping[str, Field], name: str, what: str) -> Field:
 
 def _history(fields: Mapping[str, Field], name: str, *, required: bool) -> list[Any]:
     value = fields.get(name)
-    if value is None or value in (_NULL, ""):
+    if value is None or value in (NULL, ""):
         if not required:
             return []
         message = f"The field '{name}' is missing: it holds the messages, as a list of {{role, content}}."
@@ -119,7 +118,7 @@ def _history(fields: Mapping[str, Field], name: str, *, required: bool) -> list[
 
 def _one(item: msgspec.Raw, where: str) -> dict[str, msgspec.Raw]:
     message = _decode(item, _MESSAGE, where, "an object {role, content}")
-    role = _decode(message.role or _NULL, _ROLE, f"{where}.role", "a string")
+    role = _decode(message.role or NULL, _ROLE, f"{where}.role", "a string")
     if role not in ROLES:
         known = ", ".join(ROLES)
         raise BadRequest(f"The field '{where}.role' must be one of {known}.", f"{where}.role")

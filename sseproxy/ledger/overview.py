@@ -16,11 +16,11 @@ from sqlalchemy import CTE, ColumnElement, String, case, cast, func, literal, se
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger import reports
 from sseproxy.ledger.database import Database
+from sseproxy.ledger.periods import DAY
 from sseproxy.ledger.protocol import COUNTS, GroupBy, Outcome
 from sseproxy.ledger.schema import charges, is_pending, micros, moment
 
-HOUR: Final = 3600 * 10**6
-DAY: Final = 24 * HOUR
+HOUR: Final = DAY // 24
 PERCENTS: Final = (50, 95, 99)
 OUTCOMES: Final = get_args(Outcome)
 FAILED: Final = ("upstream_failed", "refused", "expired")
@@ -99,17 +99,8 @@ class Overview:
         ``input_tokens``, ``output_tokens`` and ``cost_usd`` as of the last checkpoint.
         """
         names = (
-            "id",
-            "user",
-            "key",
-            "model",
-            "route",
-            "upstream",
-            "started_at",
-            "input_tokens",
-            "output_tokens",
-            "cost",
-        )
+            "id", "user", "key", "model", "route", "upstream", "started_at", "input_tokens", "output_tokens", "cost",
+        )  # fmt: skip
         # `+ 0`: SQLite would rather walk through all charges in the order of their index than sort the pending few.
         newest = select(*(charges.c[name] for name in names)).where(is_pending)
         newest = newest.order_by((charges.c.started_at + 0).desc(), charges.c.id).limit(most)

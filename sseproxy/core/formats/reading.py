@@ -12,8 +12,6 @@ import msgspec
 
 from sseproxy.core.chunk import read_json
 
-__all__ = ["MESSAGE", "Chunk", "one_line", "read_chunk", "whole"]
-
 MESSAGE: Final = "{message}"
 """Stands in a mark of failure for its reason."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -63,17 +63,8 @@ def running_table(overview: Overview, now: datetime) -> Table:
     count, found = overview.running()
     rows = [{**row, "seconds": int((now - row["started_at"]).total_seconds())} for row in found]
     fields = (
-        "id",
-        "user",
-        "key",
-        "model",
-        "route",
-        "upstream",
-        "started_at",
-        "input_tokens",
-        "output_tokens",
-        "cost_usd",
-    )
+        "id", "user", "key", "model", "route", "upstream", "started_at", "input_tokens", "output_tokens", "cost_usd",
+    )  # fmt: skip
     more = f" The newest {len(rows)} of {count:,}." if count > len(rows) else ""
     note = f"In all processes that share the ledger; counted at the last checkpoint, a few seconds ago at most.{more}"
     return Table(RUNNING, f"Running now: {count:,}", rows, _RUNNING, fields, "Nothing runs at this moment.", note)
@@ -98,8 +89,8 @@ class Figures:
 
     def tables(self) -> list[Table]:
         """The tables of the page."""
-        slots = ("hour",) if self._time.is_one_day else ("day",)
-        return [self.table(name) for name in (*slots, "user", "model", "key")]
+        slot = "hour" if self._time.is_one_day else "day"
+        return [self.table(name) for name in (slot, "user", "model", "key")]
 
     def table(self, name: str) -> Table:
         """One of :data:`NAMES`, but for what is running."""
@@ -193,7 +184,7 @@ def sample_note(qualities: Qualities) -> str:
 
 def slot_step(time: Range) -> int:
     """Seconds between two points of the plots."""
-    return int(timedelta(hours=1 if time.is_one_day else 24).total_seconds())
+    return 3600 if time.is_one_day else 86_400
 
 
 def _served(quality: Quality | None) -> dict[str, Any]:
