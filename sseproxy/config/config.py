@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path as FilePath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
@@ -82,7 +81,6 @@ class Config(Section):
 
     _source: str = PrivateAttr("configuration")
     _file: str | None = PrivateAttr(None)
-    _directory: FilePath = PrivateAttr(default_factory=FilePath.cwd)
     # Whether only this machine can connect is not settled yet: see `listening_on`.
     _warnings: dict[bool, tuple[Problem, ...]] = PrivateAttr(default_factory=dict)
 
@@ -114,7 +112,6 @@ class Config(Section):
     def _loaded_from(self, found: Source) -> Config:
         self._source = found.name
         self._file = found.file
-        self._directory = found.directory
         given = self.auth.jwt.secret if self.auth.jwt is not None else None
         short = [*check_secret_length(given.get_secret_value(), found)] if given is not None else []
         self._warnings = {local: (*check_plain_keys(found.data, found, local), *short) for local in (True, False)}
@@ -134,11 +131,6 @@ class Config(Section):
     def is_built_in(self) -> bool:
         """Whether this is the demo, for want of any configuration."""
         return self._source == BUILT_IN_NAME
-
-    @property
-    def directory(self) -> FilePath:
-        """What relative files of this configuration are relative to."""
-        return self._directory
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
