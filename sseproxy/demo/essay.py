@@ -56,17 +56,6 @@ def write_essay(question: str, instructions: str, choice: int = 0) -> str:
     :param instructions: what the system said; quoted, so that a prompt prefix can be seen to have arrived.
     :param choice: index of the choice; each reads differently.
     """
-    return "".join(_essay_pieces(question, instructions, choice)) + _CLOSING
-
-
-def write_pieces(question: str, instructions: str, choice: int, length: int) -> list[str]:
-    """Exactly `length` pieces of an essay that never ends."""
-    sentences = "".join(" " + sentence for sentence in _sentences(question, choice))
-    head = pieces_of(_opening(question, instructions, choice))
-    return list(islice([*head, *islice(cycle(pieces_of(sentences)), length)], length))
-
-
-def _essay_pieces(question: str, instructions: str, choice: int) -> list[str]:
     room = NATURAL_LENGTH - len(pieces_of(_CLOSING))
     text = _opening(question, instructions, choice)
     for index, sentence in enumerate(_sentences(question, choice)):
@@ -74,7 +63,14 @@ def _essay_pieces(question: str, instructions: str, choice: int) -> list[str]:
         if len(pieces_of(longer)) > room:
             break
         text = longer
-    return pieces_of(text)
+    return text + _CLOSING
+
+
+def write_pieces(question: str, instructions: str, choice: int, length: int) -> list[str]:
+    """Exactly `length` pieces of an essay that never ends."""
+    sentences = "".join(" " + sentence for sentence in _sentences(question, choice))
+    head = pieces_of(_opening(question, instructions, choice))
+    return list(islice([*head, *islice(cycle(pieces_of(sentences)), length)], length))
 
 
 def _opening(question: str, instructions: str, choice: int) -> str:

@@ -22,6 +22,7 @@ PATH: Final = "/-/probe"
 CONNECT_SECONDS: Final = 10.0
 LONGEST_BODY: Final = 4 * 1024 * 1024
 
+Framing = Literal["chunked", "length", "close"]
 Ending = Literal["clean", "cut", "silent"]
 
 
@@ -55,7 +56,7 @@ class Reading:
     reason: str
     version: int
     headers: list[tuple[str, str]]
-    framing: Literal["chunked", "length", "close"]
+    framing: Framing
     head_at: float
     wall: float
     certificate: Mapping[str, Any] | None = None
@@ -139,11 +140,7 @@ def _connect(target: Target) -> HTTPConnection:
 
 
 def _head(response: HTTPResponse, at: float, wall: float) -> Reading:
-    framing: Literal["chunked", "length", "close"] = "close"
-    if response.chunked:
-        framing = "chunked"
-    elif response.length is not None:
-        framing = "length"
+    framing: Framing = "chunked" if response.chunked else "close" if response.length is None else "length"
     return Reading(response.status, response.reason, response.version, response.getheaders(), framing, at, wall)
 
 

@@ -135,12 +135,8 @@ class Table:
         cells = Markup("").join(
             _cell(column, row, largest.get(column.field, 0), index == 0) for index, column in enumerate(self.columns)
         )
-        at = row.get("at")
-        return (
-            Markup('<tr data-at="{}">{}</tr>').format(int(at.timestamp()), cells)
-            if at
-            else Markup("<tr>{}</tr>").format(cells)
-        )
+        at = Markup(' data-at="{}"').format(int(row["at"].timestamp())) if "at" in row else ""
+        return Markup("<tr{}>{}</tr>").format(at, cells)
 
     def _foot(self) -> Markup:
         if len(self.rows) < 2 or not any(column.adds_up for column in self.columns):
