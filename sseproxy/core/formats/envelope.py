@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
-from sseproxy.core.formats.format import EVENT_STREAM, check_name
+from sseproxy.core.formats.format import EventFormat
 from sseproxy.core.formats.reading import read_chunk, whole
 from sseproxy.core.formats.template import NESTED, Template
-from sseproxy.core.sse import DONE, FLUSH, PING, Event, encode
+from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import Usage
 
 EACH: Final = ("text", "id", "model")
@@ -23,21 +23,15 @@ _Json = Any
 
 
 @dataclass(frozen=True)
-class Envelope:
+class Envelope(EventFormat):
     """JSON after templates, see :class:`~sseproxy.core.formats.Template`.
 
-    :param event: name of every event; empty: none.
     :param template: of each piece of text.
     :param done: of the last event of a whole answer.
     :param error: of the last event of one that failed.
-    :raises ValueError: a template is none, or the event's name is none.
+    :raises ValueError: a template is none.
     """
 
-    content_type: ClassVar[str] = EVENT_STREAM
-    events: ClassVar[bool] = True
-    ping: ClassVar[bytes] = PING
-
-    event: str = ""
     template: _Json = field(default_factory=lambda: {"message": "{text}", "data": None})
     done: _Json = field(
         default_factory=lambda: {"message": "[DONE]", "data": {NESTED: {"assistantContent": "{answer}"}}}
@@ -48,7 +42,7 @@ class Envelope:
     _failed: Template = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_name(self.event)
+        super().__post_init__()
         object.__setattr__(self, "_each", Template(self.template, EACH))
         object.__setattr__(self, "_last", Template(self.done, LAST))
         object.__setattr__(self, "_failed", Template(self.error, FAILED))
@@ -83,10 +77,6 @@ class Envelope:
                 if keep:
                     pieces.append(text)
                 yield Event(self._each.render(values), name, None, None, True, text)
-
-    def encode(self, event: Event) -> bytes:
-        """One event block."""
-        return encode(event)
 
 
 def _note(data: bytes, values: dict[str, str]) -> str:

@@ -6,11 +6,11 @@ Specification of events: https://html.spec.whatwg.org/multipage/server-sent-even
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Final, Protocol
 
-from sseproxy.core.sse import Event
+from sseproxy.core.sse import PING, Event, encode
 
-EVENT_STREAM: Final = "text/event-stream; charset=utf-8"
 # EventSource fires these itself: an event of that name would look like a lost or a new connection.
 _TAKEN: Final = ("error", "open")
 
@@ -47,12 +47,26 @@ class Format(Protocol):
         """One rendered event on the wire."""
 
 
-def check_name(event: str) -> None:
-    """Refuse what cannot be the name of an event.
+@dataclass(frozen=True)
+class EventFormat:
+    """What the formats that are event streams have in common.
 
-    :raises ValueError: with words for the person who wrote it.
+    :param event: name of every event; empty: none.
+    :raises ValueError: it cannot be one; with words for the person who wrote it.
     """
-    if event and (not event.isprintable() or event != event.strip()):
-        raise ValueError("the name of an event is one line of printable characters without blanks around it")
-    if event in _TAKEN:
-        raise ValueError(f"an event named {event} would be taken for EventSource's own")
+
+    content_type: ClassVar[str] = "text/event-stream; charset=utf-8"
+    events: ClassVar[bool] = True
+    ping: ClassVar[bytes] = PING
+
+    event: str = ""
+
+    def __post_init__(self) -> None:
+        if self.event and (not self.event.isprintable() or self.event != self.event.strip()):
+            raise ValueError("the name of an event is one line of printable characters without blanks around it")
+        if self.event in _TAKEN:
+            raise ValueError(f"an event named {self.event} would be taken for EventSource's own")
+
+    def encode(self, event: Event) -> bytes:
+        """One event block, with a ``data:`` line per line."""
+        return encode(event)

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from sseproxy.core.formats.format import EVENT_STREAM, check_name
+from sseproxy.core.formats.format import EventFormat
 from sseproxy.core.formats.reading import MESSAGE, one_line, read_chunk
-from sseproxy.core.sse import DONE, FLUSH, PING, Event, encode
+from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import Usage
 
 _LINE_END: Final = r"(\r\n|\r|\n)"
@@ -23,29 +23,24 @@ _SEPARATOR: Final = "data: "
 
 
 @dataclass(frozen=True)
-class Text:
+class Text(EventFormat):
     """Bare text.
 
-    :param event: name of every event; empty: none.
     :param newline: what a line end is sent as, in an event of its own; empty: as it is, over several ``data:`` lines.
     :param done: the last event of a whole answer.
     :param error: the last event of one that failed; ``{message}`` in it is replaced by the reason.
     :raises ValueError: the marks cannot be told apart, or from text.
     """
 
-    content_type: ClassVar[str] = EVENT_STREAM
-    events: ClassVar[bool] = True
-    ping: ClassVar[bytes] = PING
     shows_cost: ClassVar[bool] = False
 
-    event: str = ""
     newline: str = ""
     done: str = "[DONE]"
     error: str = f"[ERROR] {MESSAGE}"
     _special: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_name(self.event)
+        super().__post_init__()
         fixed = [part for each in self.error.split(MESSAGE) if len(part := each.strip()) > 1]
         _check("newline", self.newline, [self.newline or _SEPARATOR])
         _check("done", self.done, [self.done])
@@ -75,10 +70,6 @@ class Text:
                 given, after_cr = text[1:] if after_cr and text[0] == "\n" else text, text[-1] == "\r"
                 for shown, meant in self._pieces(given):
                     yield Event(shown.encode(), name, None, None, True, meant)
-
-    def encode(self, event: Event) -> bytes:
-        """One event block, with a ``data:`` line per line."""
-        return encode(event)
 
     def _pieces(self, text: str) -> Iterable[tuple[str, str]]:
         """What the events of one piece of text show, and what each means."""
