@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, Final, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -18,12 +19,7 @@ _TYPES: Final[dict[str, Any]] = {
     "envelope": formats.Envelope,
     "plain": formats.Plain,
 }
-_KEYS: Final = {
-    "openai": ("event",),
-    "text": ("event", "newline", "done", "error"),
-    "envelope": ("event", "template", "done", "error"),
-    "plain": ("error",),
-}
+_KEYS: Final = {name: [field.name for field in fields(made) if field.init] for name, made in _TYPES.items()}
 
 
 def _as_schema(schema: dict[str, Any]) -> None:
