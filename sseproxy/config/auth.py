@@ -87,11 +87,7 @@ class Jwt(Section):
         # Loaded only where it is used: cryptography is large.
         from sseproxy.middleware.jwt import key_set_verifier, public_key_verifier, secret_verifier
 
-        claims: dict[str, Any] = {
-            "issuer": self.issuer,
-            "audience": self.audience,
-            "user_claim": self.user_claim,
-        }
+        claims: dict[str, Any] = {"issuer": self.issuer, "audience": self.audience, "user_claim": self.user_claim}
         if self.secret is not None:
             return secret_verifier(self.secret.get_secret_value(), self.algorithms, **claims)
         if self.public_key is not None:
