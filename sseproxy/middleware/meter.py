@@ -12,6 +12,7 @@ from sseproxy.core.chat import Request
 from sseproxy.core.chunk import ByChoice
 from sseproxy.core.tokens import texts_of
 from sseproxy.core.usage import Usage
+from sseproxy.core.usage_of_choices import UsageOfChoices, sum_of, tells_part
 from sseproxy.middleware.growing_text import COUNT_AT, GrowingText
 
 
@@ -76,7 +77,8 @@ class Meter:
     def total(self, complete: bool) -> tuple[Usage, str]:
         """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.
 
-        A report without a prompt, of a request that has one, is counted in that part; a vendor's cost stands.
+        A report without a prompt, of a request that has one, is counted in that part; a vendor's cost stands. Where
+        reports are each of one choice their sum is billed, or what was counted if there is only one.
 
         :param complete: the answer came to its own end. Of one that did not, a statement made before the last output
             is only a beginning; and so is, always, one made before any output (Anthropic's ``output_tokens: 1``).
@@ -87,7 +89,7 @@ class Meter:
         if reported is None:
             return Usage(input_tokens=self._count_input(), output_tokens=self._count_output()), "counted"
         if not self._produced or (reported.output_tokens and (self._covered or (complete and not self._premature))):
-            return self._with_input(reported, "reported")
+            return self._with_input(*self._of_all_choices(self._request, reported))
         counted = self._count_output()
         if counted <= reported.output_tokens:
             return self._with_input(reported, "reported")
@@ -131,6 +133,18 @@ class Meter:
             text.kept.write(piece)
             if text.room() <= 0:
                 text.count_whole_words(self._count)
+
+    def _of_all_choices(self, request: Request, reported: Usage) -> tuple[Usage, str]:
+        summed = isinstance(reported, UsageOfChoices) and len(reported.each) == request.choices
+        if len(self._texts) < 2 or reported.cost is not None or not (summed or not request.stream):
+            return reported, "reported"
+        counted = {choice: text.tokens(self._count) for choice, text in self._texts.items()}
+        if not tells_part(reported, counted):
+            return reported, "reported"
+        if isinstance(reported, UsageOfChoices):
+            return sum_of(reported, request.choices // request.prompts), "reported"
+        given = reported.input_tokens if request.prompts == 1 else 0  # the first prompt's
+        return msgspec.structs.replace(reported, input_tokens=given, output_tokens=sum(counted.values())), "mixed"
 
     def _with_input(self, usage: Usage, source: str) -> tuple[Usage, str]:
         if usage.input_tokens or not (counted := self._count_input()):

@@ -281,6 +281,97 @@ def test_a_usage_whose_halves_are_stated_apart_is_the_reported_one(ledger: SQLLe
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 50, 20)
 
 
+SAID = ["one two three four five six", "one two three four five six seven eight nine ten"]
+
+
+def chunk_of(choice: int, delta: str = "{}", finish: str = "null") -> bytes:
+    return TEXT[: TEXT.index(b"[") + 1] + b'{"index":%d,"delta":%b,"finish_reason":%b}]}\n\n' % (
+        choice, delta.encode(), finish.encode()
+    )  # fmt: skip
+
+
+def report_of(output: int) -> bytes:
+    return USAGE.replace(b'"completion_tokens":2,"total_tokens":7', b'"completion_tokens":%d' % output)
+
+
+def two_choices(first: bytes, second: bytes) -> list[bytes]:
+    texts = [chunk_of(number, json.dumps({"content": text})) for number, text in enumerate(SAID)]
+    ends = [chunk_of(number, finish='"stop"') for number in range(2)]
+    return [*texts, ends[0], first, ends[1], second, DONE]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_reports_of_one_choice_each_are_summed_for_several(asked: bool, ledger: SQLLedger) -> None:
+    app = normalized(ledger, *two_choices(report_of(7), report_of(11)))  # with a last token that is no text
+
+    answer = b"".join(post(app, body={**(ASKING if asked else STREAM), "n": 2}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 5, 18)
+    assert (b'"prompt_tokens":5,"completion_tokens":18,"total_tokens":23' in answer) == asked
+
+
+def test_prompts_of_which_each_is_reported_with_its_own_choice_are_summed_too(ledger: SQLLedger) -> None:
+    def chunk(choice: int, text: str, **more: Any) -> bytes:
+        choices = [{"index": choice, "text": text, "logprobs": None, "finish_reason": "stop" if more else None}]
+        body = {"id": "1", "created": 1, "model": "m", "choices": choices, **more}
+        return b"data: %b\n\n" % json.dumps(body).encode()
+
+    ends = [
+        chunk(number, "", usage={"prompt_tokens": 5 + number // 2, "completion_tokens": 6, "total_tokens": 11})
+        for number in range(4)
+    ]
+    app = normalized(ledger, *(chunk(number, SAID[0]) for number in range(4)), *ends, DONE)
+
+    b"".join(post(app, "/v1/completions", {"model": "m", "prompt": ["a", "b"], "n": 2, "stream": True}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 11, 24)
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        (b"", report_of(16)),
+        (report_of(16), report_of(16)),
+        (report_of(14), report_of(16)),
+        (report_of(14), report_of(90)),  # most of which is not shown
+        (report_of(6), report_of(10) + report_of(16)),  # of each choice, then of all
+        (report_of(6), report_of(10) + report_of(10)),
+        (b"", report_of(10)),
+    ],
+)
+def test_the_last_report_of_a_stream_with_several_choices_stands_where_no_sum_explains_all(
+    reports: tuple[bytes, bytes], ledger: SQLLedger
+) -> None:
+    b"".join(post(normalized(ledger, *two_choices(*reports)), body={**STREAM, "n": 2}).body)
+
+    charge = only_charge(ledger)
+    last = json.loads(reports[1].split(b"\n\n")[-2][6:])["usage"]["completion_tokens"]
+    assert (charge["usage_source"], charge["output_tokens"]) == ("reported", last)
+
+
+@pytest.mark.parametrize(
+    ("reported", "source", "billed"),
+    [(7, "mixed", 16), (12, "reported", 12), (16, "reported", 16), (90, "reported", 90)],
+)
+def test_a_whole_answer_whose_report_is_of_its_first_choice_alone_is_counted(
+    reported: int, source: str, billed: int, ledger: SQLLedger
+) -> None:
+    choices = [
+        {"index": number, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        for number, text in enumerate(SAID)
+    ]
+    usage = {"prompt_tokens": 5, "completion_tokens": reported, "total_tokens": 5 + reported}
+    body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+
+    answer = b"".join(post(normalized(ledger, json.dumps(body).encode()), body={**CHAT, "n": 2}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == (source, 5, billed)
+    assert json.loads(answer)["usage"]["total_tokens"] == 5 + billed
+
+
 def test_anthropic_s_first_usage_does_not_hide_what_came_after_it(ledger: SQLLedger) -> None:
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one two three"}}\n\n'

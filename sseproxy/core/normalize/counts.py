@@ -1,6 +1,6 @@
 """Usage in a stream: taken out of wherever it came with, and sent on as chunks with ``choices: []``.
 
-The last one wins, nothing is summed and nothing erases; a later transform lets only one of them through.
+The last one wins, nothing is summed here and nothing erases; a later transform lets only one of them through.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import find_usage, tidy_usage, usage_of
+from sseproxy.core.usage_of_choices import Reports
 from sseproxy.core.usage_so_far import merge_usage
 
 __all__ = ["separate_usage"]
@@ -22,6 +23,7 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
     :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     """
     known: dict[str, Any] | None = None
+    reports = Reports()
     for event in events:
         if type(event) is not Chunk:
             yield event
@@ -33,6 +35,7 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
                 {**known, "cost": body["cost"]}, fold=fold
             )  # a bill that comes by itself (opencode#39606)
         _remove(body)
+        at_end = reports.see_ends(body["choices"])
         if found is None:
             if body["choices"]:
                 yield event
@@ -40,6 +43,8 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
         known = merge_usage(known, found)
         assert known is not None
         usage = usage_of(known)
+        if at_end:
+            usage = reports.add(usage_of(found), usage)
         if body["choices"]:
             event.usage = usage
             event.steady = False

@@ -1,0 +1,89 @@
+"""Usage of several choices: the last report is of all of them, but llama.cpp's, which has one for each choice.
+
+A stream tells such a report at the end of its choice, a whole answer that of its first alone. Others may repeat there
+what all have come to. Only the texts tell which it is; nothing here counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from msgspec import field
+from msgspec.structs import asdict
+
+from sseproxy.core.usage import Usage
+
+__all__ = ["Reports", "UsageOfChoices", "sum_of", "tells_part"]
+
+_ONE_IN: Final = 8
+"""Of what is reported, this part at least is missing where reports are summed."""
+_ONE_IN_WHOLE: Final = 2
+"""The same where there is no sum that agrees: tokens of a vocabulary that is not known may be as many more."""
+
+
+class UsageOfChoices(Usage, frozen=True):
+    """The last report of a stream that had one at the end of each choice.
+
+    :param each: the reports, by choice.
+    """
+
+    each: Mapping[int, Usage] = field(default_factory=dict)
+
+
+class Reports:
+    """The reports of one stream."""
+
+    _ended: int | None = None
+    _once = True
+
+    def __init__(self) -> None:
+        self._each: dict[int, Usage] = {}
+
+    def see_ends(self, choices: list[dict[str, Any]]) -> bool:
+        """Look at a chunk; whether usage in it is told at the end of a choice."""
+        ends = [choice["index"] for choice in choices if choice["finish_reason"] is not None]
+        self._ended = ends[-1] if ends else self._ended
+        return bool(ends) or not choices
+
+    def add(self, told: Usage, known: Usage) -> Usage:
+        """Return what is known by now.
+
+        :param told: at the end of a choice.
+        :param known: by the rule that the last report wins.
+        """
+        if self._ended is None or self._ended in self._each:
+            self._once = False
+        else:
+            self._each[self._ended] = told
+        if not self._once or len(self._each) < 2:
+            return known
+        return UsageOfChoices(**asdict(known), each=dict(self._each))
+
+
+def tells_part(reported: Usage, counted: Mapping[int, int]) -> bool:
+    """Whether a report is of one choice alone.
+
+    It is if much was written that it leaves out, and each choice's report is nearer to that choice's tokens.
+
+    :param counted: tokens of each choice.
+    """
+    each = reported.each if isinstance(reported, UsageOfChoices) else {}
+    missing = sum(counted.values()) - reported.output_tokens
+    off = sum(abs(usage.output_tokens - counted.get(choice, 0)) for choice, usage in (each or {0: reported}).items())
+    return off <= missing and missing * (_ONE_IN if each else _ONE_IN_WHOLE) >= reported.output_tokens
+
+
+def sum_of(reported: UsageOfChoices, answers: int) -> Usage:
+    """Return the usage of all choices.
+
+    :param answers: to each prompt, which was read once for all of them.
+    """
+    each = reported.each.values()
+    return Usage(
+        input_tokens=sum(usage.input_tokens for usage in each) // answers,
+        cached_input_tokens=sum(usage.cached_input_tokens for usage in each) // answers,
+        cache_write_tokens=sum(usage.cache_write_tokens for usage in each) // answers,
+        output_tokens=sum(usage.output_tokens for usage in each),
+        reasoning_tokens=sum(usage.reasoning_tokens for usage in each),
+    )
