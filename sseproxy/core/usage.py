@@ -16,7 +16,7 @@ import msgspec
 from sseproxy.core.tokens_apart import TokensApart, tokens_apart
 from sseproxy.core.vendor_cost import NANO_PER_USD, nano_of, tidy_cost, usd_of
 
-__all__ = ["Usage", "find_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
+__all__ = ["TotalAlone", "Usage", "find_usage", "openai_usage", "read_usage", "tidy_usage", "usage_of"]
 
 _MOST: Final = 2**53
 
@@ -59,6 +59,10 @@ class Usage(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     cost: int | None = None
     apart: TokensApart | None = None
+
+
+class TotalAlone(Usage, frozen=True):
+    """The same where only the total is known, of input and output, which stands as input."""
 
 
 def read_usage(payload: Mapping[str, Any]) -> Usage | None:
@@ -107,7 +111,8 @@ def _candidates(payload: Mapping[str, Any]) -> Iterator[Any]:
 def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = True) -> dict[str, Any] | None:
     """Return `raw` in OpenAI's shape: its three counts, details, ``cost`` in USD, and every other field as it is.
 
-    Idempotent. None if it says nothing: all zero is how relays spell "unknown" (CLIProxyAPI#2179).
+    Idempotent. None if it says nothing: all zero is how relays spell "unknown" (CLIProxyAPI#2179). Where there is but
+    a total, the other counts are 0.
 
     :param exclusive: the input count leaves cached and written tokens out, as Anthropic's and llama.cpp's do.
     :param fold: what the total counts beyond input and output is reasoning, billed as output (Gemini).
@@ -123,7 +128,7 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     tidy: dict[str, Any] = {
         "prompt_tokens": counts.input,
         "completion_tokens": counts.output,
-        "total_tokens": counts.input + counts.output,
+        "total_tokens": counts.input + counts.output or counts.total,
     }
     _put(ins, "cached_tokens", counts.cached)
     _put(ins, "cache_write_tokens", counts.written)
@@ -165,7 +170,8 @@ def _repair_input(counts: _Counts, *, exclusive: bool) -> None:
     buckets = (counts.cached or 0) + (counts.written or 0)
     missing = counts.total - counts.input - counts.output
     if not counts.input and counts.total > counts.output:
-        counts.input = counts.total - counts.output
+        if counts.output or counts.reasoning:  # else nobody knows what of it is input
+            counts.input = counts.total - counts.output
     elif exclusive or (buckets and (counts.input < buckets or missing == buckets != counts.reasoning)):
         if counts.total == counts.input + counts.output:
             counts.total += buckets
@@ -258,8 +264,9 @@ def _count(value: Any) -> int | None:
 def usage_of(tidy: Mapping[str, Any]) -> Usage:
     """Return the :class:`Usage` of a mapping in OpenAI's shape."""
     ins, outs = _details(tidy, _INPUT_DETAILS), _details(tidy, _OUTPUT_DETAILS)
-    return Usage(
-        input_tokens=_count(tidy.get("prompt_tokens")) or 0,
+    alone = not (_count(tidy.get("prompt_tokens")) or _count(tidy.get("completion_tokens")))
+    return (TotalAlone if alone else Usage)(
+        input_tokens=_count(tidy.get("total_tokens" if alone else "prompt_tokens")) or 0,
         cached_input_tokens=_count(ins.get("cached_tokens")) or 0,
         cache_write_tokens=_count(ins.get("cache_write_tokens")) or 0,
         output_tokens=_count(tidy.get("completion_tokens")) or 0,

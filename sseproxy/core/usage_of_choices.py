@@ -52,7 +52,7 @@ class Reports:
         :param told: at the end of a choice.
         :param known: by the rule that the last report wins.
         """
-        if self._ended is None or self._ended in self._each:
+        if self._ended is None or self._ended in self._each or not told.output_tokens:
             self._once = False
         else:
             self._each[self._ended] = told

@@ -20,7 +20,8 @@ def merge_usage(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[
     for name in _COUNTS:
         if old[name] and not new[name]:
             kept = {each: old[each] for each in (name, f"{name}_details") if each in old}
-            new = {**new, **kept, "total_tokens": new["total_tokens"] + old[name]}
+            new = {**new, **kept}
+            new["total_tokens"] = sum(new[each] for each in _COUNTS)
     return {**old, **new} if all(old[name] == new[name] for name in _COUNTS) else new
 
 

@@ -7,11 +7,12 @@ from functools import lru_cache
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import asdict
 
 from sseproxy.core.chat import Request
 from sseproxy.core.chunk import ByChoice
 from sseproxy.core.tokens import texts_of
-from sseproxy.core.usage import Usage
+from sseproxy.core.usage import TotalAlone, Usage
 from sseproxy.core.usage_of_choices import UsageOfChoices, sum_of, tells_part
 from sseproxy.middleware.growing_text import COUNT_AT, GrowingText
 
@@ -78,7 +79,8 @@ class Meter:
         """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.
 
         A report without a prompt, of a request that has one, is counted in that part; a vendor's cost stands. Where
-        reports are each of one choice their sum is billed, or what was counted if there is only one.
+        reports are each of one choice their sum is billed, or what was counted if there is only one. Where only the
+        total is known, it is, and what was counted is the output of it.
 
         :param complete: the answer came to its own end. Of one that did not, a statement made before the last output
             is only a beginning; and so is, always, one made before any output (Anthropic's ``output_tokens: 1``).
@@ -88,7 +90,10 @@ class Meter:
             return reported or Usage(), "reported" if reported else "none"
         if reported is None:
             return Usage(input_tokens=self._count_input(), output_tokens=self._count_output()), "counted"
-        if not self._produced or (reported.output_tokens and (self._covered or (complete and not self._premature))):
+        is_whole = not self._produced or self._covered or (complete and not self._premature)
+        if is_whole and isinstance(reported, TotalAlone):
+            return self._divided(reported)
+        if not self._produced or (reported.output_tokens and is_whole):
             return self._with_input(*self._of_all_choices(self._request, reported))
         counted = self._count_output()
         if counted <= reported.output_tokens:
@@ -145,6 +150,12 @@ class Meter:
             return sum_of(reported, request.choices // request.prompts), "reported"
         given = reported.input_tokens if request.prompts == 1 else 0  # the first prompt's
         return msgspec.structs.replace(reported, input_tokens=given, output_tokens=sum(counted.values())), "mixed"
+
+    def _divided(self, reported: TotalAlone) -> tuple[Usage, str]:
+        total = reported.input_tokens
+        output = min(self._count_output(), total)
+        counts = {**asdict(reported), "input_tokens": total - output, "output_tokens": output}
+        return Usage(**counts), "mixed" if output else "reported"
 
     def _with_input(self, usage: Usage, source: str) -> tuple[Usage, str]:
         if usage.input_tokens or not (counted := self._count_input()):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sseproxy.core.usage import Usage, find_usage, openai_usage, read_usage, tidy_usage, usage_of
+from sseproxy.core.usage import TotalAlone, Usage, find_usage, openai_usage, read_usage, tidy_usage, usage_of
 from sseproxy.core.usage_so_far import merge_fields, merge_usage
 
 PLAIN = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
@@ -106,6 +106,14 @@ def test_reasoning_left_out_is_folded_only_where_the_counts_prove_it() -> None:
     assert usage(12, 10, 30) == Usage(5, 0, 0, 12, 10)
     assert usage(2, 10, 7) == usage(2, 10, 17) == usage(2, 10, 20) == Usage(5, 0, 0, 12, 10)
     assert usage(10, 10, 15) == Usage(5, 0, 0, 10, 10)
+
+
+@pytest.mark.parametrize("raw", [{"total_tokens": 9}, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 9}])
+def test_of_a_total_alone_nothing_is_made_up(raw: dict[str, Any]) -> None:
+    tidy = tidy_usage(raw)
+
+    assert tidy == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 9} == tidy_usage(tidy)
+    assert read_usage({"usage": raw}) == TotalAlone(input_tokens=9)
 
 
 def test_a_total_that_counts_more_is_output_unless_switched_off() -> None:

@@ -372,6 +372,39 @@ def test_a_whole_answer_whose_report_is_of_its_first_choice_alone_is_counted(
     assert json.loads(answer)["usage"]["total_tokens"] == 5 + billed
 
 
+@pytest.mark.parametrize(("total", "divided"), [(70, (68, 2)), (1, (0, 1))])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_of_a_total_alone_the_output_is_what_was_counted(
+    stream: bool, total: int, divided: tuple[int, int], ledger: SQLLedger
+) -> None:
+    usage = b'data: {"choices":[],"usage":{"total_tokens":%d}}\n\n' % total
+    app = normalized(ledger, TEXT, FINISH, usage, DONE)
+
+    answer = b"".join(post(app, body=ASKING if stream else CHAT).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", *divided)
+    assert b'"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d' % (*divided, total) in answer
+
+
+def test_a_total_alone_that_is_stated_before_the_text_is_that_of_the_prompt(ledger: SQLLedger) -> None:
+    first = stating('{"role":"assistant"}', '{"total_tokens":5}')
+    b"".join(post(normalized(ledger, first, TEXT, FINISH, DONE), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_total_alone_erases_no_count(order: int, ledger: SQLLedger) -> None:
+    told = [USAGE, b'data: {"choices":[],"usage":{"total_tokens":90}}\n\n'][::order]
+    answer = b"".join(post(normalized(ledger, TEXT, FINISH, *told, DONE), body=ASKING).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 5, 2)
+    assert b'"total_tokens":7' in answer
+
+
 def test_anthropic_s_first_usage_does_not_hide_what_came_after_it(ledger: SQLLedger) -> None:
     start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
     delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one two three"}}\n\n'
