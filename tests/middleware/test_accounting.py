@@ -510,6 +510,7 @@ FAILED = {
     [
         ("/v1/chat/completions", CHAT, PAID.replace(b',"cost":0.004', b"")),
         ("/v1/responses", {"model": "m", "input": "x"}, json.dumps(FAILED).encode()),
+        ("/v1/responses", {"model": "m", "input": "x"}, json.dumps({**FAILED, "error": None}).encode()),
     ],
 )
 def test_an_answer_that_failed_is_booked_as_it_states_its_usage_and_a_refusal_is_free(

@@ -24,7 +24,7 @@ from sseproxy.core.normalize.failures import (
 from sseproxy.core.normalize.finish import finish_of
 from sseproxy.core.normalize.foreign import adopt_whole, put_in_place, unwrap
 from sseproxy.core.normalize.gather import Answer, Message, Response
-from sseproxy.core.normalize.reading import reader_of
+from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.normalize.tool_calls import tidy_tool_calls
 from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.sse import DONE, Event
@@ -183,7 +183,11 @@ def _read_typed(api: str, body: bytes, answer: dict[str, Any]) -> Completion:
     else:
         if (status := answer.get("status")) in ("queued", "in_progress"):
             raise invalid_stream(f"a response that is still '{status}'")
-        reader.read({"type": f"response.{status or 'completed'}", "response": answer}, event)
+        ending: dict[str, Any] = {"type": f"response.{status or 'completed'}", "response": answer}
+        reader.read(ending, event)
+        if (failure := told_failure(ending, ending["type"])) is not None:
+            failure.usage = reader.usage
+            raise failure
     if "content" not in answer and "output" not in answer:
         raise invalid_stream("JSON that is no answer of this API")
     return Completion(body, event.content, event.hidden, reader.usage, event.finish)
