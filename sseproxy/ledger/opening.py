@@ -31,3 +31,13 @@ def open_journaled(url: str, journal: str | os.PathLike[str], *, serve: bool = F
             raise
         log.error("starting without the ledger, with the journal alone: %s", error.message)
     return ledger
+
+
+def migrate(url: str) -> None:
+    """Bring books that are there to this version. New ones are made by whoever opens them, who may have others.
+
+    :raises LedgerUnavailable: the database cannot be reached or was made by a newer version.
+    """
+    database = Database(url)
+    if not database.is_sqlite or os.path.exists(database.url.database or ""):
+        database.migrate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from sqlalchemy import Connection, inspect, text
 
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
+
+log = logging.getLogger("sseproxy.accounting")
 
 #: Any number that nobody else uses for pg_advisory_xact_lock: only one process migrates at a time.
 _LOCK: Final = 7_377_682
@@ -47,8 +50,11 @@ def upgrade(change: Callable[[], AbstractContextManager[Connection]]) -> None:
             # Another process may be migrating, and the tables of years take their time.
             wait_for_ever(connection)
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
-        if revision_of(connection) == REVISION:  # by now
+        version = revision_of(connection)
+        if version == REVISION:  # by now
             return
+        if version is not None:
+            log.info("the ledger is brought from version %s to %s, which takes its time", version, REVISION)
         script.attributes["connection"] = connection
         try:
             with _migrating:

@@ -16,6 +16,7 @@ from sseproxy import hangup
 from sseproxy.config import Config
 from sseproxy.server import Load, Ready, ServerError, SetupError
 from sseproxy.server.address import http_address, ipv6_works
+from sseproxy.server.books import migrate_books
 from sseproxy.server.counting import count_waiting, forget_process, shared_counts
 from sseproxy.server.drain import AFTER_GRACE, LOOK, SETTLE_SECONDS
 from sseproxy.server.files import allow_files
@@ -163,11 +164,17 @@ def shared_settings(config: Config) -> dict[str, Any]:
         "logger_class": _Log,
         "proc_name": "sseproxy",
         "control_socket_disable": True,
-        "on_starting": allow_connections,
+        "on_starting": lambda server: on_starting(server, config),
         "worker_int": worker_int,
         "worker_exit": worker_exit,
         "child_exit": lambda server, worker: forget_process(worker.pid),
     }
+
+
+def on_starting(server: Any, config: Config) -> None:
+    """gunicorn's hook: the master begins, and has no worker yet."""
+    allow_connections(server)
+    migrate_books(config)
 
 
 def allow_connections(server: Any) -> None:

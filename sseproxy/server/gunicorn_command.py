@@ -19,7 +19,7 @@ from sseproxy.config import Config
 from sseproxy.config.given import give
 from sseproxy.config.origin import Origin
 from sseproxy.server.counting import count_waiting, share_counts
-from sseproxy.server.gunicorn import allow_connections, shared_settings
+from sseproxy.server.gunicorn import on_starting, shared_settings
 from sseproxy.server.hooks import Worker, hup_kept_back
 from sseproxy.server.log import set_up_logging
 from sseproxy.server.valid import Valid
@@ -91,7 +91,7 @@ class _Hooks:
         self._master = os.getpid()
         server.reload = partial(self._valid.reload, server)
         server.spawn_worker = hup_kept_back()(server.spawn_worker)
-        allow_connections(server)
+        on_starting(server, self._first)
 
     def when_ready(self, server: Any) -> None:
         """In the master, which handles signals now."""

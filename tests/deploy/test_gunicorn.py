@@ -23,6 +23,7 @@ from sseproxy.config import DEMO_KEY
 from sseproxy.server.address import ipv6_works
 from sseproxy.server.gunicorn import GREENLETS, allow_connections
 from tests.harness import PATIENCE, RawClient, Server, free_port, launch, start, wait_until, write_config
+from tests.harness.old_books import make_old_books
 
 CONF = Path(__file__).parent.parent.parent / "deploy" / "gunicorn.conf.py"
 ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
@@ -266,6 +267,29 @@ def test_a_worker_that_begins_after_a_change_of_the_ledger_writes_the_same_books
 
     assert (tmp_path / "first.db").exists()
     assert not (tmp_path / "second.db").exists()
+
+
+@KINDS
+def test_books_of_an_earlier_version_are_migrated_before_there_are_workers(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    books = f"sqlite:///{tmp_path}/usage.db"
+    make_old_books(books)
+    with gunicorn(tmp_path, *options, config=CONFIG | {"accounting": {"ledger": books}}) as server:
+        before, _, after = server.log.partition("the ledger is brought from version 0004")
+
+        assert "Booting worker" not in before
+        assert "Booting worker" in after
+
+
+def test_no_books_are_made_beside_those_of_an_application_with_a_file_of_its_own(tmp_path: Path) -> None:
+    (its_own := tmp_path / "its_own").mkdir()
+    write_config(CONFIG | {"accounting": {"ledger": f"sqlite:///{its_own}/usage.db"}}, its_own)
+    with gunicorn(tmp_path, app=f"sseproxy:create_app('{its_own}/config.yaml')") as server:
+        assert ask(server) == 200
+
+    assert (its_own / "usage.db").exists()
+    assert not (tmp_path / "usage.db").exists()
 
 
 def test_a_worker_that_still_loads_its_application_at_sighup_gets_the_new_file_too(tmp_path: Path) -> None:

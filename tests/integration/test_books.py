@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.harness import SERVERS, RawClient, Upstream, choose, serve, silent, stream
+from tests.harness.old_books import make_old_books
 
 from .books import CHAT, KEY, STREAM, Books, config
+from .processes import begin, running
 
 
 def test_charges_add_up_to_the_upstream_s_own_count(upstream: Upstream, tmp_path: Path, books: Books) -> None:
@@ -180,3 +182,15 @@ def test_kill_9_loses_no_charge(server: str, upstream: Upstream, tmp_path: Path,
     charge = books.one_ended()
     assert (charge["state"], charge["outcome"], charge["usage_source"]) == ("expired", "expired", "counted")
     assert charge["output_tokens"] > 0
+
+
+@pytest.mark.parametrize("server", ["gthread", "gevent"])
+def test_books_of_an_earlier_version_are_migrated_before_there_are_workers(
+    server: str, upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    make_old_books(f"sqlite:///{tmp_path}/usage.db")
+    with running(config(upstream.url, tmp_path), tmp_path, server, workers=2) as process:
+        before, _, after = process.log.partition("the ledger is brought from version 0004")
+        assert ("Booting worker" in before, "Booting worker" in after) == (False, True)
+        begin(process.url).close()
+    assert len(books.charges()) == 1

@@ -19,6 +19,7 @@ from sseproxy.ledger.protocol import LedgerUnavailable
 from tests.harness import RawClient, Server, Upstream, stream, waitress_thread
 
 from .books import KEY, STREAM, Books, config
+from .processes import running
 
 PATH = "/v1/chat/completions"
 
@@ -126,6 +127,14 @@ def test_what_is_left_in_the_journal_is_the_next_start_s(upstream: Upstream, tmp
 
     with proxy_for(upstream, tmp_path, "refuse"):
         assert books.one_ended()["state"] == "settled"
+
+
+def test_gunicorn_begins_to_serve_though_books_cannot_be_opened(upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "usage.db").write_bytes(b"This is a text, and a long one at that. " * 100)
+    settings = config(upstream.url, tmp_path)
+    settings["accounting"] |= {"on_ledger_down": "serve", "journal": f"{tmp_path}/usage.journal"}
+    with running(settings, tmp_path, "gthread") as server:
+        assert (readiness(server), ask(server)[0]) == (200, 200)
 
 
 @contextmanager

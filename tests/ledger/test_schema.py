@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
-from alembic.command import upgrade
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -26,6 +25,7 @@ from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger, opening
 from sseproxy.ledger.protocol import LedgerUnavailable, Period
 from sseproxy.ledger.schema import REVISION, metadata
+from tests.harness.old_books import upgrade_to
 
 OLD_CHARGE = """
     INSERT INTO charges (id, "user", route, model, upstream, upstream_model, state, reserved, unpriced, status,
@@ -47,13 +47,6 @@ OLD_BALANCES = {
     },
     "bob": {"total": (5, 0), "2024-02": (5, 0), "2024-W09": (5, 0), "2024-02-29": (5, 0)},
 }  # fmt: skip
-
-
-def upgrade_to(connection: Connection, revision: str) -> None:
-    script = Config()
-    script.set_main_option("script_location", str(Path(migrations.__file__).parent))
-    script.attributes["connection"] = connection
-    upgrade(script, revision)
 
 
 def test_migrations_make_the_tables_of_the_schema(books: SQLLedger) -> None:
