@@ -85,7 +85,7 @@ class _Reloadable(ABC, Generic[S]):
         """
         # One after the other: otherwise of two at a time the earlier file might be the one that stays.
         with self._reloading:
-            loaded = self._origin.load() if config is None else Config.load(config)
+            loaded = self._origin.load_again() if config is None else Config.load(config)
             new, kept = keep_fixed(self.config, loaded)
             self._stack = self._build(new, self._lasting)
         for key in kept:

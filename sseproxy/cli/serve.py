@@ -70,7 +70,7 @@ def serve(
         sys.stdout.flush()
 
     def load() -> Config:
-        again = origin.load()
+        again = origin.load_again()
         set_up_logging(again.log.format, again.log.level)
         return again if listen is None else again.listening_on(listen)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field, PrivateAttr, ValidationError
 
@@ -40,6 +40,7 @@ from sseproxy.config.wrap import Wrap
 
 #: Sections whose keys are names that the file's writer chooses.
 _NAMED = ("upstreams", "models", "users", "routes")
+EMPTY: Final = "there is nothing in this file: every key has its default, and it names no user"
 
 
 def _names(entries: dict[str, Any]) -> dict[str, Any]:
@@ -81,6 +82,7 @@ class Config(Section):
 
     _source: str = PrivateAttr("configuration")
     _file: str | None = PrivateAttr(None)
+    _is_empty: bool = PrivateAttr(False)
     # Whether only this machine can connect is not settled yet: see `listening_on`.
     _warnings: dict[bool, tuple[Problem, ...]] = PrivateAttr(default_factory=dict)
 
@@ -112,9 +114,13 @@ class Config(Section):
     def _loaded_from(self, found: Source) -> Config:
         self._source = found.name
         self._file = found.file
+        self._is_empty = found.is_empty
         given = self.auth.jwt.secret if self.auth.jwt is not None else None
         short = [*check_secret_length(given.get_secret_value(), found)] if given is not None else []
-        self._warnings = {local: (*check_plain_keys(found.data, found, local), *short) for local in (True, False)}
+        empty = [Problem(found.name, None, "", EMPTY)] if found.is_empty else []
+        self._warnings = {
+            local: (*empty, *check_plain_keys(found.data, found, local), *short) for local in (True, False)
+        }
         return self
 
     @property
@@ -131,6 +137,11 @@ class Config(Section):
     def is_built_in(self) -> bool:
         """Whether this is the demo, for want of any configuration."""
         return self._source == BUILT_IN_NAME
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether this came from a file with nothing in it but comments."""
+        return self._is_empty
 
     @property
     def warnings(self) -> tuple[Problem, ...]:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from sseproxy.config.config import Config
+from sseproxy.config.config import EMPTY, Config
 from sseproxy.config.given import load_or_given
+from sseproxy.config.problem import ConfigError, Problem
 
 
 class Origin:
@@ -27,4 +28,14 @@ class Origin:
         config = load_or_given(self._source)
         if config is not self._source and config.file is not None:
             self._source = config.file
+        return config
+
+    def load_again(self) -> Config:
+        """As :meth:`load`, for what is in use: a file with nothing in it was cut off by an editor or a full disk.
+
+        :raises ConfigError: with every problem there is.
+        """
+        config = self.load()
+        if config.is_empty:
+            raise ConfigError([Problem(config.source, None, "", EMPTY)])
         return config

@@ -35,6 +35,7 @@ class Source:
     :param data: the tree of plain values.
     :param lines: the line of each key and list item; empty where there is no file.
     :param file: its absolute name.
+    :param is_empty: the file has nothing in it but comments.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     lines: dict[Path, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     file: str | None = None
+    is_empty: bool = False
 
     def line(self, path: Path) -> int | None:
         """The line of ``path``, else of the nearest key around it."""
@@ -96,6 +98,7 @@ def _read(name: str) -> Source:
         source.problems.append(Problem(name, 1, "", "expected a mapping (`key: value` lines) at the top of the file"))
         raise ConfigError(source.problems)
     source.data = data
+    source.is_empty = node is None
     return source
 
 

@@ -35,12 +35,10 @@ def command_settings() -> dict[str, Any]:
     origin = Origin(None)
 
     def load() -> Config:
-        config = origin.load()
-        set_up_logging(config.log.format, config.log.level)
-        return config
+        return _with_its_log(origin.load_again())
 
     with _where_it_will_be():
-        config = load()
+        config = _with_its_log(origin.load())
     for warning in config.warnings:
         log.warning("%s", warning)
     hooks = _Hooks(config, load)
@@ -51,6 +49,11 @@ def command_settings() -> dict[str, Any]:
         "post_fork": hooks.post_fork,
         "post_worker_init": hooks.post_worker_init,
     }
+
+
+def _with_its_log(config: Config) -> Config:
+    set_up_logging(config.log.format, config.log.level)
+    return config
 
 
 @contextmanager

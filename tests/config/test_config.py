@@ -71,6 +71,13 @@ def test_an_empty_file_has_every_default_but_no_demo_user(load: Load) -> None:
     assert config.server == load("server:\n  threads:\n").server
 
 
+@pytest.mark.parametrize("text", ["", "\n", "# users: {alice: {}}\n"])
+def test_a_file_with_nothing_in_it_is_warned_of(load: Load, text: str) -> None:
+    assert [str(warning) for warning in load(text).warnings] == [
+        "config.yaml: there is nothing in this file: every key has its default, and it names no user"
+    ]
+
+
 def test_every_problem_is_reported_at_once_with_its_line_key_and_suggestion(problems: Problems) -> None:
     found = problems(
         """\

@@ -190,6 +190,8 @@ def test_sighup_takes_on_a_new_file_and_survives_a_bad_one(tmp_path: Path) -> No
         before = server.workers()
         change(server, tmp_path, "users: [this, is, wrong]\n")
         wait_until(lambda: "the old one stays" in server.log)
+        change(server, tmp_path, "")
+        wait_until(lambda: server.log.count("the old one stays") == 2)
         still = ask(server)
         change(server, tmp_path, CHANGED)
         wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})

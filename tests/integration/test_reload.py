@@ -85,6 +85,26 @@ def test_a_bad_file_changes_nothing_and_every_problem_of_it_is_logged(
 
 
 @pytest.mark.parametrize("server", ["waitress", "gthread"])
+@pytest.mark.parametrize("text", ["", "# users: {alice: {}}\n"])
+def test_a_file_with_nothing_in_it_changes_nothing(upstream: Upstream, tmp_path: Path, server: str, text: str) -> None:
+    with running(config(upstream.url, tmp_path), tmp_path, server) as process:
+        rewrite(tmp_path, text)
+        hup(process, server)
+        wait_until(lambda: "1 problem; the old one stays" in process.log)
+        assert "config.yaml: there is nothing in this file" in process.log
+        assert ask(process.url) == 200
+
+
+def test_an_application_does_not_take_on_a_file_with_nothing_in_it(tmp_path: Path) -> None:
+    rewrite(tmp_path, yaml.safe_dump(config("http://127.0.0.1:9/v1", tmp_path)))
+    with closing(create_app(tmp_path / "config.yaml")) as app:
+        rewrite(tmp_path, "")
+        with pytest.raises(ConfigError, match="nothing in this file"):
+            app.reload()
+        assert "alice" in app.config.users
+
+
+@pytest.mark.parametrize("server", ["waitress", "gthread"])
 def test_a_file_that_is_gone_is_no_reason_to_become_the_demo(upstream: Upstream, tmp_path: Path, server: str) -> None:
     with running(config(upstream.url, tmp_path), tmp_path, server, finds_file=True) as process:
         (tmp_path / "config.yaml").unlink()
