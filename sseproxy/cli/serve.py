@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shlex
 import shutil
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from sseproxy.config import Config
-
-log = logging.getLogger("sseproxy.config")
 
 
 @click.command()
@@ -52,7 +49,7 @@ def serve(
     from sseproxy.config.origin import Origin
     from sseproxy.server import ServerError, SetupError
     from sseproxy.server import serve as run
-    from sseproxy.server.log import set_up_logging
+    from sseproxy.server.log import log_warnings, set_up_logging
 
     config = load_config(file)
     if listen is not None:
@@ -60,8 +57,7 @@ def serve(
     origin = Origin(config.file)
     set_up_logging(config.log.format, config.log.level)
     click.echo(f"sseproxy: configuration: {config.source}")
-    for warning in config.warnings:
-        log.warning("%s", warning)
+    log_warnings(config)
 
     def ready(addresses: Sequence[str]) -> None:
         click.echo(f"sseproxy: listening on {', '.join(addresses)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import logging
 import os
 import shlex
 import shutil
@@ -21,10 +20,8 @@ from sseproxy.config.origin import Origin
 from sseproxy.server.counting import count_waiting, share_counts
 from sseproxy.server.gunicorn import on_starting, shared_settings
 from sseproxy.server.hooks import Worker, hup_kept_back
-from sseproxy.server.log import set_up_logging
+from sseproxy.server.log import log_warnings, set_up_logging
 from sseproxy.server.valid import Valid
-
-log = logging.getLogger("sseproxy.config")
 
 
 def command_settings() -> dict[str, Any]:
@@ -39,8 +36,7 @@ def command_settings() -> dict[str, Any]:
 
     with _where_it_will_be():
         config = _with_its_log(origin.load())
-    for warning in config.warnings:
-        log.warning("%s", warning)
+    log_warnings(config)
     hooks = _Hooks(config, load)
     return {
         **shared_settings(config),

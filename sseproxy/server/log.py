@@ -12,6 +12,8 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
+from sseproxy.config import Config
+
 ACCESS = "sseproxy.access"
 
 
@@ -81,3 +83,9 @@ def set_up_logging(format: str, level: str) -> None:
     # At "debug" urllib3 tells addresses with their query.
     for name in ("waitress", "alembic", "urllib3"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def log_warnings(config: Config) -> None:
+    """What works in a configuration, but should not stay."""
+    for warning in config.warnings:
+        logging.getLogger("sseproxy.config").warning("%s", warning)

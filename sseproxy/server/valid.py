@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sseproxy.config import Config, keep_fixed
+from sseproxy.server.log import log_warnings
 from sseproxy.server.served import with_problems_logged
 
 
@@ -25,4 +26,5 @@ class Valid:
         config = with_problems_logged(self._load) if self._load is not None else None
         if config is not None:
             self.config, _ = keep_fixed(self.config, config)
+            log_warnings(self.config)
             master.kill_workers(signal.SIGHUP)

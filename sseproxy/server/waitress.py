@@ -28,6 +28,7 @@ from sseproxy.server.counting import counted_queue
 from sseproxy.server.dispatcher import Dispatcher
 from sseproxy.server.drain import LOOK, SETTLE_SECONDS, Drain
 from sseproxy.server.files import allow_files
+from sseproxy.server.log import log_warnings
 from sseproxy.server.parser import LONGEST_HEAD
 from sseproxy.server.served import Served
 from sseproxy.server.task import environ_of
@@ -108,7 +109,7 @@ class WaitressServer:
             if self._reloading:
                 self._reloading = False
                 # Reading files and making connections would hold up every stream.
-                threading.Thread(target=self._served.reload, args=(self._load,), name="sseproxy-reload").start()
+                threading.Thread(target=self._served.reload, args=(self._load_again,), name="sseproxy-reload").start()
             self._turn()
         if self._relay is not None:
             self._relay.close()  # in its own thread each answer can be cut and settled by itself
@@ -122,6 +123,12 @@ class WaitressServer:
         for server in self._servers:
             server.trigger.close()
         self._map.close()
+
+    def _load_again(self) -> Config | None:
+        config = self._load() if self._load is not None else None
+        if config is not None:
+            log_warnings(config)
+        return config
 
     def _turn(self, timeout: float | None = None) -> None:
         """One round of the event loop."""

@@ -254,8 +254,12 @@ def test_address_and_reloads_are_those_of_the_file_that_its_application_finds(
 
 
 def test_the_log_names_what_to_think_about_in_the_file(tmp_path: Path) -> None:
-    with gunicorn(tmp_path, workers=1, config=CONFIG | {"server": {"listen": "0.0.0.0:8080"}}) as server:
+    listening = {"server": {"listen": "0.0.0.0:8080"}}
+    with gunicorn(tmp_path, config=CONFIG | listening) as server:
         assert server.log.count("users.alice.keys[0]: ") == 1
+        change(server, tmp_path, CHANGED | listening)
+        wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
+        assert server.log.count("users.bob.keys[0]: ") == 1
 
 
 def test_a_worker_that_begins_after_a_change_of_the_ledger_writes_the_same_books_as_the_others(tmp_path: Path) -> None:

@@ -84,6 +84,20 @@ def test_a_bad_file_changes_nothing_and_every_problem_of_it_is_logged(
         assert process.workers() == workers
 
 
+@pytest.mark.parametrize("server", OWN)
+def test_the_log_names_once_what_to_think_about_in_the_new_file(
+    upstream: Upstream, tmp_path: Path, server: str
+) -> None:
+    settings = config(upstream.url, tmp_path)
+    with running(settings, tmp_path, server, workers=1 if server == "waitress" else 2) as process:
+        assert "users.bob" not in process.log
+        settings["users"]["bob"] = {"keys": ["sk-bob"]}
+        rewrite(tmp_path, yaml.safe_dump(settings))
+        hup(process, server)
+        wait_until(lambda: {ask(process.url, "sk-bob") for _ in range(8)} == {200})
+        assert process.log.count("users.bob.keys[0]: a key in plain text") == 1
+
+
 @pytest.mark.parametrize("server", ["waitress", "gthread"])
 @pytest.mark.parametrize("text", ["", "# users: {alice: {}}\n"])
 def test_a_file_with_nothing_in_it_changes_nothing(upstream: Upstream, tmp_path: Path, server: str, text: str) -> None:
