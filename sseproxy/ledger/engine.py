@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any, Final
 
@@ -37,6 +38,14 @@ def sane_url(url: str) -> URL:
 def is_in_memory(url: URL) -> bool:
     """Whether the books are gone with the process."""
     return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
+def shown(url: URL) -> str:
+    """A URL of :func:`sane_url` as people are told of it: a file with its folder, nothing with a password."""
+    if url.get_backend_name() == "sqlite" and not is_in_memory(url):
+        url = url.set(database=os.path.abspath(url.database or ""))
+    # Behind the ? a password may stand in many ways; repr() hides the one before the host.
+    return repr(url.set(query={}))
 
 
 def new_engine(url: URL) -> Engine:

@@ -18,6 +18,7 @@ from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger import endings, keys, reports
 from sseproxy.ledger.bounds import bounded_amount, bounded_name, bounded_names, cached_bounded_name
 from sseproxy.ledger.database import Database
+from sseproxy.ledger.engine import shown
 from sseproxy.ledger.leases import Lease, Process
 from sseproxy.ledger.periods import day_of, days_of, period_name, renewal
 from sseproxy.ledger.protocol import (
@@ -66,8 +67,7 @@ def opening(database: Database) -> Iterator[None]:
     except BaseException as error:
         database.close()
         if isinstance(error, LedgerUnavailable):
-            # Behind the ? a password may stand in many ways; repr() hides the one before the host.
-            message = f"The ledger {database.url.set(query={})!r} cannot be opened: {error.reason}"
+            message = f"The ledger {shown(database.url)} cannot be opened: {error.reason}"
             raise LedgerUnavailable(message) from error
         raise
 

@@ -49,6 +49,16 @@ def test_a_file_that_is_no_database_is_a_503(tmp_path: Path) -> None:
         open_ledger(f"sqlite:///{tmp_path}/books.db")
 
 
+def test_a_file_that_cannot_be_opened_is_named_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "books.db").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(LedgerUnavailable) as caught:
+        open_ledger("sqlite:///books.db")
+
+    assert f"The ledger sqlite:///{tmp_path}/books.db cannot be opened: " in caught.value.message
+
+
 @pytest.mark.parametrize("hidden", ["u:hunter2@HOST", "HOST?user=u&password=hunter2", "HOST?sslpassword=hunter2"])
 def test_a_database_that_cannot_be_opened_is_named_without_its_passwords(hidden: str) -> None:
     pytest.importorskip("psycopg")
