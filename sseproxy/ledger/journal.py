@@ -32,6 +32,7 @@ from sseproxy.ledger.protocol import (
     Period,
     Settlement,
 )
+from sseproxy.ledger.troubles import Troubles
 from sseproxy.ledger.unwritten import Unwritten
 
 T = TypeVar("T")
@@ -67,13 +68,13 @@ class JournalingLedger:
     ) -> None:
         self.ledger = ledger
         self._file = JournalFile(path)
+        self._troubles = Troubles(self._file.path, serve)
         self._unwritten = Unwritten(self._file)
         self._serve = serve
         self._prepare = prepare
         self._clock = clock
         self._outage = Outage(pause=_PAUSE, patience=_PATIENCE, clock=clock)
         self._doubtful = Doubtful(ledger, clock)
-        self._away = False
         # Of this process's charges. Changed by single steps, which need no lock that a fork could copy held.
         self._only_here: set[str] = set()
         self._noted: dict[str, int] = {}
@@ -170,16 +171,19 @@ class JournalingLedger:
 
     def _replay(self) -> tuple[int, bool]:
         """How many, and whether nothing is left that could be brought in."""
+        ended, complete = 0, True
         try:
-            if not (self._away or self._doubtful or self._unwritten or self._file.has_lines()):
-                return 0, True
-            self._outage.look()
-            return self._ask(self._catch_up)
+            if self._troubles.is_away or self._doubtful or self._unwritten or self._file.has_lines():
+                self._outage.look()
+                ended, complete = self._ask(self._catch_up)
         except LedgerUnavailable:
             return 0, False
         except OSError as error:
-            log.error("the journal %s cannot be read or written: %s", self._file.path, error)
+            self._troubles.begin_of_journal(error)
             return 0, True  # what it says later still takes the place of what is taken for lost until then
+        if complete:
+            self._troubles.end_of_journal()
+        return ended, complete
 
     def _catch_up(self) -> tuple[int, bool]:
         if self._prepare is not None:
@@ -190,9 +194,7 @@ class JournalingLedger:
         ended = self._book_unwritten()
         brought, complete = self._bring_in() if self._file.has_lines() else (0, True)
         ended += brought + self._book_unwritten()
-        if self._away:
-            self._away = False
-            log.warning("the ledger answers again")
+        self._troubles.end()
         return ended, complete
 
     def _bring_in(self) -> tuple[int, bool]:
@@ -236,7 +238,7 @@ class JournalingLedger:
         try:
             return self.ledger.find_key(secret_hash)
         except LedgerUnavailable as error:
-            self._tell_away(error)  # no outage: whoever reads need not have waited, nor need who writes
+            self._troubles.begin(error)  # no outage: whoever reads need not have waited, nor need who writes
             raise
 
     def ping(self) -> None:
@@ -284,16 +286,10 @@ class JournalingLedger:
         except LedgerUnavailable as error:
             if self._serve or self._clock() - asked_at >= _SLOW:
                 self._outage.begin()
-            self._tell_away(error)
+            self._troubles.begin(error)
             raise
         except (BudgetExceeded, DuplicateCharge):
             self._outage.end()
             raise
         self._outage.end()
         return answer
-
-    def _tell_away(self, error: LedgerUnavailable) -> None:
-        if not self._away:
-            self._away = True
-            how = "requests are served without checking budgets" if self._serve else "requests are refused"
-            log.error("the ledger is away; %s, what ends goes to %s: %s", how, self._file.path, error.reason)

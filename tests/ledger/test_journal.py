@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -841,6 +842,28 @@ def test_a_journal_that_cannot_be_read_keeps_nobodys_charges_pending(
     path.mkdir()
 
     assert serving.recover() == 1
+
+
+def test_a_journal_that_cannot_be_read_is_told_of_once_and_when_that_changes_or_is_over(
+    serving: JournalingLedger, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("fcntl")
+    path.mkdir()
+    for _ in range(3):
+        serving.replay()
+    path.rmdir()
+    path.symlink_to(path)
+    for _ in range(3):
+        serving.replay()
+    path.unlink()
+    for _ in range(3):
+        serving.replay()
+
+    assert [message.rpartition(": ")[0] or message for message in caplog.messages] == [
+        f"the journal {path} cannot be read or written: [Errno {errno.EISDIR}] Is a directory",
+        f"the journal {path} cannot be read or written: [Errno {errno.ELOOP}] Too many levels of symbolic links",
+        f"the journal {path} can be read and written again",
+    ]
 
 
 def test_a_journal_that_cannot_even_be_looked_for_keeps_nothing_from_being_noted(

@@ -1,0 +1,50 @@
+"""What the log is told of a ledger that is away and of its journal: once, however often somebody runs into it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from sseproxy.ledger.protocol import LedgerUnavailable
+
+log = logging.getLogger("sseproxy.accounting")
+
+
+class Troubles:
+    """Those of one process. Changed by single steps, which need no lock.
+
+    :ivar is_away: the ledger does not answer.
+    :param journal: where what ends meanwhile goes.
+    :param serve: requests are let in meanwhile.
+    """
+
+    def __init__(self, journal: Path, serve: bool) -> None:
+        self.is_away = False
+        self._journal = journal
+        self._serve = serve
+        self._journal_error: int | None = None
+
+    def begin(self, error: LedgerUnavailable) -> None:
+        """The ledger does not answer."""
+        if not self.is_away:
+            self.is_away = True
+            how = "requests are served without checking budgets" if self._serve else "requests are refused"
+            log.error("the ledger is away; %s, what ends goes to %s: %s", how, self._journal, error.reason)
+
+    def end(self) -> None:
+        """The ledger answers, to what writes too."""
+        if self.is_away:
+            self.is_away = False
+            log.warning("the ledger answers again")
+
+    def begin_of_journal(self, error: OSError) -> None:
+        """The journal cannot be brought in."""
+        if error.errno != self._journal_error:
+            self._journal_error = error.errno
+            log.error("the journal %s cannot be read or written: %s", self._journal, error)
+
+    def end_of_journal(self) -> None:
+        """The journal was brought in, or is empty."""
+        if self._journal_error is not None:
+            self._journal_error = None
+            log.warning("the journal %s can be read and written again", self._journal)
