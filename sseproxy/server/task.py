@@ -98,13 +98,11 @@ class Task(WSGITask):  # type: ignore[misc]
 
     def _plain_head(self) -> bytes | None:
         """The head of an answer after which the connection goes on; None where waitress is to say how."""
-        if self.version != "1.1" or self.close_on_finish or self.request.connection_close or not self.has_body:
-            return None
         form = self.form
-        if form.is_special:
+        if self.version != "1.1" or self.close_on_finish or self.request.connection_close or form.is_special:
             return None
         framing = ""
-        if form.length_at is None:
+        if form.has_body and form.length_at is None:
             if self.request.command == "HEAD":
                 return None
             framing = "Transfer-Encoding: chunked\r\n"
@@ -209,7 +207,7 @@ class _Form(NamedTuple):
     :ivar lines: with a ``%s`` for each of them.
     :ivar has_body: there may be one.
     :ivar length_at: the number of the one that says how long the body is.
-    :ivar is_special: waitress makes more than a line of one of them.
+    :ivar is_special: waitress makes something else than a line of one of them.
     """
 
     lines: str
@@ -229,9 +227,11 @@ def _form(status: str, names: tuple[str, ...]) -> _Form:
         raise AssertionError(f"{min(forbidden)} is hop-by-hop, and the server's own matter (PEP 3333)")
     first = f"HTTP/1.1 {status}\r\n".replace("%", "%%")
     lines = first + "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in spelt])
+    # Such an answer ends with its head, whatever its fields say (RFC 9112 section 6.3).
     has_body = status[:1] != "1" and status[:3] not in _BODYLESS
     lengths = [number for number, name in enumerate(spelt) if name == "Content-Length"]
-    return _Form(lines, has_body, lengths[-1] if lengths else None, not _OF_WAITRESS.isdisjoint(spelt))
+    is_special = not _OF_WAITRESS.isdisjoint(spelt) or (bool(lengths) and not has_body) or status[:1] == "1"
+    return _Form(lines, has_body, lengths[-1] if lengths else None, is_special)
 
 
 class _Keys(dict[str, str]):

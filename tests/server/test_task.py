@@ -81,7 +81,7 @@ ANSWERS: dict[str, tuple[str, list[tuple[str, str]], list[bytes]]] = {
         [b"ok"],
     ),
     "that names itself": ("200 OK", [("Content-Length", "2"), ("Server", "me"), ("Date", "today")], [b"ok"]),
-    "without a body": ("204 NO CONTENT", [("X-A", "b")], []),
+    "without a body": ("204 NO CONTENT", [("X-A", "b"), ("Content-Length", "0")], []),
     "of no length": ("200 OK", [("Content-Length", "0")], [b""]),
 }
 
@@ -108,6 +108,26 @@ def test_the_head_of_an_answer_is_waitresss_but_for_the_order_of_its_fields(
             heads.append([b"Date" if line.startswith(b"Date") and b"today" not in line else line for line in lines])
 
     assert heads[0] == heads[1]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"HEAD"])
+@pytest.mark.parametrize("status", ["204 NO CONTENT", "304 NOT MODIFIED"])
+def test_the_connection_goes_on_after_an_answer_that_can_have_no_body(status: str, method: bytes) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response(status, [("X-A", "b")])
+        return []
+
+    request = method + b" / HTTP/1.1\r\nHost: x\r\n\r\n"
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        for _ in range(2):
+            connection.sendall(request)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                piece = connection.recv(65536)
+                assert piece, head
+                head += piece
+            names = sorted(line.partition(b":")[0] for line in head.split(b"\r\n")[1:-2])
+            assert names == [b"Date", b"Server", b"X-A"]
 
 
 def test_requests_sent_at_once_are_answered_in_order_and_the_connection_goes_on() -> None:
