@@ -107,7 +107,7 @@ def normalize(
     def transforms(events: Iterator[Event]) -> Iterator[Event]:
         identity = Identity(api, model, make_id=make_id, now=now)
         events = repair_framing(events, shapes)
-        events = lift_failures(events)
+        events = lift_failures(events, redact)
         if api == "chat":
             events = settle_messages(events, shapes, choices)
         events = adopt_foreign(events)

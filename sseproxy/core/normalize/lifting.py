@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from sseproxy.core.chunk import Chunk, error_event
+from sseproxy.core.chunk import Chunk, error_event, read_json, write_json
 from sseproxy.core.normalize.bodies import Doubt
 from sseproxy.core.normalize.failures import choices_of, doubt_in, failure_in
 from sseproxy.core.redact import redact_failure, redact_json
@@ -15,17 +15,23 @@ from sseproxy.core.usage import find_usage
 __all__ = ["lift_failures", "redact_failures"]
 
 
-def lift_failures(events: Iterator[Event]) -> Iterator[Event]:
-    """Turn every chunk that reports an error into the text it still carries and an error event."""
+def lift_failures(events: Iterator[Event], redact: Callable[[str], str] = str) -> Iterator[Event]:
+    """Turn every chunk that reports an error into the text it still carries and an error event.
+
+    :param redact: goes over a chunk that may be an error and passes, for it may quote a key as any does.
+    """
     for event in events:
         if type(event) is not Chunk:
             yield event
             continue
         failure = failure_in(event.body, event.type)
+        if failure is None and (doubt := doubt_in(event.body)) is not None:
+            event.body = read_json(redact_json(write_json(event.body).decode(), redact))
+            yield event
+            yield Doubt(read=True, failure=doubt)
+            continue
         if failure is None:
             yield event
-            if (doubt := doubt_in(event.body)) is not None:
-                yield Doubt(read=True, failure=doubt)
             continue
         rest = _without_failure(event.body)
         if rest is not None:

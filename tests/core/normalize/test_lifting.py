@@ -11,6 +11,7 @@ from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize import events_of, normalize
 from sseproxy.core.normalize.bodies import Doubt
 from sseproxy.core.normalize.lifting import lift_failures
+from sseproxy.core.redact import Redactor
 from sseproxy.core.sse import DONE, FLUSH
 from tests.core.normalize.making import assert_passes_flush_at_once, bodies, chunk, through
 
@@ -55,6 +56,16 @@ def test_other_chunks_and_flush_pass() -> None:
 def test_the_event_type_makes_a_flat_error() -> None:
     (event,) = through(lift_failures, Chunk(type="error", body={"message": "m", "code": 401}))
     assert event.error is not None and event.error.status == 401
+
+
+def test_what_may_be_an_error_passes_without_keys() -> None:
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+    inside = b'data: {"output":{"error":{"message":"Incorrect API key provided: sk-proj-1234567890"}}}\n\n'
+
+    events = through(lambda events: normalize(events, api="chat", redact=Redactor()), *events_of([text, inside]))
+
+    assert events[-1].error is not None and b"[key]" in events[-2].data
+    assert not any(b"sk-proj" in event.data for event in events)
 
 
 @pytest.mark.parametrize("body", [TOOL, {"name": "search", "x": {"Error": "not found"}}])
