@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -274,23 +275,17 @@ class Database:
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
-def _before_fork() -> None:
+def _each(step: Callable[[Database], None]) -> None:
     for database in list(_open_databases):
-        database.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for database in list(_open_databases):
-        database.after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    for database in list(_open_databases):
-        database.after_fork_in_child()
+        step(database)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(
+        before=partial(_each, Database.before_fork),
+        after_in_parent=partial(_each, Database.after_fork_in_parent),
+        after_in_child=partial(_each, Database.after_fork_in_child),
+    )
 
 
 def _reason(error: BaseException) -> str:
