@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from time import monotonic, time
 from typing import Any, Final, Literal
 from urllib.parse import urlencode
@@ -165,7 +165,7 @@ def _read_body(response: HTTPResponse, reading: Reading, sent: float, patience: 
         reading.ending = "cut" if response.length else "clean"
     except TimeoutError:
         reading.ending = "silent"
-    except (IncompleteRead, HTTPException, OSError, EventTooLarge, ValueError):
+    except (HTTPException, OSError, EventTooLarge, ValueError):
         reading.ending = "cut"
 
 
