@@ -26,6 +26,7 @@ _INPUT: Final = ("prompt_tokens", "input_tokens", "prompt_eval_count", "promptTo
 _OUTPUT: Final = ("completion_tokens", "output_tokens", "eval_count", "completionTokens", "outputTokens",
                   "candidatesTokenCount", "outputTokenCount", "predicted_n")  # fmt: skip
 _TOTAL: Final = ("total_tokens", "totalTokens", "totalTokenCount")
+_TOOL_USE: Final = ("toolUsePromptTokenCount",)  # Gemini's: input beside the prompt, and in the total
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
@@ -119,6 +120,9 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     """
     ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
     counts = _counts(raw, ins, outs)
+    tool_use = _first(raw, _TOOL_USE) or 0
+    if counts.total - counts.input - counts.output - tool_use in (0, counts.reasoning):
+        counts.input += tool_use
     _repair_input(counts, exclusive=exclusive or _is_of_anthropic(raw))
     _repair_output(counts, fold=fold)
     if isinstance(raw.get("iterations"), list):

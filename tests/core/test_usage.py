@@ -108,6 +108,23 @@ def test_reasoning_left_out_is_folded_only_where_the_counts_prove_it() -> None:
     assert usage(10, 10, 15) == Usage(5, 0, 0, 10, 10)
 
 
+@pytest.mark.parametrize(
+    ("thoughts", "usage"),
+    [({}, Usage(36, 0, 0, 45)), ({"thoughtsTokenCount": 31}, Usage(36, 0, 0, 76, 31)),
+     ({"thoughtsTokenCount": 50}, Usage(36, 0, 0, 95, 50))],
+)  # fmt: skip
+def test_what_gemini_s_own_tools_gave_it_is_input_where_the_total_has_it(
+    thoughts: dict[str, int], usage: Usage
+) -> None:
+    counts = {"promptTokenCount": 27, "toolUsePromptTokenCount": 9, "candidatesTokenCount": 45, **thoughts}
+    tidy = tidy_usage({**counts, "totalTokenCount": sum(counts.values())})
+
+    assert tidy is not None
+    assert tidy_usage(tidy) == tidy
+    assert usage_of(tidy) == usage
+    assert read_usage({"usageMetadata": {**counts, "totalTokenCount": sum(counts.values()) - 9}}) != usage
+
+
 @pytest.mark.parametrize("raw", [{"total_tokens": 9}, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 9}])
 def test_of_a_total_alone_nothing_is_made_up(raw: dict[str, Any]) -> None:
     tidy = tidy_usage(raw)
