@@ -25,35 +25,40 @@ class ClientTimeout:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._lock = threading.Lock()
-        self._process = 0
-        self._begin()
+        self._watches: dict[int, _Watch] = {}
 
     def watch(self, environ: WSGIEnvironment) -> None:
         """Look after the connection that a request came by, as long as it is open."""
         for key in SOCKET_KEYS:
             if key in environ and isinstance(connection := environ[key], socket.socket):
-                self._start()
-                self._stuck.watch(connection)
+                (self._watches.get(os.getpid()) or self._begin()).stuck.watch(connection)
 
     def close(self) -> None:
         """Stop looking."""
-        self._closed.set()
+        if (watch := self._watches.get(os.getpid())) is not None:
+            watch.closed.set()
 
-    def _begin(self) -> None:
-        self._stuck = StuckClients(self._seconds)
-        self._closed = threading.Event()
-
-    def _start(self) -> None:
+    def _begin(self) -> _Watch:
         """With the first request of a process, not before: a server may fork after it made the application."""
-        if self._process == os.getpid():
-            return
-        with self._lock:
-            if self._process != os.getpid():
-                self._begin()
-                threading.Thread(target=self._run, name="sseproxy-client-timeout", daemon=True).start()
-                self._process = os.getpid()
+        new = _Watch(self._seconds)
+        # In one step: threads that come here at once choose the same. It needs no lock that a fork could copy held.
+        chosen = self._watches.setdefault(os.getpid(), new)
+        if chosen is new:
+            try:
+                threading.Thread(target=new.run, name="sseproxy-client-timeout", daemon=True).start()
+            except RuntimeError:  # no thread is left; the next request tries again
+                del self._watches[os.getpid()]
+                raise
+        return chosen
 
-    def _run(self) -> None:
-        while not self._closed.wait(self._stuck.interval):
-            self._stuck.cut()
+
+class _Watch:
+    """That of one process."""
+
+    def __init__(self, seconds: float) -> None:
+        self.stuck = StuckClients(seconds)
+        self.closed = threading.Event()
+
+    def run(self) -> None:
+        while not self.closed.wait(self.stuck.interval):
+            self.stuck.cut()

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from contextlib import closing, suppress
 
 import pytest
@@ -25,6 +26,19 @@ def is_cut_off(timeout: ClientTimeout, listener: socket.socket) -> bool:
             return True
 
 
+def forked(timeout: ClientTimeout, listener: socket.socket) -> int:
+    """A child that ends with 0 if its own client is cut off."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(PATIENCE))
+        code = 1
+        with suppress(BaseException):
+            code = 0 if is_cut_off(timeout, listener) else 1
+        os._exit(code)
+    return child
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody is found stuck elsewhere")
 def test_a_process_that_was_forked_after_a_request_cuts_off_its_own_clients() -> None:
     timeout = ClientTimeout(0.1)
@@ -32,12 +46,26 @@ def test_a_process_that_was_forked_after_a_request_cuts_off_its_own_clients() ->
         connection, _ = listener.accept()
         with connection, closing(timeout):
             timeout.watch({"gunicorn.socket": connection})
-            child = os.fork()
-            if child == 0:
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.alarm(int(PATIENCE))
-                code = 1
-                with suppress(BaseException):
-                    code = 0 if is_cut_off(timeout, listener) else 1
-                os._exit(code)
+            child = forked(timeout, listener)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody is found stuck elsewhere")
+def test_a_process_that_was_forked_during_the_first_request_cuts_off_its_own_clients(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    timeout = ClientTimeout(0.1)
+    children: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+
+        class Forking(threading.Thread):
+            def start(self) -> None:
+                monkeypatch.undo()
+                children.append(forked(timeout, listener))
+                super().start()
+
+        monkeypatch.setattr(threading, "Thread", Forking)
+        connection, _ = listener.accept()
+        with connection, closing(timeout):
+            timeout.watch({"gunicorn.socket": connection})
+            assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
