@@ -327,6 +327,16 @@ def test_the_page_fits_a_phone_whatever_is_said(page: Page, upstream: Upstream, 
                         ".map((field) => parseFloat(getComputedStyle(field).fontSize))")) >= 16  # fmt: skip
 
 
+def test_a_low_window_shows_the_answer_all_the_same(page: Page, tmp_path: Path) -> None:
+    page.run("await until(() => !at('#model').disabled); await ask('x'); await ended()")
+    page.screenshot(tmp_path / "zoomed.png", 320, 256)  # WCAG 1.4.10: 1280 by 1024, enlarged four times
+    page.run("at('#show-key').click(); scrollTo(0, document.documentElement.scrollHeight)")
+
+    edges = "[at('header').getBoundingClientRect().bottom, at('footer').getBoundingClientRect().top]"
+    header, footer = page.run(f"return {edges}")
+    assert footer - max(header, 0) > 256 / 2
+
+
 def test_who_has_scrolled_up_is_left_there(page: Page, upstream: Upstream) -> None:
     page.run("await until(() => !at('#model').disabled)")
     upstream.script = raw(chunks(["\n" * 90, "amid", "\n" * 90, "end"]), steps=True)
