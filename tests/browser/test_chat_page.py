@@ -17,6 +17,7 @@ from sseproxy import SSEProxyMiddleware, create_app
 from tests.harness import PATIENCE, Browser, Cutter, Exchange, Page, Upstream, raw, refuse, silent, waitress_thread
 from tests.integration.books import AT_ONCE, KEY, Books, config
 
+from .accessibility import barriers
 from .site import Site, chunks, running, tale
 
 Open = Callable[[str], Page]
@@ -335,6 +336,14 @@ def test_a_low_window_shows_the_answer_all_the_same(page: Page, tmp_path: Path) 
     edges = "[at('header').getBoundingClientRect().bottom, at('footer').getBoundingClientRect().top]"
     header, footer = page.run(f"return {edges}")
     assert footer - max(header, 0) > 256 / 2
+
+
+def test_everybody_can_read_and_reach_what_is_there(page: Page) -> None:
+    page.run("await until(() => !at('#model').disabled)")
+    before = barriers(page)
+    page.run("await ask('x'); await ended(); at('#show-key').click()")
+
+    assert (before, barriers(page)) == ([], [])
 
 
 def test_who_has_scrolled_up_is_left_there(page: Page, upstream: Upstream) -> None:

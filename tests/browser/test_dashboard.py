@@ -16,6 +16,8 @@ from sseproxy.app import Proxy
 from tests.harness import Browser, Page, PageError, wait_until, waitress_thread
 from tests.web.dashboard import ADMIN, OTHER, PAGE, book, books_of, settings
 
+from .accessibility import barriers
+
 # What each test does to the page, as a person would, and what it reads there.
 DEEDS = """
 globalThis.at = (selector) => document.querySelector(selector);
@@ -130,6 +132,14 @@ def test_no_width_makes_the_page_itself_scroll_sideways(page: Page, width: int, 
     assert page.run("return [innerWidth, document.documentElement.scrollWidth]") == [width, width]
     assert page.run("return at('#user .name bdi').textContent") == LONG
     assert page.run("return at('#user b')") is None
+
+
+def test_everybody_can_read_and_reach_what_is_there(page: Page) -> None:
+    form = barriers(page)
+    log_in(page)
+    page.run("await until(() => document.querySelectorAll('canvas').length === 4)")
+
+    assert (form, barriers(page)) == ([], [])
 
 
 def test_a_wrong_key_and_one_of_no_admin_lead_back_to_the_form(page: Page) -> None:
