@@ -40,10 +40,11 @@ def lift_failures(events: Iterator[Event], redact: Callable[[str], str] = str) -
 
 
 def redact_failures(events: Iterator[Event], redact: Callable[[str], str]) -> Iterator[Event]:
-    """Let `redact` cut what is no client's business out of the words of every failure."""
+    """Let `redact` cut what is no client's business out of the words of every failure, and of an `error` before it."""
     for event in events:
         if event.error is not None:
             redact_failure(event.error, redact)
+        if event.error is not None or event.type == "error":
             event.data = redact_json(event.data.decode(), redact).encode()
         yield event
 

@@ -10,6 +10,7 @@ import pytest
 
 from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.normalize import completion_of, events_of, failure_events, normalize, responses
+from sseproxy.core.redact import Redactor
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.usage import Usage
 
@@ -104,6 +105,15 @@ def test_a_failed_response_that_gives_no_reason_gets_one(error: Any) -> None:
     assert last.error is not None
     reason = {"code": "upstream_error", "message": "The upstream's response failed."}
     assert json.loads(last.data)["response"] == {**response, "error": reason}
+
+
+def test_neither_of_the_events_of_a_failure_quotes_a_key() -> None:
+    reason = {"code": "invalid_api_key", "message": "Incorrect API key provided: sk-proj-1234567890"}
+    *_, error, last = run(blocks(CREATED, {"type": "error", "error": reason}), redact=Redactor())
+
+    assert (error.type, last.type) == ("error", "response.failed")
+    assert b"[key]" in error.data and b"[key]" in last.data
+    assert b"sk-proj" not in error.data + last.data
 
 
 @pytest.mark.parametrize("failure", [[ERROR], [ERROR, FAILED], [FAILED]])
