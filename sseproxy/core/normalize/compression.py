@@ -40,9 +40,12 @@ def unzip(pieces: Iterable[bytes], is_plain: Callable[[], object] = lambda: None
     held = b""
     plain = False
     inflate = None
-    told_at = monotonic()
+    told_at = 0.0
     for piece in pieces:
-        if plain or not piece:
+        if plain:
+            yield piece
+            continue
+        if not piece:
             yield piece
             told_at = monotonic()
             continue
@@ -55,7 +58,7 @@ def unzip(pieces: Iterable[bytes], is_plain: Callable[[], object] = lambda: None
                 is_plain()
                 yield held
                 continue
-            piece, inflate = held, zlib.decompressobj(_EITHER)
+            piece, inflate, told_at = held, zlib.decompressobj(_EITHER), monotonic()
         while piece:
             try:
                 plain_piece = inflate.decompress(piece, _STEP)

@@ -256,6 +256,12 @@ def test_bytes_that_inflate_to_nothing_are_an_idle_tick_once_a_second(monkeypatc
     assert list(unzip(dripping())) == [b"a", b"", b"", b"", b"b"]
 
 
+def test_no_clock_is_asked_for_bytes_that_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "monotonic", None)
+
+    assert list(unzip([ONE, b"", TWO])) == [ONE, b"", TWO]
+
+
 def test_broken_gzip_ends_in_an_error() -> None:
     packed = bytearray(gzip.compress(b"data: 1\n\n" * 1000))
     packed[30] ^= 255
