@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from sseproxy.config.section import Section
-from sseproxy.config.values import KIND, Amount, Expected, Text, Whole
+from sseproxy.config.values import KIND, Amount, Expected, Text, Whole, within
 
 
 class Price(Section):
@@ -27,18 +27,11 @@ class Price(Section):
     )
 
 
-def _weight(value: object) -> object:
-    """What is no number is told by the number's own check."""
-    if isinstance(value, int) and not isinstance(value, bool) and not 1 <= value <= 1000:
-        raise Expected("expected a weight of 1 to 1000")
-    return value
-
-
 class Place(Section):
     """One of the upstreams of a model."""
 
     name: Text = Field(description="Name of the upstream.")
-    weight: Annotated[Whole, BeforeValidator(_weight)] | None = Field(
+    weight: Annotated[Whole, within(1, 1000, "as a weight")] | None = Field(
         default=None, description="Its share of the requests; without one, where others have one, it only helps out."
     )
     model: Text | None = Field(default=None, description="What this upstream calls the model.")

@@ -120,6 +120,8 @@ def test_each_kind_of_key_for_tokens_makes_a_verifier(load: Load, keys: str) -> 
         ("{secret: a, jwks_url: 'https://x/'}", "exactly one of jwks_url, secret and public_key"),
         ("{secret: ''}", "a secret that is not empty"),
         ("{jwks_url: 'file:///etc/passwd'}", "http:// or https:// address"),
+        ("{jwks_url: 'https://['}", "http:// or https:// address"),
+        ("{jwks_url: 'https://x:99999/'}", "http:// or https:// address"),
         ("{public_key: hello}", "expected a public key in PEM"),
         ("{secret: a, algorithms: [none]}", "expected some of HS256"),
         ("{secret: a, algorithms: [RS256]}", "HS256, HS384 and HS512 are for a secret"),

@@ -275,12 +275,16 @@ def test_a_model_may_have_several_upstreams_with_shares_and_names_of_their_own(l
         ("[{name: c}]", "models.x.upstream[0].name: no upstream is called c"),
         ("[]", "models.x.upstream: expected the name of an upstream, or a list such as [main, spare]"),
         ("[a, 3]", "models.x.upstream: expected the name of an upstream"),
-        ("[{name: a, weight: 0}]", "models.x.upstream[0].weight: expected a weight of 1 to 1000"),
+        ("[{name: a, weight: 0}]", "models.x.upstream[0].weight: expected 1 to 1000 as a weight"),
+        ("[{name: a, weight: '${LARGE}'}]", "models.x.upstream[0].weight: expected 1 to 1000 as a weight"),
         ("[{weight: 2}]", "models.x.upstream[0].name: missing"),
         ("[{name: a, wieght: 2}]", "models.x.upstream[0].wieght: unknown key"),
     ],
 )
-def test_what_a_model_s_upstreams_cannot_be(upstream: str, message: str, problems: Problems) -> None:
+def test_what_a_model_s_upstreams_cannot_be(
+    upstream: str, message: str, problems: Problems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LARGE", "5000")
     found = problems(f"upstreams: {{a: {{url: 'https://a/v1'}}}}\nmodels: {{x: {{upstream: {upstream}}}}}")
 
     assert len(found) == 1 and message in found[0]
