@@ -54,7 +54,8 @@ class LogMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
-        early = _Early(exchange, start_response)
+        name = _Name(exchange.request_id, (exchange.api or api_at(exchange.path)) == "messages")
+        early = _Early(name, start_response)
         exchange.begin = early.begin
         try:
             answer = call_app(self.app, environ)
@@ -64,8 +65,8 @@ class LogMiddleware:
         except BaseException:
             self._told(exchange, 500)
             raise
-        for name, value in _name_fields(exchange, answer.headers):
-            answer.set_header(name, value)
+        for field, value in name.fields(answer.headers):
+            answer.set_header(field, value)
         method = environ["REQUEST_METHOD"]
         if method == "HEAD":
             answer.close()
@@ -94,25 +95,31 @@ class LogMiddleware:
         log.handle(access_record(log, text))
 
 
+class _Name(msgspec.Struct):
+    """What a client is told of its request's name. Anthropic's SDKs read a field of their own."""
+
+    request_id: str
+    is_for_anthropic: bool
+
+    def fields(self, headers: Headers) -> Headers:
+        """The fields that are to stand in a head; an upstream's own ``Request-Id`` stays."""
+        fields = [("X-Request-Id", self.request_id)]
+        if self.is_for_anthropic and all(name.lower() != "request-id" for name, _ in headers):
+            fields.append(("Request-Id", self.request_id))
+        return fields
+
+
 class _Early(msgspec.Struct):
     """A response head that is sent before the answer is known."""
 
-    exchange: Exchange
+    name: _Name
     start_response: StartResponse
     has_begun: bool = False
 
     def begin(self, status: str, headers: Headers) -> Callable[[bytes], object]:
         """Send it; what follows is written, then returned, without another head."""
         self.has_begun = True
-        return self.start_response(status, [*headers, *_name_fields(self.exchange, headers)])
-
-
-def _name_fields(exchange: Exchange, headers: Headers) -> Headers:
-    """What tells the client its request's name. Anthropic's SDKs read a field of their own; an upstream's stays."""
-    fields = [("X-Request-Id", exchange.request_id)]
-    if api_at(exchange.path) == "messages" and all(name.lower() != "request-id" for name, _ in headers):
-        fields.append(("Request-Id", exchange.request_id))
-    return fields
+        return self.start_response(status, [*headers, *self.name.fields(headers)])
 
 
 def as_text(line: Mapping[str, Any]) -> str:

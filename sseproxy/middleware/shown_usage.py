@@ -5,11 +5,13 @@ What an upstream says beside it (llama.cpp's ``timings``) is for any client.
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from sseproxy.core.chunk import UsageEvent
 from sseproxy.core.normalize import Completion
 from sseproxy.core.receipt import beside_usage, usage_chunk, usage_in, with_cost
 from sseproxy.core.sse import Event
-from sseproxy.core.usage import Usage
+from sseproxy.core.usage import TotalAlone, Usage
 from sseproxy.wsgi.exchange import Exchange
 
 
@@ -57,6 +59,10 @@ def shown_completion(completion: Completion, exchange: Exchange) -> bytes:
 
 
 def _with_receipt(answer: bytes, told: bytes, reported: Usage | None, exchange: Exchange) -> bytes:
-    """With what it cost, and with what was counted where that is charged instead of what is reported."""
-    charged = exchange.usage if reported is not None and exchange.usage != reported else None
+    """With what it cost, and with what is charged where that is not what is reported."""
+    charged = exchange.usage
+    if reported is None or charged is None or charged == reported:
+        charged = None
+    elif not reported.output_tokens and not isinstance(reported, TotalAlone):  # told before the first of it, and stands
+        charged = replace(charged, output_tokens=0)
     return with_cost(answer, exchange.cost, told, counted=charged)
