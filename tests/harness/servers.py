@@ -87,12 +87,14 @@ class Server:
             return []
 
     def kill(self) -> None:
-        """kill -9 for it and its workers, at once."""
+        """kill -9 for it and its workers, at once; they are gone then."""
         assert self.process
-        for pid in [self.pid, *self.workers()]:
+        processes = [self.pid, *self.workers()]
+        for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
+        wait_until(lambda: not any(map(_is_alive, processes)))
 
     def stop(self, timeout: float = PATIENCE) -> int:
         """SIGTERM, then wait; its exit code. After `timeout` seconds :meth:`kill`, and AssertionError."""
@@ -104,6 +106,14 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"still running {timeout} s after SIGTERM\n{self.log}") from None
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process still holds its connections."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
