@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, WithJsonSchema, model_validator
 
 from sseproxy.config.contents import Contents
+from sseproxy.config.http_address import http_parts
 from sseproxy.config.section import Section
 from sseproxy.config.values import Expected, Flag, Text, kind
 
@@ -24,12 +24,7 @@ def _secret(value: object) -> object:
 
 
 def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if http_parts(value) is None:
         raise Expected("expected an http:// or https:// address of a JSON Web Key Set")
     return value
 

@@ -7,10 +7,10 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, WithJsonSchema, model_validator
 
+from sseproxy.config.http_address import http_parts
 from sseproxy.config.section import Section
 from sseproxy.config.values import Duration, Expected, Flag, Text, Whole, kind, within
 from sseproxy.core.chat import API_PATHS
@@ -56,12 +56,8 @@ def _url(value: str) -> str:
     expected = "expected an http:// or https:// address, such as https://api.openai.com/v1"
     if re.search(r"[\s\x00-\x1f\x7f]", value):
         raise Expected(f"{expected}, without blanks")
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise Expected(expected) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    parts = http_parts(value)
+    if parts is None:
         raise Expected(expected)
     if parts.username is not None or parts.password is not None:
         raise Expected("credentials do not belong in the address; use api_key or headers")
@@ -74,15 +70,9 @@ def _proxy(value: SecretStr | None) -> SecretStr | None:
     """The message does not repeat the address: it may hold a password."""
     if value is None:
         return None
-    expected = Expected("expected the http:// or https:// address of a proxy, such as http://proxy.example:3128")
-    text = value.get_secret_value()
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise expected from None
-    if not usable or parts.path.strip("/") or parts.query or parts.fragment:
-        raise expected
+    parts = http_parts(value.get_secret_value())
+    if parts is None or parts.path.strip("/") or parts.query or parts.fragment:
+        raise Expected("expected the http:// or https:// address of a proxy, such as http://proxy.example:3128")
     return value
 
 

@@ -28,6 +28,7 @@ from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.protocol import (
     Budget,
     BudgetExceeded,
+    Charge,
     Checkpoint,
     Ledger,
     LedgerUnavailable,
@@ -1063,6 +1064,15 @@ def test_a_forked_child_writes_under_its_own_name(
     assert states(inner.ledger) == {"parent": ("pending", None, "0"), "child": ("expired", "expired", "0")}
 
 
+def _come_back_from_silence(inner: Switched, refusing: JournalingLedger, clock: Clock, charge: Charge) -> None:
+    """The ledger was away when a charge was to be reserved, and answers again."""
+    inner.away, inner.silent = True, 5
+    with pytest.raises(LedgerUnavailable):
+        refusing.reserve(charge)
+    inner.away = False
+    clock.now += 5
+
+
 def test_a_reservation_that_succeeds_ends_the_pause(
     inner: Switched,
     refusing: JournalingLedger,
@@ -1071,11 +1081,7 @@ def test_a_reservation_that_succeeds_ends_the_pause(
     new_charge: NewCharge,
     completed: Completed,
 ) -> None:
-    inner.away, inner.silent = True, 5
-    with pytest.raises(LedgerUnavailable):
-        refusing.reserve(new_charge("c1"))
-    inner.away = False
-    clock.now += 5
+    _come_back_from_silence(inner, refusing, clock, new_charge("c1"))
 
     refusing.reserve(new_charge("c2"))
     refusing.settle("c2", completed(cost=700))
@@ -1087,11 +1093,7 @@ def test_a_reservation_that_succeeds_ends_the_pause(
 def test_a_refusal_for_want_of_money_ends_the_pause(
     inner: Switched, refusing: JournalingLedger, clock: Clock, new_charge: NewCharge
 ) -> None:
-    inner.away, inner.silent = True, 5
-    with pytest.raises(LedgerUnavailable):
-        refusing.reserve(new_charge("c1"))
-    inner.away = False
-    clock.now += 5
+    _come_back_from_silence(inner, refusing, clock, new_charge("c1"))
 
     with pytest.raises(BudgetExceeded):
         refusing.reserve(new_charge("c2", reserved=1000), Budget(1, "total"))

@@ -21,7 +21,7 @@ from sseproxy.ledger import leases, schema
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Lease, Process
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import Budget, BudgetExceeded, Checkpoint, Settlement
+from sseproxy.ledger.protocol import Budget, BudgetExceeded, Charge, Checkpoint, Settlement
 from tests.harness.clock import Clock
 
 from .conftest import NOON, Completed, NewCharge
@@ -103,14 +103,17 @@ def test_whoever_gives_signs_keeps_its_charges(
     assert state_of(near) == "pending"
 
 
+def _outlast_an_outage(far: SQLLedger, near: SQLLedger, clock: Clock, charge: Charge) -> None:
+    far.reserve(charge)
+    near.checkpoint({})
+    near.recover()
+    clock.now += 60  # in which nobody could write
+
+
 def test_the_silence_of_an_outage_is_no_sign_of_death(
     far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
 ) -> None:
-    far.reserve(new_charge("c1"))
-    near.checkpoint({})
-    near.recover()
-
-    clock.now += 60  # in which nobody could write
+    _outlast_an_outage(far, near, clock, new_charge("c1"))
     near.checkpoint({})
     assert near.recover() == 0
 
@@ -125,10 +128,7 @@ def test_the_silence_of_an_outage_is_no_sign_of_death(
 def test_a_child_forked_after_an_outage_does_not_go_by_what_its_parent_saw_before(
     far: SQLLedger, near: SQLLedger, clock: Clock, new_charge: NewCharge
 ) -> None:
-    far.reserve(new_charge("c1"))
-    near.checkpoint({})
-    near.recover()
-    clock.now += 60  # in which nobody could write
+    _outlast_an_outage(far, near, clock, new_charge("c1"))
 
     child = os.fork()
     if child == 0:

@@ -474,9 +474,7 @@ def test_a_refusal_whose_body_drips_is_not_read_for_long(monkeypatch: pytest.Mon
 
 
 def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_path: Path) -> None:
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(tmp_path)
     asked, closed = threading.Event(), threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -496,8 +494,8 @@ def test_a_tls_upstream_does_not_hide_a_client_that_leaves_before_the_head(tmp_p
         assert closed.wait(PATIENCE)
 
 
-def make_certificate(directory: Path) -> Path:
-    """A self-signed certificate for localhost with its key, in one file."""
+def make_tls(directory: Path) -> tuple[Path, ssl.SSLContext]:
+    """A self-signed certificate for localhost with its key, in one file, and what serves with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(timezone.utc)
@@ -515,4 +513,6 @@ def make_certificate(directory: Path) -> Path:
     path = directory / "localhost.pem"
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     path.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-    return path
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return path, context

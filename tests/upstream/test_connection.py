@@ -32,7 +32,7 @@ from sseproxy.wsgi.client import Linger
 from sseproxy.wsgi.exchange import Exchange, Target
 from sseproxy.wsgi.upload import Upload
 from tests.harness import PATIENCE, Upstream, free_port, raw, stream, wait_until
-from tests.upstream.test_app import CHAT, ask, make_certificate
+from tests.upstream.test_app import CHAT, ask, make_tls
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 REFUSED = b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\n{}"
@@ -416,9 +416,7 @@ def test_an_upload_that_nobody_wants_is_answered_with_what_the_upstream_says() -
 def test_an_upstream_that_answers_and_takes_no_more_of_a_request_is_heard(
     said: bytes, status: int, scheme: str, tmp_path: Path
 ) -> None:
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(tmp_path)
     ended = threading.Event()
 
     def serve(connection: socket.socket, number: int) -> None:
@@ -449,9 +447,7 @@ def posting(kind: str, **environ: Any) -> dict[str, Any]:
 @contextlib.contextmanager
 def taking_slowly(said: bytes, scheme: str, directory: Path, has_said: threading.Event) -> Iterator[dict[str, Any]]:
     """An upstream that says something as soon as a request begins, and takes the rest of it slowly; how to reach it."""
-    certificate = make_certificate(directory)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(directory)
 
     def serve(connection: socket.socket, number: int) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -675,9 +671,7 @@ def test_a_connection_that_the_other_side_has_closed_is_not_silent() -> None:
 
 
 def test_a_connection_with_bytes_that_were_decrypted_and_not_read_is_not_silent(tmp_path: Path) -> None:
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(tmp_path)
 
     def serve(connection: socket.socket, number: int) -> None:
         with context.wrap_socket(connection, server_side=True) as tls:
@@ -806,9 +800,7 @@ def test_an_application_that_is_dropped_leaves_no_connection_open(upstream: Upst
 
 
 def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(tmp_path)
 
     connections: list[int] = []
 
@@ -836,9 +828,7 @@ def test_an_upstream_with_a_certificate_of_one_s_own(tmp_path: Path, caplog: pyt
 def test_an_upstream_that_wants_a_certificate_of_ours_is_not_said_to_have_a_bad_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(tmp_path)
     context.verify_mode = ssl.CERT_REQUIRED
 
     def serve(connection: socket.socket, number: int) -> None:
@@ -872,9 +862,7 @@ def relay(source: socket.socket, target: socket.socket) -> None:
 def test_a_proxy_is_used_as_configured_and_with_its_credentials(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(tmp_path)
     heads: list[bytes] = []
 
     def serve(connection: socket.socket, number: int) -> None:
@@ -903,10 +891,8 @@ def test_a_proxy_is_used_as_configured_and_with_its_credentials(
 
 def test_a_proxy_may_be_reached_by_tls_and_lead_to_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """urllib3's socket for TLS within TLS is none of Python's: it, too, can be hung up on. It is not used again."""
-    certificate = make_certificate(tmp_path)
+    certificate, context = make_tls(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # a proxy's certificate is the system's to judge
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
     hung_up = [threading.Event(), threading.Event()]
 
     def serve(connection: socket.socket, number: int) -> None:
@@ -948,10 +934,8 @@ def test_a_proxy_may_be_reached_by_tls_and_lead_to_tls(tmp_path: Path, monkeypat
 def test_a_tunnel_that_drips_is_given_up_when_the_time_to_connect_is_over(
     scheme: str, first: bytes, drop: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = make_certificate(tmp_path)
+    certificate, context = make_tls(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
     has_ended = threading.Event()
 
     def drip(connection: socket.socket, number: int) -> None:
@@ -976,9 +960,7 @@ def test_a_tunnel_that_drips_is_given_up_when_the_time_to_connect_is_over(
 def test_an_upstream_is_reached_by_tls_though_no_thread_is_left_to_watch_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = make_certificate(tmp_path)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    certificate, context = make_tls(tmp_path)
 
     def serve(connection: socket.socket, number: int) -> None:
         with context.wrap_socket(connection, server_side=True) as tls:

@@ -232,5 +232,6 @@ def _finish(identity: Identity, index: int, reason: str, text: bool) -> Chunk:
 
 
 def _says_something(choice: dict[str, Any]) -> bool:
+    """Whether any field of a choice or its delta holds something, beside its number."""
     values = (value for name, value in choice.items() if name not in ("index", "delta"))
     return any(value not in (None, "", [], {}) for value in (*values, *(choice.get("delta") or {}).values()))
