@@ -37,6 +37,7 @@ class _Input(msgspec.Struct, frozen=True):
     cache_creation_tokens: UnsetType = UNSET
     cache_creation_input_tokens: UnsetType = UNSET
     cache_write_input_tokens: UnsetType = UNSET
+    created_cache_tokens: UnsetType = UNSET
     cacheWriteInputTokens: UnsetType = UNSET
     cache_read: UnsetType = UNSET
     cache_creation: UnsetType = UNSET

@@ -32,7 +32,7 @@ _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", 
 _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
                   "cachedContentTokenCount", "cacheReadInputTokens", "cachedInputTokens", "cache_n",
                   "cache_read")  # fmt: skip
-_WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens",
+_WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens", "created_cache_tokens",
                    "cache_write_input_tokens", "cacheWriteInputTokens", "cache_creation")  # fmt: skip
 _REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "reasoningTokens", "reasoning")
 _ANTHROPIC: Final = frozenset(("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))

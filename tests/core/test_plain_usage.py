@@ -57,6 +57,7 @@ def test_openai_s_own_usage_is_plain(raw: dict[str, Any], usage: Usage) -> None:
         {"prompt_tokens_details": {"cached_tokens": "5"}},
         {"prompt_tokens_details": {"cache_read_tokens": 5}},
         {"prompt_tokens_details": {"cachedInputTokens": 5}},
+        {"prompt_tokens_details": {"created_cache_tokens": 5}},
         {"completion_tokens_details": {"thinking_tokens": 1}},
         {"prompt_tokens_details": {"audio_tokens": 1}},
         {"completion_tokens_details": {"image_tokens": 1}},

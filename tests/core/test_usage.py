@@ -60,6 +60,7 @@ def test_what_says_nothing_is_not_reported(payload: dict[str, Any]) -> None:
         ({**PLAIN, "prompt_cache_hit_tokens": 3, "prompt_cache_miss_tokens": 2}, Usage(5, 3, 0, 2)),
         ({**PLAIN, "prompt_tokens_details": {"cached_tokens": 0}, "cache_read_input_tokens": 3}, Usage(5, 3, 0, 2)),
         ({**PLAIN, "prompt_tokens_details": {"cache_write_tokens": 4}}, Usage(5, 0, 4, 2)),
+        ({**PLAIN, "prompt_tokens_details": {"created_cache_tokens": 4}}, Usage(5, 0, 4, 2)),  # vLLM's
         ({**PLAIN, "completion_tokens_details": {"reasoning_tokens": 1}}, Usage(5, 0, 0, 2, 1)),
         ({"prompt_tokens": 5, "completion_tokens": 2, "cache_read_input_tokens": 9}, Usage(14, 9, 0, 2)),
         (
