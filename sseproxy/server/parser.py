@@ -13,9 +13,10 @@ from io import BytesIO
 from typing import Any, BinaryIO, Final
 
 from waitress.parser import HTTPRequestParser, ParsingError, crack_first_line, split_uri
-from waitress.receiver import ChunkedReceiver
 from waitress.rfc7230 import HEADER_FIELD_RE
-from waitress.utilities import BadRequest, RequestHeaderFieldsTooLarge
+from waitress.utilities import RequestHeaderFieldsTooLarge
+
+from sseproxy.server.chunks import Chunks
 
 REMEMBERED: Final = 512
 LONGEST: Final = 256
@@ -26,8 +27,6 @@ LONGEST_HEAD: Final = 256 * 1024
 """Bytes of a head that is served; of a longer one it is read who asks, as far as waitress's own limit goes."""
 MOST_LINES: Final = 1000
 """In a head that is not plain."""
-LONGEST_LINE: Final = 16 * 1024
-"""Bytes of a chunk's first line, and of all trailers."""
 # Bytes by their numbers: looked for as bytes they take ten times as long.
 _LF, _CR, _QUERY, _UNDERSCORE = b"\n\r?_"
 _END: Final = b"\r\n"
@@ -86,7 +85,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
                 raise ParsingError("The URL or the Content-Length cannot be read") from error
             self._refuse_ambiguous(header_plus)
             if self.chunked:
-                self.body_rcv = _Chunks(self.body_rcv.buf)
+                self.body_rcv = Chunks(self.body_rcv.buf)
         elif self.content_length:
             self.body_rcv = _Body(self.content_length)
         self.is_read = header_plus.endswith(_BLANK)  # else waitress has put this in place of one that it refuses
@@ -131,16 +130,6 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self.connection_close = headers.get("CONNECTION", "").lower() == "close"
         self.content_length = length
         return True
-
-
-class _Chunks(ChunkedReceiver):  # type: ignore[misc]
-    """A body in chunks, whose lines end: what has come of one is looked through again with each further piece of it."""
-
-    def received(self, data: bytes) -> int:
-        number = super().received(data)
-        if max(len(self.control_line), len(self.trailer)) > LONGEST_LINE:
-            self.error = BadRequest("A line of the chunked body is too long")
-        return int(number)
 
 
 class _Body:

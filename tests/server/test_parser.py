@@ -11,7 +11,7 @@ from waitress.parser import HTTPRequestParser
 from waitress.utilities import BadRequest
 
 from sseproxy.server import parser
-from sseproxy.server.parser import LONGEST, LONGEST_BODY, LONGEST_LINE, MOST_LINES, Parser
+from sseproxy.server.parser import LONGEST, LONGEST_BODY, MOST_LINES, Parser
 
 SETTINGS = Adjustments(max_request_body_size=2 * LONGEST_BODY)
 FIELDS = (
@@ -95,6 +95,12 @@ CODING = "Transfer-Encoding must be chunked, once, in HTTP/1.1"
 BOTH = "Content-Length and Transfer-Encoding exclude each other"
 START = "Start line is invalid"
 NUMBERS = "The URL or the Content-Length cannot be read"
+CHUNKING = {
+    "size": "Invalid chunk size",
+    "extension": "Invalid chunk extension",
+    "end": "Chunk not properly terminated",
+    "trailer": "Invalid trailer",
+}
 
 
 def assert_read_alike(pieces: list[bytes]) -> None:
@@ -103,7 +109,7 @@ def assert_read_alike(pieces: list[bytes]) -> None:
         assert ours["error"] == (BadRequest, NUMBERS), pieces
     elif ours["error"] == (BadRequest, START):
         assert theirs["error"] is not None, pieces
-    elif ours["error"] is None or ours["error"][1] not in (HOSTS, CODING, BOTH):
+    elif ours["error"] is None or ours["error"][1] not in (HOSTS, CODING, BOTH, *CHUNKING.values()):
         assert ours == theirs, pieces
 
 
@@ -211,13 +217,6 @@ def test_of_fields_whose_names_are_long_nothing_is_remembered() -> None:
 
     assert read(Parser, [b"GET / HTTP/1.1\r\nHost: x\r\n%b: b\r\n\r\n" % (b"a" * (LONGEST + 1))])["error"] is None
     assert parser._names == before
-
-
-@pytest.mark.parametrize("line", [b"1", b"1;a=", b"0\r\nX-A: "])
-def test_a_line_without_end_amid_chunks_is_refused_before_the_body_is_too_long(line: bytes) -> None:
-    said = read(Parser, [CHUNKED.replace(CHUNKS, line), b"a" * LONGEST_LINE])
-
-    assert said["error"] == (BadRequest, "A line of the chunked body is too long")
 
 
 @pytest.mark.parametrize("end", [b" HTTP/1.1", b"", b" X", b" HTTP/1.1 "])
