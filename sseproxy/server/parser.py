@@ -34,7 +34,8 @@ _BLANK: Final = b"\r\n\r\n"
 _UNUSUAL: Final = frozenset({"TRANSFER_ENCODING", "EXPECT"})
 _HOST: Final = re.compile(rb"\r\nhost:", re.I)
 _CODING: Final = re.compile(rb"\r\ntransfer-encoding:([^\r]*(?:\r\n[ \t][^\r]*)*)", re.I)
-_START: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ [^ ]+(?: HTTP/[0-9]\.[0-9])?")
+_START: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (?:(?:/|(?i:https?)://)[!-~]*|\*)(?: HTTP/1\.[0-9])?")
+"""What is asked for is a path, a URL or ``*``: waitress takes any word for a path, and leaves tabs out."""
 _BLANKS: Final = re.compile(rb":[ \t\r\n]{%d}" % LONGEST)
 _SECRET: Final = frozenset({"AUTHORIZATION", "PROXY_AUTHORIZATION", "COOKIE", "X_API_KEY", "API_KEY"})
 """Fields that are never remembered."""
