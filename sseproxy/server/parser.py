@@ -52,6 +52,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     is_read = False
     path: bytes | str | None = None  # which waitress logs of a client that left, whether it was read or not
     completed: bool
+    connection_close: bool
     content_length: int
     body_rcv: Any
     version: Any
@@ -85,6 +86,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             except ValueError as error:  # of a URL, or of a length of thousands of digits
                 raise ParsingError("The URL or the Content-Length cannot be read") from error
             self._refuse_ambiguous(header_plus)
+            self.connection_close = self.connection_close or _closes(self.headers)
             if self.chunked:
                 self.body_rcv = Chunks(self.body_rcv.buf)
         elif self.content_length:
@@ -128,7 +130,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self.first_line, self.command, self.request_uri, self.version, *parts = start
         self.proxy_scheme, self.proxy_netloc, self.path, self.query, self.fragment = parts
         self.url_scheme = self.adj.url_scheme
-        self.connection_close = headers.get("CONNECTION", "").lower() == "close"
+        self.connection_close = _closes(headers)
         self.content_length = length
         return True
 
@@ -158,6 +160,12 @@ class _Body:
 
     def close(self) -> None:
         self._pieces = []
+
+
+def _closes(headers: dict[str, str]) -> bool:
+    """Whether the client says among other things that no request follows (RFC 9112 section 9.3)."""
+    options = headers.get("CONNECTION", "").lower()
+    return "close" in options and "close" in [option.strip(" \t") for option in options.split(",")]
 
 
 def _refuse_endless(head: bytes) -> None:

@@ -90,7 +90,7 @@ class Task(WSGITask):  # type: ignore[misc]
         return self.write
 
     def build_response_header(self) -> bytes:
-        if self.channel.served.is_draining:
+        if self.channel.served.is_draining or self.request.connection_close:
             self.set_close_on_finish()
         head = self._plain_head() or bytes(super().build_response_header())
         self.channel.chunked = self.chunked_response
@@ -99,7 +99,7 @@ class Task(WSGITask):  # type: ignore[misc]
     def _plain_head(self) -> bytes | None:
         """The head of an answer after which the connection goes on; None where waitress is to say how."""
         form = self.form
-        if self.version != "1.1" or self.close_on_finish or self.request.connection_close or form.is_special:
+        if self.version != "1.1" or self.close_on_finish or form.is_special:
             return None
         framing = ""
         if form.has_body and form.length_at is None:

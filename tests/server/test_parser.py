@@ -84,7 +84,7 @@ def read(parser_class: type[HTTPRequestParser], pieces: list[bytes]) -> dict[str
 
 
 SAID = (
-    *("completed", "empty", "headers_finished", "expect_continue", "chunked", "content_length", "connection_close"),
+    *("completed", "empty", "headers_finished", "expect_continue", "chunked", "content_length"),
     *("first_line", "command", "request_uri", "version", "path", "query", "fragment", "url_scheme", "headers"),
     *("proxy_scheme", "proxy_netloc", "header_bytes_received", "body_bytes_received"),
 )

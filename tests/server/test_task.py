@@ -110,6 +110,19 @@ def test_the_head_of_an_answer_is_waitresss_but_for_the_order_of_its_fields(
     assert heads[0] == heads[1]
 
 
+@pytest.mark.parametrize("said", [b"close, TE", b"TE,\tClose", b"keep-alive, close", b"x\r\nConnection: close"])
+@pytest.mark.parametrize("length", [[], [("Content-Length", "2")]])
+def test_a_client_that_says_close_among_others_is_hung_up_on(said: bytes, length: list[tuple[str, str]]) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", length)
+        return [b"ok"]
+
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: " + said + b"\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            assert b"\r\nConnection: close\r\n" in answer.read()
+
+
 @pytest.mark.parametrize("method", [b"GET", b"OPTIONS", b"HEAD"])
 @pytest.mark.parametrize("status", ["204 NO CONTENT", "304 NOT MODIFIED"])
 def test_the_connection_goes_on_after_an_answer_that_can_have_no_body(status: str, method: bytes) -> None:
