@@ -10,6 +10,7 @@ all is known, after two if usage is still missing, and after a few heartbeats wh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk, error_event
@@ -45,8 +46,6 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
                 identity.stamp(event.body)
             if ending.take(event):
                 yield event
-            if ending.is_beaten:
-                break
         elif event is FLUSH:
             yield event
             if ending.done and ending.waited():
@@ -58,8 +57,6 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
             ending.beat()
             if type(event) is Doubt:
                 ending.take_doubt(event.failure)
-            if ending.is_beaten:
-                break
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
@@ -71,6 +68,9 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif not ending.done:
             ending.ticks = 0
             yield event
+        if ending.is_beaten:
+            ending.take_usage_at_hand(events)
+            break
     yield from ending.chunks(identity, text)
 
 
@@ -115,6 +115,12 @@ class _Ending:
         words = failure.message if failure is not None else ""
         self.doubt = failure if words != self._doubted else None
         self._doubted = words
+
+    def take_usage_at_hand(self, events: Iterator[Event]) -> None:
+        """Look for usage in what is left of the read that brought the last heartbeat: for this nobody has to wait."""
+        for event in takewhile(lambda event: event is not FLUSH, events):
+            if type(event) is Chunk and not event.body["choices"]:
+                self._take_usage(event)
 
     def _take_usage(self, event: Chunk) -> None:
         """The last usage stands; what an earlier one came with is still true."""

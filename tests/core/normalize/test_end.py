@@ -208,6 +208,19 @@ def test_heartbeats_of_json_are_heartbeats(heartbeat: bytes, before: bytes) -> N
     assert asked <= most
 
 
+@pytest.mark.parametrize("heartbeat", [b'data: {"alive":1}\n\n', STOPPED])
+@pytest.mark.parametrize("behind", [b"data: [DONE]\n\n", b"data: {.\n\n"])
+def test_usage_behind_any_number_of_heartbeats_is_taken_where_it_came_with_them(heartbeat: bytes, behind: bytes) -> None:
+    def source() -> Iterator[bytes]:
+        yield b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+        yield STOPPED + heartbeat * HEARTBEATS_FOR_USAGE * 2 + USED + behind
+        pytest.fail("waited on")
+
+    *_, used, last = (event for event in normalize(events_of(source()), api="chat") if event is not FLUSH)
+
+    assert used.usage == Usage(1, output_tokens=1) and last.data == DONE
+
+
 @pytest.mark.parametrize("first", ["", "a"])
 def test_silence_of_an_upstream_that_finishes_every_chunk_is_no_end(first: str) -> None:
     chunk = b'data: {"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":"stop"}]}\n\n'
