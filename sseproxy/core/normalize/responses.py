@@ -13,6 +13,7 @@ from typing import Any, Final
 from sseproxy.core.chunk import Chunk, rewrite, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import BODY_LIMIT, IDLE, Doubt
+from sseproxy.core.normalize.end import HEARTBEATS_FOR_USAGE
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.normalize.gather import Response
 from sseproxy.core.normalize.reading import reader_of, told_failure
@@ -156,8 +157,10 @@ def _failed_after(event: Chunk, failure: Failure, events: Iterator[Event]) -> Ge
 
 
 def _last_of(events: Iterator[Event]) -> Generator[Event, None, dict[str, Any]]:
-    """Drop what comes before the last event. Empty if that does not come before the end, two ticks or too much else."""
-    ticks = others = 0
+    """Drop what comes before the last event. Empty if that does not come before the end, two ticks, or as many
+    heartbeats as leave no room for these, or too much else.
+    """
+    ticks = beats = others = 0
     for event in events:
         if event is FLUSH:
             yield event
@@ -165,10 +168,13 @@ def _last_of(events: Iterator[Event]) -> Generator[Event, None, dict[str, Any]]:
             return event.body
         elif event.error is not None or event.data == DONE:
             break
-        elif event is IDLE or event is HEARTBEAT or type(event) is Doubt:
+        elif event is IDLE:
             ticks += 1
+        elif event is HEARTBEAT or type(event) is Doubt:
+            beats += 1
         else:
-            ticks, others = 0, others + 1
-        if ticks > 1 or others > _PATIENCE:
+            ticks = beats = 0
+            others += 1
+        if ticks > 1 or beats >= HEARTBEATS_FOR_USAGE or others > _PATIENCE:
             break
     return {}

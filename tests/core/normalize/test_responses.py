@@ -64,17 +64,24 @@ def test_an_error_alone_becomes_the_failure_of_the_response_that_was_begun(tail:
     }
 
 
-@pytest.mark.parametrize("silence", [b"", b": ping\n\n"])
-def test_what_follows_an_error_is_waited_for_no_longer_than_two_silences(silence: bytes) -> None:
+@pytest.mark.parametrize(("silence", "most"), [(b"", 2), (b": ping\n\n", 10), (blocks("alive"), 10)])
+def test_what_follows_an_error_is_waited_for_no_longer_than_two_silences_or_ten_heartbeats(
+    silence: bytes, most: int
+) -> None:
     def pieces() -> Iterator[bytes]:
         yield blocks(CREATED, ERROR)
-        yield silence
-        yield silence
+        yield from [silence] * most
         pytest.fail("it waits on")
 
     assert types(run(*[])) == ["response.failed"]
     events = normalize(events_of(pieces()), api="responses")
     assert [event.type for event in events if event is not FLUSH] == ["response.created", "error", "response.failed"]
+
+
+def test_a_failed_response_behind_some_heartbeats_is_waited_for_with_its_usage() -> None:
+    *_, last = run(blocks(CREATED, ERROR), *[b": ping\n\n"] * 5, blocks(FAILED))
+
+    assert last.usage == Usage(11, 0, 0, 22)
 
 
 @pytest.mark.parametrize(
