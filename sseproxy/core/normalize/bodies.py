@@ -43,9 +43,12 @@ class Lost(Event):
 class Doubt(Event):
     """A heartbeat that may be a failure, and is one if nothing more of the answer comes, neither text nor a finish, and
     it was not told before.
+
+    :ivar in_words: it is no object, only text.
     """
 
     failure: Failure | None = None
+    in_words: bool = False
 
 
 def events_of(

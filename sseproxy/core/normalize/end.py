@@ -18,6 +18,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import invalid_stream, truncated
+from sseproxy.core.normalize.suspicion import Suspicion
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
 __all__ = ["HEARTBEATS", "HEARTBEATS_FOR_USAGE", "PATIENCE", "conclude"]
@@ -56,7 +57,7 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event is HEARTBEAT or type(event) is Doubt:
             ending.beat()
             if type(event) is Doubt:
-                ending.take_doubt(event.failure)
+                ending.suspicion.take(event)
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
@@ -78,7 +79,7 @@ class _Ending:
     def __init__(self, choices: int) -> None:
         self.done = False
         self.usage: Chunk | None = None
-        self.doubt: Failure | None = None  # nothing has come of the answer since
+        self.suspicion = Suspicion()
         self.ticks = self.beats = 0
         self._choices = choices
         self._open: dict[int, bool] = {}  # choices seen, and whether they made tool calls
@@ -86,7 +87,6 @@ class _Ending:
         self._passed: set[int] = set()
         self._told: dict[str, Any] = {}  # beside the choices
         self._reads = 0
-        self._doubted = ""
 
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
@@ -96,7 +96,7 @@ class _Ending:
         else:
             self.ticks = self.beats = 0
         if any(map(_says_something, entries)):
-            self.doubt = None
+            self.suspicion.clear()
         if not entries:
             self._take_usage(event)
             return False
@@ -109,12 +109,6 @@ class _Ending:
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
         return not self._passed or tells or any(map(self._adds, entries))
-
-    def take_doubt(self, failure: Failure | None) -> None:
-        """What says the same again is a heartbeat: nobody fails twice."""
-        words = failure.message if failure is not None else ""
-        self.doubt = failure if words != self._doubted else None
-        self._doubted = words
 
     def take_usage_at_hand(self, events: Iterator[Event]) -> None:
         """Look for usage in what is left of the read that brought the last heartbeat: for this nobody has to wait."""
@@ -198,14 +192,15 @@ class _Ending:
         return self.done or (self.finished and len(self._finishes) >= self._choices)
 
     def chunks(self, identity: Identity, text: bool) -> Iterator[Event]:
+        doubt = self.suspicion.failure
         if not self._open and not self._finishes:
             nothing = (
                 invalid_stream("an answer without any choices") if self.done or identity.strangers else truncated()
             )
-            yield self._error(self.doubt if self.doubt is not None and identity.strangers else nothing)
+            yield self._error(doubt if doubt is not None and identity.strangers else nothing)
             return
-        if not self.complete or (self.doubt is not None and not self.finished):
-            yield self._error(self.doubt or truncated())
+        if not self.complete or (doubt is not None and not self.finished):
+            yield self._error(doubt or truncated())
             return
         for index, event in self._finishes.items():
             if index in self._passed:

@@ -70,7 +70,7 @@ def _read(event: Event, pings: bool) -> Iterator[Event]:
     elif event.type == "error":
         yield error_event(_in_words(data))
     elif data[:1] != b":" and data.lower() != b"null" and _WORD.search(data) is not None:
-        yield Doubt(read=True, failure=_in_words(data))
+        yield Doubt(read=True, failure=_in_words(data), in_words=True)
 
 
 def _in_words(data: bytes) -> UpstreamFailure:

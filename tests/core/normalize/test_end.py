@@ -210,7 +210,9 @@ def test_heartbeats_of_json_are_heartbeats(heartbeat: bytes, before: bytes) -> N
 
 @pytest.mark.parametrize("heartbeat", [b'data: {"alive":1}\n\n', STOPPED])
 @pytest.mark.parametrize("behind", [b"data: [DONE]\n\n", b"data: {.\n\n"])
-def test_usage_behind_any_number_of_heartbeats_is_taken_where_it_came_with_them(heartbeat: bytes, behind: bytes) -> None:
+def test_usage_behind_any_number_of_heartbeats_is_taken_where_it_came_with_them(
+    heartbeat: bytes, behind: bytes
+) -> None:
     def source() -> Iterator[bytes]:
         yield b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
         yield STOPPED + heartbeat * HEARTBEATS_FOR_USAGE * 2 + USED + behind

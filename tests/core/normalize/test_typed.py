@@ -107,6 +107,28 @@ def test_a_stream_that_breaks_off_ends_in_an_error_event(api: Api) -> None:
 
 
 @pytest.mark.parametrize("api", ["responses", "messages"])
+@pytest.mark.parametrize("said", [{"outcome": {"error": {"message": "Out of credit."}}}, "Out of credit."])
+def test_what_may_be_a_failure_says_why_a_stream_broke_off_behind_it(api: Api, said: dict[str, Any] | str) -> None:
+    *_, last = run(api, block({"type": "something"}), block(said))
+    assert last.error is not None and last.error.message == "Out of credit."
+    *_, gone = run(api, block(said), block({"type": "something"}))
+    assert gone.error is not None and gone.error.type == "upstream_truncated"
+
+
+@pytest.mark.parametrize("api", ["responses", "messages"])
+def test_an_error_in_some_object_that_is_all_there_is_is_told_and_words_alone_are_not(api: Api) -> None:
+    *_, last = run(api, block({"outcome": {"error": {"message": "Out of credit."}}}))
+    assert last.error is not None and last.error.message == "Out of credit."
+    *_, strange = run(api, block("alive"))
+    assert strange.error is not None and strange.error.type == "upstream_invalid_stream"
+
+
+def test_an_error_in_some_object_ends_no_message_that_goes_on() -> None:
+    tool = block({"outcome": {"error": {"message": "No such page."}}})
+    assert run("messages", block({"type": "something"}), tool, block(STOP))[-1].type == "message_stop"
+
+
+@pytest.mark.parametrize("api", ["responses", "messages"])
 def test_a_failing_connection_ends_in_an_error_event(api: Api) -> None:
     raw = [Event(b'{"type":"x"}'), Event(error=UpstreamFailure("gone"), read=True)]
     assert [event.type for event in normalize(iter(raw), api=api)] == ["x", *FAILED[api]]
