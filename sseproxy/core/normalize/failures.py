@@ -131,12 +131,16 @@ def _name(name: str) -> str:
 
 
 def doubt_in(body: Mapping[str, Any]) -> Failure | None:
-    """Return the error of an object in what has no choices: perhaps one of the answer, perhaps a tool's."""
+    """Return the error of any object in what has no choices, at any depth: perhaps of the answer, perhaps a tool's."""
     if "choices" in body:
         return None
-    for value in body.values():
-        if isinstance(value, dict) and (error := _error_in(value)) is not None:
-            return _read(error, {**body, **_plainly(value)})
+    objects = [body]
+    for around in objects:
+        for value in around.values():
+            if isinstance(value, dict):
+                if (error := _error_in(value)) is not None:
+                    return _read(error, {**body, **_plainly(value)})
+                objects.append(value)
     return None
 
 

@@ -58,11 +58,15 @@ def test_the_event_type_makes_a_flat_error() -> None:
     assert event.error is not None and event.error.status == 401
 
 
-def test_what_may_be_an_error_passes_without_keys() -> None:
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_what_may_be_an_error_passes_without_keys(depth: int) -> None:
     text = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
-    inside = b'data: {"output":{"error":{"message":"Incorrect API key provided: sk-proj-1234567890"}}}\n\n'
+    inside = b'{"error":{"message":"Incorrect API key provided: sk-proj-1234567890"}}'
+    for _ in range(depth):
+        inside = b'{"output":%b}' % inside
 
-    events = through(lambda events: normalize(events, api="chat", redact=Redactor()), *events_of([text, inside]))
+    body = [text, b"data: %b\n\n" % inside]
+    events = through(lambda events: normalize(events, api="chat", redact=Redactor()), *events_of(body))
 
     assert events[-1].error is not None and b"[key]" in events[-2].data
     assert not any(b"sk-proj" in event.data for event in events)
