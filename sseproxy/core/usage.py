@@ -36,7 +36,7 @@ _WRITTEN: Final = ("cache_write_tokens", "cache_creation_tokens", "cache_creatio
                    "cache_write_input_tokens", "cacheWriteInputTokens", "cache_creation")  # fmt: skip
 _REASONING: Final = ("reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "reasoningTokens", "reasoning")
 _ANTHROPIC: Final = frozenset(("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"))
-_NOT_ANTHROPIC: Final = ("prompt_tokens", *_TOTAL)
+_WITH_CACHES: Final = ("prompt_tokens", *_TOTAL)
 _DETAILED: Final = frozenset((*_CACHED, *_WRITTEN, *_REASONING))
 _RENAMED: Final = frozenset((*_INPUT, *_OUTPUT, *_TOTAL, *_INPUT_DETAILS, *_OUTPUT_DETAILS))
 
@@ -83,8 +83,7 @@ def find_usage(payload: Mapping[str, Any], *, fold: bool = True) -> dict[str, An
     for candidate in _candidates(payload):
         if not isinstance(candidate, dict):
             continue
-        exclusive = candidate is payload.get("timings")  # prompt_n is what was processed, not what was cached
-        if (tidy := tidy_usage(candidate, exclusive=exclusive, fold=fold)) is not None:
+        if (tidy := tidy_usage(candidate, fold=fold)) is not None:
             cost = payload.get("cost")
             if "cost" not in tidy and nano_of(cost) is not None:
                 tidy["cost"] = usd_of(cost)
@@ -115,7 +114,7 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     Idempotent. None if it says nothing: all zero is how relays spell "unknown" (CLIProxyAPI#2179). Where there is but
     a total, the other counts are 0.
 
-    :param exclusive: the input count leaves cached and written tokens out, as Anthropic's and llama.cpp's do.
+    :param exclusive: the input count leaves cached and written tokens out, whatever else it says.
     :param fold: what the total counts beyond input and output is reasoning, billed as output (Gemini).
     """
     ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
@@ -123,7 +122,7 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     tool_use = _first(raw, _TOOL_USE) or 0
     if counts.total - counts.input - counts.output - tool_use in (0, counts.reasoning):
         counts.input += tool_use
-    _repair_input(counts, exclusive=exclusive or _is_of_anthropic(raw))
+    _repair_input(counts, exclusive=exclusive or _leaves_caches_out(raw))
     _repair_output(counts, fold=fold)
     if isinstance(raw.get("iterations"), list):
         _add_compactions(counts, raw["iterations"])
@@ -182,9 +181,9 @@ def _repair_input(counts: _Counts, *, exclusive: bool) -> None:
         counts.input += buckets
 
 
-def _is_of_anthropic(raw: Mapping[str, Any]) -> bool:
-    """Whether this is a usage of Anthropic's as it is, which says of the prompt what no cache had, and no total."""
-    return raw.keys() >= _ANTHROPIC and raw.keys().isdisjoint(_NOT_ANTHROPIC)
+def _leaves_caches_out(raw: Mapping[str, Any]) -> bool:
+    """Whether this is Anthropic's usage or llama.cpp's timings as they are: of the prompt what no cache had, no sum."""
+    return (raw.keys() >= _ANTHROPIC or "prompt_n" in raw) and raw.keys().isdisjoint(_WITH_CACHES)
 
 
 def _repair_output(counts: _Counts, *, fold: bool) -> None:

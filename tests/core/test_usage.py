@@ -216,7 +216,7 @@ def test_a_usage_of_anthropic_s_is_read_as_such_wherever_it_stands(further: dict
 @pytest.mark.parametrize(("cached", "prompt"), [(5, 20), (20, 5), (0, 25)])
 def test_llama_cpp_s_timings_are_exclusive(cached: int, prompt: int) -> None:
     timings = {"cache_n": cached, "prompt_n": prompt, "prompt_ms": 30.9, "predicted_n": 8}
-    assert read_usage({"timings": timings}) == Usage(25, cached, 0, 8)
+    assert read_usage({"timings": timings}) == read_usage({"usage": timings}) == Usage(25, cached, 0, 8)
     assert read_usage({"usage": {**PLAIN, "cache_n": 3}, "timings": timings}) == Usage(5, 3, 0, 2)
 
 
