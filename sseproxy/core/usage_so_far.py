@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["merge_fields", "merge_usage"]
+from sseproxy.core.usage import Usage
+
+__all__ = ["UsageOfBeginning", "merge_fields", "merge_usage"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens")
+
+
+class UsageOfBeginning(Usage, frozen=True):
+    """The last report of a stream whose output all came behind it."""
 
 
 def merge_usage(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:

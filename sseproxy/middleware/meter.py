@@ -14,6 +14,7 @@ from sseproxy.core.chunk import ByChoice
 from sseproxy.core.tokens import texts_of
 from sseproxy.core.usage import TotalAlone, Usage
 from sseproxy.core.usage_of_choices import UsageOfChoices, sum_of, tells_part
+from sseproxy.core.usage_so_far import UsageOfBeginning
 from sseproxy.middleware.growing_text import COUNT_AT, GrowingText
 
 
@@ -72,8 +73,9 @@ class Meter:
         # What is only repeated tells nothing of what came since, unless it is the last word.
         if usage is not self._reported and (usage != self._reported or self.finished):
             self._reported = usage
-            self._covered = True
-            self._premature = not self._produced
+            early = isinstance(usage, UsageOfBeginning)
+            self._covered = not early
+            self._premature = early or not self._produced
 
     def total(self, complete: bool) -> tuple[Usage, str]:
         """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.

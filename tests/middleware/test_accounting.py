@@ -262,10 +262,23 @@ def stating(delta: str, usage: str) -> bytes:
     return b'data: {"choices":[{"index":0,"delta":%b}],"usage":%b}\n\n' % (delta.encode(), usage.encode())
 
 
-def test_a_usage_that_is_stated_before_the_text_alone_is_only_a_beginning(ledger: SQLLedger) -> None:
-    first = stating('{"role":"assistant"}', '{"prompt_tokens":5,"completion_tokens":1}')
+BEGUN = '{"prompt_tokens":5,"completion_tokens":1}'
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [stating('{"role":"assistant"}', BEGUN)],
+        [b'data: {"choices":[],"usage":%b}\n\n' % BEGUN.encode()],
+        [TEXT.replace(b'"content"', b'"role":"assistant","name"'), USAGE.replace(b":2,", b":1,").replace(b":7", b":6")],
+    ],
+    ids=["with the role", "alone", "alone behind the role"],
+)
+def test_a_usage_that_is_stated_before_the_text_alone_is_only_a_beginning(
+    first: list[bytes], ledger: SQLLedger
+) -> None:
     asked = {**STREAM, "stream_options": {"include_usage": True}}
-    answer = b"".join(post(normalized(ledger, first, TEXT, FINISH, DONE), body=asked).body)
+    answer = b"".join(post(normalized(ledger, *first, TEXT, FINISH, DONE), body=asked).body)
 
     charge = only_charge(ledger)
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)

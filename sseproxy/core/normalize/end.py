@@ -13,13 +13,17 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any, Final
 
-from sseproxy.core.chunk import Chunk, error_event
+from msgspec.structs import astuple
+
+from sseproxy.core.chunk import Chunk, error_event, text_of
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.normalize.suspicion import Suspicion
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
+from sseproxy.core.usage import Usage
+from sseproxy.core.usage_so_far import UsageOfBeginning
 
 __all__ = ["HEARTBEATS", "HEARTBEATS_FOR_USAGE", "PATIENCE", "conclude"]
 
@@ -86,6 +90,7 @@ class _Ending:
         self._finishes: dict[int, Chunk] = {}
         self._passed: set[int] = set()
         self._told: dict[str, Any] = {}  # beside the choices
+        self._has_output = self._is_early = False  # so far; the usage
         self._reads = 0
 
     def take(self, event: Chunk) -> bool:
@@ -97,6 +102,7 @@ class _Ending:
             self.ticks = self.beats = 0
         if any(map(_says_something, entries)):
             self.suspicion.clear()
+            self._has_output = self._has_output or any(text_of(event.body))
         if not entries:
             self._take_usage(event)
             return False
@@ -123,7 +129,7 @@ class _Ending:
         if further:
             usage = event.body.pop("usage")
             event.body.update(further, usage=usage)
-        self.usage = event
+        self.usage, self._is_early = event, not self._has_output
 
     def _is_news(self, event: Chunk) -> bool:
         """Whether a chunk says what none has said before it, be it beside its choices; a clock there is none."""
@@ -214,6 +220,8 @@ class _Ending:
                 yield _finish(identity, index, "tool_calls" if calling else "stop", text)
         if self.usage is not None:
             identity.stamp(self.usage.body)
+            if self._is_early and self._has_output and type(stated := self.usage.usage) is Usage:
+                self.usage.usage = UsageOfBeginning(*astuple(stated))
             yield self.usage
         yield Event(DONE, read=True)
 
