@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from sseproxy.ledger.protocol import Checkpoint, Ledger, LedgerUnavailable
@@ -34,35 +35,32 @@ class Bookkeeper:
     def __init__(self, ledger: Ledger, interval: float = INTERVAL) -> None:
         self._ledger = ledger
         self._interval = interval
-        self._running: dict[str, Bill] = {}
-        self._stopping = threading.Event()
-        self._lock = threading.Lock()
-        self._process = 0
-        self._thread: threading.Thread | None = None
+        self._watches: dict[int, _Watch] = {}
 
     def start(self) -> None:
         """Begin, if that was not done in this process: before anything is reserved in it, be it refused."""
-        if self._process != os.getpid():
-            self._start()
+        if os.getpid() not in self._watches:
+            self._begin()
 
     def add(self, bill: Bill) -> None:
         """Watch a bill until it has ended, or is to be forgotten."""
-        self._running[bill.id] = bill
+        self._of_this_process().running[bill.id] = bill
 
     def forget(self, bill_id: str) -> None:
         """A bill has ended. All that it knows of its request need not wait for the next note to be let go."""
-        self._running.pop(bill_id, None)
+        if (watch := self._watches.get(os.getpid())) is not None:
+            watch.running.pop(bill_id, None)
 
     def running(self, *, streamed: bool) -> int:
         """How many answers run, of those that are streamed or of the others."""
-        if self._process != os.getpid():
-            return 0
-        return sum(bill.runs(streamed) for bill in list(self._running.values()))
+        watch = self._watches.get(os.getpid())
+        return sum(bill.runs(streamed) for bill in list(watch.running.values())) if watch is not None else 0
 
     def note(self) -> None:
         """Write down what every running bill has come to, and forget those that ended."""
         notes: dict[str, Checkpoint] = {}
-        for bill in list(self._running.values()):
+        running = self._of_this_process().running
+        for bill in list(running.values()):
             try:
                 note = bill.so_far()
             except Exception as error:
@@ -70,30 +68,38 @@ class Bookkeeper:
                 log.error("charge %s cannot be noted now: %r", bill.id, error)
                 continue
             if note is None:
-                self._running.pop(bill.id, None)
+                running.pop(bill.id, None)
             else:
                 notes[bill.id] = note
         self._ledger.checkpoint(notes)
 
     def close(self) -> None:
         """Stop the thread, and wait a little for what it notes just now: the ledger is closed next."""
-        self._stopping.set()
-        if self._thread is not None and self._process == os.getpid():
-            self._thread.join(END_SECONDS)
+        if (watch := self._watches.get(os.getpid())) is not None:
+            watch.stopping.set()
+            if watch.thread.is_alive():
+                watch.thread.join(END_SECONDS)
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._process == os.getpid():
-                return
-            self._running = {}
-            self._stopping = threading.Event()
-            self._thread = threading.Thread(target=self._run, name="sseproxy-bookkeeper", daemon=True)
-            self._thread.start()
-            self._process = os.getpid()
+    def _of_this_process(self) -> _Watch:
+        return self._watches.get(os.getpid()) or self._begin()
 
-    def _run(self) -> None:
+    def _begin(self) -> _Watch:
+        new = _Watch(self._run)
+        # In one step: threads that come here at once choose the same. It needs no lock that a fork could copy held.
+        chosen = self._watches.setdefault(os.getpid(), new)
+        if chosen is new:
+            for other in [process for process in self._watches if process != os.getpid()]:
+                del self._watches[other]
+            try:
+                new.thread.start()
+            except RuntimeError:  # no thread is left; the next request tries again
+                del self._watches[os.getpid()]
+                raise
+        return chosen
+
+    def _run(self, stopping: threading.Event) -> None:
         rounds = 0
-        while not self._stopping.wait(self._interval):
+        while not stopping.wait(self._interval):
             rounds += 1
             try:
                 self.note()
@@ -103,3 +109,12 @@ class Bookkeeper:
                 log.warning("running charges could not be noted: %s", error.reason)
             except Exception:
                 log.exception("the bookkeeper failed; it goes on")
+
+
+class _Watch:
+    """That of one process."""
+
+    def __init__(self, run: Callable[[threading.Event], object]) -> None:
+        self.running: dict[str, Bill] = {}
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=run, args=(self.stopping,), name="sseproxy-bookkeeper", daemon=True)

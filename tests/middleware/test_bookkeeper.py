@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
@@ -23,7 +25,7 @@ from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.meter import Counter
 from sseproxy.tokenizer import Tokenizer
 from sseproxy.wsgi.exchange import Exchange, Target, User
-from tests.harness import wait_until
+from tests.harness import PATIENCE, wait_until
 
 from .apps import CHAT, post
 from .test_accounting import PRICE
@@ -204,10 +206,35 @@ def test_a_forked_child_starts_with_no_bills_of_its_parent_s() -> None:
             os._exit(9)
         keeper.start()
         keeper.add(running_bill(ledger))
-        os._exit(len(keeper._running))
+        os._exit(keeper.running(streamed=True))
     _, status = os.waitpid(child, 0)
 
     assert os.waitstatus_to_exitcode(status) == 1
     bill.settle("completed")
+    keeper.close()
+    ledger.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of Python 3.12 on: there are other threads
+def test_a_child_that_is_forked_during_the_first_start_starts_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = open_ledger("sqlite://")
+    keeper = Bookkeeper(ledger, interval=3600)
+    children: list[int] = []
+
+    class Forking(threading.Thread):
+        def start(self) -> None:
+            monkeypatch.undo()
+            if (child := os.fork()) == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(int(PATIENCE))
+                keeper.start()
+                os._exit(sum(thread.name == "sseproxy-bookkeeper" for thread in threading.enumerate()))
+            children.append(child)
+            super().start()
+
+    monkeypatch.setattr(threading, "Thread", Forking)
+    keeper.start()
+
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 1
     keeper.close()
     ledger.close()
