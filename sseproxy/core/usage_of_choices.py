@@ -1,7 +1,8 @@
-"""Usage of several choices: the last report is of all of them, but llama.cpp's, which has one for each choice.
+"""Usage of several choices: the last report is of all of them, but for those that have one for each choice.
 
-A stream tells such a report at the end of its choice, a whole answer that of its first alone. Others may repeat there
-what all have come to. Only the texts tell which it is; nothing here counts them.
+llama.cpp tells such a report at the end of its choice, in a whole answer that of the first alone; vLLM one with every
+chunk (``continuous_usage_stats``), and at the end that of all. Others may repeat what all have come to. Only the texts
+tell which it is; nothing here counts them.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _ONE_IN_WHOLE: Final = 2
 
 
 class UsageOfChoices(Usage, frozen=True):
-    """The last report of a stream that had one at the end of each choice.
+    """The last report of a stream that had one for each choice.
 
-    :param each: the reports, by choice.
+    :param each: the last reports, by choice.
     """
 
     each: Mapping[int, Usage] = field(default_factory=dict)
@@ -34,28 +35,34 @@ class UsageOfChoices(Usage, frozen=True):
 class Reports:
     """The reports of one stream."""
 
+    _choice: int | None = None
     _ended: int | None = None
+    _at_end = False
     _once = True
 
     def __init__(self) -> None:
         self._each: dict[int, Usage] = {}
+        self._told: set[int | None] = set()  # choices whose end had its report
 
-    def see_ends(self, choices: list[dict[str, Any]]) -> bool:
-        """Look at a chunk; whether usage in it is told at the end of a choice."""
+    def see(self, choices: list[dict[str, Any]]) -> None:
+        """Look at a chunk: usage in it may be of its choice alone, without any of the one that ended last."""
         ends = [choice["index"] for choice in choices if choice["finish_reason"] is not None]
         self._ended = ends[-1] if ends else self._ended
-        return bool(ends) or not choices
+        self._at_end = bool(ends) or not choices
+        self._choice = self._ended if self._at_end else choices[-1]["index"]
 
     def add(self, told: Usage, known: Usage) -> Usage:
         """Return what is known by now.
 
-        :param told: at the end of a choice.
+        :param told: in the chunk that was seen last.
         :param known: by the rule that the last report wins.
         """
-        if self._ended is None or self._ended in self._each or not told.output_tokens:
-            self._once = False
-        else:
-            self._each[self._ended] = told
+        choice = self._choice
+        if self._at_end:
+            self._once = self._once and bool(told.output_tokens) and choice not in self._told and choice is not None
+            self._told.add(choice)
+        if choice is not None and told.output_tokens:
+            self._each[choice] = told
         if not self._once or len(self._each) < 2:
             return known
         return UsageOfChoices(**asdict(known), each=dict(self._each))
@@ -75,15 +82,16 @@ def tells_part(reported: Usage, counted: Mapping[int, int]) -> bool:
 
 
 def sum_of(reported: UsageOfChoices, answers: int) -> Usage:
-    """Return the usage of all choices.
+    """Return the usage of all choices that were reported.
 
     :param answers: to each prompt, which was read once for all of them.
     """
     each = reported.each.values()
+    prompts = {choice // answers: usage for choice, usage in reported.each.items()}.values()
     return Usage(
-        input_tokens=sum(usage.input_tokens for usage in each) // answers,
-        cached_input_tokens=sum(usage.cached_input_tokens for usage in each) // answers,
-        cache_write_tokens=sum(usage.cache_write_tokens for usage in each) // answers,
+        input_tokens=sum(usage.input_tokens for usage in prompts),
+        cached_input_tokens=sum(usage.cached_input_tokens for usage in prompts),
+        cache_write_tokens=sum(usage.cache_write_tokens for usage in prompts),
         output_tokens=sum(usage.output_tokens for usage in each),
         reasoning_tokens=sum(usage.reasoning_tokens for usage in each),
     )

@@ -112,7 +112,7 @@ class Meter:
         reported = self._reported
         if self._request is None:
             return reported or Usage(), "reported" if reported else "none"
-        if reported is not None and self._covered:
+        if reported is not None and self._is_current:
             return self._with_input(reported, "reported")
         output = self.output_so_far()
         if reported is None:
@@ -123,10 +123,15 @@ class Meter:
         """The output tokens of :meth:`so_far`."""
         reported = self._reported
         stated = reported.output_tokens if reported is not None else 0
-        if self._request is None or (reported is not None and self._covered):
+        if self._request is None or self._is_current:
             return stated
         texts = list(self._texts.values())  # another thread may begin one
         return max(stated, sum(text.tokens_so_far(self._count) for text in texts))
+
+    @property
+    def _is_current(self) -> bool:
+        """Whether a report is of all output so far. Of several choices' the texts alone can tell."""
+        return self._reported is not None and self._covered and not isinstance(self._reported, UsageOfChoices)
 
     def prefix_tokens(self) -> int:
         """Tokens of the proxy's own prefix in this request, in each of its prompts, which the user did not write."""
@@ -142,7 +147,7 @@ class Meter:
                 text.count_whole_words(self._count)
 
     def _of_all_choices(self, request: Request, reported: Usage) -> tuple[Usage, str]:
-        summed = isinstance(reported, UsageOfChoices) and len(reported.each) == request.choices
+        summed = isinstance(reported, UsageOfChoices)
         if len(self._texts) < 2 or reported.cost is not None or not (summed or not request.stream):
             return reported, "reported"
         counted = {choice: text.tokens(self._count) for choice, text in self._texts.items()}

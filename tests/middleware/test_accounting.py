@@ -16,6 +16,7 @@ from sseproxy.core.prompt import Prefix
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.tries import Try
 from sseproxy.core.usage import Usage
+from sseproxy.core.usage_of_choices import UsageOfChoices
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable, Settlement
 from sseproxy.middleware.accounting import AccountingMiddleware
@@ -340,6 +341,49 @@ def test_prompts_of_which_each_is_reported_with_its_own_choice_are_summed_too(le
 
     charge = only_charge(ledger)
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 11, 24)
+
+
+def running(choice: int, said: int, *, prompt: int = 5, finish: str | None = None) -> bytes:
+    """A word of a choice with the running usage of that choice alone, as vLLM has it (``continuous_usage_stats``)."""
+    choices = [{"index": choice, "text": " word", "logprobs": None, "finish_reason": finish}]
+    usage = {"prompt_tokens": prompt, "total_tokens": prompt + said, "completion_tokens": said}
+    body = {"id": "1", "object": "text_completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+    return b"data: %b\n\n" % json.dumps(body).encode()
+
+
+@pytest.mark.parametrize(("prompts", "n", "given"), [(["a"], 3, 5), (["a", "b", "c"], 1, 18), (["a", "b"], 2, 11)])
+def test_running_reports_of_one_choice_each_are_summed_where_the_answer_breaks_off(
+    prompts: list[str], n: int, given: int, ledger: SQLLedger
+) -> None:
+    count = len(prompts) * n
+    words = [running(choice, said, prompt=5 + choice // n) for said in range(1, 11) for choice in range(count)]
+    body = {"model": "m", "prompt": prompts, "n": n, "stream": True}
+
+    b"".join(post(normalized(ledger, *words), "/v1/completions", body).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", given, count * 10)
+
+
+def test_a_running_answer_has_come_to_the_texts_of_all_choices_where_each_is_reported_alone(ledger: SQLLedger) -> None:
+    bill = Bill(ledger, Tokenizer(), Exchange("r", "/", request=Request.parse("chat", json.dumps(STREAM).encode())))
+    usage = UsageOfChoices(input_tokens=5, output_tokens=6, each=dict.fromkeys((0, 1), Usage(5, output_tokens=6)))
+    said = tuple((choice, SAID[0]) for choice in (0, 1))
+    assert list(bill.meter(iter([Event(b"a", content=SAID[0] * 2, by_choice=said, usage=usage)])))
+    assert (running := bill.so_far()) is not None
+    assert (running.usage.input_tokens, running.usage.output_tokens, running.usage_source) == (5, 12, "mixed")
+
+
+def test_the_last_report_is_of_all_choices_after_running_ones_of_each(ledger: SQLLedger) -> None:
+    words = [running(choice, said) for said in (1, 2) for choice in (0, 1)]
+    ends = [running(choice, 3, finish="length") for choice in (0, 1)]
+    total = USAGE.replace(b'"completion_tokens":2,"total_tokens":7', b'"completion_tokens":6,"total_tokens":11')
+    body = {"model": "m", "prompt": "a", "n": 2, "stream": True}
+
+    b"".join(post(normalized(ledger, *words, *ends, total, DONE), "/v1/completions", body).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 5, 6)
 
 
 @pytest.mark.parametrize(

@@ -35,16 +35,14 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
                 {**known, "cost": body["cost"]}, fold=fold
             )  # a bill that comes by itself (opencode#39606)
         _remove(body)
-        at_end = reports.see_ends(body["choices"])
+        reports.see(body["choices"])
         if found is None:
             if body["choices"]:
                 yield event
             continue
         known = merge_usage(known, found)
         assert known is not None
-        usage = usage_of(known)
-        if at_end:
-            usage = reports.add(usage_of(found), usage)
+        usage = reports.add(usage_of(found), usage_of(known))
         if body["choices"]:
             event.usage = usage
             event.steady = False
