@@ -13,6 +13,7 @@ from sseproxy.core.chat import Request
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.http_fields import HOP_BY_HOP
 from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_ending, failure_of, normalize
+from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.redact import Redactor, redact_failure
 from sseproxy.core.sse import DONE, Event
 from sseproxy.wsgi.call import Answer, Headers, call_app
@@ -52,6 +53,7 @@ OF_THE_BODY: Final = frozenset(
 _NOT_PASSED: Final = OF_THE_BODY | HOP_BY_HOP
 """What concerns one connection is the server's to say (PEP 3333); tutorials of SSE set ``Connection`` all the same."""
 _JSON: Final = ("Content-Type", "application/json")
+_BARE: Final = "application/octet-stream"
 _name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
 
@@ -120,6 +122,8 @@ class NormalizeMiddleware:
             return answer
         whole = answer.body
         if request.api == "embeddings":
+            if answer.header("Content-Type") == _BARE:
+                return _bare(answer, headers)
             whole = LongBody.begin(answer.body, lingering(gone, exchange.linger))
         if isinstance(whole, LongBody):
             return Answer(answer.status, [_JSON, *headers], whole)
@@ -185,6 +189,16 @@ def _whole(answer: Answer, headers: Headers, body: CompletionBody) -> Answer:
     answer.headers = [_JSON, ("Content-Length", str(len(body.completion.body))), *headers]
     answer.body = body
     return answer
+
+
+def _bare(answer: Answer, headers: Headers) -> Answer:
+    """Vectors without JSON around them, as they are: vLLM's ``encoding_format: bytes``, with their usage in a header.
+
+    Numbers may begin as compressed bytes do: only a header tells which they are.
+    """
+    pieces = unzip(answer.body) if answer.header("Content-Encoding") else iter(answer.body)
+    about = answer.header("metadata").encode("latin-1")
+    return Answer(answer.status, [("Content-Type", _BARE), *headers], LongBody(answer.body, pieces, about))
 
 
 def _is_any(event: Event) -> bool:

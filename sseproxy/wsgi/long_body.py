@@ -1,4 +1,4 @@
-"""The body of a JSON answer that is too long to be kept: handed on while it comes in, in bounded memory."""
+"""The body of an answer that is too long to be kept, or no JSON: handed on while it comes in, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
-from sseproxy.core.long_answer import Ends
+from sseproxy.core.long_answer import END, Ends
 from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.usage import Usage
 from sseproxy.wsgi.call import close_body
@@ -17,12 +17,17 @@ KEPT: Final = 1024 * 1024
 
 
 class LongBody:
-    """An iterable of bytes that knows at its end what usage has passed."""
+    """An iterable of bytes that knows at its end what usage has passed.
 
-    def __init__(self, body: Iterable[bytes], pieces: Iterator[bytes]) -> None:
+    :param pieces: the body, uncompressed.
+    :param about: what else is said of it, which may end with its usage.
+    """
+
+    def __init__(self, body: Iterable[bytes], pieces: Iterator[bytes], about: bytes = b"") -> None:
         self._body = body
         self._pieces = pieces
         self._ends = Ends()
+        self._ends.feed(about[-END:])
 
     @classmethod
     def begin(cls, body: Iterable[bytes], gone: Callable[[], bool]) -> LongBody | list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,19 @@ END = b'{}],"model":"m","usage":{"prompt_tokens":7,"total_tokens":7}}'
 MIB = 1024 * 1024
 
 
+BARE = b"\x1f\x8b\x08\x00" * 256
+"""Numbers that begin as gzip does."""
+ABOUT = json.dumps({"data": [{"shape": [128]}] * 2000, "usage": {"prompt_tokens": 7, "total_tokens": 7}})
+
+
 def embeddings(environ: Any, start_response: Any) -> Iterator[bytes]:
-    """100 MiB, unless the request says that it breaks off."""
-    breaks = b"break" in environ["wsgi.input"].read()
+    """100 MiB, unless the request says that it breaks off, or is to be bare: vLLM 0.32's ``encoding_format: bytes``."""
+    asked = environ["wsgi.input"].read()
+    if b'"bytes"' in asked:
+        start_response("200 OK", [("Content-Type", "application/octet-stream"), ("metadata", ABOUT)])
+        yield BARE
+        return
+    breaks = b"break" in asked
     start_response("200 OK", [("Content-Type", "application/json")])
     yield b'{"object":"list","data":['
     for number in range(100 * MIB // len(ROW)):
@@ -74,3 +85,14 @@ def test_a_long_answer_that_breaks_off_is_no_clean_end(app: Proxy, books: Books)
     answer.close()
     row = books.one_ended()
     assert (row["outcome"], row["usage_source"]) == ("upstream_failed", "counted")
+
+
+def test_vectors_without_json_around_them_pass_and_are_billed_by_the_header_that_tells_of_them(
+    app: Proxy, books: Books
+) -> None:
+    answer = Client(app).post("/v1/embeddings", json={"model": "m", "input": "x", "encoding_format": "bytes"})
+
+    assert (answer.status_code, answer.content_type, answer.data) == (200, "application/octet-stream", BARE)
+    assert answer.headers["metadata"] == ABOUT
+    row = books.one_ended()
+    assert (row["outcome"], row["usage_source"], row["input_tokens"]) == ("completed", "reported", 7)
