@@ -126,7 +126,7 @@ class Request(msgspec.Struct, frozen=True):
             raise BadRequest(message, "model")
         required = CONTENT_FIELDS[api]
         content = fields.get(required, NULL)
-        if content == NULL and api != "responses":
+        if content == NULL and api != "responses" and not (api == "embeddings" and "messages" in fields):
             raise BadRequest(f"The field '{required}' is missing.", required)
         if required == "messages" and not is_list(content):
             raise BadRequest("The field 'messages' must be a list of messages.", "messages")

@@ -171,6 +171,8 @@ def _read_completion(request: _Request, texts: Texts) -> None:
 
 def _read_embeddings(request: _Request, texts: Texts) -> None:
     _add_prompt(request.get("input"), texts, request.model)
+    if request.has_any(("messages",)):  # vLLM's, which has a picture embedded so
+        _read_messages_of_any_kind(request, texts)
 
 
 _READERS: Final[dict[Api, Callable[[_Request, Texts], None]]] = {

@@ -235,6 +235,11 @@ def test_embeddings_are_never_streamed() -> None:
     assert not Request.parse("embeddings", b'{"model":"m","input":"x","stream":true}').stream
 
 
+def test_embeddings_of_messages_need_no_input() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"hi"}]}'  # as vLLM has them
+    assert Request.parse("embeddings", body).encode() == body
+
+
 @pytest.mark.parametrize("field", ["stream", "stream_options", "n", "max_tokens"])
 def test_a_field_that_is_null_is_as_good_as_absent(field: str) -> None:
     body = {"model": "m", "messages": [], field: None}

@@ -207,6 +207,7 @@ def in_message(*parts: Any, **message: Any) -> dict[str, Any]:
         ("responses", {"prompt": {"id": "p", "variables": {"id": "one"}}}),
         ("responses", {"instructions": [{"role": "developer", "content": "one"}]}),
         ("embeddings", {"input": [{"text": "one"}]}),
+        ("embeddings", in_message("one")),
     ],
 )
 def test_whatever_a_text_stands_in_it_counts(api: Api, fields: dict[str, Any]) -> None:
