@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _PLAIN: Final = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~:@!$&'()*+,=-]+)+")
 """A path that stays below its beginning, whoever reads it: no empty segment, no dots alone, nothing to decode again."""
+_HANDED_ON: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Methods of a path that is handed on. TRACE is answered with the request as it came (RFC 9110 section 9.3.8), and so
+is IIS's TRACK: with the upstream's key in it."""
 
 
 class NotFound(Failure):
@@ -68,6 +71,8 @@ class RouteMiddleware:
         elif exchange.rejoin:
             return
         elif (entry := self._entry_of(exchange.path)) is not None:
+            if environ["REQUEST_METHOD"] not in _HANDED_ON:
+                raise MethodNotAllowed(*_HANDED_ON)
             exchange.pass_bytes(environ, self._max_body)
             exchange.target, exchange.route = Target(self._passthrough[entry], ""), entry
         elif exchange.path in API_PATHS:

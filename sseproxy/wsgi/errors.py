@@ -48,7 +48,8 @@ class MethodNotAllowed(Failure):
     """The path takes other methods, which the refusal names in ``Allow`` (RFC 9110 section 15.5.6)."""
 
     def __init__(self, *methods: str) -> None:
-        told = " and ".join(method for method in methods if method != "HEAD")
+        *others, last = (method for method in methods if method != "HEAD")
+        told = f"{', '.join(others)} and {last}" if others else last
         message = f"This path takes {told} requests only."
         super().__init__(message, status=405, type="invalid_request_error", code="method_not_allowed")
         self.methods = methods

@@ -86,6 +86,18 @@ def test_a_passthrough_path_goes_to_its_upstream_unread() -> None:
     assert echo.environ[KEY].target.upstream == "main"
 
 
+@pytest.mark.parametrize("method", ["TRACE", "TRACK", "CONNECT", "trace"])
+def test_a_method_that_would_show_a_client_the_upstream_s_key_is_not_handed_on(method: str) -> None:
+    echo, app = routed()
+
+    answer = request(app, method, "/v1/audio/speech")
+
+    assert answer.code == 405
+    assert answer.header("Allow") == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+    assert error_of(answer)["message"] == "This path takes GET, POST, PUT, PATCH, DELETE and OPTIONS requests only."
+    assert echo.environ is None
+
+
 BELOW = {"/v1/files": "main", "/v1/files/*": "main", "/v1/files/old/*": "archive", "/v1/files/old/new": "main"}
 
 
