@@ -156,7 +156,10 @@ def tidy_message(message: Any) -> dict[str, Any]:
         del tidy["tool_calls"]
     function = tidy.get("function_call")
     if isinstance(function, dict):
-        tidy["function_call"] = _tidy_function(function)
+        if any(function.values()):
+            tidy["function_call"] = _tidy_function(function)
+        else:
+            del tidy["function_call"]
     return tidy
 
 

@@ -80,7 +80,7 @@ def _tidy_entry(
     entry: dict[str, Any], calls: Calls, alone: bool, *, may_hold: bool
 ) -> tuple[dict[str, Any] | None, Call | None]:
     """Return the entry to send, None if there is nothing in it; and its call if the next like it is treated alike."""
-    if isinstance(entry.get("custom"), dict):
+    if _is_custom(entry):
         return _tidy_custom(entry, calls)
     function = _function(entry)
     name = given if isinstance(given := function.get("name"), str) else ""
@@ -96,7 +96,7 @@ def _tidy_entry(
     extras = {
         field: value
         for field, value in entry.items()
-        if value is not None and field not in ("index", "id", "type", "function", "name", "arguments")
+        if value is not None and field not in ("index", "id", "type", "function", "custom", "name", "arguments")
     }
     rest = {
         field: value for field, value in function.items() if field not in ("name", "arguments") and value is not None
@@ -118,6 +118,12 @@ def _tidy_entry(
         return None, None
     pieces = bool(arguments) and not (rest or held or call.arguments.complete)
     return tidy, call if pieces and not opens and index is not None and id in ("", call.id) else None
+
+
+def _is_custom(entry: dict[str, Any]) -> bool:
+    """Whether a call is one of a custom tool: Snowflake writes both forms of each, one of them empty."""
+    custom = entry.get("custom")
+    return isinstance(custom, dict) and (any(custom.values()) or not isinstance(entry.get("function"), dict))
 
 
 def _function(entry: dict[str, Any]) -> dict[str, Any]:
@@ -195,8 +201,10 @@ def tidy_tool_calls(calls: list[Any], make_id: Callable[[], str]) -> list[dict[s
     for call in calls:
         if not isinstance(call, dict):
             continue
-        function = {} if isinstance(call.get("custom"), dict) else _function(call)
-        call = {name: value for name, value in call.items() if name != "index" and value is not None}
+        is_custom = _is_custom(call)
+        function = {} if is_custom else _function(call)
+        dropped = ("index", "function" if is_custom else "custom")
+        call = {name: value for name, value in call.items() if name not in dropped and value is not None}
         id = _id(call.get("id"))
         call["id"] = "call_" + make_id() if id in ids else id
         ids.add(id)

@@ -89,6 +89,7 @@ def test_entries_of_the_same_choice_are_merged() -> None:
         ({"tool_calls": []}, {}),
         ({"tool_calls": {"id": "1"}}, {"tool_calls": [{"id": "1"}]}),
         ({"function_call": {"name": None, "arguments": {"a": 1}}}, {"function_call": {"arguments": '{"a":1}'}}),
+        ({"content": "x", "function_call": {"name": "", "arguments": ""}}, {"content": "x"}),
         ({"extra_content": {"x": 1}}, {"extra_content": {"x": 1}}),
     ],
 )

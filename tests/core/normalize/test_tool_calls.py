@@ -333,6 +333,24 @@ def test_custom_tools_are_numbered() -> None:
     ]
 
 
+NO_CUSTOM, NO_FUNCTION = {"name": "", "input": ""}, {"name": "", "arguments": ""}
+
+
+def test_a_call_in_both_forms_has_the_one_that_says_something() -> None:
+    """Snowflake's Cortex writes every field that OpenAI's schema has (pydantic-ai records whole answers of it)."""
+    function, custom = {"name": "f", "arguments": "{}"}, {"name": "run", "input": "ls"}
+    entries = [
+        {"id": "a", "type": "function", "function": function, "custom": NO_CUSTOM},
+        {"id": "b", "type": "custom", "function": NO_FUNCTION, "custom": custom},
+    ]
+    calls = [
+        {"id": "a", "type": "function", "function": function},
+        {"id": "b", "type": "custom", "custom": custom},
+    ]
+    assert tidy(entries) == [{"index": index, **call} for index, call in enumerate(calls)]
+    assert tidy_tool_calls(entries, make_id=lambda: "x") == calls
+
+
 @pytest.mark.parametrize("entry", [None, "x", [], 7])
 def test_what_is_no_call_is_dropped(entry: Any) -> None:
     assert tidy([entry]) == []
