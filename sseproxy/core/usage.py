@@ -27,6 +27,7 @@ _OUTPUT: Final = ("completion_tokens", "output_tokens", "eval_count", "completio
                   "candidatesTokenCount", "outputTokenCount", "predicted_n")  # fmt: skip
 _TOTAL: Final = ("total_tokens", "totalTokens", "totalTokenCount")
 _TOOL_USE: Final = ("toolUsePromptTokenCount",)  # Gemini's: input beside the prompt, and in the total
+_MEDIA: Final = ("audio_tokens", "image_tokens", "video_tokens")  # in the prompt, or, as Mistral's audio, beside it
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _CACHED: Final = ("cached_tokens", "prompt_cache_hit_tokens", "cache_read_input_tokens", "cache_read_tokens",
@@ -119,9 +120,9 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     """
     ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
     counts = _counts(raw, ins, outs)
-    tool_use = _first(raw, _TOOL_USE) or 0
-    if counts.total - counts.input - counts.output - tool_use in (0, counts.reasoning):
-        counts.input += tool_use
+    for beside in (_first(raw, _TOOL_USE) or 0, sum(_first(ins, (name,)) or 0 for name in _MEDIA)):
+        if counts.total - counts.input - counts.output - beside in (0, counts.reasoning):
+            counts.input += beside
     _repair_input(counts, exclusive=exclusive or _leaves_caches_out(raw))
     _repair_output(counts, fold=fold)
     if isinstance(raw.get("iterations"), list):

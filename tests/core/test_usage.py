@@ -126,6 +126,22 @@ def test_what_gemini_s_own_tools_gave_it_is_input_where_the_total_has_it(
     assert read_usage({"usageMetadata": {**counts, "totalTokenCount": sum(counts.values()) - 9}}) != usage
 
 
+@pytest.mark.parametrize(("output", "reasoning"), [(2, {}), (6, {"reasoning_tokens": 4})])
+def test_audio_of_the_prompt_is_input_where_the_total_has_it_beside_the_prompt(
+    output: int, reasoning: dict[str, int]
+) -> None:
+    """Voxtral's, as recorded by ruby_llm: it was taken for reasoning."""
+    details = {"prompt_tokens_details": {"audio_tokens": 30}, "completion_tokens_details": reasoning}
+    tidy = tidy_usage({**PLAIN, "total_tokens": 5 + 30 + output, **details})
+
+    assert tidy is not None
+    assert tidy_usage(tidy) == tidy
+    usage = usage_of(tidy)
+    assert (usage.input_tokens, usage.output_tokens, usage.apart) == (35, output, (("input_audio", 30),))
+    inside = tidy_usage({**PLAIN, "prompt_tokens": 35, "total_tokens": 37, **details})
+    assert inside is not None and inside["prompt_tokens"] == 35
+
+
 @pytest.mark.parametrize("raw", [{"total_tokens": 9}, {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 9}])
 def test_of_a_total_alone_nothing_is_made_up(raw: dict[str, Any]) -> None:
     tidy = tidy_usage(raw)
