@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sseproxy.core.failure import Failure
 
 __all__ = [
+    "REPEATED",
     "ByChoice",
     "Chunk",
     "UsageEvent",
@@ -33,6 +34,8 @@ __all__ = [
     "write_json",
 ]
 
+REPEATED: Final = ("service_tier", "system_fingerprint")
+"""What OpenAI says in each chunk, the one with usage too: openai-python's ``.stream()`` shows what the last says."""
 ByChoice = tuple[tuple[int, str], ...]
 """Texts, each with the index of the choice that it belongs to."""
 _THOUGHTS: Final = (

@@ -7,13 +7,13 @@ from typing import Any, Final
 import msgspec
 
 from sseproxy.core.chat import Fields, MaybeFields, decoder_of
-from sseproxy.core.chunk import read_json, write_json
+from sseproxy.core.chunk import REPEATED, read_json, write_json
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage
 
 _ENVELOPE: Final = ("id", "object", "created", "model")
 # What OpenAI's own usage chunk has: https://platform.openai.com/docs/api-reference/chat-streaming/streaming
-_OPENAI: Final = (*_ENVELOPE, "choices", "usage", "service_tier", "system_fingerprint", "obfuscation")
+_OPENAI: Final = (*_ENVELOPE, "choices", "usage", *REPEATED, "obfuscation")
 # That, and other vendors' names for usage.
 _OWN: Final = frozenset((*_OPENAI, "cost", "usageMetadata"))
 
@@ -66,7 +66,7 @@ def _with_counts(answer: bytes, counted: Usage) -> bytes:
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
     """The usage chunk that belongs behind ``chunk``, for a stream whose upstream reported none."""
     envelope = read_json(chunk)
-    fields: dict[str, Any] = {name: envelope[name] for name in _ENVELOPE if name in envelope}
+    fields: dict[str, Any] = {name: envelope[name] for name in (*_ENVELOPE, *REPEATED) if name in envelope}
     return with_cost(write_json({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
 
 

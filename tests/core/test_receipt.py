@@ -86,6 +86,13 @@ def test_half_a_surrogate_pair_beside_the_counts_does_no_harm() -> None:
     assert json.loads(usage_chunk(b'{"id":"1","choices":[{"delta":{"content":"\\ud800"}}]}', Usage(), 0))["id"] == "1"
 
 
+def test_a_usage_chunk_that_is_made_has_the_fields_that_every_chunk_has() -> None:
+    said = {"id": "1", "service_tier": "default", "system_fingerprint": "fp"}
+    made = json.loads(usage_chunk(json.dumps({**said, "provider": "p", "choices": []}).encode(), Usage(), 0))
+    del made["usage"]
+    assert made == {**said, "choices": []}
+
+
 LAST = {"id": "1", "object": "o", "created": 1, "model": "m", "choices": [{"finish_reason": "stop"}], "provider": "p"}
 EMPTY = {"index": 0, "finish_reason": None}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sseproxy.core.chunk import Chunk
+from sseproxy.core.chunk import REPEATED, Chunk
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import find_usage, tidy_usage, usage_of
 from sseproxy.core.usage_of_choices import Reports
@@ -47,7 +47,7 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
             event.usage = usage
             event.steady = False
             yield event
-            body = {}
+            body = {name: body[name] for name in REPEATED if name in body}
         yield Chunk(body={**body, "choices": [], "usage": known}, usage=usage, steady=False)
 
 

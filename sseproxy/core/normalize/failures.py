@@ -88,8 +88,10 @@ def failure_in(body: Mapping[str, Any], type: str = "") -> Failure | None:
     if "choices" not in body:
         body = _plainly(body)
     error = body["error"] if is_error(body.get("error")) else None
-    if isinstance(error, str) and (said := _said(body)) and said != error:  # a word, and what it means beside it
-        return _read({"message": said, "code": body.get("code", error)}, body)
+    if isinstance(error, str):  # beside it may stand what the word means, and a code (xAI)
+        said = _said(body) or error
+        code = body.get("code", body.get("error_code") if said == error else error)
+        return _read({"message": said, "code": code}, body)
     if error:
         return _read(_innermost(error), body)
     base = body.get("base_resp")  # MiniMax, on every chunk; 0 is success

@@ -58,5 +58,12 @@ def test_other_fields_of_a_usage_chunk_stay_with_it() -> None:
     assert body["provider"] == "p"
 
 
+def test_usage_that_came_with_a_choice_has_the_fields_that_every_chunk_has() -> None:
+    """openai-python's ``.stream()`` shows the last chunk's fingerprint; OpenRouter may tell the tier there alone."""
+    said = {"service_tier": "default", "system_fingerprint": "fp"}
+    usage = bodies(through(separate_usage, chunk({}, "stop", usage=USAGE, provider="p", **said)))[-1]
+    assert usage == {"choices": [], "usage": USAGE, **said}
+
+
 def test_flush_passes_at_once() -> None:
     assert_passes_flush_at_once(separate_usage)

@@ -72,6 +72,7 @@ NONE: list[Any] = [
         ({"error": "invalid_grant", "message": "m"}, "m", "upstream_error", "invalid_grant", 502),
         ({"error": "Bad Request", "message": ["m"], "statusCode": 400}, '["m"]', "upstream_error", "Bad Request", 400),
         ({"error": "m", "message": "m"}, "m", "upstream_error", None, 502),
+        ({"error": "m", "code": "invalid-argument"}, "m", "upstream_error", "invalid-argument", 502),
     ],
 )  # fmt: skip
 def test_an_error_is_read_in_every_spelling(
