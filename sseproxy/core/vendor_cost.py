@@ -8,6 +8,7 @@ from typing import Any, Final
 __all__ = ["NANO_PER_USD", "nano_of", "tidy_cost", "usd_of"]
 
 NANO_PER_USD: Final = 10**9
+_TICKS_PER_USD: Final = 10**10
 _MOST: Final = 2**53 // NANO_PER_USD
 
 
@@ -19,8 +20,8 @@ def tidy_cost(tidy: dict[str, Any]) -> None:
         del tidy["cost"]
         tidy["cost_details"] = {**(details if isinstance(details, dict) else {}), **cost}
         cost = cost.get("total_cost")
-    elif cost is None and nano_of(tidy.get("cost_in_usd_ticks")) is not None:  # xAI: 10^10 ticks are one USD
-        cost = Decimal(str(tidy["cost_in_usd_ticks"])) / 10**10
+    elif cost is None and (ticks := _amount(tidy.get("cost_in_usd_ticks"), _MOST * _TICKS_PER_USD)) is not None:  # xAI
+        cost = ticks / _TICKS_PER_USD
     elif cost is None:
         cost = tidy.get("estimated_cost")  # DeepInfra
     elif tidy.get("is_byok") is True and isinstance(details, dict) and "fee" not in details:
@@ -46,12 +47,15 @@ def usd_of(cost: Any) -> float | int:
 
 def nano_of(cost: Any) -> int | None:
     """Convert USD, however written, to nano-USD; None if it is no amount."""
-    if cost is None or isinstance(cost, bool) or not isinstance(cost, (int, float, str, Decimal)):
+    amount = _amount(cost, _MOST)
+    return None if amount is None else int((amount * NANO_PER_USD).to_integral_value(rounding=ROUND_HALF_UP))
+
+
+def _amount(value: Any, most: int) -> Decimal | None:
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
         return None
     try:
-        amount = Decimal(str(cost))
+        amount = Decimal(str(value))
     except InvalidOperation:
         return None
-    if not amount.is_finite() or amount < 0 or amount > _MOST:
-        return None
-    return int((amount * NANO_PER_USD).to_integral_value(rounding=ROUND_HALF_UP))
+    return amount if amount.is_finite() and 0 <= amount <= most else None

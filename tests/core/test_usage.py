@@ -244,6 +244,8 @@ def test_llama_cpp_s_timings_are_exclusive(cached: int, prompt: int) -> None:
         ({"cost": "0.0000001"}, 100),
         ({"cost": 0}, 0),
         ({"cost_in_usd_ticks": 1_721_250}, 172_125),
+        ({"cost_in_usd_ticks": 123_456_789_012}, 12_345_678_901),
+        ({"cost_in_usd_ticks": "1e999999"}, None),
         ({"cost": {"request_cost": 0.005, "total_cost": 0.005007}}, 5_007_000),
         ({"estimated_cost": 1.5e-06}, 1_500),
         ({"cost": 5e-05, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.00095}}, 1_000_000),
