@@ -20,7 +20,7 @@ from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.meter import Counter
 from sseproxy.middleware.shown_usage import ShownUsage
 from sseproxy.wsgi.call import Answer, call_app, close_body
-from sseproxy.wsgi.client import connection_closed, lingering, watch_client
+from sseproxy.wsgi.client import asking, connection_closed, lingering, watch_client
 from sseproxy.wsgi.closing import call_once
 from sseproxy.wsgi.completion import CompletionBody
 from sseproxy.wsgi.errors import refuse
@@ -95,7 +95,12 @@ class AccountingMiddleware:
         elif exchange.mapped is not None:
             return self._mapped(answer, environ, exchange, exchange.mapped, bill)
         elif exchange.request is None or isinstance(answer.body, LongBody):
-            answer.body = _Passed(answer.body, bill, lingering(watch_client(environ), exchange.linger))
+            passed = _Passed(answer.body, exchange, bill, lingering(watch_client(environ), exchange.linger))
+            try:
+                passed.begin()
+            except Failure as failure:
+                return refuse(failure, environ)
+            answer.body = passed
         elif exchange.request.stream:
             if not isinstance(answer.body, EventStream):
                 answer.drop_headers("Content-Encoding")
@@ -185,16 +190,38 @@ class _Passed:
     :param gone: tells whether the client has left; asked while the upstream is silent.
     """
 
-    def __init__(self, body: Iterable[bytes], bill: Bill, gone: Callable[[], bool]) -> None:
+    def __init__(self, body: Iterable[bytes], exchange: Exchange, bill: Bill, gone: Callable[[], bool]) -> None:
         self._body = body
         self._rest = iter(body)
+        self._exchange = exchange
         self._bill = bill
         self._gone = gone
+        self._begun = b""
+
+    def begin(self) -> None:
+        """Wait for the first piece, without which no head leaves: until then a failure can be told.
+
+        :raises Failure: the upstream's, or that the client has left.
+        """
+        try:
+            self._begun = next(filter(None, asking(self._rest, self._gone)), b"")
+        except BaseException as error:
+            if isinstance(error, Failure):
+                self._exchange.note_failure(error)
+                self._bill.failed(error.status)
+            self._bill.release("upstream_failed")
+            close_body(self._body)
+            raise
+        if not self._begun:
+            self._bill.settle("completed")
 
     def __iter__(self) -> _Passed:
         return self
 
     def __next__(self) -> bytes:
+        piece, self._begun = self._begun, b""
+        if piece:
+            return piece
         try:
             piece = next(self._rest)
         except StopIteration:
@@ -202,8 +229,11 @@ class _Passed:
                 self._bill.report(self._body.usage())
             self._bill.settle("completed")
             raise
-        except Exception:
+        except Exception as error:
             self._bill.settle("upstream_failed")
+            if isinstance(error, Failure):  # which is no fault of the application's, for a server to log
+                self._exchange.note_failure(error)
+                raise connection_closed() from error
             raise
         if not piece and self._gone():
             self.close()
