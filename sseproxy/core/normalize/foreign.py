@@ -25,22 +25,29 @@ _OLLAMA_OWN: Final = frozenset(("created_at", "message", "response", "done", "do
 
 
 def adopt_foreign(events: Iterator[Event]) -> Iterator[Event]:
-    """Give every chunk a list of choices with ``delta`` (or ``text``), if it has anything to put there."""
+    """Give every chunk a list of choices with ``delta`` (or ``text``), if it has anything to put there.
+
+    A bare ``done`` ends an answer that has begun; before, it does not tell where an application puts its text.
+    """
+    has_begun = False
     for event in events:
         if type(event) is Chunk:
             body = event.body
             choices = body.get("choices")
             if isinstance(choices, list):
+                has_begun = True
                 if not all(type(choice) is dict and _is_in_place(choice) for choice in choices):
                     whole = body.get("object") == "chat.completion"
                     event.body = {**body, "choices": [_with_delta(c, whole) for c in choices if isinstance(c, dict)]}
                     event.steady = False
             elif isinstance(choices, dict):
+                has_begun = True
                 event.body = {**body, "choices": [_with_delta(choices, False)]}
                 event.steady = False
             elif choices is not None:
                 event.body = {**body, "choices": []}
-            elif isinstance(body.get("done"), bool):
+            elif isinstance(body.get("done"), bool) and (has_begun or _is_ollama(body)):
+                has_begun = True
                 event.body = _from_ollama(body)
                 event.steady = False
         yield event
@@ -48,7 +55,7 @@ def adopt_foreign(events: Iterator[Event]) -> Iterator[Event]:
 
 def adopt_whole(answer: dict[str, Any]) -> dict[str, Any]:
     """Return a whole answer with ``choices[].message``: Ollama's are rewritten, others are returned as they are."""
-    if isinstance(answer.get("done"), bool) and "choices" not in answer:
+    if isinstance(answer.get("done"), bool) and "choices" not in answer and _is_ollama(answer):
         adopted = _from_ollama(answer)
         choice = adopted["choices"][0]
         choice["message"] = choice.pop("delta")
@@ -103,6 +110,11 @@ def _with_delta(choice: dict[str, Any], whole: bool) -> dict[str, Any]:
     if whole and not rest.get("finish_reason") and isinstance(message, dict):
         rest["finish_reason"] = "stop"
     return {**rest, "delta": message if isinstance(message, dict) else {}}
+
+
+def _is_ollama(body: dict[str, Any]) -> bool:
+    """Whether an object with ``done`` has its text where Ollama's do: all of its lines have one of the two."""
+    return isinstance(body.get("message"), dict) or isinstance(body.get("response"), str)
 
 
 def _from_ollama(body: dict[str, Any]) -> dict[str, Any]:

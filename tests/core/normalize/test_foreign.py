@@ -80,6 +80,18 @@ def test_ollama_generate_lines_become_chunks() -> None:
     assert adopted["choices"] == [{"index": 0, "delta": {"content": "x"}, "finish_reason": None}]
 
 
+@pytest.mark.parametrize("body", [{"content": "x", "done": False}, {"message": "x", "done": True}, {"done": True}])
+def test_a_done_beside_a_text_in_another_place_makes_no_ollama_of_it(body: dict[str, Any]) -> None:
+    """It was an answer without text that looked whole."""
+    assert adopt(body) == adopt_whole(body) == body
+
+
+def test_a_done_alone_ends_an_answer_that_has_begun() -> None:
+    for first in (chunk({"content": "x"}), Chunk(body={"response": "x", "done": False})):
+        _, last = bodies(through(adopt_foreign, first, Chunk(body={"done": True})))
+        assert last["choices"][0]["finish_reason"] == "stop"
+
+
 @pytest.mark.parametrize("created", [None, 5, "yesterday", "9999999-01-01", ""])
 def test_a_time_nobody_can_read_is_left_out(created: Any) -> None:
     assert "created" not in adopt({"response": "x", "done": False, "created_at": created})
