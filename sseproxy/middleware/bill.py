@@ -141,10 +141,10 @@ class Bill:
             self._count(event.content, event.hidden, event.by_choice)
             if event.usage is None and event.finish is None and event.error is None and not event.type:
                 return False
+        if event.finish is not None:  # first: a usage beside it is the last word
+            self._meter.finished = True
         if event.usage is not None:
             self._meter.report(event.usage)
-        if event.finish is not None:
-            self._meter.finished = True
         if event.error is not None:
             self._exchange.failure = str(event.error.code or event.error.type)
             self.settle("refused" if self._exchange.cut_short else "upstream_failed")

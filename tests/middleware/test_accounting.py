@@ -476,6 +476,22 @@ def test_anthropic_s_first_usage_does_not_hide_what_came_after_it(ledger: SQLLed
     assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (25, 3, "mixed")
 
 
+def test_the_usage_beside_the_stop_reason_is_the_last_word_also_where_the_message_began_with_the_same(
+    ledger: SQLLedger,
+) -> None:
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":2}}}\n\n'
+    delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one two three"}}\n\n'
+    stop = (
+        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":2}}\n\n'
+        b'data: {"type":"message_stop"}\n\n'
+    )
+
+    b"".join(post(normalized(ledger, start, delta, stop), "/v1/messages", body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (25, 2, "reported")
+
+
 def test_an_answer_that_its_server_cancelled_has_come_to_its_end(ledger: SQLLedger) -> None:
     usage = b'{"input_tokens":11,"output_tokens":22}'
     cancelled = b'event: response.cancelled\ndata: {"type":"response.cancelled","response":{"usage":%b}}\n\n' % usage
