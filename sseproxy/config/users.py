@@ -52,8 +52,8 @@ class User(Section):
     budget: BudgetFor | None = Field(
         default=None,
         description='What this user may spend: `{usd: "5.00", per: month}`. A request is refused with 429 when too '
-        "little is left; a stream that uses up what is left ends with an error event. Models without a "
-        "price cost nothing.",
+        "little is left, but for one at a time, which may begin on that, and come to more if it is no stream; a stream "
+        "that uses up what is left ends with an error event. Models without a price cost nothing.",
     )
     limits: LimitsFor | None = Field(
         default=None,
