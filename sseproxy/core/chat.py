@@ -57,6 +57,7 @@ T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
 MaybeFields: Final[Any] = Fields | None
 Items = list[msgspec.Raw]
+_count: Final = msgspec.json.Decoder(int, strict=False)
 decoder_of: Final[Callable[[Any], msgspec.json.Decoder[Any]]] = cache(msgspec.json.Decoder)
 """The decoder of a type, made once: that takes longer than most of what is decoded here. For a struct it is to be made
 when its module is imported: msgspec puts together what it knows of one without a lock, and two threads at that crash.
@@ -141,7 +142,7 @@ class Request(msgspec.Struct, frozen=True):
             model=model,
             stream=stream and api != "embeddings",  # which nobody streams, whatever was asked
             wants_usage="stream_options" in fields and _wants_usage(fields),
-            choices=_choices(fields) * prompts if "n" in fields else prompts,
+            choices=peek_count(fields, "n") * prompts if "n" in fields else prompts,
             prompts=prompts,
         )
 
@@ -185,13 +186,11 @@ class Request(msgspec.Struct, frozen=True):
         return frozenset(tool.function.name for tool in tools if tool.function is not None)
 
     def output_limit(self) -> int | None:
-        """The most output tokens the client allows per choice, if it set a sane limit."""
-        for name in _OUTPUT_LIMITS:
-            if name in self.fields:
-                limit = peek_field(self.fields, name, int)
-                if limit is not None and limit > 0:
-                    return limit
-        return None
+        """The most output tokens the client allows per choice, if it set a sane limit: of several the largest, for no
+        upstream reads all of them.
+        """
+        stated = [peek_field(self.fields, name, int) or 0 for name in _OUTPUT_LIMITS if name in self.fields]
+        return max((limit for limit in stated if limit > 0), default=None)
 
 
 def as_raw(value: Any) -> msgspec.Raw:
@@ -280,10 +279,12 @@ def _wants_usage(fields: Fields) -> bool:
     return _is_true(options, "include_usage", "stream_options.")
 
 
-def _choices(fields: Fields) -> int:
-    """``n``: how many answers; what is no positive integer is left for the upstream to judge."""
-    n = peek_field(fields, "n", int)
-    return n if n is not None and n > 0 else 1
+def peek_count(fields: Fields, name: str) -> int:
+    """How many are asked for, as any upstream may read it: Pydantic takes ``"5"`` and ``5.0``. Else one."""
+    try:
+        return max(_count.decode(fields.get(name, NULL)), 1)
+    except msgspec.DecodeError:
+        return 1
 
 
 def _prompts(fields: Fields) -> int:

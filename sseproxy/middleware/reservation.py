@@ -18,7 +18,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from sseproxy.core.allowance import Budget
-from sseproxy.core.chat import Request, peek_field
+from sseproxy.core.chat import Request, peek_count, peek_field
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import Price
 from sseproxy.core.tokens import most_tokens, texts_of
@@ -257,8 +257,7 @@ def _most_output(request: Request | None, streamed: int = FIRST_STREAMED) -> int
 
 def _answers(request: Request) -> int:
     """How many answers are generated and billed, though fewer may come back: ``best_of`` of the legacy API."""
-    n = max(peek_field(request.fields, "n", int) or 1, 1)
-    best_of = peek_field(request.fields, "best_of", int) or 1
+    n, best_of = (peek_count(request.fields, name) for name in ("n", "best_of"))
     return request.choices // n * max(n, best_of)
 
 
