@@ -137,7 +137,8 @@ class Timeout(Section):
 
     connect: Duration = Field(
         default=5.0,
-        description="For the connection, TLS, a proxy's tunnel and all addresses of the name together; then 504.",
+        description="For the connection, TLS, a proxy's tunnel and all addresses of the name together; then 504. "
+        "Looking the name up, before that, takes the time that the system's resolver takes (`resolv.conf`).",
     )
     first_byte: Duration = Field(
         default=60.0, description="From the request to the first byte of the answer; then 504."
