@@ -181,7 +181,7 @@ class Reservation:
         output = self._output_cost(self._bound)
         rest = held - self._cost(exact, 0)
         if output > 0:
-            self._bound = min(self._bound, self._bound * rest // output)
+            self._bound = self._bound * rest // output
         return rest > 0 and self._bound > 0
 
     def _is_passed_by_tokens(self) -> bool:

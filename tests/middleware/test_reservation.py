@@ -87,6 +87,13 @@ def test_a_stream_may_say_what_the_budget_pays_for_and_a_word_more(ledger: SQLLe
     assert Answer(ledger, 5000).run(10**5) in range(5000, 5010)
 
 
+def test_a_stream_that_begins_on_what_is_left_may_use_that_up(ledger: SQLLedger) -> None:
+    answer = Answer(ledger, 20_000, price="1", prompt="word " * 5_000)  # whose bytes cost more than is left
+    assert held(ledger) == 20_000
+
+    assert answer.run(10**5) in range(15_000, 15_010)
+
+
 def test_a_stream_whose_process_was_taken_for_dead_may_say_the_rest_too(ledger: SQLLedger) -> None:
     answer = Answer(ledger, 5000)
     assert answer.run(500) == 500
