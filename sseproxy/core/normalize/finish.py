@@ -30,7 +30,9 @@ _RENAMED: Final = {
 _FAILED: Final = frozenset(("error", "abort", "cancelled", "network_error", "malformed_function_call",
                             "unexpected_tool_call", "malformed_response"))  # fmt: skip
 _NONE: Final = frozenset(("", "null", "none", "unspecified"))
-_PAYLOAD: Final = frozenset(("index", "delta", "text", "logprobs"))
+_OF_TOKENS: Final = ("logprobs", "token_ids")
+"""What a choice says of the tokens of its text: OpenAI's, vLLM's."""
+_PAYLOAD: Final = frozenset(("index", "delta", "text", *_OF_TOKENS))
 
 
 def finish_of(reason: Any, *, calls: bool) -> str | None:
@@ -99,14 +101,13 @@ def _part(event: Chunk, finished: list[dict[str, Any]]) -> Iterator[Event]:
             rest.append({**said, "finish_reason": None})
     ends = []
     for choice in finished:
-        end = {name: value for name, value in choice.items() if name not in _PAYLOAD or name == "index"}
+        end = {name: value for name, value in choice.items() if name not in _PAYLOAD}
+        if not _carries(choice):
+            end = {name: choice[name] for name in _OF_TOKENS if name in choice} | end
         if "text" in choice:
-            ends.append({"text": "", "index": end.pop("index"), "logprobs": None, **end})
+            ends.append({"text": "", "index": choice["index"], "logprobs": None, **end})
         else:
-            empty = {"index": end.pop("index"), "delta": {}}
-            if not _carries(choice) and "logprobs" in choice:
-                empty["logprobs"] = choice["logprobs"]
-            ends.append({**empty, **end})
+            ends.append({"index": choice["index"], "delta": {}, **end})
     usage = {"usage": event.body["usage"]} if "usage" in event.body else {}
     if not rest and len(ends) == 1:
         event.body["choices"] = ends

@@ -71,6 +71,20 @@ def test_text_and_finish_are_parted() -> None:
     }
 
 
+@pytest.mark.parametrize("piece", [chunk({"content": "x"}, "stop"), legacy("x", "stop")], ids=["chat", "completions"])
+def test_the_tokens_of_a_text_stay_with_it(piece: Chunk) -> None:
+    piece.body["choices"][0] |= {"token_ids": [5, 6], "stop_reason": None}  # vLLM's, with `return_token_ids`
+    text, end = (body["choices"][0] for body in bodies(through(tidy_finish, piece)))
+    assert text["token_ids"] == [5, 6] and "token_ids" not in end
+
+
+def test_the_tokens_of_no_text_stay_with_the_finish() -> None:
+    event = chunk({}, "stop")
+    event.body["choices"][0]["token_ids"] = [2]
+    (end,) = bodies(through(tidy_finish, event))
+    assert end["choices"] == [{"index": 0, "delta": {}, "token_ids": [2], "finish_reason": "stop"}]
+
+
 def test_empty_text_does_not_make_a_chunk() -> None:
     (end,) = bodies(through(tidy_finish, chunk({"content": "", "refusal": ""}, "stop")))
     assert end["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
