@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sseproxy.core.chat import Fields, MaybeFields, decoder_of
+from sseproxy.core.chat import Fields, decoder_of
 from sseproxy.core.chunk import REPEATED, read_json, write_json
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage
@@ -37,9 +37,9 @@ def with_cost(answer: bytes, nano: int, told: bytes = b"", *, counted: Usage | N
         fields = decoder_of(Fields).decode(answer)
     except msgspec.DecodeError:
         return _with_cost(read_json(answer), answer, nano)
-    usage = decoder_of(MaybeFields).decode(told)
-    if usage is None:
+    if told[:1] != b"{":  # null, or nothing that could have a field
         return answer
+    usage = decoder_of(Fields).decode(told)
     usage["cost"] = msgspec.Raw(cost)
     fields["usage"] = msgspec.Raw(msgspec.json.encode(usage))
     return msgspec.json.encode(fields)
@@ -48,7 +48,7 @@ def with_cost(answer: bytes, nano: int, told: bytes = b"", *, counted: Usage | N
 def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
     """The same for what only a generous reader takes, such as half an emoji, alone in a text."""
     usage = body.get("usage")
-    if usage is None:
+    if not isinstance(usage, dict):
         return answer
     return write_json({**body, "usage": {**usage, "cost": float(nano_to_usd(nano))}})
 

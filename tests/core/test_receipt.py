@@ -24,6 +24,13 @@ def test_without_usage_an_answer_stays_as_it_is(answer: bytes) -> None:
     assert with_cost(answer, 45_000) is answer
 
 
+@pytest.mark.parametrize("usage", ['"none"', "3", "[]", "[1]", "true"])
+@pytest.mark.parametrize("text", ["a", "\\ud83d", "a\tb"])
+def test_a_usage_that_is_no_object_stays_as_it_is(text: str, usage: str) -> None:
+    answer = f'{{"text":"{text}","usage":{usage}}}'.encode()
+    assert with_cost(answer, 45_000) is answer
+
+
 @pytest.mark.parametrize("text", ["\\ud83d", "a\tb"])
 def test_an_answer_that_is_no_strict_json_gets_its_cost_too(text: str) -> None:
     answer = f'{{"text":"{text}","usage":{{"prompt_tokens":5}}}}'
