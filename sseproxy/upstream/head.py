@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Final, NamedTuple
 
 import msgspec
@@ -142,6 +143,8 @@ class HeadReader(msgspec.Struct):
             if head.status >= 200:
                 self.head = head
                 return
+            if head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                raise BadHead("another protocol, which nobody has asked for")
         self._asked = len(self.rest)
 
 

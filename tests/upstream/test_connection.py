@@ -155,6 +155,20 @@ def test_what_follows_an_interim_answer_is_the_answer_and_not_the_next_request_s
         app.close()
 
 
+def test_nothing_is_waited_for_after_a_switch_to_another_protocol() -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            read_request(connection)
+            connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+            assert connection.recv(1) == b""
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        answer = ask(app, CHAT)
+        assert (answer.code, json.loads(body_of(answer))["error"]["code"]) == (502, "upstream_unreachable")
+        app.close()
+
+
 def test_a_connection_that_breaks_after_an_interim_answer_is_not_taken_for_stale() -> None:
     served: list[int] = []
 
