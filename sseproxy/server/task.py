@@ -30,6 +30,9 @@ REMEMBERED: Final = 256
 _OF_WAITRESS: Final = frozenset({"Connection", "Date", "Server"})
 """Fields of which waitress makes more than a line of the head."""
 _BODYLESS: Final = ("204", "304")
+_LENGTH: Final = "Content-Length"
+_NO_LINE: Final = "%.0s"
+"""For the value of a field that is left out."""
 _HOP_BY_HOP: Final = frozenset(name.title() for name in hop_by_hop)
 
 
@@ -204,7 +207,7 @@ def environ_of(channel: Any) -> dict[str, Any]:
 class _Form(NamedTuple):
     """The head of an answer without the values of its fields.
 
-    :ivar lines: with a ``%s`` for each of them.
+    :ivar lines: with a place for each of them.
     :ivar has_body: there may be one.
     :ivar length_at: the number of the one that says how long the body is.
     :ivar is_special: waitress makes something else than a line of one of them.
@@ -226,12 +229,12 @@ def _form(status: str, names: tuple[str, ...]) -> _Form:
     if forbidden := _HOP_BY_HOP.intersection(spelt):
         raise AssertionError(f"{min(forbidden)} is hop-by-hop, and the server's own matter (PEP 3333)")
     first = f"HTTP/1.1 {status}\r\n".replace("%", "%%")
-    lines = first + "".join([f"{name.replace('%', '%%')}: %s\r\n" for name in spelt])
     # Such an answer ends with its head, whatever its fields say (RFC 9112 section 6.3).
     has_body = status[:1] != "1" and status[:3] not in _BODYLESS
-    lengths = [number for number, name in enumerate(spelt) if name == "Content-Length"]
-    is_special = not _OF_WAITRESS.isdisjoint(spelt) or (bool(lengths) and not has_body) or status[:1] == "1"
-    return _Form(lines, has_body, lengths[-1] if lengths else None, is_special)
+    lines = [_NO_LINE if name == _LENGTH and not has_body else f"{name.replace('%', '%%')}: %s\r\n" for name in spelt]
+    lengths = [number for number, name in enumerate(spelt) if name == _LENGTH and has_body]
+    is_special = not _OF_WAITRESS.isdisjoint(spelt) or status[:1] == "1"
+    return _Form(first + "".join(lines), has_body, lengths[-1] if lengths else None, is_special)
 
 
 class _Keys(dict[str, str]):

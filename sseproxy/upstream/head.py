@@ -174,6 +174,8 @@ def length_to_state(head: ResponseHead) -> str | None:
     """The ``Content-Length`` to hand on: the one by which the body is read here, never another that came along."""
     if head.length != 0:
         return None if head.length is None else str(head.length)
+    if head.status == HTTPStatus.NO_CONTENT:  # RFC 9110 section 8.6
+        return None
     # An answer to HEAD, or 304, has no body, and states the length of one that it would have.
     stated = [value for name, value in head.fields if name.lower() == "content-length"]
     return stated[0] if len(stated) == 1 and _LENGTH.fullmatch(stated[0]) else None

@@ -155,6 +155,21 @@ def test_what_follows_an_interim_answer_is_the_answer_and_not_the_next_request_s
         app.close()
 
 
+@pytest.mark.parametrize(("status", "length"), [(b"204 No Content", ""), (b"304 Not Modified", "5")])
+def test_an_answer_that_has_no_content_by_its_status_states_no_length(status: bytes, length: str) -> None:
+    def serve(connection: socket.socket, number: int) -> None:
+        with connection:
+            while read_request(connection):
+                connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 5\r\n\r\n")
+
+    with server(serve) as port:
+        app = UpstreamApp(f"http://127.0.0.1:{port}/v1")
+        for _ in range(2):
+            answer = ask(app, CHAT)
+            assert (answer.code, answer.header("Content-Length"), body_of(answer)) == (int(status[:3]), length, b"")
+        app.close()
+
+
 def test_nothing_is_waited_for_after_a_switch_to_another_protocol() -> None:
     def serve(connection: socket.socket, number: int) -> None:
         with connection:
