@@ -20,6 +20,9 @@ CHALLENGE: Final = [("WWW-Authenticate", 'Bearer realm="sseproxy"')]
 class AuthMiddleware:
     """Lets a request in and says whose it is: ``REMOTE_USER`` and the exchange's user and key.
 
+    To a wrapped application ``REMOTE_USER`` is somebody who has logged in (RFC 3875, 4.1.11): who shows no credentials
+    is only billed as somebody, and the variable stays as the server has it.
+
     :param readers: asked in this order; the first that knows the credentials decides.
     :param required: False lets requests without credentials in; wrong ones are refused even so.
     :param anonymous: as whom requests without credentials are let in.
@@ -48,7 +51,8 @@ class AuthMiddleware:
         except Failure as failure:
             headers = CHALLENGE if failure.status == 401 else None
             return refuse(failure, environ, headers)(environ, start_response)
-        environ["REMOTE_USER"] = exchange.user.name
+        if exchange.key is not None:
+            environ["REMOTE_USER"] = exchange.user.name
         return self.app(environ, start_response)
 
     def _authenticate(self, environ: WSGIEnvironment) -> Caller:
