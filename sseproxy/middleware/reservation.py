@@ -123,7 +123,7 @@ class Reservation:
         if not (_shows_all(self._request) and self._hold_ample(charge, self._budget, self._request, given)):
             self._bound = _most_output(self._request)
             self._hold(charge, self._budget, self._request, given)
-        self._bounded = self._request.stream and self._output_cost(self._bound) > 0
+        self._bounded = self._request.stream and self._cost(0, self._bound) > 0
         self._look_at = self._bound
 
     def _hold_ample(self, charge: Charge, budget: Budget, request: Request, given: int) -> bool:
@@ -178,7 +178,7 @@ class Reservation:
     def _shrink(self, held: int) -> bool:
         """Bound the output to what so much money pays for; False if it does not even pay for the input."""
         exact = self._meter.so_far()[0].input_tokens
-        output = self._output_cost(self._bound)
+        output = self._output_cost(exact, self._bound)
         rest = held - self._cost(exact, 0)
         if output > 0:
             self._bound = self._bound * rest // output
@@ -200,14 +200,14 @@ class Reservation:
 
     def _extend(self) -> bool:
         """Hold as much again, else what is left; False if nothing is."""
-        more = self._bound
+        more, given = self._bound, self._meter.so_far()[0].input_tokens
         for _ in range(ATTEMPTS):
-            cost = self._output_cost(more)
+            cost = self._output_cost(given, more)
             try:
                 if not self._ledger.extend(self._charge_id, cost, self._budget):
                     return False
             except BudgetExceeded as failure:
-                more = more * failure.left // cost
+                more = more * failure.left // max(cost, 1)
                 if more < 1:
                     return False
                 continue
@@ -217,8 +217,9 @@ class Reservation:
             return True
         return False
 
-    def _output_cost(self, tokens: int) -> int:
-        return self._cost(0, tokens)
+    def _output_cost(self, given: int, tokens: int) -> int:
+        """What output costs behind so much input, by whose size many models' prices go."""
+        return self._cost(given, tokens) - self._cost(given, 0)
 
     def _cost(self, input_tokens: int, output_tokens: int) -> int:
         assert self._price is not None

@@ -21,6 +21,7 @@ from sseproxy.ledger.protocol import BudgetExceeded, Charge
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.meter import Meter
 from sseproxy.middleware.reservation import Reservation, rough_tokens
+from sseproxy.prices import PriceTable, TablePrice
 from sseproxy.wsgi.client import Linger
 from sseproxy.wsgi.exchange import Exchange, Target, User
 from tests.harness import PATIENCE
@@ -60,12 +61,13 @@ class Answer:
 
     number = 0
 
-    def __init__(self, ledger: SQLLedger, tokens: int, *, price: str = "0", **fields: Any) -> None:
+    def __init__(self, ledger: SQLLedger, tokens: int, *, price: str | TablePrice = "0", **fields: Any) -> None:
         request = request_of(**fields)
         self.words = Words()
         self.meter = Meter(request, self.words)
         budget = Budget(tokens * NANO, "month")
-        self.held = Reservation(ledger, budget, request, FlatPrice(Decimal(price), Decimal(1)), self.meter, NOW)
+        applied = price if isinstance(price, TablePrice) else FlatPrice(Decimal(price), Decimal(1))
+        self.held = Reservation(ledger, budget, request, applied, self.meter, NOW)
         Answer.number += 1
         self.held.make(Charge(f"c{Answer.number}", "alice", None, "/", "m", "main", "m", 0, NOW))
 
@@ -92,6 +94,19 @@ def test_a_stream_that_begins_on_what_is_left_may_use_that_up(ledger: SQLLedger)
     assert held(ledger) == 20_000
 
     assert answer.run(10**5) in range(15_000, 15_010)
+
+
+@pytest.mark.parametrize("left", [2_000_000, 1_400_000], ids=["more is held", "what is left"])
+def test_a_stream_behind_a_long_prompt_may_say_what_its_own_prices_pay_for(ledger: SQLLedger, left: int) -> None:
+    price = PriceTable().find("gemini-2.5-pro")
+    assert isinstance(price, TablePrice)
+    answer = Answer(ledger, left, price=price, prompt="word " * 300_000)
+
+    said = answer.run(10**5)
+    usage, _ = answer.meter.total(complete=False)
+
+    assert said < 10**5 and usage.input_tokens > 200_000
+    assert left * NANO <= price.cost(usage, NOW) <= (left * NANO) * 1.001
 
 
 def test_a_stream_whose_process_was_taken_for_dead_may_say_the_rest_too(ledger: SQLLedger) -> None:
