@@ -240,9 +240,9 @@ class Message:
 
     def _add_beside(self, fields: dict[str, Any]) -> None:
         """Take in what a ``message_delta`` says of the message beside its delta; null takes nothing back."""
-        usage = fields.pop("usage", None)
+        usage, known = fields.pop("usage", None), self._message.get("usage")
         if isinstance(usage, dict):
-            fields["usage"] = merge_fields(self._message.get("usage") or {}, usage)
+            fields["usage"] = merge_fields(known if isinstance(known, dict) else {}, usage)
         for name, value in fields.items():
             if value is not None or name not in self._message:
                 self._message[name] = value
@@ -272,7 +272,8 @@ def _add_block_delta(block: _Parts, delta: dict[str, Any]) -> None:
         if isinstance(value, str):
             block.text(name, value)
         elif name == "citation":
-            block.fields["citations"] = [*(block.fields.get("citations") or []), value]
+            known = block.fields.get("citations")
+            block.fields["citations"] = [*(known if isinstance(known, list) else []), value]
         else:
             block.fields[name] = value
 
@@ -283,6 +284,6 @@ def _block(parts: _Parts) -> dict[str, Any]:
     if given:
         try:
             block["input"] = read_json(given)
-        except ValueError:
+        except (TypeError, ValueError):  # it is no text, or no JSON
             block["input"] = {"partial_json": given}
     return block

@@ -200,6 +200,30 @@ def test_usage_that_says_nothing_takes_nothing_back(usage: Any) -> None:
     assert message["usage"] == {"input_tokens": 5}
 
 
+@pytest.mark.parametrize("usage", ["none", 5, [1], True])
+def test_usage_that_a_message_begins_with_and_that_is_no_object_gives_way(usage: Any) -> None:
+    start = {"type": "message_start", "message": {"id": "m", "usage": usage}}
+    message = anthropic_message_of(start, {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2}})
+    assert message["usage"] == {"output_tokens": 2}
+
+
+@pytest.mark.parametrize("given", [3, [1], {"a": 1}, "{"])
+def test_the_input_of_a_tool_that_is_no_text_of_json_is_kept_as_it_came(given: Any) -> None:
+    message = anthropic_message_of(
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": "f"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": given}},
+    )
+    assert message["content"][0]["input"] == {"partial_json": given}
+
+
+def test_citations_that_a_block_begins_with_and_that_are_no_list_give_way() -> None:
+    message = anthropic_message_of(
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "a", "citations": 3}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"url": "u"}}},
+    )
+    assert message["content"][0]["citations"] == [{"url": "u"}]
+
+
 class Uncopied(list[Any]):
     """A list that may grow, and no other is made of it."""
 
