@@ -53,8 +53,8 @@ def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -
                 elif isinstance(message, dict) and _says(message):
                     if delta is None and choices == 1 and index in streamed:
                         message = _beyond(message, streamed[index], shapes.sent)
-                    elif isinstance(delta, dict) and not any(delta.values()) and index not in streamed:
-                        streamed[index].add(message)  # beside a role it is left: deltas begin with one
+                    elif isinstance(delta, dict) and index not in streamed and _is_told_by_its_message(choice):
+                        streamed[index].add(message)
                     elif choices == 1 and index in streamed and choice.get("finish_reason"):
                         message = _further_calls(message, streamed[index])
                         if not message:
@@ -71,6 +71,11 @@ def settle_messages(events: Iterator[Event], shapes: Shapes, choices: int = 1) -
 
 def _says(delta: dict[str, Any]) -> bool:
     return any(value for name, value in delta.items() if name != "role")
+
+
+def _is_told_by_its_message(choice: dict[str, Any]) -> bool:
+    """Whether no deltas follow: one with a role is the first of them, unless it comes with the finish (Perplexity)."""
+    return bool(choice.get("finish_reason")) or not any(choice["delta"].values())
 
 
 def _beyond(message: dict[str, Any], streamed: _Streamed, sent: int) -> dict[str, Any]:

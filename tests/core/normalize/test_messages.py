@@ -36,6 +36,16 @@ def test_a_message_beside_an_empty_delta_is_adopted_where_nothing_was_streamed(e
     assert "delta" not in choice and choice["message"]["tool_calls"] == CALLS
 
 
+def test_a_message_beside_a_role_alone_is_adopted_with_the_finish_and_left_before() -> None:
+    """So Perplexity answers whole; while it streams, each message repeats what was said."""
+    role = {"role": "assistant", "content": ""}
+    choice = settle(message(role, content="x"))
+    assert "delta" not in choice and choice["message"]["content"] == "x"
+    first = message(role, content="x")
+    first.body["choices"][0]["finish_reason"] = None
+    assert settle(first)["delta"] == role
+
+
 def test_and_left_alone_where_something_was() -> None:
     assert settle(chunk({"content": "x"}), message({}, content="x y"))["delta"] == {}
     assert settle(message({}, content="x"), message({}, content="x"))["delta"] == {}
