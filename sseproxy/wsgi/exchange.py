@@ -220,8 +220,8 @@ class Exchange(msgspec.Struct):
 
         :raises BadRequest: it is too large or incomplete.
         """
-        body = read_body(environ, max_body)
-        _put_body(environ, body)
+        if body := read_body(environ, max_body):
+            _put_body(environ, body)
         return body
 
     def pass_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> None:

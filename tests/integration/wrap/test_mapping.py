@@ -308,6 +308,22 @@ def test_a_form_with_a_file_reaches_the_view_as_it_was(tmp_path: Path, books: Bo
     assert (books.one_ended()["input_tokens"], books.one_ended()["output_tokens"]) == (0, 3)
 
 
+def test_a_request_without_a_body_reaches_the_view_without_one(tmp_path: Path, enclose: Enclose) -> None:
+    seen: dict[str, Any] = {}
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        seen.update(environ, body=environ["wsgi.input"].read())
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [b"{}"]
+
+    with waitress_thread(enclose(app, config(tmp_path))) as server, RawClient(server.url) as client:
+        client.send_bytes(f"GET /api/ask HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+        assert client.read_head().status == 200
+
+    assert seen["body"] == b""
+    assert "CONTENT_LENGTH" not in seen
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("path", ["/api/ask", "/talk/events"])
 def test_both_sides_keep_to_pep_3333(path: str, tmp_path: Path, enclose: Enclose) -> None:
