@@ -1,4 +1,4 @@
-"""The section ``wrap``: paths at which a wrapped application answers in its own JSON shape."""
+"""The section ``wrap``: paths at which a wrapped application answers in its own shape."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, mod
 from sseproxy.config.routes import Methods
 from sseproxy.config.section import Section
 from sseproxy.config.values import Expected, Text
+from sseproxy.core.mapping import ITSELF
 
 _FIELDS = re.compile(r"[^.\s]+(\.[^.\s]+)*")
 
@@ -28,8 +29,15 @@ def _fields(value: object) -> tuple[str, ...]:
     return tuple(value.split("."))
 
 
+def _text_fields(value: object) -> tuple[str, ...]:
+    return ITSELF if value == "." else _fields(value)
+
+
 Fields = Annotated[
     tuple[str, ...], BeforeValidator(_fields), WithJsonSchema({"type": "string", "examples": ["meta.usage"]})
+]
+TextFields = Annotated[
+    tuple[str, ...], BeforeValidator(_text_fields), WithJsonSchema({"type": "string", "examples": ["data.answer", "."]})
 ]
 
 
@@ -54,10 +62,12 @@ class Wrap(Section):
         "counts. Without it, or where there is none: tokens of the text, and of the request's body as "
         "prompt, are counted.",
     )
-    text: Fields = Field(
+    text: TextFields = Field(
         default=(),
         json_schema_extra={"default": None},
-        description="Where an answer has what was generated; in a stream, its pieces. `usage` or `text` is needed.",
+        description="Where an answer has what was generated; in a stream, its pieces. A dot alone says that the text "
+        "stands in no field: it is all that is `data:` of an event and no object, or the whole body where its "
+        "`Content-Type` names neither events nor JSON. `usage` or `text` is needed.",
     )
     model: Fields = Field(
         default=(),

@@ -1,22 +1,27 @@
-"""Answers in an application's own JSON shape: what they say, took and came from, read at declared paths.
+"""Answers in an application's own shape: what they say, took and came from, read at declared paths.
 
 Only reads: whatever the application sends passes byte for byte, and what is of another shape is passed over.
 """
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sseproxy.core.chat import LONGEST_MODEL, Request, as_raw
 from sseproxy.core.chunk import read_json
 from sseproxy.core.normalize import events_of
-from sseproxy.core.sse import FLUSH, Event
+from sseproxy.core.normalize.compression import BrokenCompression, unzip
+from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import read_usage
 
 Path = tuple[str, ...]
 """Names of fields from the outside in, and positions in lists."""
+ITSELF: Final[Path] = (".",)
+"""The path of text that stands in no field: the ``data`` of events, bare or a JSON string, or a body of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class AnswerMapping:
     """Where an answer, or each object of a streamed one, has what the books want to know.
 
     :param usage: an object with token counts, by OpenAI's or another vendor's names; the last one counts.
-    :param text: what was generated; of a stream, the pieces.
+    :param text: what was generated; of a stream, the pieces. May be :data:`ITSELF`.
     :param model: the name of the model that answered.
     """
 
@@ -32,13 +37,22 @@ class AnswerMapping:
     text: Path = ()
     model: Path = ()
 
-    def read(self, pieces: Iterable[bytes], named: Callable[[str], object], *, whole: bool) -> Iterator[Event]:
+    def read(
+        self, pieces: Iterable[bytes], named: Callable[[str], object], *, whole: bool = False, bare: bool = False
+    ) -> Iterator[Event]:
         """The pieces of a body as events of just these bytes, with what they carry; a document, event stream or lines.
 
         :param named: called with the model's name when it is read.
         :param whole: said to be one document: it is held back until its end, unless a second object makes it a stream.
+        :param bare: said to be neither that nor a stream of events: text, where that may stand in no field.
         """
         tap = _Tap(pieces)
+        yield from _read_text(tap) if bare and self.text == ITSELF else self._read_events(tap, named, whole)
+        for piece in tap.rest():
+            yield FLUSH
+            yield Event(data=piece, read=True)
+
+    def _read_events(self, tap: _Tap, named: Callable[[str], object], whole: bool) -> Iterator[Event]:
         objects = 0
         news = Event(read=True)
         for event in events_of(tap):
@@ -55,17 +69,14 @@ class AnswerMapping:
             yield FLUSH
         news.data = tap.take()
         yield news
-        for piece in tap.rest():
-            yield FLUSH
-            yield Event(data=piece, read=True)
 
     def _add(self, event: Event, news: Event, named: Callable[[str], object]) -> None:
         """Put to the news what an event says."""
-        if event.error is not None or event.data[:1] not in (b"{", b"["):
+        if event.error is not None or not event.data or event.data == DONE:
             return
-        try:
-            body = read_json(event.data)
-        except ValueError:
+        body = _value(event.data)
+        if self.text == ITSELF and not isinstance(body, dict):
+            news.content += body if isinstance(body, str) else event.data.decode(errors="replace")
             return
         text, usage, model = find(body, self.text), find(body, self.usage), find(body, self.model)
         if isinstance(text, str):
@@ -86,6 +97,27 @@ class AnswerMapping:
         except UnicodeDecodeError:
             text = ""
         return Request("completions", {"prompt": as_raw(text)}, model, stream=False, wants_usage=False, choices=1)
+
+
+def _read_text(tap: _Tap) -> Iterator[Event]:
+    decoder = getincrementaldecoder("utf-8")("replace")
+    with suppress(BrokenCompression):
+        for piece in unzip(tap):
+            news = Event(data=tap.take(), content=decoder.decode(piece), read=True)
+            if news.data or news.content:
+                yield news
+            yield FLUSH
+    yield Event(data=tap.take(), read=True)
+
+
+def _value(data: bytes) -> Any:
+    """The object, list or string of JSON that this is; else None."""
+    if data[:1] not in (b"{", b"[", b'"'):
+        return None
+    try:
+        return read_json(data)
+    except ValueError:
+        return None
 
 
 def find(value: Any, path: Path) -> Any:

@@ -135,8 +135,10 @@ class AccountingMiddleware:
 
         media_type = answer.header("Content-Type").partition(";")[0].strip().lower()
         whole = media_type == "application/json" or media_type.endswith("+json")
+        bare = media_type != "text/event-stream" and "json" not in media_type
         stream = EventStream(
-            mapped.mapping.read(answer.body, named, whole=whole), gone=lingering(watch_client(environ), exchange.linger)
+            mapped.mapping.read(answer.body, named, whole=whole, bare=bare),
+            gone=lingering(watch_client(environ), exchange.linger),
         )
         stream.encoder, stream.ping = attrgetter("data"), b""
         stream.on_close(answer.close)

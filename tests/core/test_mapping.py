@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseproxy.core.mapping import AnswerMapping, find
+from sseproxy.core.mapping import ITSELF, AnswerMapping, find
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.usage import Usage
 
 MAPPING = AnswerMapping(usage=("meta", "usage"), text=("data", "answer"), model=("meta", "model"))
+BARE = AnswerMapping(usage=("usage",), text=ITSELF)
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4}
 DOCUMENT = json.dumps({"data": {"answer": "hi there"}, "meta": {"usage": USAGE, "model": "m1"}}).encode()
 
@@ -34,10 +36,10 @@ STREAMS = {
 
 
 def read(
-    pieces: Iterable[bytes], mapping: AnswerMapping = MAPPING, *, whole: bool = False
+    pieces: Iterable[bytes], mapping: AnswerMapping = MAPPING, *, whole: bool = False, bare: bool = False
 ) -> tuple[list[Event], list[str]]:
     models: list[str] = []
-    return list(mapping.read(pieces, models.append, whole=whole)), models
+    return list(mapping.read(pieces, models.append, whole=whole, bare=bare)), models
 
 
 def bytes_of(events: list[Event]) -> bytes:
@@ -117,12 +119,13 @@ def test_a_compressed_answer_is_read_and_passes_compressed() -> None:
     assert models == ["m1"]
 
 
-def test_an_application_that_raises_does_so_after_all_it_has_sent() -> None:
+@pytest.mark.parametrize("mapping", [MAPPING, BARE], ids=["in a field", "bare"])
+def test_an_application_that_raises_does_so_after_all_it_has_sent(mapping: AnswerMapping) -> None:
     def pieces() -> Iterator[bytes]:
         yield said("a") + b"\n"
         raise OSError("gone")
 
-    events = MAPPING.read(pieces(), print, whole=False)
+    events = mapping.read(pieces(), print, bare=True)
     received = b""
     with pytest.raises(OSError, match="gone"):
         for event in events:
@@ -133,8 +136,66 @@ def test_an_application_that_raises_does_so_after_all_it_has_sent() -> None:
 
 @given(pieces=st.lists(st.one_of(st.binary(max_size=20), st.sampled_from([p for s in STREAMS.values() for p in s]))))
 def test_any_body_passes_byte_for_byte(pieces: list[bytes]) -> None:
-    for whole in (True, False):
-        assert bytes_of(read(pieces, whole=whole)[0]) == b"".join(pieces)
+    for mapping, whole, bare in itertools.product((MAPPING, BARE), (True, False), (True, False)):
+        assert bytes_of(read(pieces, mapping, whole=whole, bare=bare)[0]) == b"".join(pieces)
+
+
+def content_of(events: list[Event]) -> str:
+    return "".join(event.content for event in events if event is not FLUSH)
+
+
+@pytest.mark.parametrize(
+    ("stream", "text"),
+    [
+        (b"data: Hello\n\ndata:  world\n\ndata: [DONE]\n\n", "Hello world"),
+        (b"data: one\ndata: two\n\n", "one\ntwo"),
+        (b'data: "caf\\u00e9"\n\ndata: " two\\nlines"\n\n', "café two\nlines"),
+        (b"data: 42\n\ndata: [1]\n\ndata: {not JSON\n\n", "42[1]{not JSON"),
+        (b"event: status\ndata:\n\n: ping\n\ndata: x\n\n", "x"),
+    ],
+    ids=["bare", "lines", "strings", "looks like JSON", "nothing"],
+)
+def test_text_that_stands_in_no_field_is_all_that_is_no_object(stream: bytes, text: str) -> None:
+    for cut in range(len(stream)):
+        events, _ = read([stream[:cut], stream[cut:]], BARE)
+
+        assert bytes_of(events) == stream
+        assert content_of(events) == text
+
+
+def test_an_object_amid_bare_text_is_read_for_usage_and_is_no_text() -> None:
+    events, _ = read(
+        [b"data: hi\n\n", b"data: " + json.dumps({"usage": USAGE, "sources": ["a"]}).encode() + b"\n\n"], BARE
+    )
+
+    assert content_of(events) == "hi"
+    assert events[-3].usage == Usage(input_tokens=3, output_tokens=4)
+
+
+def test_a_body_of_text_is_read_piece_by_piece_however_its_characters_are_cut() -> None:
+    text = "Grüße, 世界 🙂"
+    pieces = [bytes([byte]) for byte in text.encode()]
+
+    events, _ = read([*pieces, b""], BARE, bare=True)
+
+    assert content_of(events) == text
+    assert [event.data for event in events if event is not FLUSH and event.data] == pieces
+
+
+def test_a_compressed_body_of_text_is_read_and_a_broken_one_passes() -> None:
+    whole = gzip.compress(b"one two three")
+    for body, text in ((whole, "one two three"), (whole[:10] + b"\xff" * 20, "")):
+        events, _ = read([body[:5], body[5:]], BARE, bare=True)
+
+        assert bytes_of(events) == body
+        assert content_of(events) == text
+
+
+def test_a_body_of_text_is_none_where_text_stands_in_a_field() -> None:
+    events, _ = read([b"one two"], bare=True)
+
+    assert bytes_of(events) == b"one two"
+    assert content_of(events) == ""
 
 
 def test_a_path_leads_through_objects_and_lists() -> None:

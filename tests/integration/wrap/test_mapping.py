@@ -219,6 +219,43 @@ def test_a_stream_without_a_report_is_counted_by_its_text(tmp_path: Path, books:
     assert (charge["usage_source"], charge["output_tokens"], charge["outcome"]) == ("counted", 3, "completed")
 
 
+@pytest.mark.parametrize(
+    ("mimetype", "pieces"),
+    [
+        ("text/plain", ["one", " two", " three"]),
+        ("text/html", ["<p>one", " two", " three"]),
+        ("text/event-stream", ["data: one\n\n", "data:  two\n\ndata:  three\n\n", "data: [DONE]\n\n"]),
+    ],
+    ids=["plain", "page", "events"],
+)
+def test_text_in_no_field_streams_through_and_is_counted(
+    mimetype: str, pieces: list[str], tmp_path: Path, books: Books, enclose: Enclose
+) -> None:
+    held = threading.Event()
+    app = flask.Flask(__name__)
+
+    @app.post("/ask")
+    def answer() -> Any:
+        def written() -> Iterator[str]:
+            yield pieces[0]
+            held.wait(PATIENCE)
+            yield from pieces[1:]
+
+        return flask.Response(written(), mimetype=mimetype)
+
+    section = {"paths": ["/ask"], "text": ".", "default_model": "small"}
+    with waitress_thread(enclose(app, config(tmp_path, section))) as server, RawClient(server.url) as client:
+        client.post("/ask", b"What?", key=KEY)
+        client.wait_for_bytes(b"one")
+        held.set()
+        body = client.read_body()
+
+    assert body.decode() == "".join(pieces)
+    charge = books.one_ended()
+    assert (charge["outcome"], charge["usage_source"], charge["input_tokens"]) == ("completed", "counted", 2)
+    assert charge["output_tokens"] == (5 if mimetype == "text/html" else 3)
+
+
 def test_a_client_that_leaves_pays_for_what_it_got(tmp_path: Path, books: Books, enclose: Enclose) -> None:
     with waitress_thread(enclose(own_app(), config(tmp_path))) as server:
         with RawClient(server.url) as client:
