@@ -42,12 +42,16 @@ class Reports:
 
     def __init__(self) -> None:
         self._each: dict[int, Usage] = {}
-        self._told: set[int | None] = set()  # choices whose end had its report
+        self._told: set[int | None] = {None}  # choices whose end had its report; none has ended yet
 
     def see(self, choices: list[dict[str, Any]]) -> None:
-        """Look at a chunk: usage in it may be of its choice alone, without any of the one that ended last."""
+        """Look at a chunk: usage in it may be of its choice alone, without any of the one that ended last. What comes
+        after an end that had none, and another one's, is of all (SGLang).
+        """
         ends = [choice["index"] for choice in choices if choice["finish_reason"] is not None]
-        self._ended = ends[-1] if ends else self._ended
+        if ends:
+            self._once = self._once and (self._ended in self._told or self._ended == ends[-1])
+            self._ended = ends[-1]
         self._at_end = bool(ends) or not choices
         self._choice = self._ended if self._at_end else choices[-1]["index"]
 
@@ -59,7 +63,7 @@ class Reports:
         """
         choice = self._choice
         if self._at_end:
-            self._once = self._once and bool(told.output_tokens) and choice not in self._told and choice is not None
+            self._once = self._once and bool(told.output_tokens) and choice not in self._told
             self._told.add(choice)
         if choice is not None and told.output_tokens:
             self._each[choice] = told

@@ -386,6 +386,18 @@ def test_the_last_report_is_of_all_choices_after_running_ones_of_each(ledger: SQ
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 5, 6)
 
 
+def test_the_one_report_after_the_ends_of_all_choices_is_of_all_also_behind_running_ones(ledger: SQLLedger) -> None:
+    """SGLang's ``continuous_usage_stats``; of a vocabulary with fewer tokens than are counted here."""
+    words = [running(choice, said * 2 // 3) for said in range(1, 31) for choice in (0, 1)]
+    ends = [b'data: {"choices":[{"index":%d,"text":"","finish_reason":"stop"}]}\n\n' % choice for choice in (0, 1)]
+    body = {"model": "m", "prompt": "a", "n": 2, "stream": True}
+
+    b"".join(post(normalized(ledger, *words, *ends, report_of(40), DONE), "/v1/completions", body).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["output_tokens"]) == ("reported", 40)
+
+
 @pytest.mark.parametrize(
     "reports",
     [
