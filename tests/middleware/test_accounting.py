@@ -286,6 +286,17 @@ def test_a_usage_that_is_stated_before_the_text_alone_is_only_a_beginning(
     assert b'"prompt_tokens":5,"completion_tokens":2,"total_tokens":7' in answer
 
 
+@pytest.mark.parametrize("last", [[], [b'data: {"error":{"message":"no"}}\n\n']], ids=["cut off", "failed"])
+def test_a_usage_that_stood_alone_before_the_text_is_only_a_beginning_of_what_broke_off(
+    last: list[bytes], ledger: SQLLedger
+) -> None:
+    first = b'data: {"choices":[],"usage":%b}\n\n' % BEGUN.encode()
+    b"".join(post(normalized(ledger, first, TEXT, *last), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
+
+
 def test_a_usage_whose_halves_are_stated_apart_is_the_reported_one(ledger: SQLLedger) -> None:
     first = stating('{"role":"assistant"}', '{"prompt_tokens":50,"completion_tokens":0}')
     last = b'data: {"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":20}}\n\n'

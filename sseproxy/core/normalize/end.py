@@ -65,7 +65,7 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
-            event.usage = ending.usage.usage if ending.usage is not None else None
+            event.usage = ending.stated()
             yield event
             return
         elif event.data == DONE:
@@ -220,14 +220,20 @@ class _Ending:
                 yield _finish(identity, index, "tool_calls" if calling else "stop", text)
         if self.usage is not None:
             identity.stamp(self.usage.body)
-            if self._is_early and self._has_output and type(stated := self.usage.usage) is Usage:
-                self.usage.usage = UsageOfBeginning(*astuple(stated))
+            self.usage.usage = self.stated()
             yield self.usage
         yield Event(DONE, read=True)
 
+    def stated(self) -> Usage | None:
+        """The usage, as that of a beginning where all output came behind it."""
+        stated = self.usage.usage if self.usage is not None else None
+        if self._is_early and self._has_output and type(stated) is Usage:
+            return UsageOfBeginning(*astuple(stated))
+        return stated
+
     def _error(self, failure: Failure) -> Event:
         event = error_event(failure)
-        event.usage = self.usage.usage if self.usage is not None else None
+        event.usage = self.stated()
         return event
 
 
