@@ -515,6 +515,23 @@ def test_the_usage_beside_the_stop_reason_is_the_last_word_also_where_the_messag
     assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (25, 2, "reported")
 
 
+@pytest.mark.parametrize("usage", ["{}", '{"output_tokens":0}', '{"input_tokens":25}'])
+def test_a_usage_beside_the_stop_reason_that_leaves_the_output_out_is_no_word_of_it(
+    usage: str, ledger: SQLLedger
+) -> None:
+    start = b'data: {"type":"message_start","message":{"usage":{"input_tokens":25,"output_tokens":1}}}\n\n'
+    delta = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one two three"}}\n\n'
+    stop = (
+        b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":%b}\n\n'
+        b'data: {"type":"message_stop"}\n\n' % usage.encode()
+    )
+
+    b"".join(post(normalized(ledger, start, delta, stop), "/v1/messages", body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["input_tokens"], charge["output_tokens"], charge["usage_source"]) == (25, 3, "mixed")
+
+
 def test_an_answer_that_its_server_cancelled_has_come_to_its_end(ledger: SQLLedger) -> None:
     usage = b'{"input_tokens":11,"output_tokens":22}'
     cancelled = b'event: response.cancelled\ndata: {"type":"response.cancelled","response":{"usage":%b}}\n\n' % usage

@@ -149,4 +149,7 @@ class _Messages:
                 self._fields = merge_fields(self._fields, usage)
                 found = tidy_usage(self._fields, exclusive=True)
                 if found is not None:
-                    self.usage = event.usage = usage_of(found)
+                    known = usage_of(found)
+                    if known != self.usage or usage.get("output_tokens"):
+                        self.usage = known
+                    event.usage = self.usage  # the same object where nothing is said of the output
