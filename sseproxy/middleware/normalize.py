@@ -9,7 +9,7 @@ from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from sseproxy.core.chat import Request
+from sseproxy.core.chat import Request, peek_field
 from sseproxy.core.failure import Failure, UpstreamFailure
 from sseproxy.core.http_fields import HOP_BY_HOP
 from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure_ending, failure_of, normalize
@@ -54,6 +54,7 @@ _NOT_PASSED: Final = OF_THE_BODY | HOP_BY_HOP
 """What concerns one connection is the server's to say (PEP 3333); tutorials of SSE set ``Connection`` all the same."""
 _JSON: Final = ("Content-Type", "application/json")
 _BARE: Final = "application/octet-stream"
+_BARE_FORMATS: Final = ("bytes", "bytes_only")
 _name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
 
@@ -122,7 +123,7 @@ class NormalizeMiddleware:
             return answer
         whole = answer.body
         if request.api == "embeddings":
-            if answer.header("Content-Type") == _BARE:
+            if answer.header("Content-Type") == _BARE and _asks_for_bare(request):
                 return _bare(answer, headers)
             whole = LongBody.begin(answer.body, lingering(gone, exchange.linger))
         if isinstance(whole, LongBody):
@@ -189,6 +190,11 @@ def _whole(answer: Answer, headers: Headers, body: CompletionBody) -> Answer:
     answer.headers = [_JSON, ("Content-Length", str(len(body.completion.body))), *headers]
     answer.body = body
     return answer
+
+
+def _asks_for_bare(request: Request) -> bool:
+    """Whether vectors may come without JSON around them. Servers that do not say what they send call JSON so, too."""
+    return peek_field(request.fields, "encoding_format", str) in _BARE_FORMATS
 
 
 def _bare(answer: Answer, headers: Headers) -> Answer:

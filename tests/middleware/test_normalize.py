@@ -116,3 +116,12 @@ def test_what_is_no_llm_call_passes_untouched() -> None:
 
     assert answer.body == [b"page"]
     assert answer.header("Content-Type") == "text/html"
+
+
+def test_embeddings_that_were_asked_for_as_json_are_read_as_such_whatever_they_are_called() -> None:
+    content = b'{"object":"list","data":[],"model":"m","usage":{"prompt_tokens":1,"total_tokens":1}}'
+    app = answering(content, Content_Type="application/octet-stream")
+    answer = post(app, "/v1/embeddings", {"model": "m", "input": "x"})
+
+    assert answer.header("Content-Type") == "application/json"
+    assert b"".join(answer.body) == content
