@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -198,7 +199,6 @@ class _Passed:
         self._exchange = exchange
         self._bill = bill
         self._gone = gone
-        self._begun = b""
 
     def begin(self) -> None:
         """Wait for the first piece, without which no head leaves: until then a failure can be told.
@@ -206,7 +206,7 @@ class _Passed:
         :raises Failure: the upstream's, or that the client has left.
         """
         try:
-            self._begun = next(filter(None, asking(self._rest, self._gone)), b"")
+            first = next(filter(None, asking(self._rest, self._gone)), b"")
         except BaseException as error:
             if isinstance(error, Failure):
                 self._exchange.note_failure(error)
@@ -214,22 +214,19 @@ class _Passed:
             self._bill.release("upstream_failed")
             close_body(self._body)
             raise
-        if not self._begun:
-            self._bill.settle("completed")
+        if first:
+            self._rest = chain((first,), self._rest)
+        else:
+            self._end()
 
     def __iter__(self) -> _Passed:
         return self
 
     def __next__(self) -> bytes:
-        piece, self._begun = self._begun, b""
-        if piece:
-            return piece
         try:
             piece = next(self._rest)
         except StopIteration:
-            if isinstance(self._body, LongBody):
-                self._bill.report(self._body.usage())
-            self._bill.settle("completed")
+            self._end()
             raise
         except Exception as error:
             self._bill.settle("upstream_failed")
@@ -247,3 +244,8 @@ class _Passed:
             close_body(self._body)
         finally:
             self._bill.hung_up()
+
+    def _end(self) -> None:
+        if isinstance(self._body, LongBody):
+            self._bill.report(self._body.usage())
+        self._bill.settle("completed")
