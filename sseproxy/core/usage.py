@@ -120,9 +120,10 @@ def tidy_usage(raw: Mapping[str, Any], *, exclusive: bool = False, fold: bool = 
     """
     ins, outs = _details(raw, _INPUT_DETAILS), _details(raw, _OUTPUT_DETAILS)
     counts = _counts(raw, ins, outs)
-    for beside in (_first(raw, _TOOL_USE) or 0, sum(_first(ins, (name,)) or 0 for name in _MEDIA)):
-        if counts.total - counts.input - counts.output - beside in (0, counts.reasoning):
-            counts.input += beside
+    if counts.total > counts.input + counts.output:
+        for beside in (_first(raw, _TOOL_USE) or 0, sum(_first(ins, (name,)) or 0 for name in _MEDIA)):
+            if counts.total - counts.input - counts.output - beside in (0, counts.reasoning):
+                counts.input += beside
     _repair_input(counts, exclusive=exclusive or _leaves_caches_out(raw))
     _repair_output(counts, fold=fold)
     if isinstance(raw.get("iterations"), list):

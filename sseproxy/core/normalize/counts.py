@@ -42,7 +42,8 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
             continue
         known = merge_usage(known, found)
         assert known is not None
-        usage = reports.add(usage_of(found), usage_of(known))
+        told = usage_of(found)
+        usage = reports.add(told, told if known is found else usage_of(known))
         if body["choices"]:
             event.usage = usage
             event.steady = False
