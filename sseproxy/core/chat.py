@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
@@ -57,7 +58,8 @@ T = TypeVar("T")
 Fields = dict[str, msgspec.Raw]
 MaybeFields: Final[Any] = Fields | None
 Items = list[msgspec.Raw]
-_count: Final = msgspec.json.Decoder(int, strict=False)
+_number: Final = msgspec.json.Decoder(Decimal)
+_MOST: Final = Decimal(2**53)
 decoder_of: Final[Callable[[Any], msgspec.json.Decoder[Any]]] = cache(msgspec.json.Decoder)
 """The decoder of a type, made once: that takes longer than most of what is decoded here. For a struct it is to be made
 when its module is imported: msgspec puts together what it knows of one without a lock, and two threads at that crash.
@@ -280,11 +282,12 @@ def _wants_usage(fields: Fields) -> bool:
 
 
 def peek_count(fields: Fields, name: str) -> int:
-    """How many are asked for, as any upstream may read it: Pydantic takes ``"5"`` and ``5.0``. Else one."""
+    """How many are asked for, as any upstream may read it: Pydantic takes ``5.0`` and ``" +5.0"``. Else one."""
     try:
-        return max(_count.decode(fields.get(name, NULL)), 1)
+        count = _number.decode(fields.get(name, NULL))
     except msgspec.DecodeError:
         return 1
+    return int(min(count, _MOST)) if count.is_finite() and count >= 1 else 1
 
 
 def _prompts(fields: Fields) -> int:

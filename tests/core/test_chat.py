@@ -249,6 +249,11 @@ def test_embeddings_of_messages_need_no_input() -> None:
     assert Request.parse("embeddings", body).encode() == body
 
 
+@pytest.mark.parametrize("n", [10**40, 1e300, "1e999999999"])
+def test_more_answers_than_can_be_counted_are_as_many_as_can(n: int | float | str) -> None:
+    assert Request.parse("chat", json.dumps({"model": "m", "messages": [], "n": n}).encode()).choices == 2**53
+
+
 @pytest.mark.parametrize("field", ["stream", "stream_options", "n", "max_tokens"])
 def test_a_field_that_is_null_is_as_good_as_absent(field: str) -> None:
     body = {"model": "m", "messages": [], field: None}

@@ -232,6 +232,7 @@ def test_a_client_s_own_limit_is_all_that_is_held(ledger: SQLLedger) -> None:
     ("fields", "answers"),
     [({"best_of": 20}, 20), ({"best_of": 2, "n": 3}, 3), ({"best_of": 5, "n": 3}, 5), ({"best_of": 5, "n": 0}, 5),
      ({"best_of": None}, 1), ({"best_of": "5"}, 5), ({"n": 5.0}, 5), ({"n": "5"}, 5), ({"best_of": -5}, 1),
+     ({"n": " 5 "}, 5), ({"n": "+5.0"}, 5), ({"n": "nan"}, 1), ({"n": True}, 1),
      ({"best_of": 5, "prompt": ["a", "b"]}, 10)],
 )  # fmt: skip
 def test_the_answers_of_which_the_best_come_back_are_held_for_too(
