@@ -31,7 +31,7 @@ def embeddings(environ: Any, start_response: Any) -> Iterator[bytes]:
     asked = environ["wsgi.input"].read()
     if b'"bytes"' in asked:
         start_response("200 OK", [("Content-Type", "application/octet-stream"), ("metadata", ABOUT)])
-        yield BARE
+        yield b"" if b'"empty"' in asked else BARE
         return
     breaks = b"break" in asked
     start_response("200 OK", [("Content-Type", "application/json")])
@@ -87,12 +87,13 @@ def test_a_long_answer_that_breaks_off_is_no_clean_end(app: Proxy, books: Books)
     assert (row["outcome"], row["usage_source"]) == ("upstream_failed", "counted")
 
 
+@pytest.mark.parametrize(("given", "vectors"), [("x", BARE), ("empty", b"")])
 def test_vectors_without_json_around_them_pass_and_are_billed_by_the_header_that_tells_of_them(
-    app: Proxy, books: Books
+    given: str, vectors: bytes, app: Proxy, books: Books
 ) -> None:
-    answer = Client(app).post("/v1/embeddings", json={"model": "m", "input": "x", "encoding_format": "bytes"})
+    answer = Client(app).post("/v1/embeddings", json={"model": "m", "input": given, "encoding_format": "bytes"})
 
-    assert (answer.status_code, answer.content_type, answer.data) == (200, "application/octet-stream", BARE)
+    assert (answer.status_code, answer.content_type, answer.data) == (200, "application/octet-stream", vectors)
     assert answer.headers["metadata"] == ABOUT
     row = books.one_ended()
     assert (row["outcome"], row["usage_source"], row["input_tokens"]) == ("completed", "reported", 7)
