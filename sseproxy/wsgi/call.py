@@ -150,8 +150,9 @@ def _pull_until_started(body: Iterable[bytes], start: _Start) -> Iterable[bytes]
         while start.answer is None:
             pieces.append(next(rest))
     except StopIteration:
-        close_body(body)
-        raise RuntimeError("the application ended without calling start_response") from None
+        if start.answer is None:
+            close_body(body)
+            raise RuntimeError("the application ended without calling start_response") from None
     except BaseException:
         close_body(body)
         raise

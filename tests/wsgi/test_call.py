@@ -118,6 +118,16 @@ def test_an_application_that_raises_before_its_headers_is_closed() -> None:
     assert body.closed
 
 
+def test_a_generator_that_starts_its_response_and_yields_nothing_has_answered() -> None:
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("204 No Content", [("X-A", "b")])
+        yield from ()
+
+    answer = call_app(app, create_environ())
+
+    assert (answer.code, answer.header("X-A"), list(answer.body)) == (204, "b", [])
+
+
 def test_an_application_that_never_starts_its_response_is_an_error() -> None:
     body = Closing([b"x"])
 
