@@ -62,15 +62,13 @@ class Bill:
     def __init__(
         self, ledger: Ledger, counter: Counter, exchange: Exchange, forget: Callable[[str], object] = lambda _: None
     ) -> None:
-        self._ledger = ledger
-        self._exchange = exchange
+        self._ledger, self._exchange, self._forget = ledger, exchange, forget
         self._target = exchange.target or NOWHERE
         self._started = datetime.now(timezone.utc)
         self.id = exchange.charge_id = _new_id()
         billed = exchange.billed
         self._meter = Meter(billed, counter)
         self._ended = threading.Lock()  # taken by whoever ends it, and never let go of
-        self._forget = forget
         budget = exchange.user.budget if exchange.user else None
         if budget is None:
             ledger.reserve(self._charge(billed))
@@ -199,6 +197,7 @@ class Bill:
 
     def failed(self, status: int) -> None:
         """There is no answer but this status. A client that left pays for its prompt, unless that try was free."""
+        self._status = status
         if status == ClientGone.STATUS:
             tries = self._exchange.tries
             (self.release if tries and tries[-1].is_free else self.settle)("client_gone")

@@ -28,7 +28,8 @@ def test_a_body_that_breaks_off_before_its_first_byte_is_refused_in_words(
 
             assert client.status == status
             assert json.loads(client.read_body())["error"]["code"] == code
-        assert books.one_ended()["outcome"] == "upstream_failed"
+        charge = books.one_ended()
+        assert (charge["outcome"], charge["status"]) == ("upstream_failed", status)
         assert f"error={code}" in proxy.log
         assert "Traceback" not in proxy.log
 
