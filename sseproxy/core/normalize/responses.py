@@ -14,10 +14,9 @@ from sseproxy.core.chunk import Chunk, rewrite, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import BODY_LIMIT, IDLE, Doubt
 from sseproxy.core.normalize.end import HEARTBEATS_FOR_USAGE
-from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.normalize.gather import Response
 from sseproxy.core.normalize.reading import reader_of, told_failure
-from sseproxy.core.normalize.suspicion import Suspicion
+from sseproxy.core.normalize.suspicion import SuspicionOfTyped
 from sseproxy.core.possible_end import LAST, TERMINAL
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
@@ -128,11 +127,10 @@ def _error_before(failed: dict[str, Any]) -> Event:
 
 def _end(events: Iterator[Event]) -> Iterator[Event]:
     """Pass the events on, up to the last; a chunk with an error is a ``response.failed``, whatever it was."""
-    suspicion = Suspicion()
-    begun = False
+    suspicion = SuspicionOfTyped()
     for event in events:
         if type(event) is Chunk:
-            begun = True
+            suspicion.has_begun = True
             suspicion.clear()
             event.error = told_failure(event.body, event.type)
             if event.error is not None and event.type != _FAILED:
@@ -144,13 +142,10 @@ def _end(events: Iterator[Event]) -> Iterator[Event]:
             yield Chunk(type=_FAILED, error=event.error)
             return
         elif type(event) is Doubt:
-            if begun or not event.in_words:
-                suspicion.take(event)
+            suspicion.take(event)
         elif event is FLUSH:  # `[DONE]` is not of this protocol; the end of the body says it
             yield event
-    yield Chunk(
-        type=_FAILED, error=suspicion.failure or (truncated() if begun else invalid_stream("no event of this API"))
-    )
+    yield Chunk(type=_FAILED, error=suspicion.broken_off())
 
 
 def _failed_after(event: Chunk, failure: Failure, events: Iterator[Event]) -> Generator[Event, None, Chunk]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import Doubt
+from sseproxy.core.normalize.failures import invalid_stream, truncated
 
-__all__ = ["Suspicion"]
+__all__ = ["Suspicion", "SuspicionOfTyped"]
 
 
 class Suspicion:
@@ -26,3 +27,20 @@ class Suspicion:
     def clear(self) -> None:
         """More of the answer has come."""
         self.failure = None
+
+
+class SuspicionOfTyped(Suspicion):
+    """That of a stream of typed events: words before the first of them are no stream of this API.
+
+    :ivar has_begun: an event has come.
+    """
+
+    has_begun = False
+
+    def take(self, doubt: Doubt) -> None:
+        if self.has_begun or not doubt.in_words:
+            super().take(doubt)
+
+    def broken_off(self) -> Failure:
+        """Why there is no last event."""
+        return self.failure or (truncated() if self.has_begun else invalid_stream("no event of this API"))

@@ -17,11 +17,11 @@ from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.end import HEARTBEATS
-from sseproxy.core.normalize.failures import doubt_in, failure_in, invalid_stream, truncated
+from sseproxy.core.normalize.failures import doubt_in, failure_in
 from sseproxy.core.normalize.places import number_places
 from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.normalize.responses import Course, conclude_response
-from sseproxy.core.normalize.suspicion import Suspicion
+from sseproxy.core.normalize.suspicion import SuspicionOfTyped
 from sseproxy.core.normalize.whole import replay
 from sseproxy.core.possible_end import LAST
 from sseproxy.core.refusal import error_of_messages
@@ -114,12 +114,12 @@ def _empty(make_id: Callable[[], str], model: str) -> dict[str, Any]:
 
 def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
     reader = reader_of("messages")
-    suspicion = Suspicion()
-    begun = stopped = False
+    suspicion = SuspicionOfTyped()
+    stopped = False
     ticks = beats = 0
     for event in events:
         if type(event) is Chunk:
-            begun, ticks = True, 0
+            suspicion.has_begun, ticks = True, 0
             if event.type != "ping":
                 suspicion.clear()
             beats += stopped and event.type == "ping"
@@ -142,7 +142,7 @@ def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
             ticks += stopped
         elif event is HEARTBEAT or type(event) is Doubt:
             beats += stopped
-            if type(event) is Doubt and (begun or not event.in_words):
+            if type(event) is Doubt:
                 suspicion.take(event)
         else:
             yield event
@@ -151,7 +151,7 @@ def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
     if stopped:  # all was said but that it is all
         yield Event(b'{"type":"message_stop"}', "message_stop", read=True)
         return
-    failed = _messages_error(suspicion.failure or (truncated() if begun else invalid_stream("no event of this API")))
+    failed = _messages_error(suspicion.broken_off())
     failed.usage = reader.usage
     yield failed
 
