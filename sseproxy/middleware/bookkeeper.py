@@ -7,13 +7,13 @@ may be all the money that the first one needs.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from sseproxy.ledger.protocol import Checkpoint, Ledger, LedgerUnavailable
 from sseproxy.middleware.bill import Bill
+from sseproxy.wsgi.per_process import PerProcess
 
 log = logging.getLogger("sseproxy.accounting")
 
@@ -35,31 +35,30 @@ class Bookkeeper:
     def __init__(self, ledger: Ledger, interval: float = INTERVAL) -> None:
         self._ledger = ledger
         self._interval = interval
-        self._watches: dict[int, _Watch] = {}
+        self._watch = PerProcess(lambda: _Watch(self._run), lambda watch: watch.thread.start())
 
     def start(self) -> None:
         """Begin, if that was not done in this process: before anything is reserved in it, be it refused."""
-        if os.getpid() not in self._watches:
-            self._begin()
+        self._watch.get()
 
     def add(self, bill: Bill) -> None:
         """Watch a bill until it has ended, or is to be forgotten."""
-        self._of_this_process().running[bill.id] = bill
+        self._watch.get().running[bill.id] = bill
 
     def forget(self, bill_id: str) -> None:
         """A bill has ended. All that it knows of its request need not wait for the next note to be let go."""
-        if (watch := self._watches.get(os.getpid())) is not None:
+        if (watch := self._watch.known()) is not None:
             watch.running.pop(bill_id, None)
 
     def running(self, *, streamed: bool) -> int:
         """How many answers run, of those that are streamed or of the others."""
-        watch = self._watches.get(os.getpid())
+        watch = self._watch.known()
         return sum(bill.runs(streamed) for bill in list(watch.running.values())) if watch is not None else 0
 
     def note(self) -> None:
         """Write down what every running bill has come to, and forget those that ended."""
         notes: dict[str, Checkpoint] = {}
-        running = self._of_this_process().running
+        running = self._watch.get().running
         for bill in list(running.values()):
             try:
                 note = bill.so_far()
@@ -75,27 +74,10 @@ class Bookkeeper:
 
     def close(self) -> None:
         """Stop the thread, and wait a little for what it notes just now: the ledger is closed next."""
-        if (watch := self._watches.get(os.getpid())) is not None:
+        if (watch := self._watch.known()) is not None:
             watch.stopping.set()
             if watch.thread.is_alive():
                 watch.thread.join(END_SECONDS)
-
-    def _of_this_process(self) -> _Watch:
-        return self._watches.get(os.getpid()) or self._begin()
-
-    def _begin(self) -> _Watch:
-        new = _Watch(self._run)
-        # In one step: threads that come here at once choose the same. It needs no lock that a fork could copy held.
-        chosen = self._watches.setdefault(os.getpid(), new)
-        if chosen is new:
-            for other in [process for process in self._watches if process != os.getpid()]:
-                del self._watches[other]
-            try:
-                new.thread.start()
-            except RuntimeError:  # no thread is left; the next request tries again
-                del self._watches[os.getpid()]
-                raise
-        return chosen
 
     def _run(self, stopping: threading.Event) -> None:
         rounds = 0

@@ -9,7 +9,6 @@ https://redis.io/docs/latest/develop/data-types/sorted-sets/
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Final, TypeVar
 
 from sseproxy.middleware.slots import StoreUnavailable
 from sseproxy.redis_driver import check_redis, connect_redis
+from sseproxy.wsgi.per_process import PerProcess
 
 log = logging.getLogger("sseproxy.limits")
 T = TypeVar("T")
@@ -74,22 +74,19 @@ class RedisSlots:
         self._hold = self._redis.register_script(_HOLD)
         self._tokens = self._redis.register_script(_TOKENS)
         self._lease = lease
-        self._mine: dict[str, str] = {}
-        self._holds: dict[str, str] = {}
-        self._lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._process = 0
+        self._mine = PerProcess(_Mine, self._begin_to_renew)
 
     def acquire(self, user: str, limit: int) -> str | None:
-        self._keep_renewing()
+        mine = self._renewed()
         place = uuid.uuid4().hex
         if not self._ask(lambda: self._acquire([_key(user)], [limit, self._milliseconds, place])):
             return None
-        self._mine[place] = _key(user)
+        mine.places[place] = _key(user)
         return place
 
     def release(self, user: str, place: str) -> None:
-        self._mine.pop(place, None)
+        if (mine := self._mine.known()) is not None:
+            mine.places.pop(place, None)
         try:
             self._ask(lambda: self._redis.zrem(_key(user), place))
         except StoreUnavailable as error:
@@ -99,14 +96,15 @@ class RedisSlots:
         return int(self._ask(lambda: self._held([_key(user)])))
 
     def hold(self, whose: str, tokens: int, seconds: float) -> str:
-        self._keep_renewing()
+        mine = self._renewed()
         key, window = _tokens_key(whose), int(seconds * 1000)
         hold: bytes = self._ask(lambda: self._hold([key], [self._milliseconds, window, uuid.uuid4().hex, tokens]))
-        self._holds[hold.decode()] = key
+        mine.holds[hold.decode()] = key
         return hold.decode()
 
     def let_go(self, whose: str, hold: str) -> bool:
-        self._holds.pop(hold, None)
+        if (mine := self._mine.known()) is not None:
+            mine.holds.pop(hold, None)
         return bool(self._ask(lambda: self._redis.zrem(_tokens_key(whose), hold)))
 
     def tokens(self, whose: str) -> tuple[int, int]:
@@ -117,14 +115,14 @@ class RedisSlots:
         self._ask(lambda: check_redis(self._redis))
 
     def close(self) -> None:
-        self._stopping.set()
-        if self._process == os.getpid():
-            self._release_all()
+        if (mine := self._mine.known()) is not None:
+            mine.stopping.set()
+            self._release_all(mine)
         self._redis.close()
 
-    def _release_all(self) -> None:
+    def _release_all(self, mine: _Mine) -> None:
         pipe = self._redis.pipeline(transaction=False)
-        for place, key in list(self._mine.items()):
+        for place, key in list(mine.places.items()):
             pipe.zrem(key, place)
         try:
             self._ask(pipe.execute)
@@ -141,33 +139,38 @@ class RedisSlots:
     def _milliseconds(self) -> int:
         return int(self._lease * 1000)
 
-    def _keep_renewing(self) -> None:
-        """One daemon thread a process, begun with its first stream. What its parent held it neither keeps nor frees.
+    def _renewed(self) -> _Mine:
+        """What this process holds, renewed by a daemon thread from its first stream on.
 
         :raises StoreUnavailable: the process has no thread left.
         """
-        if self._process == os.getpid():
-            return
-        with self._lock:
-            if self._process == os.getpid():
-                return
-            self._mine, self._holds = {}, {}
-            try:
-                threading.Thread(target=self._run, name="sseproxy-slots", daemon=True).start()
-            except RuntimeError as error:
-                raise StoreUnavailable("there is no thread left to keep places with") from error
-            self._process = os.getpid()
+        try:
+            return self._mine.get()
+        except RuntimeError as error:
+            raise StoreUnavailable("there is no thread left to keep places with") from error
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._lease / 3):
+    def _begin_to_renew(self, mine: _Mine) -> None:
+        threading.Thread(target=self._renew_all, args=(mine,), name="sseproxy-slots", daemon=True).start()
+
+    def _renew_all(self, mine: _Mine) -> None:
+        while not mine.stopping.wait(self._lease / 3):
             by_key: dict[str, list[str]] = {}
-            for place, key in [*self._mine.items(), *self._holds.items()]:
+            for place, key in [*mine.places.items(), *mine.holds.items()]:
                 by_key.setdefault(key, []).append(place)
             try:
                 for key, places in by_key.items():
                     self._ask(lambda k=key, p=places: self._renew([k], [self._milliseconds, *p]))  # type: ignore[misc]
             except StoreUnavailable as error:
                 log.warning("leases of what runs could not be renewed: %s", error)
+
+
+class _Mine:
+    """What a process holds. What its parent held it neither keeps nor frees."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, str] = {}
+        self.holds: dict[str, str] = {}
+        self.stopping = threading.Event()
 
 
 def _key(user: str) -> str:

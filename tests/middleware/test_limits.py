@@ -309,7 +309,7 @@ def test_the_tokens_that_a_killed_process_held_are_free_when_its_lease_is_over(r
     dead, alive = Limiter(redis.url, lease=0.5), Limiter(redis.url, lease=0.5)
     limits = Limits(tokens=Rate(1000, 86400))
     lost = dead.enter("alice", limits, tokens=(10, 500))
-    dead._slots._stopping.set()  # type: ignore[attr-defined]  # as kill -9 does: it renews nothing and gives nothing back
+    dead._slots._mine.get().stopping.set()  # type: ignore[attr-defined]  # as kill -9 does: it renews nothing and gives nothing back
     alive.enter("alice", limits, tokens=(10, 500))
 
     def refused() -> bool:
@@ -411,7 +411,7 @@ def test_two_limiters_on_one_redis_count_together(redis: RedisServer) -> None:
 def test_the_streams_of_a_process_that_went_without_a_word_are_free_when_its_lease_is_over(redis: RedisServer) -> None:
     dead, alive = Limiter(redis.url, lease=0.5), Limiter(redis.url, lease=0.5)
     dead.enter("alice", Limits(streams=2), stream=True)
-    dead._slots._stopping.set()  # type: ignore[attr-defined]  # as kill -9 does: it renews nothing and gives nothing back
+    dead._slots._mine.get().stopping.set()  # type: ignore[attr-defined]  # as kill -9 does: it renews nothing and gives nothing back
     alive.enter("alice", Limits(streams=2), stream=True)
     wait_until(lambda: alive.running("alice") == 1)
     time.sleep(1)
