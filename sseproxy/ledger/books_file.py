@@ -37,20 +37,23 @@ class BooksFile:
         self._is_gone = self._is_gone or (self._opened is not None and self._opened != self._now())
         return self._is_gone
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """
+        :raises LedgerUnavailable: :meth:`is_gone`.
+        """
         if self.is_gone():
             raise LedgerUnavailable(
                 reason=f"the file {self._path} was removed or replaced under this process; restart it"
             )
 
     def _connect(self, dialect: Dialect, _record: object, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        self._check()
+        self.check()
         if is_root() and "uri" not in options:
             self._make()
         connection: Any = dialect.connect(*args, **options)
         try:
             # Before its first statement, which would open the log.
-            self._check()
+            self.check()
         except LedgerUnavailable:
             connection.close()
             raise

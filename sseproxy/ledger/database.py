@@ -26,6 +26,7 @@ from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
 from sseproxy.ledger.statements import Statement, Statements
 from sseproxy.ledger.upgrade import revision_of, upgrade
+from sseproxy.ledger.write_ahead_log import WriteAheadLog
 from sseproxy.ledger.writer import Writer
 
 T = TypeVar("T")
@@ -90,6 +91,7 @@ class Database:
         self._errors: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
         self.writes = _Writes(self._errors, self.integrity_error)
+        self._log = WriteAheadLog(self._writer, self.look_up, self.write)
 
     def _open_writer(self) -> Any:
         connection = self.engine.raw_connection()
@@ -198,10 +200,9 @@ class Database:
             return
         try:
             if self._file.is_gone():
-                self.close()  # and nothing opens it again
-            with self.look_up() as cursor:
-                # https://sqlite.org/pragma.html#pragma_wal_checkpoint: syncs what it copies, and blocks nobody.
-                cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                self.close()
+            self._file.check()
+            self._log.sync()
         except LedgerUnavailable:
             self.writes.fail = True
             raise

@@ -28,7 +28,15 @@ class Writer:
         self._connect = connect
         self._connection: Any = None
         self._cursor: Any = None
+        self._closed_changes = 0
         self._turns: deque[_Turn[Any]] = deque()
+
+    @property
+    def changes(self) -> int:
+        """Rows that it has changed so far: those that were taken back too."""
+        with self.lock:
+            open_changes = 0 if self._connection is None else int(self._connection.total_changes)
+            return self._closed_changes + open_changes
 
     def run(self, work: Callable[[Any], T]) -> T:
         """What some work with a DBAPI cursor gives, once it is committed.
@@ -149,6 +157,7 @@ class Writer:
         """Close the connection; the next transaction opens it again."""
         with self.lock:
             if self._connection is not None:
+                self._closed_changes = self.changes
                 self._connection.close()
                 self._connection = self._cursor = None
 

@@ -110,6 +110,56 @@ def test_what_a_checkpoint_has_seen_is_in_the_file_itself(
     connection.close()
 
 
+def test_who_writes_first_after_a_checkpoint_does_not_wait_for_the_disk(
+    sqlite_books: SQLLedger, new_charge: NewCharge, tmp_path: Path
+) -> None:
+    """SQLite begins its log anew with the first write behind a checkpoint: a header, which it waits for."""
+    sqlite_books.reserve(new_charge("c1"))
+    sqlite_books.checkpoint({})
+    begun = _header_of_log(tmp_path)
+
+    sqlite_books.reserve(new_charge("c2"))
+
+    assert _header_of_log(tmp_path) == begun
+
+
+def test_a_checkpoint_of_what_has_not_changed_touches_no_file(
+    sqlite_books: SQLLedger, new_charge: NewCharge, tmp_path: Path
+) -> None:
+    sqlite_books.reserve(new_charge("c1"))
+    sqlite_books.checkpoint({})
+    written = _all_files(tmp_path)
+
+    sqlite_books.checkpoint({})
+
+    assert _all_files(tmp_path) == written
+
+
+def test_what_a_reader_kept_out_of_the_file_is_in_it_after_the_next_checkpoint(
+    sqlite_books: SQLLedger, new_charge: NewCharge, tmp_path: Path
+) -> None:
+    sqlite_books.reserve(new_charge("c1"))
+    with sqlite_books.database.read() as reader:
+        reader.exec_driver_sql("SELECT * FROM charges").all()
+        sqlite_books.reserve(new_charge("c2"))
+        sqlite_books.checkpoint({})
+
+    sqlite_books.checkpoint({})
+
+    (tmp_path / "copy.db").write_bytes((tmp_path / "books.db").read_bytes())
+    connection = sqlite3.connect(tmp_path / "copy.db")
+    assert connection.execute("SELECT id FROM charges").fetchall() == [("c1",), ("c2",)]
+    connection.close()
+
+
+def _header_of_log(folder: Path) -> bytes:
+    return (folder / "books.db-wal").read_bytes()[:32]
+
+
+def _all_files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
+
+
 def test_closing_leaves_one_file(tmp_path: Path) -> None:
     books = open_ledger(f"sqlite:///{tmp_path}/books.db")
     books.ping()
