@@ -39,8 +39,8 @@ class WriteAheadLog:
             return
         with self._look_up() as cursor:
             # https://sqlite.org/pragma.html#pragma_wal_checkpoint: syncs what it copies, and blocks nobody.
-            _, logged, copied = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if logged == copied:
+            is_busy, logged, copied = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if not is_busy and logged == copied:
             with self._write() as cursor:
                 cursor.execute("PRAGMA user_version = 0")
             self._synced = changes

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -103,11 +106,7 @@ def test_what_a_checkpoint_has_seen_is_in_the_file_itself(
 
     sqlite_books.checkpoint({})
 
-    # Without the log beside it, which a power cut may take.
-    (tmp_path / "copy.db").write_bytes((tmp_path / "books.db").read_bytes())
-    connection = sqlite3.connect(tmp_path / "copy.db")
-    assert connection.execute("SELECT id FROM charges").fetchall() == [("c1",)]
-    connection.close()
+    assert _charges_on_disk(tmp_path) == ["c1"]
 
 
 def test_who_writes_first_after_a_checkpoint_does_not_wait_for_the_disk(
@@ -146,10 +145,31 @@ def test_what_a_reader_kept_out_of_the_file_is_in_it_after_the_next_checkpoint(
 
     sqlite_books.checkpoint({})
 
-    (tmp_path / "copy.db").write_bytes((tmp_path / "books.db").read_bytes())
-    connection = sqlite3.connect(tmp_path / "copy.db")
-    assert connection.execute("SELECT id FROM charges").fetchall() == [("c1",), ("c2",)]
-    connection.close()
+    assert _charges_on_disk(tmp_path) == ["c1", "c2"]
+
+
+def test_what_came_while_another_process_had_its_checkpoint_is_in_the_file_after_the_next(
+    sqlite_books: SQLLedger, new_charge: NewCharge, tmp_path: Path
+) -> None:
+    sqlite_books.reserve(new_charge("c1"))
+    # The byte by which one checkpoint keeps the others out: https://sqlite.org/walformat.html, "WAL Locks".
+    shared = str(tmp_path / "books.db-shm")
+    program = f"import fcntl; f = open({shared!r}, 'r+b'); fcntl.lockf(f, 2, 1, 121); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin and other.stdout and other.stdout.readline()
+        sqlite_books.checkpoint({})
+        other.communicate(b"\n")
+
+    sqlite_books.checkpoint({})
+
+    assert _charges_on_disk(tmp_path) == ["c1"]
+
+
+def _charges_on_disk(folder: Path) -> list[str]:
+    """In the file itself, without the log beside it, which a power cut may take."""
+    (folder / "copy.db").write_bytes((folder / "books.db").read_bytes())
+    with closing(sqlite3.connect(folder / "copy.db")) as connection:
+        return [charge for (charge,) in connection.execute("SELECT id FROM charges ORDER BY id")]
 
 
 def _header_of_log(folder: Path) -> bytes:
