@@ -12,7 +12,7 @@ from typing import Final
 
 from sseproxy.core.chunk import guard, write_json
 from sseproxy.core.normalize.finish import REASONS
-from sseproxy.core.shapes import UNREADABLE, Shape, read_text
+from sseproxy.core.shape import UNREADABLE, Shape, read_text
 from sseproxy.core.sse import Event
 
 __all__ = ["Usual"]
@@ -58,8 +58,8 @@ class Usual:
 
         :param watch: as of :class:`~sseproxy.core.shapes.Shape`, as is `unlike`.
         """
-        head, tail = self._head + _TEXT, self._behind[0]
-        shape = Shape(head, tail, head, tail, hidden=False, watch=watch)
+        around = self._head + _TEXT, self._behind[0]
+        shape = Shape(around, around, hidden=False, watch=watch)
         shape.unlike = unlike
         return shape
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sseproxy.core.normalize import events_of, normalize
 from sseproxy.core.normalize.shortcut import shorten
@@ -115,3 +117,78 @@ def test_the_short_and_the_long_way_give_the_same() -> None:
     long = list(normalize(iter([*spaced, Event(DONE)]), api="chat"))
     assert [json.loads(e.data) for e in short[:-1]] == [json.loads(e.data) for e in long[:-1]]
     assert [(e.content, e.hidden, e.finish) for e in short] == [(e.content, e.hidden, e.finish) for e in long]
+
+
+Texts = Callable[[str], dict[str, Any]]
+# How servers say one text: vLLM by one name, then by two; Ollama with its role; OpenRouter with details beside it.
+DELTAS: dict[str, Texts] = {
+    "content": lambda text: {"content": text},
+    "reasoning": lambda text: {"reasoning": text},
+    "both names": lambda text: {"reasoning": text, "reasoning_content": text},
+    "Ollama's": lambda text: {"role": "assistant", "content": "", "reasoning": text},
+    "OpenRouter's": lambda text: {
+        "role": "assistant",
+        "content": "",
+        "reasoning": text,
+        "reasoning_details": [{"type": "reasoning.text", "text": text, "format": "unknown", "index": 0}],
+    },
+    "thinking": lambda text: {"thinking": text},
+    "a source beside it": lambda text: {"content": text, "sources": [{"index": 0, "text": text}]},
+    "another beside it": lambda text: {"content": text, "name": text},
+    "its own role": lambda text: {"role": text, "content": text},
+}
+
+
+def spelt(delta: dict[str, Any], *, spaced: bool, **fields: Any) -> Event:
+    body = {**json.loads(chunk("").data), **fields}
+    body["choices"][0]["delta"] = delta
+    return Event(json.dumps(body, separators=None if spaced else (",", ":"), ensure_ascii=False).encode())
+
+
+def as_none_is_known(events: list[Event]) -> list[Event]:
+    """The same events, none of which has the shape of another."""
+    return [Event(event.data.replace(b"{", b"{" + b" " * at, 1)) for at, event in enumerate(events, 1)]
+
+
+def outcome(events: list[Event]) -> list[Any]:
+    out = [event for event in normalize(iter(events), api="chat") if event is not FLUSH]
+    datas = [e.data if e.data == DONE else e.error is not None or json.loads(e.data) for e in out]
+    return [datas, *[(e.content, e.hidden, e.finish, e.by_choice) for e in out]]
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+@pytest.mark.parametrize("name", ["content", "reasoning", "both names", "Ollama's", "OpenRouter's", "thinking"])
+def test_a_text_goes_around_wherever_it_stands_and_however_often(name: str, spaced: bool) -> None:
+    events = [spelt(DELTAS[name](text), spaced=spaced) for text in ("Hello", " wor", "ld", ' é "!"')]
+    shapes = Shapes()
+    _, _, learnt, *_ = normalize(iter([*events[:3], Event(DONE)]), api="chat")
+    shapes.learn(events[2].data, learnt)
+
+    passed = shapes.match(events[3].data)
+
+    assert passed is not None and passed.content + passed.hidden == ' é "!"'
+    other = events[3].data.replace(b"!", b"?", 1)
+    assert b"!" not in other or shapes.match(other) is None
+
+
+said = st.sampled_from(["a", "ab", "", "é", "data: x", '"', "stop", "assistant", "a", "Hello", "m", "index"])
+chosen = st.tuples(st.sampled_from(list(DELTAS)), said, st.booleans(), st.sampled_from([{}, {}, {"model": "n"}]))
+scraps = st.sampled_from([b'"', b"\\", b"{", b"}", b",", b":", b" ", b'"a"', b'"text":"a",', b'"content":"a",', b"b"])
+damage = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 250), st.integers(0, 4), scraps), max_size=3)
+
+
+@given(chosen=st.lists(chosen, min_size=2, max_size=12), times=st.integers(1, 3), damage=damage)
+def test_a_known_shape_changes_nothing_whatever_is_said_in_whichever_way(
+    chosen: list[tuple[str, str, bool, dict[str, Any]]], times: int, damage: list[tuple[int, int, int, bytes]]
+) -> None:
+    events = [
+        spelt(DELTAS[name](text), spaced=spaced, **fields)
+        for name, text, spaced, fields in chosen
+        for text in [text + "." * at for at in range(times)]
+    ]
+    for number, at, gone, scrap in damage:
+        data = events[number % len(events)].data
+        at = max(1, at % len(data))
+        data = data[:at] + scrap + data[at + gone :]
+        events[number % len(events)] = Event(data.decode("utf-8", "replace").encode())
+    assert outcome([*events, Event(DONE)]) == outcome([*as_none_is_known(events), Event(DONE)])
