@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.sse import Event
 
-__all__ = ["REASONS", "Reason", "fails", "finish_of", "tidy_finish"]
+__all__ = ["OF_TOKENS", "REASONS", "Reason", "fails", "finish_of", "tidy_finish"]
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 REASONS: Final = frozenset(get_args(Reason))
@@ -30,9 +30,9 @@ _RENAMED: Final = {
 _FAILED: Final = frozenset(("error", "abort", "cancelled", "network_error", "malformed_function_call",
                             "unexpected_tool_call", "malformed_response"))  # fmt: skip
 _NONE: Final = frozenset(("", "null", "none", "unspecified"))
-_OF_TOKENS: Final = ("logprobs", "token_ids")
+OF_TOKENS: Final = ("logprobs", "token_ids")
 """What a choice says of the tokens of its text: OpenAI's, vLLM's."""
-_PAYLOAD: Final = frozenset(("index", "delta", "text", *_OF_TOKENS))
+_PAYLOAD: Final = frozenset(("index", "delta", "text", *OF_TOKENS))
 
 
 def finish_of(reason: Any, *, calls: bool) -> str | None:
@@ -103,7 +103,7 @@ def _part(event: Chunk, finished: list[dict[str, Any]]) -> Iterator[Event]:
     for choice in finished:
         end = {name: value for name, value in choice.items() if name not in _PAYLOAD}
         if not _carries(choice):
-            end = {name: choice[name] for name in _OF_TOKENS if name in choice} | end
+            end = {name: choice[name] for name in OF_TOKENS if name in choice} | end
         if "text" in choice:
             ends.append({"text": "", "index": choice["index"], "logprobs": None, **end})
         else:

@@ -1,7 +1,7 @@
-"""The straight way: a stream that is canonical already passes, and no transform is ever set up for it.
+"""The straight way: a stream that is canonical already, or nearly, passes, and no transform is ever set up for it.
 
 What most upstreams send is a chunk with the role, chunks of text, one with the finish, one with usage, ``[DONE]``. Each
-is read strictly here, and handed out as the transforms would hand it out. With the first thing that is anything else
+is read strictly, and handed out as the transforms would hand it out. With the first thing that is anything else
 the stream takes the long way for good: what would have left traces in the transforms by then, a handful of chunks
 however long the stream, is replayed to them.
 """
@@ -10,16 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from typing import Annotated, Any, Final, Literal
-
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from typing import Any
 
 from sseproxy.core.chunk import guard, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
-from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.normalize.shortcut import shorten
+from sseproxy.core.normalize.strict import (
+    UNREADABLE,
+    Strict,
+    cleaned,
+    ended,
+    read_strictly,
+    takes_role,
+    texts_in,
+    usage_in_finish,
+)
 from sseproxy.core.normalize.usage_alone import read_usage_alone
 from sseproxy.core.normalize.usual import Usual
 from sseproxy.core.shapes import Shapes
@@ -28,45 +34,6 @@ from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 __all__ = ["go_straight"]
 
 Transforms = Callable[[Iterator[Event]], Iterator[Event]]
-
-_decode: Final = msgspec.json.Decoder().decode
-
-
-class _Choice(msgspec.Struct, forbid_unknown_fields=True):
-    """Of a chunk with one answer; its delta holds texts alone. Fields of any type are those that no transform reads."""
-
-    index: Literal[0]
-    delta: dict[str, str | None]
-    finish_reason: Reason | None
-    logprobs: Any = None
-    stop_reason: Any = None
-    matched_stop: Any = None
-
-
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
-    """Of any chunk, with every field in which no transform looks for more than is looked for here."""
-
-    id: Annotated[str, Meta(min_length=1)]
-    object: Literal["chat.completion.chunk"]
-    created: Annotated[int, Meta(gt=0, lt=2**53)]
-    model: Annotated[str, Meta(min_length=1)]
-    system_fingerprint: Any = None
-    service_tier: Any = None
-    obfuscation: Any = UNSET
-
-
-class _TextBody(_Body, kw_only=True, forbid_unknown_fields=True):
-    choices: tuple[_Choice]
-    usage: UnsetType | None = UNSET
-
-
-class _Choices(msgspec.Struct):
-    choices: tuple[dict[str, Any]]
-
-
-_read_text: Final = msgspec.json.Decoder(_TextBody).decode
-_read_choices: Final = msgspec.json.Decoder(_Choices).decode
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def go_straight(
@@ -79,7 +46,7 @@ def go_straight(
     :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     """
     events = iter(events)
-    answer = _Answer(shapes)
+    answer = _Answer(shapes, fold)
     for event in events:
         if event is FLUSH:
             yield event
@@ -95,14 +62,14 @@ def go_straight(
                 break
         yield passed
         if passed.finish is not None:
-            yield from _conclude(events, answer, transforms, fold)
+            yield from _conclude(events, answer, transforms)
             return
     yield from answer.resume(events, transforms)
 
 
-def _conclude(events: Iterator[Event], answer: _Answer, transforms: Transforms, fold: bool) -> Iterator[Event]:
+def _conclude(events: Iterator[Event], answer: _Answer, transforms: Transforms) -> Iterator[Event]:
     """Hold usage and the end mark, as :func:`~sseproxy.core.normalize.end.conclude` does, until nothing follows."""
-    usage: Event | None = None
+    usage = answer.usage
     done = False
     reads = 0
     for event in events:
@@ -116,7 +83,7 @@ def _conclude(events: Iterator[Event], answer: _Answer, transforms: Transforms, 
         elif event.data == DONE and not (event.type or done):
             done = True
             answer.held.append(DONE)
-        elif usage is not None or done or (usage := answer.usage(event, fold)) is None:
+        elif usage is not None or done or (usage := answer.take_usage(event)) is None:
             yield from answer.resume(chain((event,), events), transforms, reads)
             return
     if usage is not None:
@@ -128,13 +95,16 @@ class _Answer:
     """An answer that has been canonical so far.
 
     :ivar held: what came after the finish.
+    :ivar usage: what came with it.
     """
 
-    _identity: tuple[str, int, str] | None = None  # of all chunks
+    usage: Event | None = None
+    _own: dict[str, Any] | None = None  # the fields of all chunks that say whose they are
     _usual: Usual | None = None
     _first, _texts = "", 0  # the first text, and how many have been
 
-    def __init__(self, shapes: Shapes) -> None:
+    def __init__(self, shapes: Shapes, fold: bool) -> None:
+        self._fold = fold
         self.held: list[bytes] = []
         self._traces: list[bytes] = []  # the chunks that have left traces in the transforms, all passed on
         self._shapes = shapes
@@ -158,38 +128,58 @@ class _Answer:
     def _read(self, event: Event) -> Event | None:
         data = event.data
         try:
-            body = _read_text(data)
-        except _UNREADABLE:
+            body = read_strictly(data)
+        except UNREADABLE:
             return None
-        identity = (body.id, body.created, body.model)
-        begins = self._identity is None
-        if event.type or not (begins or identity == self._identity):
+        if event.type:
             return None
-        is_clean = (
-            body.obfuscation is UNSET
-            and body.usage is UNSET
-            and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
-        )
-        if begins and is_clean and (usual := Usual.of(data)) is not None and guard(data) == data:
-            self._identity, self._usual = identity, usual
-            self._traces.append(data)
-            return Event(data, "", None, None, True)
+        is_clean = body.is_clean(data)
+        own = {"id": body.id, "object": body.object, "created": body.created, "model": body.model}
+        if self._own is None:
+            if is_clean and (usual := Usual.of(data)) is not None and guard(data) == data:
+                self._own, self._usual = own, usual
+                self._traces.append(data)
+                return Event(data, "", None, None, True)
+            return self._begin(data, body, own, is_clean)
+        is_clean = is_clean and own == self._own
         (choice,) = body.choices
-        delta, reason = choice.delta, choice.finish_reason
-        if begins and (reason is not None or not _takes_role(delta)):
-            return None
+        delta = choice.delta
         text = delta.pop("content", "")
+        is_clean = is_clean and not (delta or text is None)
+        delta.pop("role", None)
         if delta and {*delta.values()} != {None}:
             return None
-        is_clean = is_clean and not (delta or text is None)
-        if reason is not None:
-            return None if text or choice.logprobs is not None else self._finish(data, _ended(data, is_clean), reason)
-        passed = Event(guard(data) if is_clean else _cleaned(data), "", None, None, True, text or "")
-        if begins:
-            self._identity = identity
-            if not text:
-                self._traces.append(data)
-        return self._say(data, passed)
+        if choice.finish_reason:
+            return None if text or choice.logprobs is not None else self._end(data, body, is_clean=is_clean)
+        if body.usage:
+            return None
+        passed = guard(data) if is_clean else cleaned(data, self._own, first=False)
+        return self._say(data, Event(passed, "", None, None, True, text or ""))
+
+    def _begin(self, data: bytes, body: Strict, own: dict[str, Any], is_clean: bool) -> Event | None:
+        (choice,) = body.choices
+        delta = choice.delta
+        is_clean = is_clean and None not in delta.values()
+        if choice.finish_reason or body.usage or not takes_role(delta):
+            return None
+        text = delta.pop("content", "") or ""
+        if delta and {*delta.values()} != {None}:
+            return None
+        self._own = own
+        if not text:
+            self._traces.append(data)
+        passed = guard(data) if is_clean else cleaned(data, own, first=True)
+        return self._say(data, Event(passed, "", None, None, True, text))
+
+    def _end(self, data: bytes, body: Strict, *, is_clean: bool) -> Event:
+        assert self._own is not None
+        if body.usage:
+            self.usage = usage_in_finish(data, self._own, fold=self._fold)
+        reason = body.choices[0].finish_reason
+        assert reason
+        passed = self._finish(data, ended(data, self._own, is_clean=is_clean), reason)
+        passed.usage = self.usage.usage if self.usage is not None else None
+        return passed
 
     def _say(self, data: bytes, passed: Event, usual: Usual | None = None) -> Event | None:
         text, before = passed.content, self._texts
@@ -204,7 +194,7 @@ class _Answer:
         elif usual is not None:
             self._shapes.add(usual.shape())
         else:
-            self._shapes.remember(text, data, passed.data, _texts_in)
+            self._shapes.remember(text, data, passed.data, texts_in)
         if before < 2:
             self._traces.append(data)
         self._texts = before + 1
@@ -232,9 +222,9 @@ class _Answer:
         self._shapes.forget()
         return Event(ended, "", None, None, True, "", "", None, reason)
 
-    def usage(self, event: Event, fold: bool) -> Event | None:
+    def take_usage(self, event: Event) -> Event | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other."""
-        passed = None if event.type else read_usage_alone(event.data, self._identity, fold=fold)
+        passed = None if event.type else read_usage_alone(event.data, self._own, fold=self._fold)
         if passed is not None:
             self.held.append(event.data)
         return passed
@@ -253,48 +243,3 @@ class _Answer:
             next(rest)
         self._shapes.take_up(known)
         return rest
-
-
-def _takes_role(delta: dict[str, str | None]) -> bool:
-    """Take the role out of the first delta; False if that is not as it should be."""
-    names = [name for name, value in delta.items() if value is not None]
-    return names in (["role"], ["role", "content"]) and bool(delta.pop("role"))
-
-
-def _texts_in(data: bytes) -> tuple[str, str]:
-    """Return what a canonical chunk says, as :func:`~sseproxy.core.chunk.text_of` does.
-
-    :raises msgspec.DecodeError: there is none.
-    """
-    return _read_text(data).choices[0].delta.get("content") or "", ""
-
-
-def _cleaned(data: bytes) -> bytes:
-    """Return a chunk without padding, nulls in its delta, and usage that is null."""
-    body = _without_padding(data)
-    (choice,) = body["choices"]
-    choice["delta"] = {name: value for name, value in choice["delta"].items() if value is not None}
-    return write_json(body)
-
-
-def _ended(data: bytes, is_clean: bool) -> bytes:
-    """Return the chunk with the finish with nothing in its delta.
-
-    :param is_clean: the chunk needs no generosity, and :func:`_cleaned` would leave nothing out of it.
-    """
-    (choice,) = _read_choices(data).choices
-    first, second, third, *_ = choice
-    is_ordered = first == "index" and second == "delta" and (third == "logprobs" or "logprobs" not in choice)
-    if is_clean and is_ordered and not choice["delta"]:
-        return guard(data)
-    body = _without_padding(data)
-    begin = {"index": 0, "delta": {}, "logprobs": None} if "logprobs" in choice else {"index": 0, "delta": {}}
-    body["choices"] = [{**begin, **choice, "delta": {}}]
-    return write_json(body)
-
-
-def _without_padding(data: bytes) -> dict[str, Any]:
-    body: dict[str, Any] = _decode(data)
-    body.pop("obfuscation", None)
-    body.pop("usage", None)
-    return body

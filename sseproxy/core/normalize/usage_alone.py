@@ -13,20 +13,22 @@ from sseproxy.core.usage import tidy_usage, usage_of
 
 __all__ = ["read_usage_alone"]
 
-_STATED: Final = ("id", "created", "model", "object", "choices")
+_STATED: Final = ("id", "object", "model", "choices")
 # Beside them and the usage, those in which no transform looks for more than is looked for here.
-_FIELDS: Final = frozenset((*_STATED, "system_fingerprint", "service_tier", "obfuscation"))
+_FIELDS: Final = frozenset(
+    (*_STATED, "created", "system_fingerprint", "service_tier", "provider", "timings", "obfuscation")
+)
 _stated_in: Final = itemgetter(*_STATED)
 _decode: Final = msgspec.json.Decoder().decode
 
 
-def read_usage_alone(data: bytes, identity: tuple[str, int, str] | None, *, fold: bool) -> UsageEvent | None:
+def read_usage_alone(data: bytes, own: dict[str, Any] | None, *, fold: bool) -> UsageEvent | None:
     """Return what becomes of a chunk with usage and nothing else, None for any other.
 
-    :param identity: ``id``, ``created`` and ``model`` of the answer.
+    :param own: ``id``, ``object``, ``created`` and ``model`` of the answer.
     :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     """
-    if identity is None:
+    if own is None:
         return None
     try:
         body: dict[str, Any] = _decode(data)
@@ -35,11 +37,12 @@ def read_usage_alone(data: bytes, identity: tuple[str, int, str] | None, *, fold
         return None
     except (KeyError, TypeError):  # not an object, or not one with all of these
         return None
-    if stated != (*identity, "chat.completion.chunk", []) or type(stated[1]) is not int:  # 1.0 is equal to 1
+    if stated != (own["id"], own["object"], own["model"], []) or "created" not in body:
         return None
     if type(given) is not dict or not body.keys() <= _FIELDS:
         return None
     body.pop("obfuscation", None)
+    body["created"] = own["created"]
     usage = plain_usage(given)
     if usage is None:
         tidy = tidy_usage(given, fold=fold)

@@ -54,6 +54,62 @@ def usual(bodies: list[Any]) -> list[Any]:
     return bodies
 
 
+def with_roles(bodies: list[Any]) -> list[Any]:
+    """The same as Ollama and TGI send it: the role in every chunk, empty text beside the finish."""
+    bodies = usual(bodies)
+    for entry in entries_of(bodies):
+        if "delta" in entry:
+            entry["delta"] = {"role": "assistant", "content": "", **entry["delta"]}
+    return bodies
+
+
+def with_usage_in_finish(bodies: list[Any]) -> list[Any]:
+    """The same as DeepSeek and Mistral send it, with Mistral's padding."""
+    bodies = usual(bodies)
+    ends = [body for body in chunks_of(bodies) if any(entry.get("finish_reason") for entry in body["choices"])]
+    told = [body for body in chunks_of(bodies) if "usage" in body]
+    for body, last in zip(ends, told, strict=False):
+        body["choices"][0]["delta"] = {"content": ""}
+        body["usage"] = last["usage"]
+        bodies.remove(last)
+    for at, body in enumerate(chunks_of(bodies)):
+        body["p"] = "ab"[: at % 3]
+    return bodies
+
+
+def moving(bodies: list[Any]) -> list[Any]:
+    """The same as llama.cpp and xAI send it: with another time, without a finish where there is none."""
+    bodies = usual(bodies)
+    for at, body in enumerate(chunks_of(bodies)):
+        body["created"] += at // 2
+        if "usage" in body:
+            body["timings"] = {"predicted_n": 2}
+    for entry in entries_of(bodies):
+        if entry.get("finish_reason") is None:
+            entry.pop("finish_reason", None)
+    return bodies
+
+
+def of_tokens(bodies: list[Any]) -> list[Any]:
+    """The same as vLLM sends it, with the numbers of its tokens."""
+    bodies = usual(bodies)
+    bodies[0]["prompt_token_ids"] = [1, 2]
+    for at, entry in enumerate(entries_of(bodies[1:])):
+        entry.update({"stop_reason": None, "token_ids": [at]} if entry.get("finish_reason") else {"token_ids": [at]})
+    return bodies
+
+
+def chunks_of(bodies: list[Any]) -> list[dict[str, Any]]:
+    return [body for body in bodies if isinstance(body, dict)]
+
+
+def entries_of(bodies: list[Any]) -> list[dict[str, Any]]:
+    return [entry for body in chunks_of(bodies) for entry in body["choices"]]
+
+
+WRITINGS = [list, usual, with_roles, with_usage_in_finish, moving, of_tokens]
+
+
 def event(body: Any, *, spaced: bool = False, ascii: bool = False) -> Event:
     text = json.dumps(body, separators=None if spaced else (",", ":"), ensure_ascii=ascii)
     return Event(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode())
@@ -80,6 +136,7 @@ def run(events: list[Event], dialect: Dialect = STANDARD) -> list[Any]:
 objects = st.sampled_from(["body", "choice", "delta", "usage"])
 names = st.sampled_from(
     [*KEYS, "obfuscation", "system_fingerprint", "stop_reason", "refusal", "x", "base_resp", "done"]
+    + ["token_ids", "prompt_token_ids", "provider", "p", "native_finish_reason", "content_filter_results"]
 )
 OTHERS: list[Any] = [
     said({"content": "late"}),
@@ -155,7 +212,7 @@ signals = st.sampled_from([
 def streams(draw: st.DrawFn) -> list[Event]:
     """Events of a stream that is canonical, or nearly so."""
     bodies = answer(draw(texts), **draw(fields))
-    bodies = edit(draw(st.sampled_from([bodies, usual(bodies)])), draw(st.lists(edits, max_size=3)))
+    bodies = edit(draw(st.sampled_from(WRITINGS))(bodies), draw(st.lists(edits, max_size=3)))
     spelling = draw(st.fixed_dictionaries({"spaced": st.booleans(), "ascii": st.booleans()}))
     events = [event(body, **spelling) for body in bodies]
     if draw(st.booleans()):
@@ -214,7 +271,7 @@ NEARLY: dict[str, list[Any]] = {
 @pytest.mark.parametrize(
     "last", [[], [Event(DONE)], [FLUSH, IDLE, IDLE], [Event(b"{")]], ids=["", "done", "idle", "cut"]
 )
-@pytest.mark.parametrize("writing", [list, usual], ids=["OpenAI's", "usual"])
+@pytest.mark.parametrize("writing", WRITINGS)
 @pytest.mark.parametrize("bodies", NEARLY.values(), ids=list(NEARLY))
 def test_what_is_nearly_canonical_is_what_the_long_way_makes_of_it(
     bodies: list[Any], writing: Callable[[list[Any]], list[Any]], last: list[Event]
@@ -234,11 +291,14 @@ scraps = st.lists(
 )
 
 
-@given(said=texts, fields=fields, scraps=scraps)
+@given(said=texts, fields=fields, scraps=scraps, writing=st.sampled_from(WRITINGS))
 def test_it_gives_what_the_long_way_would_whatever_bytes_are_amid(
-    said: list[str], fields: dict[str, Any], scraps: list[tuple[int, int, int, bytes]]
+    said: list[str],
+    fields: dict[str, Any],
+    scraps: list[tuple[int, int, int, bytes]],
+    writing: Callable[[list[Any]], list[Any]],
 ) -> None:
-    events = [*map(event, usual(answer(said, **fields))), Event(DONE)]
+    events = [*map(event, writing(answer(said, **fields))), Event(DONE)]
     for number, at, gone, scrap in scraps:
         number %= len(events)
         data = events[number].data
@@ -279,6 +339,23 @@ def test_a_canonical_stream_sets_up_no_transform(
     expected = answer(["Hello", " world", "!", "", "é"], **kept)
     del expected[0]["choices"][0]["delta"]["refusal"]
     assert [json.loads(e.data) for e in out[:-1]] == expected and out[-1].data == DONE
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+@pytest.mark.parametrize("writing", [with_roles, with_usage_in_finish, moving, of_tokens])
+def test_a_stream_as_servers_write_it_sets_up_no_transform(
+    writing: Callable[[list[Any]], list[Any]], spaced: bool
+) -> None:
+    events = [event(body, spaced=spaced) for body in writing(answer(["Hello", " world", "!", "", "é"]))]
+    out = straight([*events, Event(DONE)])
+    *said, told = [json.loads(e.data) for e in out[:-1]]
+    assert all(body.keys() >= ENVELOPE.keys() and body["created"] == 5 for body in [*said, told])
+    assert [body["choices"][0]["delta"] for body in said[1:]] == [
+        *({"content": text} for text in ("Hello", " world", "!", "", "é")),
+        {},
+    ]
+    assert [body["choices"][0]["finish_reason"] for body in said] == [None] * 6 + ["stop"]
+    assert told["choices"] == [] and told["usage"] == COUNTS and out[-1].data == DONE
 
 
 def test_what_is_remembered_for_the_long_way_does_not_grow_with_the_answer() -> None:
