@@ -1,5 +1,6 @@
 """``GET /v1/models`` (https://platform.openai.com/docs/api-reference/models): what a caller may ask for.
 
+A name that a pattern admits and no list has may be known all the same, as an alias is: its upstream is asked for it.
 An upstream that hangs or fails costs its own rows only: one thread waits for it, the others get what is known so far.
 """
 
@@ -47,6 +48,7 @@ class ModelsEndpoint:
     def __init__(self, app: WSGIApplication, models: Models, upstreams: Mapping[str, WSGIApplication]) -> None:
         self.app = app
         self._models = models
+        self._upstreams = upstreams
         self._lists = [_Listing(name, upstreams[name]) for name in models.open_upstreams()]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -61,10 +63,12 @@ class ModelsEndpoint:
         return answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, path: str) -> Answer:
-        rows = self._rows(Exchange.of(environ).user)
+        user = Exchange.of(environ).user
+        rows = self._rows(user)
         if path == PATH:
             return json_answer({"object": "list", "data": list(rows.values())})
-        row = rows.get(path.removeprefix(f"{PATH}/"))
+        name = path.removeprefix(f"{PATH}/")
+        row = rows.get(name) or self._unlisted(name, user)
         if row is None:
             return refuse(NotFound("There is no model of that name here.", "model_not_found", "model"), environ)
         return json_answer(row)
@@ -76,6 +80,17 @@ class ModelsEndpoint:
             rows |= {row["id"]: row for row in listing() if self._models.resolve(row["id"]) is not None}
         now = datetime.now(timezone.utc)
         return {name: row | self._pricing(name, now) for name, row in rows.items() if may_use(user, name)}
+
+    def _unlisted(self, name: str, user: User | None) -> Row | None:
+        """The row of a model that no list has, as its upstream tells it; None if it has none, or the user may not."""
+        target = self._models.resolve(name) if may_use(user, name) else None
+        if target is None or not {"", ".", ".."}.isdisjoint(target.model.split("/")):  # would be another path
+            return None
+        row = _row_of(_fetched(target.upstream, self._upstreams[target.upstream], f"{PATH}/{target.model}"))
+        if row is None:
+            return None
+        renamed = {} if target.model == name else {"id": name}
+        return row | renamed | self._pricing(name, datetime.now(timezone.utc))
 
     def _pricing(self, name: str, now: datetime) -> Row:
         """The field ``pricing`` of a row, as OpenRouter has it; nothing where no price is known."""
@@ -108,21 +123,24 @@ class _Listing:
         return self._asked is None or monotonic() - self._asked > REMEMBERED
 
     def _fetch(self) -> list[Row]:
-        try:
-            answer = call_app(self._upstream, _get(PATH))
-            body = collect(answer.body, never_gone)
-            return _rows_of(body) if answer.code == 200 else []
-        except Exception as error:  # an upstream may be anybody's application
-            log.warning("upstream %r gave no list of models: %s: %s", self._name, type(error).__name__, error)
-            return []
+        content = _fetched(self._name, self._upstream, PATH)
+        rows = content.get("data") if isinstance(content, dict) else None
+        return [row for row in map(_row_of, rows) if row is not None] if isinstance(rows, list) else []
 
 
-def _rows_of(body: bytes) -> list[Row]:
-    content = msgspec.json.decode(body)
-    rows = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(rows, list):
-        return []
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("id"), str)]
+def _fetched(name: str, upstream: WSGIApplication, path: str) -> Any:
+    """What an upstream answers to GET; None if that is no good answer in JSON."""
+    try:
+        answer = call_app(upstream, _get(path))
+        body = collect(answer.body, never_gone)
+        return msgspec.json.decode(body) if answer.code == 200 else None
+    except Exception as error:  # an upstream may be anybody's application
+        log.warning("upstream %r gave no list of models: %s: %s", name, type(error).__name__, error)
+        return None
+
+
+def _row_of(value: Any) -> Row | None:
+    return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
 
 
 def _get(path: str) -> WSGIEnvironment:

@@ -89,6 +89,46 @@ def test_a_user_sees_only_the_models_they_may_use(client: Client) -> None:
     assert get(client, "/v1/models/m", "sk-bob")[0] == 404
 
 
+def test_a_name_that_no_list_has_and_a_pattern_admits_is_asked_of_its_upstream(start: Start) -> None:
+    asked: list[str] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        asked.append(path)
+        alias = path in ("/v1/models/demo-latest", "/v1/models/../files/demo")
+        start_response("200 OK" if alias or path == "/v1/models" else "404 Not Found", [])
+        return [b'{"id":"demo-2026-11-01","object":"model"}' if alias else ROWS]
+
+    client = start(app)
+
+    assert get(client, "/v1/models/demo-latest") == (200, {"id": "demo-2026-11-01", "object": "model"})
+    assert get(client, "/v1/models/demo-none")[0] == 404
+    asked.clear()
+    assert get(client, "/v1/models/demo-latest", "sk-bob")[0] == 404
+    assert get(client, "/v1/models/other")[0] == 404  # no pattern admits it
+    assert get(client, "/v1/models/d/../../files/demo")[0] == 404
+    assert asked == []
+
+
+def test_a_name_that_stands_for_another_is_found_by_its_own(tmp_path: Path) -> None:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK" if environ["PATH_INFO"] == "/v1/models/m" else "404 Not Found", [])
+        return [b'{"id":"m"}']
+
+    settings = {
+        "upstreams": {"main": {"wsgi": app}},
+        "models": {"fast-*": {"model": "m", "price": {"input": "1", "output": "2"}}},
+        "users": {"alice": {"keys": ["sk-alice"]}},
+        "accounting": {"ledger": f"sqlite:///{tmp_path}/usage.db", "journal": f"{tmp_path}/usage.journal"},
+    }
+    made = create_app(settings)
+    try:
+        row = get(Client(made), "/v1/models/fast-1")[1]
+    finally:
+        made.close()
+    assert row == {"id": "fast-1", "pricing": {"prompt": "0.000001", "completion": "0.000002"}}
+
+
 def test_rows_tell_the_price_per_token_where_one_is_known(client: Client) -> None:
     rows = {row["id"]: row for row in get(client, "/v1/models")[1]["data"]}
 
