@@ -64,12 +64,14 @@ class Chunk(Event):
 
 
 class UsageEvent(Event):
-    """A finished event whose JSON object carries usage, and says nothing else.
+    """A finished event whose JSON object carries usage and no choices.
 
     :param told: the usage as it stands in `data`.
+    :param says_more: something stands beside it.
     """
 
     told: bytes = b""
+    says_more: bool = False
 
 
 def read_json(data: bytes | str) -> Any:

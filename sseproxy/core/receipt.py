@@ -12,10 +12,8 @@ from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage
 
 _ENVELOPE: Final = ("id", "object", "created", "model")
-# What OpenAI's own usage chunk has: https://platform.openai.com/docs/api-reference/chat-streaming/streaming
-_OPENAI: Final = (*_ENVELOPE, "choices", "usage", *REPEATED, "obfuscation")
-# That, and other vendors' names for usage.
-_OWN: Final = frozenset((*_OPENAI, "cost", "usageMetadata"))
+# What a usage chunk has, and no other says: padding, and other vendors' names for usage, too.
+_OWN: Final = frozenset((*_ENVELOPE, "choices", "usage", "obfuscation", "cost", "usageMetadata"))
 
 
 def with_cost(answer: bytes, nano: int, told: bytes = b"", *, counted: Usage | None = None) -> bytes:

@@ -1,6 +1,6 @@
 """The usage that a client is shown, with its cost; at the end of a stream only the client that asked for it.
 
-What an upstream says beside it (llama.cpp's ``timings``) is for any client.
+What an upstream says beside it alone (llama.cpp's ``timings``, a fingerprint) is for any client.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ class ShownUsage:
     def takes(self, event: Event) -> bool:
         """Whether an event with usage says nothing else: then no client is to see it as it is."""
         if type(event) is UsageEvent:
-            told = event.told
-        elif told := usage_in(event.data):
-            self._beside = event.data
+            told, says_more = event.told, event.says_more
+        else:
+            told, says_more = usage_in(event.data), True
         if not told:
             return False
+        if says_more:
+            self._beside = event.data
         self._reported, self._told, self._usage = event.data, told, event.usage
         return True
 

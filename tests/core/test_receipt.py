@@ -108,7 +108,7 @@ EMPTY = {"index": 0, "finish_reason": None}
     ("api", "choice"), [("chat", {**EMPTY, "delta": {}}), ("completions", {**EMPTY, "text": "", "logprobs": None})]
 )
 def test_what_stands_beside_the_usage_is_told_in_a_chunk_with_a_choice(api: str, choice: dict[str, Any]) -> None:
-    said = {"timings": {"predicted_ms": 7}, "citations": ["u"]}
+    said = {"timings": {"predicted_ms": 7}, "citations": ["u"], "system_fingerprint": "fp_1"}
     usage = {**LAST, "choices": [], "usage": {"prompt_tokens": 1}, "cost": 1, "x_groq": {}, "error": None, **said}
 
     chunk = beside_usage(json.dumps(usage).encode(), json.dumps(LAST).encode(), api)
@@ -118,6 +118,6 @@ def test_what_stands_beside_the_usage_is_told_in_a_chunk_with_a_choice(api: str,
 
 
 def test_nothing_new_beside_the_usage_is_no_chunk() -> None:
-    openai = {"service_tier": "default", "system_fingerprint": "fp_1", "obfuscation": "a9Xk"}
-    usage = {**LAST, "choices": [], "usage": {"prompt_tokens": 1}, **openai}
-    assert beside_usage(json.dumps(usage).encode(), json.dumps(LAST).encode(), "chat") == b""
+    last = {**LAST, "service_tier": "default", "system_fingerprint": "fp_1"}
+    usage = {**last, "choices": [], "usage": {"prompt_tokens": 1}, "obfuscation": "a9Xk"}
+    assert beside_usage(json.dumps(usage).encode(), json.dumps(last).encode(), "chat") == b""

@@ -122,6 +122,21 @@ def test_what_is_told_beside_the_usage_is_not_hidden_with_it(ledger: SQLLedger) 
     assert json.loads(asked[6:])["usage"]["cost"] == 0.000009 and b"timings" in asked
 
 
+@pytest.mark.parametrize("said", [b'"timings":{"predicted_ms":7}', b'"system_fingerprint":"fp"'])
+def test_what_a_canonical_stream_tells_beside_the_usage_alone_is_not_hidden_with_it(
+    ledger: SQLLedger, said: bytes
+) -> None:
+    own = b'data: {"id":"c-1","object":"chat.completion.chunk","created":5,"model":"m","choices":['
+    ends = {b'{"role":"assistant"}': b"null", b'{"content":"a"}': b"null", b"{}": b'"stop"'}
+    chunks = [b'%b{"index":0,"delta":%b,"finish_reason":%b}]}\n\n' % (own, *each) for each in ends.items()]
+    told = b'%b],%b,"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\n' % (own, said)
+
+    body = b"".join(post(normalized(ledger, *chunks, told, DONE), body=STREAM).body)
+
+    *_, finish, news, _, _ = body.split(b"\n\n")
+    assert b'"stop"' in finish and said in news and b"usage" not in body
+
+
 def test_a_client_that_asked_sees_usage_with_its_cost(ledger: SQLLedger) -> None:
     body = b"".join(post(metered(ledger, TEXT, USAGE, DONE), body=ASKING).body)
 

@@ -14,10 +14,9 @@ from sseproxy.core.usage import tidy_usage, usage_of
 __all__ = ["read_usage_alone"]
 
 _STATED: Final = ("id", "object", "model", "choices")
-# Beside them and the usage, those in which no transform looks for more than is looked for here.
-_FIELDS: Final = frozenset(
-    (*_STATED, "created", "system_fingerprint", "service_tier", "provider", "timings", "obfuscation")
-)
+# Beside the usage, those in which no transform looks for more than is looked for here.
+_ENVELOPE: Final = frozenset((*_STATED, "created"))
+_FIELDS: Final = _ENVELOPE | {"system_fingerprint", "service_tier", "provider", "timings", "obfuscation"}
 _stated_in: Final = itemgetter(*_STATED)
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -43,6 +42,7 @@ def read_usage_alone(data: bytes, own: dict[str, Any] | None, *, fold: bool) -> 
         return None
     body.pop("obfuscation", None)
     body["created"] = own["created"]
+    says_more = not body.keys() <= _ENVELOPE
     usage = plain_usage(given)
     if usage is None:
         tidy = tidy_usage(given, fold=fold)
@@ -51,4 +51,4 @@ def read_usage_alone(data: bytes, own: dict[str, Any] | None, *, fold: bool) -> 
         usage, given = usage_of(tidy), tidy
     told = write_json(given)
     body["usage"] = msgspec.Raw(told)  # the last field, wherever it stood
-    return UsageEvent(write_json(body), "", None, None, True, "", "", usage, told=told)
+    return UsageEvent(write_json(body), "", None, None, True, "", "", usage, told=told, says_more=says_more)
