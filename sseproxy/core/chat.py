@@ -46,9 +46,10 @@ _TRUE: Final = msgspec.Raw(b"true")
 _ASKING: Final = msgspec.Raw(b'{"include_usage":true}')
 _ALL_ASKING: Final = (_ASKING, msgspec.Raw(b'{"include_usage": true}'))
 """``stream_options`` as nearly all write them: JavaScript and the newer Pythons, then Python's ``json``."""
-_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+"""What limits an answer, in one API or another; the last one in llama.cpp's server, which reads it before OpenAI's."""
 _RELIED_ON: Final = frozenset(
-    {"model", "instructions", "system", "stream", "stream_options", "n", *CONTENT_FIELDS.values(), *_OUTPUT_LIMITS}
+    {"model", "instructions", "system", "stream", "stream_options", "n", *CONTENT_FIELDS.values(), *OUTPUT_LIMITS}
 )
 _USUAL: Final = _RELIED_ON | {"temperature", "top_p", "tools", "tool_choice", "response_format", "user"}
 """Names that need no second look, which takes longer than a first one at all of them."""
@@ -187,13 +188,6 @@ class Request(msgspec.Struct, frozen=True):
         tools = peek_field(self.fields, "tools", list[_Tool]) or []
         return frozenset(tool.function.name for tool in tools if tool.function is not None)
 
-    def output_limit(self) -> int | None:
-        """The most output tokens the client allows per choice, if it set a sane limit: of several the largest, for no
-        upstream reads all of them.
-        """
-        stated = [peek_field(self.fields, name, int) or 0 for name in _OUTPUT_LIMITS if name in self.fields]
-        return max((limit for limit in stated if limit > 0), default=None)
-
 
 def as_raw(value: Any) -> msgspec.Raw:
     """A JSON value as the bytes that will be sent."""
@@ -282,12 +276,17 @@ def _wants_usage(fields: Fields) -> bool:
 
 
 def peek_count(fields: Fields, name: str) -> int:
-    """How many are asked for, as any upstream may read it: Pydantic takes ``5.0`` and ``" +5.0"``. Else one."""
+    """How many are asked for; one, if that is not said."""
+    return peek_number(fields, name) or 1
+
+
+def peek_number(fields: Fields, name: str) -> int:
+    """A number from 1 on, as any upstream may read it: Pydantic takes ``5.0`` and ``" +5.0"``. Else 0."""
     try:
-        count = _number.decode(fields.get(name, NULL))
+        number = _number.decode(fields.get(name, NULL))
     except msgspec.DecodeError:
-        return 1
-    return int(min(count, _MOST)) if count.is_finite() and count >= 1 else 1
+        return 0
+    return int(min(number, _MOST)) if number.is_finite() and number >= 1 else 0
 
 
 def _prompts(fields: Fields) -> int:

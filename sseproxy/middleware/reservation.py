@@ -18,8 +18,9 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from sseproxy.core.allowance import Budget
-from sseproxy.core.chat import Request, peek_count, peek_field
+from sseproxy.core.chat import Request, peek_count, peek_field, peek_number
 from sseproxy.core.failure import Failure
+from sseproxy.core.output_limit import output_limit
 from sseproxy.core.pricing import Price
 from sseproxy.core.tokens import most_tokens, texts_of
 from sseproxy.core.usage import Usage
@@ -250,7 +251,7 @@ def _most_output(request: Request | None, streamed: int = FIRST_STREAMED) -> int
     """
     if request is None or request.api == "embeddings":
         return 0
-    limit = request.output_limit()
+    limit = output_limit(request)
     if _shows_all(request):
         return min(limit or streamed, streamed) * _answers(request)
     return (limit or ASSUMED_WHOLE) * _answers(request)
@@ -276,7 +277,7 @@ def _shows_all(request: Request) -> bool:
         return thinking.get("type") == "disabled"
     if reasoning is not None:
         return reasoning.get("enabled") is False
-    return peek_field(fields, "max_completion_tokens", int) is None
+    return not peek_number(fields, "max_completion_tokens")
 
 
 def _most_input(request: Request) -> int:

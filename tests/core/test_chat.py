@@ -172,29 +172,6 @@ def test_removing_the_only_stream_option_removes_the_field() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "limit"),
-    [("max_tokens", 7), ("max_completion_tokens", 7), ("max_output_tokens", 7), ("other", None)],
-)
-def test_the_output_limit_is_read_under_each_of_its_names(field: str, limit: int | None) -> None:
-    request = Request.parse("chat", b'{"model":"m","messages":[],"%s":7}' % field.encode())
-
-    assert request.output_limit() == limit
-
-
-@pytest.mark.parametrize("limits", [(1, 900), (900, 1), (900, None), (0, 900)])
-def test_of_several_limits_the_largest_counts(limits: tuple[int | None, int | None]) -> None:
-    fields = dict(zip(("max_completion_tokens", "max_tokens"), limits, strict=True))
-
-    request = Request.parse("chat", json.dumps({"model": "m", "messages": [], **fields}).encode())
-
-    assert request.output_limit() == 900
-
-
-def test_a_limit_of_another_type_is_left_for_the_upstream_to_judge() -> None:
-    assert Request.parse("chat", b'{"model":"m","messages":[],"max_tokens":"7"}').output_limit() is None
-
-
-@pytest.mark.parametrize(
     ("prompt", "n", "choices"),
     [
         ("a", 1, 1),
