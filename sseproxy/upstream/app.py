@@ -25,7 +25,7 @@ from sseproxy.upstream.connection import Connection, StaleConnection
 from sseproxy.upstream.dialer import ConnectTimeout, Dialer
 from sseproxy.upstream.flavor import Flavor, OpenAI
 from sseproxy.upstream.head import ResponseHead, length_to_state, write_fields, write_head
-from sseproxy.upstream.headers import request_headers, response_headers
+from sseproxy.upstream.headers import OF_A_STRANGER, request_headers, response_headers
 from sseproxy.upstream.kept import Connections
 from sseproxy.upstream.refusal import read_refusal
 from sseproxy.upstream.sending import NotSent, Outgoing
@@ -124,6 +124,9 @@ class UpstreamApp:
         except Failure as failure:
             Exchange.of(environ).note_failure(failure)
             answer = refuse(failure, environ)
+        if Exchange.of(environ).request is None:
+            for name, value in OF_A_STRANGER:
+                answer.set_header(name, value)
         return answer(environ, start_response)
 
     def close(self) -> None:

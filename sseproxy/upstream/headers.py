@@ -123,6 +123,13 @@ STEERING_FAMILIES: Final = (
 nginx sends a client files of its own site, and llama.cpp's server allows every page by CORS, with credentials.
 """
 
+OF_A_STRANGER: Final = (
+    ("Content-Security-Policy", "default-src 'none'; sandbox"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+"""Of an answer that is handed on as it is, and may be a page that another user has uploaded: a browser that is led to
+it runs nothing of it (https://www.w3.org/TR/CSP3/#directive-sandbox)."""
+
 _OF_CDNS: Final = "cdn-cache-control"
 """How the fields end that CDNs obey before ``Cache-Control`` (RFC 9213): their own, with their names in front."""
 

@@ -264,6 +264,17 @@ def test_a_secret_is_cut_out_of_a_header_and_no_header_is_dropped(status: int, u
     assert answer.header("X-Echo") == "Bearer [key]; q=1"
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_page_that_is_handed_on_runs_nothing_in_a_browser_that_is_led_to_it(status: int, upstream: Upstream) -> None:
+    said = {"Content-Type": "text/html", "X-Content-Type-Options": "none", "Content-Security-Policy": "script-src *"}
+    upstream.script = raw(b"<script>alert(1)</script>", status=status, headers=said)
+    answer = call_app(UpstreamApp(upstream.url), create_environ("/v1/files/1/content"))
+
+    assert b"".join(answer.body) == b"<script>alert(1)</script>"
+    guards = [(name, value) for name, value in answer.headers if name.startswith(("X-Content", "Content-S"))]
+    assert guards == [("Content-Security-Policy", "default-src 'none'; sandbox"), ("X-Content-Type-Options", "nosniff")]
+
+
 def ask_for_usage(upstream: Upstream, refusal: bytes) -> Answer:
     upstream.scripts.append(raw(refusal, status=400, headers={"Content-Encoding": "gzip"}, framing="length"))
     environ = create_environ("/v1/chat/completions", method="POST", json=STREAM)
