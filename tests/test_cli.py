@@ -28,7 +28,8 @@ from sseproxy.core.spreadsheet import safe_cell
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import Charge, GroupBy, Settlement, State
-from tests.harness import PATIENCE
+from tests.harness import PATIENCE, free_port
+from tests.harness.servers import wait_until_listening
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., Result]
@@ -375,6 +376,27 @@ def test_the_printed_line_makes_text_type_out_and_sigterm_settles_what_still_run
 
     assert [(row["user"], row["state"]) for row in rows(run("charges", "--format", "json"))] == [("demo", "settled")]
     assert float(rows(run("usage", "--format", "json"))[0]["cost_usd"]) > 0
+
+
+@pytest.mark.parametrize("redirected", [">&-", ">/dev/full", ""])
+def test_serve_serves_where_its_standard_output_is_closed_full_or_a_pipe_without_a_reader(redirected: str) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "sseproxy", "serve", "--listen", f"127.0.0.1:{port}"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    shell = ["sh", "-c", f'exec "$@" {redirected}', "sh", *command]
+    process = subprocess.Popen(shell, env=environment, stdout=writer)
+    os.close(writer)
+    try:
+        wait_until_listening(port, process)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/health", timeout=PATIENCE) as response:
+            assert response.status == 200
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def post_as_curl(line: str) -> Any:

@@ -56,14 +56,15 @@ def serve(
         config = _listening_on(config, listen)
     origin = Origin(config.file)
     set_up_logging(config.log.format, config.log.level)
-    click.echo(f"sseproxy: configuration: {config.source}")
+    _tell(f"sseproxy: configuration: {config.source}")
     log_warnings(config)
 
     def ready(addresses: Sequence[str]) -> None:
-        click.echo(f"sseproxy: listening on {', '.join(addresses)}")
-        for line in [*demo_lines(config, addresses[0], own_name(), file), chat_line(config, addresses[0])]:
-            click.echo(line)
-        sys.stdout.flush()
+        _tell(
+            f"sseproxy: listening on {', '.join(addresses)}",
+            *demo_lines(config, addresses[0], own_name(), file),
+            chat_line(config, addresses[0]),
+        )
 
     def load() -> Config:
         again = origin.load_again()
@@ -74,6 +75,16 @@ def serve(
         run(_build, config, server=server, workers=workers, worker_class=worker_class, ready=ready, load=load)
     except ServerError as error:
         fail(str(error), 2 if isinstance(error, SetupError) else 1)
+
+
+def _tell(*lines: str) -> None:
+    """Print these. That nobody reads them any more, or a full disk cannot take them, is no reason not to serve."""
+    try:
+        click.echo("\n".join(lines))
+    except OSError:
+        # What stdout still holds would fail again when the process ends, and be its exit code.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _build(config: Config) -> WSGIApplication:
