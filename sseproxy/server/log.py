@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import time
 from datetime import datetime, timezone
 from typing import Any
 
 from sseproxy.config import Config
+from sseproxy.server.standard_error import StandardError
 
 ACCESS = "sseproxy.access"
 
@@ -65,16 +65,9 @@ class JSONFormatter(logging.Formatter):
         return json.dumps(line)
 
 
-class _StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no generic class at runtime, in Python 3.10
-    """Which writes each line at once, unasked."""
-
-    def flush(self) -> None:
-        pass
-
-
 def set_up_logging(format: str, level: str) -> None:
     """Send every record of at least ``level`` to standard error, as ``text`` or ``json``."""
-    handler = _StandardError(sys.stderr)
+    handler = StandardError()
     handler.setFormatter(JSONFormatter() if format == "json" else TextFormatter())
     # Nobody is told of them, and each record would look them up: https://docs.python.org/3/howto/logging.html#optimization
     logging.logThreads = logging.logMultiprocessing = False

@@ -1,0 +1,80 @@
+"""Standard error as the place of the log, which holds nobody up though its reader, a collector or terminal, stops.
+
+Each thread that logs would wait for that reader, one behind the other, until none is left to answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import sys
+from typing import Any, Final
+
+try:
+    # By its name here, gevent does not replace it: its own would go on with another greenlet amid a line.
+    from select import POLLOUT, poll
+except ImportError:  # Windows
+    poll = None  # type: ignore[assignment,misc]
+
+PATIENCE: Final = 1.0
+"""Seconds for which a reader is waited for that takes nothing; until it does again, it is not."""
+PIECE: Final = 1024
+"""Letters that a pipe takes at once if it takes anything: PIPE_BUF bytes, in UTF-8 at its longest."""
+
+
+class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no generic class at runtime, in Python 3.10
+    """Writes each line at once. Those that nobody takes are lost, which is told once somebody does."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._room = _room_in(sys.stderr)
+        self._lost = 0
+        self._torn = False
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless it is lost."""
+        try:
+            if self._lost and self._has_room(0.0):
+                self._tell_lost()
+            if self._lost or not self._write(self.format(record)):
+                self._lost += 1
+        except Exception:
+            self.handleError(record)
+
+    def _tell_lost(self) -> None:
+        fields = {"name": "sseproxy.log", "levelno": logging.WARNING, "levelname": "WARNING"}
+        message = {"msg": "%d lines of the log are lost: nobody took them", "args": (self._lost,)}
+        line_end = self.terminator if self._torn else ""
+        if self._write(line_end + self.format(logging.makeLogRecord(fields | message))):
+            self._lost = 0
+
+    def _write(self, line: str) -> bool:
+        """Whether all of it was taken."""
+        line += self.terminator
+        for start in range(0, len(line), PIECE):
+            if not self._has_room(PATIENCE):
+                self._torn = start > 0
+                return False
+            self.stream.write(line[start : start + PIECE])
+            self.stream.flush()
+        return True
+
+    def _has_room(self, seconds: float) -> bool:
+        return self._room is None or bool(self._room.poll(seconds * 1000))
+
+
+def _room_in(stream: Any) -> Any:
+    """What is asked whether a stream takes more; None for one that need not be asked."""
+    try:
+        number = stream.fileno()
+        if poll is None or stat.S_ISREG(os.fstat(number).st_mode):
+            return None
+    except (AttributeError, OSError):  # closed, or no file at all
+        return None
+    room = poll()
+    room.register(number, POLLOUT)
+    return room

@@ -1,0 +1,120 @@
+"""A reader of the log that stops reading it stops nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from sseproxy.server.log import set_up_logging
+from tests.harness import PATIENCE, RawClient, free_port
+from tests.harness.servers import wait_until_listening
+
+ROOT = Path(__file__).parents[2]
+log = logging.getLogger("sseproxy.test")
+
+
+class Pipe:
+    """Standard error as a pipe, whose reader reads when it is told to."""
+
+    def __init__(self) -> None:
+        self._reader, writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        self.stream: TextIO = os.fdopen(writer, "w", buffering=1)
+
+    def read(self) -> list[str]:
+        """The lines in it."""
+        pieces = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                pieces.append(os.read(self._reader, 65536))
+        return b"".join(pieces).decode().splitlines()
+
+    def close(self) -> None:
+        os.close(self._reader)
+        self.stream.close()
+
+
+@pytest.fixture
+def pipe(root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipe]:
+    """Where the log goes."""
+    pipe = Pipe()
+    monkeypatch.setattr(sys, "stderr", pipe.stream)
+    set_up_logging("json", "info")
+    yield pipe
+    pipe.close()
+
+
+def messages(lines: list[str]) -> list[str]:
+    return [json.loads(line)["message"] for line in lines]
+
+
+def test_lines_that_nobody_takes_are_lost_and_counted_once_they_are_taken_again(pipe: Pipe) -> None:
+    for number in range(1000):
+        log.info("%d %s", number, "x" * 200)
+    taken = messages(pipe.read())
+    log.info("taken again")
+
+    assert [int(message.split()[0]) for message in taken] == list(range(len(taken)))
+    lost = f"{1000 - len(taken)} lines of the log are lost: nobody took them"
+    assert messages(pipe.read()) == [lost, "taken again"]
+
+
+def test_a_long_line_of_which_the_end_is_not_taken_is_lost_and_spoils_no_other(pipe: Pipe) -> None:
+    log.error("x" * 100_000)
+    torn = pipe.read()
+    log.info("taken again")
+    rest = pipe.read()
+
+    assert len("".join(torn)) > 50_000
+    assert messages(rest[1:]) == ["1 lines of the log are lost: nobody took them", "taken again"]
+
+
+def test_a_long_line_that_is_taken_is_whole(pipe: Pipe) -> None:
+    log.error("ä" * 10_000)
+
+    assert messages(pipe.read()) == ["ä" * 10_000]
+
+
+@pytest.fixture
+def full_pipe() -> Iterator[int]:
+    """The writing end of a pipe that takes nothing, and is never read."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while os.write(writer, b"."):
+            pass
+    os.set_blocking(writer, True)
+    yield writer
+    os.close(writer)
+    os.close(reader)
+
+
+@pytest.mark.parametrize("server", [["waitress"], ["gunicorn"], ["gunicorn", "--worker-class", "gevent"]])
+def test_a_log_that_nobody_reads_holds_up_neither_answers_nor_the_end(
+    server: list[str], full_pipe: int, tmp_path: Path
+) -> None:
+    if "gunicorn" in server:
+        pytest.importorskip("gunicorn")
+        pytest.importorskip("gevent")
+    port = free_port()
+    command = [sys.executable, "-m", "sseproxy", "serve", "--listen", f"127.0.0.1:{port}", "--server", *server]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=full_pipe)
+    try:
+        wait_until_listening(port, process)
+        with RawClient(f"http://127.0.0.1:{port}") as client:
+            assert [client.get("/-/health").status, client.get("/v1/models").status] == [200, 401]
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
