@@ -28,7 +28,7 @@ from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.log import JSONFormatter, set_up_logging
 from sseproxy.server.parser import LONGEST_HEAD
 from sseproxy.server.waitress import WaitressServer
-from tests.harness import PATIENCE, wait_until
+from tests.harness import PATIENCE, RawClient, free_port, start, wait_until
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -361,6 +361,23 @@ def test_past_capacity_as_many_requests_wait_as_run_the_others_are_refused_and_p
         assert exchange(server, GET.replace(b"GET / ", b"GET /-/health "))[0] == b"HTTP/1.1 200 OK"
         release.set()
         assert all(client.recv(4096).startswith(b"HTTP/1.1 200 ") for client in clients[:8])
+
+
+def test_connections_take_no_files_that_answers_and_books_need(tmp_path: Path) -> None:
+    port = free_port()
+    serve = [sys.executable, "-m", "sseproxy", "serve", "--listen", f"127.0.0.1:{port}"]
+    limited = ["sh", "-c", 'ulimit -S -n 300; ulimit -H -n 300; exec "$@"', "sh", *serve]
+    ask = {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Hello"}]}
+    with start(limited, port, tmp_path) as server, RawClient(server.url) as client, contextlib.ExitStack() as idle:
+        assert client.get("/-/health").status == 200
+        for _ in range(320):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+        wait_until(lambda: len(os.listdir(f"/proc/{server.process.pid}/fd")) > 100)
+        client.post("/v1/chat/completions", ask, key="sk-demo")
+        assert client.status == 200, client.read_body()
+        idle.close()
+        with RawClient(server.url) as other:
+            assert other.get("/-/health").status == 200
 
 
 def test_a_page_can_read_what_the_server_refuses_and_it_is_logged(

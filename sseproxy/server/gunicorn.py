@@ -182,8 +182,11 @@ def allow_connections(server: Any) -> None:
     connections = server.cfg.settings["worker_connections"]
     if connections.get() == connections.default:
         most = GREENLETS if "gevent" in server.cfg.worker_class_str.lower() else connections.default
-        connections.set(max(most, 4 * server.cfg.threads))
-    allow_files(3 * connections.get())
+        wanted = max(most, 4 * server.cfg.threads)
+        # A worker that accepts one more than there are files for ends.
+        connections.set(max(server.cfg.threads, allow_files(3 * wanted) // 3))
+    else:
+        allow_files(3 * connections.get())
 
 
 def _worker_ready(config: Config, ready: Ready | None, load: Load | None) -> Callable[[Any], None]:

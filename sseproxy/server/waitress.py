@@ -78,14 +78,15 @@ class WaitressServer:
         self._stuck = StuckClients(client_timeout)
         self._look_again = monotonic()
         connections = 256 + 4 * threads
-        allow_files(connections + 3 * threads)
+        allowed = allow_files(connections + 3 * threads)
         self._dispatcher = Dispatcher(threads)
         try:
             create_server(
                 self._served,
                 map=self._map,
                 _dispatcher=self._dispatcher,
-                **_adjustments(listen, threads, max_body, connections),
+                # One more than there are files for would be asked for again and again, and take those of the books.
+                **_adjustments(listen, threads, max_body, max(threads, allowed - 3 * threads)),
             )
         except (OSError, ValueError) as error:
             wasyncore.close_all(self._map, ignore_all=True)

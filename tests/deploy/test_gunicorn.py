@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -358,7 +359,10 @@ def test_sighup_changes_the_form_and_the_level_of_the_log(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("kind", "connections"), [("gevent", GREENLETS), ("gthread", 1000)])
-def test_connections_suit_the_kind_of_workers_unless_somebody_said_how_many(kind: str, connections: int) -> None:
+def test_connections_suit_the_kind_of_workers_unless_somebody_said_how_many(
+    kind: str, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100_000, 100_000))
     usual, chosen = Settings(), Settings()
     for settings in (usual, chosen):
         settings.set("worker_class", kind)
@@ -367,6 +371,14 @@ def test_connections_suit_the_kind_of_workers_unless_somebody_said_how_many(kind
         allow_connections(SimpleNamespace(cfg=settings))
 
     assert (usual.worker_connections, chosen.worker_connections) == (connections, 500)
+
+
+def test_connections_are_no_more_than_there_may_be_files_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (300, 300))
+    settings = Settings()
+    allow_connections(SimpleNamespace(cfg=settings))
+
+    assert settings.worker_connections == 100
 
 
 def test_an_asterisk_is_every_address_and_the_command_line_wins(tmp_path: Path) -> None:
