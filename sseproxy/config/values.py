@@ -25,7 +25,8 @@ _BYTES: Final = {"": 1, "B": 1} | {
     for suffix, base in (("B", 1000), ("iB", 1024))
     for power, prefix in enumerate("KMGT", start=1)
 }
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ms|s|m|h|d|w)")
+_LONGEST: Final = 36_500 * 86_400.0
 _SIZE = re.compile(r"(\d+)\s*([KMGT]?i?B|)")
 _FREQUENCY = re.compile(r"(\d{1,13})/(second|minute|hour|day)")
 _PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -49,11 +50,14 @@ def parse_duration(text: object) -> float:
 
     :raises Expected: for anything else, a bare number included.
     """
-    if isinstance(text, (int, float)) and not isinstance(text, bool) and text > 0:
-        raise Expected("expected a duration with its unit, such as 500ms, 5s, 15m, 90d", f"{text:g}s")
     match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not 0.0 < seconds < float("inf"):
+    if match is None:
+        is_bare = isinstance(text, (int, float)) and not isinstance(text, bool) and text > 0
+        raise Expected(
+            "expected a duration with its unit, such as 500ms, 5s, 15m, 90d", f"{text:g}s" if is_bare else None
+        )
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if not seconds:
         raise Expected("expected a duration longer than nothing, such as 500ms, 5s, 15m, 90d")
     return seconds
 
@@ -64,6 +68,13 @@ def parse_duration_or_none(text: object) -> float:
     :raises Expected: for anything else.
     """
     return 0.0 if text in ("0s", 0) and not isinstance(text, bool) else parse_duration(text)
+
+
+def _within_reach(seconds: float) -> float:
+    """Sockets and locks wait for 292 years at most, and fail where they are to wait longer."""
+    if seconds > _LONGEST:
+        raise Expected("expected a duration of at most 36500d")
+    return seconds
 
 
 def parse_size(text: object) -> int:
@@ -179,8 +190,12 @@ def _usd_schema(example: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "string"}, number], "examples": [example], KIND: "USD"})
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), _duration_schema("5s", "15m")]
-DurationOrNone = Annotated[float, BeforeValidator(parse_duration_or_none), _duration_schema("0s", "30s")]
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), AfterValidator(_within_reach), _duration_schema("5s", "15m")
+]
+DurationOrNone = Annotated[
+    float, BeforeValidator(parse_duration_or_none), AfterValidator(_within_reach), _duration_schema("0s", "30s")
+]
 Size = Annotated[
     int,
     BeforeValidator(parse_size),

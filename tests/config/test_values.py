@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from decimal import Decimal
 
 import pytest
@@ -9,6 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from sseproxy.config.values import (
     Amount,
+    Duration,
+    DurationOrNone,
     Expected,
     Flag,
     Text,
@@ -32,6 +35,20 @@ def test_durations_are_seconds(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(Expected, match="expected a duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["5 minutes", "5sec", "1h30m", "-5s", "15", "9" * 400 + "s"])
+def test_what_is_no_duration_is_not_called_too_short(text: str) -> None:
+    with pytest.raises(Expected, match="expected a duration with its unit"):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("kind", [Duration, DurationOrNone])
+def test_a_duration_that_no_socket_can_wait_for_is_refused(kind: object) -> None:
+    with socket.socket() as waiting:
+        waiting.settimeout(accepted(kind, "36500d"))  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="at most 36500d"):
+        accepted(kind, "36501d")
 
 
 def test_a_bare_number_is_no_duration_but_a_hint() -> None:
