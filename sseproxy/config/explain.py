@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from sseproxy.config.problem import Path, Problem, closest, dotted, listed
 from sseproxy.config.source import Source
 from sseproxy.config.values import Expected, kind
+from sseproxy.core.redact import KEY_SHAPED
 
 
 def explain(error: ValidationError, source: Source, root: type[BaseModel], failed: set[Path]) -> Iterator[Problem]:
@@ -24,7 +25,8 @@ def explain(error: ValidationError, source: Source, root: type[BaseModel], faile
         path = tuple(step for step in detail["loc"] if step != "[key]")
         if path not in failed:
             message, suggestion = _words(detail, path, root)
-            yield source.problem(path, message, suggestion)
+            shown = (*path[:-1], _harmless(path[-1])) if detail["type"] == "extra_forbidden" else path
+            yield Problem(source.name, source.line(path), dotted(shown), message, suggestion)
 
 
 def _words(detail: ErrorDetails, path: Path, root: type[BaseModel]) -> tuple[str, str | None]:
@@ -51,10 +53,17 @@ _WANTED = {
 }
 
 
+def _harmless(name: str | int) -> str:
+    """An unknown key without what may be a secret: ``api_key:sk-…`` is one where the blank was left out."""
+    return KEY_SHAPED.sub("[key]", str(name).partition(":")[0])
+
+
 def _unknown(path: Path, root: type[BaseModel]) -> tuple[str, str | None]:
     """An unknown key: the nearest sibling, else the same key where it does exist."""
     *parent, name = path
     siblings = list(fields_at(tuple(parent), root))
+    if str(name).partition(":")[0] in siblings:
+        return "a blank is missing after the colon", None
     near = closest(name, siblings)
     if near is None:
         elsewhere = [known for known in keys_of(root) if known[-1] == name]

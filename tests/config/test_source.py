@@ -29,7 +29,7 @@ Problems = Callable[[str], list[str]]
         ("log: &a {level: info, x: *a}\n", "config.yaml:1: log.x: an alias that contains itself"),
         ("log:\n  <<: 3\n", "config.yaml:1: log: `<<` expects an alias of a mapping"),
         ("log:\n  ? [a, b]\n  : 3\n", "config.yaml:2: log: a key must be text"),
-        ('"a\\nFAKE: \\e[0m": 3\n', "config.yaml:1: a\ufffdFAKE: \ufffd[0m: unknown key"),
+        ('"a\\nFAKE \\e[0m": 3\n', "config.yaml:1: a\ufffdFAKE \ufffd[0m: unknown key"),
         ("a: " + "[" * 3000, "config.yaml: is nested too deeply"),
         ("a: " + "{a: " * 600 + "1" + "}" * 600, "config.yaml: is nested too deeply"),
         (
@@ -45,6 +45,20 @@ def test_what_is_no_yaml_is_said_with_its_line(problems: Problems, text: str, pr
 @pytest.mark.parametrize("key", ["*sk-hunter2", "!sk-hunter2 x"])
 def test_a_key_that_yaml_reads_as_something_else_is_not_repeated(problems: Problems, key: str) -> None:
     assert "hunter2" not in "".join(problems(f"upstreams: {{a: {{url: 'https://x/v1', api_key: {key}}}}}"))
+
+
+@pytest.mark.parametrize("entry", ["api_key:sk-hunter2", '"apikey:hunter2": x', "sk-hunter2: x", "apikey:hunter2"])
+def test_a_secret_that_was_taken_for_a_key_of_the_file_is_not_repeated(problems: Problems, entry: str) -> None:
+    [found] = problems(f"upstreams: {{a: {{url: 'https://x/v1', {entry}}}}}")
+
+    assert found.startswith("config.yaml:1: upstreams.a.")
+    assert "hunter2" not in found
+
+
+def test_a_blank_that_is_missing_after_a_colon_is_named(problems: Problems) -> None:
+    assert problems("upstreams: {a: {wsgi: 'sseproxy.demo:app', retries:3}}") == [
+        "config.yaml:1: upstreams.a.retries: a blank is missing after the colon"
+    ]
 
 
 def test_what_is_no_configuration_at_all_is_a_type_error_that_says_what_is() -> None:
