@@ -16,6 +16,7 @@ import yaml
 
 from sseproxy.config.builtin import BUILT_IN, BUILT_IN_NAME
 from sseproxy.config.problem import ConfigError, Path, Problem, dotted
+from sseproxy.config.syntax import syntax_problem
 
 VARIABLE = "SSEPROXY_CONFIG"
 DEFAULT_FILE = "config.yaml"
@@ -85,13 +86,14 @@ def _read(name: str) -> Source:
     except OSError as error:
         raise ConfigError([Problem(name, None, "", f"cannot be read: {error.strerror or error}")]) from None
     except UnicodeDecodeError as error:
-        raise ConfigError([Problem(name, None, "", f"is not UTF-8 text (byte {error.start + 1})")]) from None
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Problem(name, line, "", "is not UTF-8 text")]) from None
     source = Source(name, FilePath(name).resolve().parent, {}, file=os.path.abspath(name))
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         data = _Builder(source).value(node, ()) if node else {}
     except yaml.YAMLError as error:
-        raise ConfigError([_syntax(name, text, error)]) from None
+        raise ConfigError([syntax_problem(name, text, error)]) from None
     except RecursionError:
         raise ConfigError([Problem(name, None, "", "is nested too deeply")]) from None
     if not isinstance(data, dict):
@@ -100,27 +102,6 @@ def _read(name: str) -> Source:
     source.data = data
     source.is_empty = node is None
     return source
-
-
-def _syntax(name: str, text: str, error: yaml.YAMLError) -> Problem:
-    """PyYAML's complaint without its excerpt of the file: the line might hold a key."""
-    if isinstance(error, yaml.reader.ReaderError):
-        line = text.count("\n", 0, error.position) + 1
-        return Problem(name, line, "", f"is no valid YAML: the control character U+{error.character:04X}")
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    what = getattr(error, "problem", None) or "cannot be parsed"
-    if "'\\t'" in what:
-        what = "a tab; YAML indents with spaces only"
-    if what.startswith("found undefined alias"):
-        what = "what begins with * is an alias, and this one is not defined; put a text that begins so in quotes"
-    context = getattr(error, "context", None)
-    column = f" (column {mark.column + 1})" if mark else ""
-    return Problem(
-        name,
-        mark.line + 1 if mark else None,
-        "",
-        f"is no valid YAML: {f'{context}, ' if context else ''}{what}{column}",
-    )
 
 
 class _Builder:
