@@ -33,9 +33,7 @@ def make_upstream(section: Upstream) -> WSGIApplication:
     )
 
 
-def make_pool(
-    app: WSGIApplication, config: Config, cooling: Callable[[str, bool], object] = lambda upstream, cooling: None
-) -> UpstreamPool:
+def make_pool(app: WSGIApplication, config: Config, cooling: Callable[[str, bool], object]) -> UpstreamPool:
     """What asks ``app`` again, of this upstream or another, as the configuration says.
 
     :param cooling: told of each upstream that is left alone (True) or back (False).

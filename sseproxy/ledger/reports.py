@@ -175,11 +175,11 @@ def _usage_row(by: GroupBy, group: Mapping[str, Any]) -> tuple[int, dict[str, An
 def charge_rows(
     connection: Connection,
     *,
-    user: str | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    state: str | None = None,
-    limit: int | None = None,
+    user: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    state: str | None,
+    limit: int | None,
 ) -> Iterator[dict[str, Any]]:
     """The charges that started in ``since <= t < until``, the oldest first; with a limit, the newest so many.
 

@@ -168,7 +168,7 @@ class JoinedBody:
         ids: str,
         retry: bytes,
         ping: bytes,
-        keepalive: float = 15.0,
+        keepalive: float,
     ) -> None:
         self._reader = reader
         self._gone = gone

@@ -117,8 +117,8 @@ def run_gunicorn(
     *,
     workers: int,
     worker_class: str,
-    ready: Ready | None = None,
-    load: Load | None = None,
+    ready: Ready | None,
+    load: Load | None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 

@@ -208,7 +208,7 @@ def _adjustments(listen: str, threads: int, max_body: int, connections: int) -> 
     }
 
 
-def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None = None, load: Load | None = None) -> None:
+def run_waitress(app: WSGIApplication, config: Config, *, ready: Ready | None, load: Load | None) -> None:
     """Serve until SIGTERM or SIGINT; then close the application, if it has a ``close()``. SIGHUP: load again.
 
     :raises ServerError: the address cannot be listened on.

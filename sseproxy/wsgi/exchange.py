@@ -224,7 +224,7 @@ class Exchange(msgspec.Struct):
             _put_body(environ, body)
         return body
 
-    def pass_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> None:
+    def pass_bytes(self, environ: WSGIEnvironment, max_body: int) -> None:
         """Make ready a body that is handed on as it is: kept where it is short, else streamed.
 
         :raises BadRequest: it is too large or incomplete.

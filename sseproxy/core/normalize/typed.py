@@ -33,12 +33,7 @@ _BEGINNINGS: Final = ("message_start", "content_block_start", "content_block_del
 
 
 def normalize_typed(
-    events: Iterator[Event],
-    api: str,
-    *,
-    model: str = "",
-    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
-    now: Callable[[], float] = time.time,
+    events: Iterator[Event], api: str, *, model: str, make_id: Callable[[], str], now: Callable[[], float]
 ) -> Iterator[Event]:
     """Pass the events of a typed stream on, up to the one that ends it.
 
