@@ -132,6 +132,14 @@ def test_serve_refuses_a_bad_address_and_workers_of_waitress(run: Run) -> None:
     assert "--server gunicorn" in run("serve", "--workers", "2", code=2).stderr
 
 
+def test_serve_refuses_greenlets_of_waitress_before_it_listens(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends too where it would serve
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        refused = run("serve", "--listen", listen, "--worker-class", "gevent", code=2)
+
+    assert "gevent need --server gunicorn" in refused.stderr
+
+
 def test_serve_warns_in_the_log_s_own_format(run: Run) -> None:
     Path("config.yaml").write_text("users: {alice: {keys: [sk-plain]}}\nlog: {format: json}\n")
     warning, _ = run("serve", "--workers", "2", code=2).stderr.splitlines()

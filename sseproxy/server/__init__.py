@@ -58,8 +58,8 @@ def serve(
         from sseproxy.server.interpreter import suited_to_serving
         from sseproxy.server.waitress import run_waitress
 
-        if workers not in (None, 1):
-            raise SetupError("waitress runs in one process; use --server gunicorn for --workers")
+        if workers not in (None, 1) or worker_class == "gevent":
+            raise SetupError("waitress runs in one process, with threads: --workers and gevent need --server gunicorn")
         share_table()
         app = build(config)
         with suited_to_serving():
