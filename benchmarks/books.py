@@ -8,8 +8,8 @@ charge is held against the account of the upstream. The exit code is 1 if a prom
 * where it reported none, input and output are counted, each within 2 % of what the upstream knows. What an upstream
   knows of a stream that was broken off are the tokens that it had written when it noticed the hang-up; those that were
   then still on their way are in its account and in no charge, and count as error here;
-* what a killed worker was at is charged at the last checkpoint, which is made every two seconds; how much of an answer
-  is missing in the worst case is shown, and is in no sum.
+* what a killed worker was at is charged at the last checkpoint, which is made every second; how much of an answer is
+  missing in the worst case is shown, and is in no sum.
 """
 
 from __future__ import annotations

@@ -94,6 +94,11 @@ def test_check_is_content_and_says_which_configuration_it_read(run: Run) -> None
     assert run("check").stdout == "config.yaml: the configuration is valid\n"
 
 
+@pytest.mark.parametrize("group", [[], ["keys"]])
+def test_no_command_is_described_in_half_a_sentence(run: Run, group: list[str]) -> None:
+    assert "..." not in run(*group, "--help").stdout.partition("Commands:")[2]
+
+
 def test_check_shows_every_problem_and_ends_with_2(run: Run) -> None:
     Path("bad.yaml").write_text("sever: {}\nlog:\n  level: loud\n")
     result = run("check", "-c", "bad.yaml", code=2)

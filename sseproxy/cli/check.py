@@ -14,7 +14,7 @@ from sseproxy.cli.source import config_option, load_config
 def check(file: str | None) -> None:
     """Find every problem of the configuration at once.
 
-    Exit code 0 if there is none, else 2. Warns of keys in plain text.
+    Exit code 0 if there is none, else 2. Warns of what is allowed but seldom meant, such as keys in plain text.
     """
     config = load_config(file)
     for warning in config.warnings:

@@ -34,9 +34,10 @@ COLORS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "fault": "r
 )
 @partial(format_option, formats=["table", "json"])
 def doctor(file: str | None, url: str, key: str | None, idle: float, style: str) -> None:
-    """Send a canned stream through the deployed path at URL and name each fault of it with its cure.
+    """Tell whether streams come through the deployed path at URL.
 
-    Asks no upstream and costs nothing. Exit code 0: all is right, 1: faults were found, 2: it could not be tested.
+    Reads canned ones, and names each fault of the path with its cure. Asks no upstream and costs nothing. Exit code 0:
+    all is right, 1: faults were found, 2: it could not be tested.
     """
     from sseproxy.doctor import Report, Untestable, examine
     from sseproxy.doctor.target import Target

@@ -37,7 +37,7 @@ def keys() -> None:
 )
 @click.option("--label", default="", callback=_in_print, metavar="TEXT", help="What it is for.")
 def new(file: str | None, user: str, expires: timedelta | None, label: str) -> None:
-    """Make a key for USER and print it: on standard output the key alone."""
+    """Make a key for USER and print it. Standard output has the key alone."""
     if not user.strip():
         raise click.BadParameter("expected a name", param_hint="USER")
     now = datetime.now(timezone.utc)

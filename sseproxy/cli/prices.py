@@ -22,7 +22,10 @@ COLUMNS = ("model", "upstream", "upstream_model", *KINDS, "source")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL…")
 @format_option
 def prices(file: str | None, models: tuple[str, ...], style: str) -> None:
-    """Show which price applies to MODEL, in USD per million tokens, and where it comes from."""
+    """Show which price applies to MODEL, and where it comes from.
+
+    In USD per million tokens.
+    """
     from sseproxy.models import Models
     from sseproxy.prices import PriceTable
 
