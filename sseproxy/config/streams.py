@@ -20,7 +20,12 @@ class Streams(Section):
         "that fails costs the sharing, not running answers; an `Idempotency-Key` that is new to a process is "
         "refused there with 503 meanwhile.",
     )
-    keep: Duration = Field(default=300.0, description="How long an answer can be read again after its end.")
+    keep: Duration = Field(
+        default=300.0,
+        description="How long an answer can be read again after its end. A process holds at most 256 times "
+        "`buffer` of ended ones and forgets the oldest first (Redis does not); it runs at most 4,096, and refuses more "
+        "with 503.",
+    )
     keep_alone: DurationOrNone = Field(
         default=30.0,
         description="How long an answer goes on while nobody reads it; then it is cancelled and settled as "
