@@ -26,7 +26,7 @@ from sseproxy.config.models import Model, find_model
 from sseproxy.config.patterns import check_routes
 from sseproxy.config.problem import ConfigError, Problem
 from sseproxy.config.prompt import Prompt
-from sseproxy.config.references import check_plain_keys, check_references, check_secret_length
+from sseproxy.config.references import check_plain_keys, check_references, check_secret_length, check_unreached
 from sseproxy.config.routes import Route
 from sseproxy.config.section import Section
 from sseproxy.config.server import Server, normal_address
@@ -118,8 +118,9 @@ class Config(Section):
         given = self.auth.jwt.secret if self.auth.jwt is not None else None
         short = [*check_secret_length(given.get_secret_value(), found)] if given is not None else []
         empty = [Problem(found.name, None, "", EMPTY)] if found.is_empty else []
+        others = [*short, *check_unreached(found.data, found)]
         self._warnings = {
-            local: (*empty, *check_plain_keys(found.data, found, local), *short) for local in (True, False)
+            local: (*empty, *check_plain_keys(found.data, found, local), *others) for local in (True, False)
         }
         return self
 

@@ -53,6 +53,23 @@ def _wanted(upstream: object) -> Iterator[tuple[Path, str]]:
             yield (index, "name"), each["name"]
 
 
+def check_unreached(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:
+    """Warnings about models that nobody gets, since one above them takes all that they are for: the first wins."""
+    above: list[str] = []
+    for name in map(str, _entries(data, "models")):
+        taker = next((pattern for pattern in above if _takes_all(pattern, name)), None)
+        if taker is not None:
+            yield source.problem(("models", name), f"never used: {taker} stands above it and takes all that it is for")
+        above.append(name)
+
+
+def _takes_all(pattern: str, name: str) -> bool:
+    """Whether whatever a name, or pattern, stands for matches the pattern. Of two sets of letters nothing is said."""
+    if "[" in name or (any(mark in name for mark in "*?") and any(mark in pattern for mark in "?[")):
+        return pattern == "*"
+    return fnmatchcase(name, pattern)
+
+
 def check_plain_keys(data: Mapping[str, Any], source: Source, local: bool) -> Iterator[Problem]:
     """Warnings about secrets that stand in the file itself; ``data`` is as written, before ``${VAR}`` is replaced.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from sseproxy.config import DEMO_KEY, Config, ConfigError
@@ -224,6 +225,25 @@ def test_every_other_secret_in_plain_text_is_warned_of_and_no_reference(
         "config.yaml:7: limits.store: a password in plain text; better ${VAR}",
         "config.yaml:8: streams.store: a password in plain text; better ${VAR}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "never_used"),
+    [
+        ('["*", gpt-4o]', ["gpt-4o"]),
+        ('[gpt-4o, "gpt-*", "*"]', []),
+        ('["gpt-*", gpt-4o, "gpt-4?", "o*", o3]', ["gpt-4o", "gpt-4?", "o3"]),
+        ('["gpt-?", "gpt-*", "gpt-[45]", gpt-4, "gpt-??"]', ["gpt-4", "gpt-??"]),
+        ('["[ab]", "[abc]", a]', ["a"]),
+    ],
+)
+def test_a_model_that_one_above_it_hides_is_warned_of(load: Load, names: str, never_used: list[str]) -> None:
+    entries = ", ".join(f'"{name}": {{}}' for name in yaml.safe_load(names))
+
+    warnings = load(f"models: {{{entries}}}").warnings
+
+    assert [warning.key.removeprefix("models.") for warning in warnings] == never_used
+    assert all("stands above it" in warning.message for warning in warnings)
 
 
 def test_the_demo_key_is_warned_of_as_soon_as_others_can_connect() -> None:
