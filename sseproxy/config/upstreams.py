@@ -63,7 +63,10 @@ def _url(value: str) -> str:
         raise Expected("credentials do not belong in the address; use api_key or headers")
     if "?" in value or "#" in value:
         raise Expected("expected the base address without a query or fragment")
-    return value.rstrip("/")
+    base = value.rstrip("/")
+    if any(base.endswith(path.removeprefix("/v1")) for path in API_PATHS):
+        raise Expected("expected the base address, to which the proxy adds /chat/completions and its like")
+    return base
 
 
 def _proxy(value: SecretStr | None) -> SecretStr | None:

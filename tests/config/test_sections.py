@@ -73,6 +73,8 @@ def test_a_base_address_loses_its_last_slash(load: Load) -> None:
         ("https://x/v1#a", "without a query"),
         ("https://u:p@x/v1", "credentials do not belong"),
         ("https://u@x/v1", "credentials do not belong"),
+        ("https://x/v1/chat/completions", "expected the base address"),
+        ("https://x/api/responses/", "expected the base address"),
     ],
 )
 def test_addresses_that_are_no_base_address(problems: Problems, url: str, message: str) -> None:
