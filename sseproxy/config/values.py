@@ -164,7 +164,9 @@ def parse_frequency(value: object) -> Rate:
     count = int(match[1]) if match else 0
     if match is None or not 1 <= count <= 10**12:
         bare = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        raise Expected("expected so many per time, such as 60/minute", f"{value}/minute" if bare else None)
+        raise Expected(
+            "expected so many per second, minute, hour or day, such as 60/minute", f"{value}/minute" if bare else None
+        )
     return Rate(count, _PERIODS[match[2]])
 
 

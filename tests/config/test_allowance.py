@@ -66,7 +66,8 @@ def test_what_is_no_frequency_is_refused(problems: Problems, text: str) -> None:
     hint = " (did you mean 60/minute?)" if text == "60" else ""
 
     assert problems(f"defaults: {{limits: {{requests: {text}}}}}") == [
-        f"config.yaml:1: defaults.limits.requests: expected so many per time, such as 60/minute{hint}"
+        "config.yaml:1: defaults.limits.requests: expected so many per second, minute, hour or day, such as 60/minute"
+        + hint
     ]
 
 
