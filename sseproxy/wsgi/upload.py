@@ -17,6 +17,7 @@ STREAMED_FROM = 256 * 1024
 """Bytes from which on a body that nobody looks into is not kept."""
 STEP = 64 * 1024
 """Bytes asked for at a time: werkzeug makes room for as many as it is asked for."""
+NEEDS_LENGTH = "The request body needs a Content-Length: the server here does not say where a chunked one ends."
 
 
 class Upload(io.RawIOBase):
@@ -59,7 +60,7 @@ class Upload(io.RawIOBase):
 def open_body(environ: WSGIEnvironment, limit: int) -> bytes | Upload:
     """The request's body: itself if it is short, else what it can be read from.
 
-    :raises BadRequest: it is known to be longer than ``limit`` bytes, or is malformed, or ended too early.
+    :raises BadRequest: it is known to be longer than ``limit`` bytes, has no known end, is malformed or short.
     """
     stream, length = _open(environ, limit)
     head = b""
@@ -76,7 +77,7 @@ def open_body(environ: WSGIEnvironment, limit: int) -> bytes | Upload:
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """All of the request's body.
 
-    :raises BadRequest: it is longer than ``limit`` bytes, or is malformed, or ended too early.
+    :raises BadRequest: it is longer than ``limit`` bytes, has no known end, is malformed or short.
     """
     stream, length = _open(environ, limit)
     pieces: list[bytes] = []
@@ -97,14 +98,17 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
 def _open(environ: WSGIEnvironment, limit: int) -> tuple[IO[bytes], int | None]:
     """What the body is read from, and its length where one is stated."""
     stated = environ.get("CONTENT_LENGTH", "")
-    is_plain = stated.isdecimal() and stated.isascii() and len(stated) < 10 and "HTTP_TRANSFER_ENCODING" not in environ
+    is_terminated, is_coded = environ.get("wsgi.input_terminated"), "HTTP_TRANSFER_ENCODING" in environ
+    is_plain = stated.isdecimal() and stated.isascii() and len(stated) < 10 and not (is_coded and is_terminated)
     length = int(stated) if is_plain else get_content_length(environ)
     if length is not None and length > limit:
         raise too_large(limit)
     given: IO[bytes] = environ["wsgi.input"]
-    if environ.get("wsgi.input_terminated"):
+    if is_terminated:
         return given, length
-    # Elsewhere the length alone says where it ends (PEP 3333).
+    # Elsewhere the length alone says where it ends (PEP 3333), also of what came chunked: nginx states it to uWSGI.
+    if length is None and is_coded:
+        raise BadRequest(NEEDS_LENGTH, status=411, code="length_required")
     return cast("IO[bytes]", LimitedStream(given, length or 0)), length
 
 

@@ -52,6 +52,32 @@ def test_an_input_that_is_said_not_to_end_is_read_no_further_than_the_stated_len
     assert connection.read() == b"GET /next"
 
 
+@pytest.mark.parametrize("read", [read_body, read_opened])
+@pytest.mark.parametrize("stated", [{}, {"CONTENT_LENGTH": ""}])
+def test_a_chunked_body_whose_end_the_server_does_not_tell_is_refused_for_want_of_a_length(
+    read: Callable[[Any, int], bytes], stated: dict[str, str]
+) -> None:
+    """uWSGI, wsgiref, eventlet, hypercorn and a2wsgi; mod_wsgi and lighttpd answer 411 by themselves."""
+    environ = create_environ("/v1/files", method="PUT") | {"wsgi.input": BytesIO(b"abc")}
+
+    with pytest.raises(BadRequest) as caught:
+        read(environ | {"HTTP_TRANSFER_ENCODING": "chunked"} | stated, LONG)
+    assert (caught.value.status, caught.value.code) == (411, "length_required")
+
+
+@pytest.mark.parametrize("read", [read_body, read_opened])
+def test_a_chunked_body_is_as_long_as_the_server_in_front_found_it(read: Callable[[Any, int], bytes]) -> None:
+    """nginx hands uWSGI the body with its length, and the client's Transfer-Encoding beside it (``uwsgi_pass``)."""
+    connection = BytesIO(b"abcGET /next")
+    environ = create_environ("/v1/files", method="PUT", input_stream=connection)
+    environ |= {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "3"}
+
+    assert read(environ, LONG) == b"abc"
+    with pytest.raises(BadRequest) as caught:
+        read(environ, 2)
+    assert caught.value.status == 413
+
+
 @pytest.mark.parametrize(("pieces", "stated"), [((3, 7), 10), ((3, 10), 10), ((10, 1), 12), ((11,), 10), ((0,), 0)])
 def test_a_body_that_comes_in_pieces_is_one_only_if_they_have_the_stated_length_together(
     pieces: tuple[int, ...], stated: int
