@@ -1,14 +1,17 @@
 """Is the client still there? Asked of the server in whatever way it offers. PEP 3333 itself offers none.
 
 waitress tells by a callable (``channel_request_lookahead`` must be at least 1); gunicorn and Werkzeug's server hand
-the client's socket to the application. Elsewhere only a failed write tells.
+the client's socket to the application, uWSGI its descriptor. Elsewhere only a failed write tells.
 """
 
 from __future__ import annotations
 
+import _socket
 import errno
 import socket
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +52,8 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     for key in SOCKET_KEYS:
         if key in environ and isinstance(environ[key], socket.socket):
             return _Peek(environ[key])
+    if "uwsgi.version" in environ:
+        return partial(_has_ended, sys.modules["uwsgi"].connection_fd())
     return never_gone
 
 
@@ -137,3 +142,19 @@ class _Peek:
         finally:
             if self._connection.fileno() >= 0:
                 self._connection.settimeout(timeout)
+
+
+def _has_ended(descriptor: int) -> bool:
+    """As :class:`_Peek`, of a connection that the server has as a bare number and closes itself."""
+    try:
+        connection = _socket.socket(fileno=descriptor)
+    except OSError:
+        return True
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.detach()

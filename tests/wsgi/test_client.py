@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import sys
+from types import SimpleNamespace
 
 import pytest
 from werkzeug.test import create_environ
@@ -38,6 +40,22 @@ def test_a_socket_tells_by_its_end_and_keeps_its_bytes_and_time_out(key: str) ->
     assert ours.gettimeout() == 7
     theirs.close()
     assert gone()
+    ours.close()
+    assert gone()
+
+
+def test_uwsgi_is_asked_for_the_descriptor_of_a_request_s_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(connection_fd=ours.fileno))
+    gone = watch_client(create_environ(environ_overrides={"uwsgi.version": b"2.0.31"}))
+
+    assert not gone()
+    theirs.send(b"pipelined")
+    assert not gone()
+    assert ours.recv(100) == b"pipelined"
+    theirs.close()
+    assert gone()
+    assert ours.fileno() >= 0
     ours.close()
     assert gone()
 
