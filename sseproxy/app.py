@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseproxy.app")
 
+LEAST_WRITE_KEY: Final = "eventlet.minimum_write_chunk_size"
+"""Bytes that eventlet's server waits for before it writes: 4096, unless this is in the environ that it gave."""
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 S = TypeVar("S", bound=Stack)
 
@@ -122,6 +124,7 @@ class _Reloadable(ABC, Generic[S]):
         """What this stack answers, though another one may take its place at any moment."""
         self._process = os.getpid()
         self._client_timeout.watch(environ)
+        environ[LEAST_WRITE_KEY] = 0
         return stack.app(stand_alone(environ), start_response)
 
 

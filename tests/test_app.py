@@ -12,7 +12,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from werkzeug.test import Client
+from werkzeug.test import Client, create_environ
 
 from sseproxy import SSEProxyMiddleware, create_app
 from sseproxy.app import Proxy
@@ -131,6 +131,19 @@ def test_several_proxies_can_be_made_at_once(tmp_path: Path) -> None:
 def test_swapped_arguments_are_a_type_error_that_says_their_order() -> None:
     with pytest.raises(TypeError, match="expected a WSGI application, then the configuration, not str first"):
         SSEProxyMiddleware("config.yaml", lambda environ, start_response: [])  # type: ignore[arg-type]
+
+
+@BUILDERS
+def test_eventlet_s_server_is_told_to_write_each_piece_at_once(build: Callable[..., Any]) -> None:
+    """It collects 4096 bytes, unless the environ that it gave says otherwise when the answer begins (eventlet 0.41)."""
+    app = build()
+    environ = create_environ("/v1/chat/completions", method="POST")
+
+    for _ in app(environ, lambda status, headers, exc_info=None: lambda data: None):
+        pass
+
+    assert environ["eventlet.minimum_write_chunk_size"] == 0
+    app.close()
 
 
 AT_REST = """
