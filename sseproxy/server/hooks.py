@@ -151,8 +151,9 @@ class Connected(Served):
 
 
 def _hang_up(connection: socket.socket) -> None:
-    with suppress(OSError):  # closed already
-        connection.shutdown(socket.SHUT_RDWR)
+    """To who reads or writes it, it is as if the client had hung up: gevent's own shutdown() is an error to them."""
+    with suppress(OSError), socket.fromfd(connection.fileno(), connection.family, connection.type) as same:
+        same.shutdown(socket.SHUT_RDWR)
 
 
 def _close_afterwards(start_response: Any) -> None:

@@ -158,6 +158,16 @@ def test_with_nothing_running_sigterm_ends_it_at_once(upstream: Upstream, tmp_pa
         assert process.stop() == 0
 
 
+@pytest.mark.parametrize("server", OWN)
+def test_that_an_idle_connection_is_hung_up_on_is_no_error_in_the_log(
+    upstream: Upstream, tmp_path: Path, server: str
+) -> None:
+    with running(settings(upstream.url, tmp_path), tmp_path, server) as process, RawClient(process.url) as client:
+        assert client.get("/-/health").status == 200
+        assert process.stop() == 0
+    assert "ERROR" not in process.log
+
+
 @pytest.mark.parametrize("server", ["waitress", "gthread"])
 def test_a_second_signal_does_not_wait(upstream: Upstream, tmp_path: Path, server: str) -> None:
     steady(upstream)
