@@ -139,6 +139,19 @@ def test_enter_sends_and_shift_enter_does_not(page: Page, upstream: Upstream) ->
     assert len(asked(upstream)) == 1
 
 
+@pytest.mark.parametrize("said", ["isComposing: true", "keyCode: 229"])
+def test_keys_of_an_input_method_neither_send_nor_stop(said: str, page: Page, upstream: Upstream) -> None:
+    """Safari says keyCode 229 alone of the key that ends a composition: https://webkit.org/b/165004."""
+    page.run(f"await until(() => !at('#model').disabled); type('#prompt', 'にほん'); press('Enter', {{{said}}})")
+    assert page.run("return [at('#prompt').value, at('li')]") == ["にほん", None]
+
+    upstream.script = answering(TEXTS, told=4, end="hang")
+    page.run(f"press('Enter'); await has('3'); press('Escape', {{{said}}})")
+    assert page.run("return [at('#stop').hidden, seen().notice]") == [False, ""]
+    page.run("press('Escape'); await ended()")
+    assert page.run("return seen().notice") == "Stopped."
+
+
 def test_stop_hangs_up_on_the_upstream_and_keeps_the_text(page: Page, upstream: Upstream, books: Books) -> None:
     upstream.script = answering(TEXTS, told=4, end="hang")
     seen = page.run("await ask('Tell me a tale.'); await has('3'); at('#stop').click(); await ended(); return seen()")

@@ -46,6 +46,12 @@ const OPS = {
     return null;
   },
 
+  // What a person has set in their system, by the names of playwright's emulateMedia().
+  async prefer({ page: number, settings }) {
+    await pages.get(number).page.emulateMedia(settings);
+    return null;
+  },
+
   async close({ page: number }) {
     const tab = pages.get(number);
     pages.delete(number);
@@ -74,6 +80,7 @@ async function clear({ context, page, devtools }) {
   await devtools.send("Network.clearBrowserCache");
   await context.clearCookies();
   await page.setViewportSize(VIEWPORT);
+  await page.emulateMedia({ colorScheme: null, reducedMotion: null });
 }
 
 async function obey(line) {

@@ -51,6 +51,10 @@ class Page:
         """The page as it looks in a window of that size, in CSS pixels; the window keeps the size."""
         self._ask("screenshot", path=str(path), width=width, height=height).result(PATIENCE)
 
+    def prefer(self, **settings: str) -> None:
+        """What its reader has set in their system: ``reducedMotion="reduce"``, ``colorScheme="dark"``."""
+        self._ask("prefer", settings=settings).result(PATIENCE)
+
     def close(self) -> None:
         """Close the tab: everything that it reads is hung up."""
         self._ask("close").result(PATIENCE)
