@@ -131,7 +131,6 @@ def test_tokens_and_cost_are_estimated_while_they_come(page: Page, upstream: Ups
 
 def test_enter_sends_and_shift_enter_does_not(page: Page, upstream: Upstream) -> None:
     page.run("await until(() => !at('#model').disabled); type('#prompt', 'Hi'); press('Enter', {shiftKey: true})")
-    page.run("press('Enter', {isComposing: true})")
     assert page.run("return [at('#prompt').value, at('li')]") == ["Hi", None]
 
     page.run("press('Enter'); await ended()")
@@ -357,6 +356,21 @@ def test_everybody_can_read_and_reach_what_is_there(page: Page) -> None:
     page.run("await ask('x'); await ended(); at('#show-key').click()")
 
     assert (before, barriers(page)) == ([], [])
+
+
+def test_who_wants_no_motion_sees_a_caret_that_stands(page: Page, upstream: Upstream) -> None:
+    page.run("await until(() => !at('#model').disabled)")
+    moves = "return getComputedStyle(at('.text').lastElementChild ?? at('.text'), '::after').animationName"
+    upstream.script = raw(chunks(["word"])[:1], end="hang", steps=True)
+    _, request = begin(page, upstream, "await ask('Tell me a tale.')")
+    page.run("await until(() => at('.text'))")
+    assert page.run(moves) == "blink"
+    page.prefer(reducedMotion="reduce")
+    assert page.run(moves) == "none"
+
+    request.allow()
+    page.run("await has('word')")
+    assert page.run(moves) == "none"
 
 
 def test_who_has_scrolled_up_is_left_there(page: Page, upstream: Upstream) -> None:

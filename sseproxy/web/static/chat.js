@@ -14,6 +14,8 @@ const READING_ALONG = 60;
 const ENDS = { length: "Ended at the limit of tokens.", content_filter: "Ended by the content filter." };
 
 const at = (id) => document.getElementById(id);
+/** Safari has ended a composition before it tells of the key that did, by this code alone: https://webkit.org/b/165004 */
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
 const page = Object.fromEntries(
   ["model", "model-name", "show-key", "new", "access", "key", "welcome", "log", "status", "composer", "prompt", "send",
     "stop", "total", "turn"].map((id) => [id, at(id)]),
@@ -78,11 +80,8 @@ async function loadModels() {
     if (!response.ok) throw await refusal(response);
     offerModels((await response.json()).data ?? []);
   } catch (error) {
-    if (error.status === 401) {
-      askForKey();
-    } else {
-      offerModels([]);
-    }
+    if (error.status === 401) askForKey();
+    else offerModels([]);
   }
 }
 
@@ -258,7 +257,7 @@ page.composer.addEventListener("submit", (event) => {
   ask(question);
 });
 page.prompt.addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  if (event.key !== "Enter" || event.shiftKey || isComposing(event)) return;
   event.preventDefault();
   page.composer.requestSubmit();
 });
@@ -269,7 +268,7 @@ page.prompt.addEventListener("input", () => {
 page["model-name"].addEventListener("input", refresh);
 page.stop.addEventListener("click", () => running?.stop());
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") running?.stop();
+  if (event.key === "Escape" && !isComposing(event)) running?.stop();
 });
 page["show-key"].addEventListener("click", () => showAccess(page.access.hidden));
 page.access.addEventListener("submit", (event) => {
