@@ -94,6 +94,20 @@ def test_a_page_stops_an_answer_that_has_not_begun_or_says_that_it_cannot(
     assert books.one_ended()["outcome"] in ("client_gone", "refused")
 
 
+def test_an_error_that_comes_behind_the_end_is_none(
+    site: Site, pages: str, upstream: Upstream, browser: Browser
+) -> None:
+    """As sse.js tells of one in WebKit, which fires `load` at a request that was aborted in its last `progress`."""
+    upstream.script = raw(chunks(TEXTS))
+    with browser.open(f"{pages}/sse-js.html?api={site.url}") as page:
+        page.run("""const {send} = XMLHttpRequest.prototype;
+          XMLHttpRequest.prototype.send = function (body) { globalThis.sent = this; send.call(this, body); };""")
+        page.run(f"{AT}{UNTIL} at('send').click(); await until(() => at('status').textContent === 'Done')")
+        page.run("sent.dispatchEvent(new ProgressEvent('error'))")
+
+        assert page.run(f"{AT} return [at('status').textContent, at('send').disabled]") == ["Done", False]
+
+
 @pytest.mark.parametrize(
     ("pieces", "shown", "status"),
     [
