@@ -13,6 +13,7 @@ from urllib.parse import quote
 from sseproxy.core.failure import Failure
 from sseproxy.core.sse import PING
 from sseproxy.middleware.auth import ANONYMOUS
+from sseproxy.middleware.half_event import discarding
 from sseproxy.streams.protocol import Broken, Head, Reader, Stream, Streams
 from sseproxy.wsgi.call import Answer, Headers
 from sseproxy.wsgi.client import ClientGone, connection_closed, watch_client
@@ -130,7 +131,8 @@ class Joining:
         # A client that POSTs has its own way of coming back, or has been told not to (react-native-sse).
         retry = RETRY if Exchange.of(environ).method == "GET" else b""
         ping = PING if is_events else b""
-        body = JoinedBody(reader, gone, ids=ids, retry=retry, ping=ping, keepalive=self._keepalive)
+        lead = discarding(environ, f"{ids}:{after}") if ids and after else b""
+        body = JoinedBody(reader, gone, ids=ids, retry=retry, lead=lead, ping=ping, keepalive=self._keepalive)
         return Answer(head.status, [*head.headers, *headers], body)
 
     def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool]) -> Head | None:
@@ -158,6 +160,7 @@ class JoinedBody:
     :param gone: tells whether the client has left.
     :param ids: the stream's ID for a client that understands ``id:`` and ``event:``; else empty.
     :param retry: the field that goes with the first event of such a client.
+    :param lead: what goes before that event.
     """
 
     def __init__(
@@ -167,6 +170,7 @@ class JoinedBody:
         *,
         ids: str,
         retry: bytes,
+        lead: bytes,
         ping: bytes,
         keepalive: float,
     ) -> None:
@@ -177,6 +181,7 @@ class JoinedBody:
         self._keepalive = keepalive
         self._wrote = monotonic()
         self._retry = retry
+        self._lead = lead
         self._hides_names: bool | None = None
 
     def __iter__(self) -> Iterator[bytes]:
@@ -215,8 +220,9 @@ class JoinedBody:
             return b"".join(map(_without_name, entries) if self._must_hide_names() else entries)
         number = self._reader.position - len(entries)
         retry, self._retry = self._retry, b""
+        lead, self._lead = self._lead, b""
         # The id comes last: fetch-event-source takes an event for read as soon as it has seen its id.
-        return b"".join(
+        return lead + b"".join(
             b"%b%bid: %b:%d\n\n" % (entry[:-1], retry if place == 1 else b"", self._ids, number + place)
             for place, entry in enumerate(entries, 1)
         )

@@ -20,6 +20,7 @@ from tests.harness import (
     RawClient,
     RawEvent,
     Upstream,
+    raw,
     refuse,
     serve,
     silent,
@@ -83,6 +84,79 @@ def test_events_have_ids_for_a_client_that_reads_event_streams_and_for_no_other(
         events = list(raw.get(named.headers["content-location"], headers=EVENTS).events())
     assert b"\nretry: 1000\nid: " in events[0].raw
     assert b"retry" not in b"".join(event.raw for event in events[1:])
+
+
+SAFARI = {
+    "User-Agent": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 Version/18.5 Safari/605.1.15",
+    "Cache-Control": "no-cache",
+}
+CHROMIUM = {
+    "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0.0.0 Safari/537.36",
+    "Cache-Control": "no-cache",
+}
+PACKAGE = {"User-Agent": SAFARI["User-Agent"]}
+"""As fetch-event-source asks, which takes an event without data for an empty one."""
+
+
+class EventSource:
+    """A browser's: its messages. What is not whole when a connection breaks stays in WebKit (its EventSource.cpp)."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.last_id = self._id = self._rest = self._data = self._name = b""
+
+    def feed(self, piece: bytes) -> None:
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            field, _, value = line.partition(b":")
+            value = value.removeprefix(b" ")
+            if not line:
+                self._dispatch()
+            elif field == b"data":
+                self._data += value + b"\n"
+            elif field == b"event":
+                self._name = value
+            elif field == b"id":
+                self._id = value
+
+    def _dispatch(self) -> None:
+        if self._data:
+            self.last_id = self._id
+            self.messages += [self._data[:-1]] if self._name in (b"", b"message") else []
+        self._data = self._name = b""
+
+
+def test_half_an_event_that_webkit_keeps_behind_a_cut_is_no_part_of_the_next(
+    upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    text = {"choices": [{"index": 0, "delta": {"content": "two\nlines "}, "finish_reason": None}]}
+    upstream.script = raw([b"data: %b\n\n" % json.dumps(text).encode()] * 3 + [b"data: [DONE]\n\n"])
+    routes = {"/ask": {"model": "m", "input": {"message": "q"}, "format": "text", "auth": False}}
+    url = proxied(routes=routes)
+    with RawClient(url) as client:
+        first, second, *_ = whole = list(client.get("/ask?q=Hello", headers={**EVENTS, **SAFARI}).events())
+    with RawClient(url) as client:
+        again = {**EVENTS, **SAFARI, "Last-Event-ID": first.id or ""}
+        rest = client.get("/ask?q=Hello", headers=again).read_body()
+
+    for cut in range(len(second.raw)):
+        source = EventSource()
+        for piece in (first.raw, second.raw[:cut], rest):
+            source.feed(piece)
+        assert source.messages == [event.data for event in whole], second.raw[:cut]
+        assert source.last_id.decode() == whole[-1].id
+
+
+@pytest.mark.parametrize("who", [CHROMIUM, PACKAGE, {}])
+def test_who_keeps_no_half_of_an_event_gets_events_alone(
+    who: dict[str, str], upstream: Upstream, proxied: Callable[..., str]
+) -> None:
+    upstream.script = stream(tokens=4)
+    url = proxied()
+    first, events = post(url, **EVENTS)
+    with RawClient(url) as client:
+        again = {**EVENTS, **who, "Last-Event-ID": events[0].id or ""}
+        assert client.get(first.headers["content-location"], headers=again).read_body().startswith(b"data: ")
 
 
 @pytest.mark.parametrize("place", [0, 1, 3, 5])
