@@ -96,7 +96,8 @@ def section_at(path: Path, root: type[BaseModel]) -> type[BaseModel] | None:
 
 
 def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    # Python 3.10 takes list[str] for a type, and is told of no class by it.
+    return typing.get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _inner(annotation: Any) -> Any:
