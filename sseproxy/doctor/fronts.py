@@ -38,7 +38,7 @@ FRONTS: Final = (
         ("apache",),
         {
             "buffering": "ProxyPass … flushpackets=on (mod_proxy_http), and no mod_buffer or mod_security body rules",
-            "compression": "SetEnvIfNoCase Request_URI ^/v1/ no-gzip (mod_deflate, mod_brotli)",
+            "compression": "SetEnv no-gzip 1 (mod_deflate) and SetEnv no-brotli 1 (mod_brotli) where these paths are",
             "idle_timeout": "ProxyTimeout 3600, or timeout=3600 at ProxyPass",
             "http_version": "drop SetEnv force-proxy-request-1.0 and proxy-nokeepalive",
         },
@@ -66,7 +66,7 @@ FRONTS: Final = (
         "HAProxy",
         ("haproxy",),
         {
-            "buffering": "drop option http-buffer-response and http-response wait-for-body",
+            "buffering": "drop http-response wait-for-body",
             "compression": "text/event-stream out of `compression type`",
             "idle_timeout": "timeout server 1h and timeout client 1h",
         },
@@ -96,6 +96,14 @@ FRONTS: Final = (
             "buffering": "return (pipe), or set beresp.do_stream = true, for these paths",
             "compression": "set beresp.do_gzip = false",
             "idle_timeout": "between_bytes_timeout 3600s (pipe_timeout for pipe)",
+        },
+    ),
+    Front(
+        "lighttpd",
+        ("lighttpd",),
+        {
+            "buffering": "server.stream-response-body = 1 (by default it collects each answer whole)",
+            "idle_timeout": '"read-timeout" => 3600 at the host in proxy.server',
         },
     ),
     Front(

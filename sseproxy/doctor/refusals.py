@@ -81,7 +81,10 @@ def _unauthorized(reading: Reading, error: dict[str, Any], sent_key: bool) -> Un
         message = f"{_server(reading)} asks for {scheme} before the proxy is reached"
         return Untestable("key", message, "Leave /v1/ and /-/ out of that login: sseproxy asks for keys itself.")
     if sent_key and error.get("code") == "missing_api_key":
-        remedy = "Hand on the field Authorization (nginx does; Apache with CGIPassAuth On; a login in front drops it)."
+        remedy = (
+            "Hand on the field Authorization (nginx does; Apache with CGIPassAuth On, Squid with login=PASSTHRU at "
+            "cache_peer; a login in front drops it)."
+        )
         return Untestable("key", "the key was sent, but did not reach the proxy", remedy)
     if sent_key:
         return Untestable("key", "401: the key is unknown, revoked or expired", remedy)

@@ -151,6 +151,18 @@ def test_the_cure_behind_caddy_is_not_one_that_hides_that_clients_leave() -> Non
     assert "nor `flush_interval -1`" in check_buffering(held).cure
 
 
+def test_the_cures_are_settings_that_the_proxy_in_front_knows() -> None:
+    """Tried with Apache 2.4.71, whose mod_brotli looks for a variable of its own, HAProxy 2.6 and lighttpd 1.4.69."""
+    held = reading([2.0, 2.0, 2.0], sent=[0.0, 1.0, 2.0])
+    cures = check_buffering(held).cure
+    apache = checks.check_compression(reading(headers=[("Server", "Apache"), ("Content-Encoding", "br")])).cure
+
+    assert "HAProxy: drop http-response wait-for-body." in cures
+    assert "lighttpd: server.stream-response-body = 1" in cures
+    assert "no-gzip 1" in apache and "no-brotli 1" in apache
+    assert "/v1/" not in apache, "routes, /-/streams and what the doctor itself reads stand elsewhere"
+
+
 def test_an_even_delay_is_the_networks() -> None:
     assert check_buffering(reading([5.0, 6.0, 7.0], sent=[0.0, 1.0, 2.0])).status == "ok"
 
