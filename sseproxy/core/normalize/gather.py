@@ -228,8 +228,10 @@ class Message:
     def add(self, body: dict[str, Any]) -> None:
         """Take one event in."""
         kind, delta = body.get("type"), body.get("delta")
-        if kind == "message_start" and isinstance(body.get("message"), dict):
-            self._message = dict(body["message"])
+        if kind == "message_start" and isinstance(message := body.get("message"), dict):
+            if message.get("id") != self._message.get("id"):  # another one, of an upstream that began anew
+                self._blocks.clear()
+            self._message = dict(message)
         elif kind == "content_block_start" and isinstance(body.get("content_block"), dict):
             _begin_block(self._block(body), body["content_block"])
         elif kind == "content_block_delta" and isinstance(delta, dict):

@@ -159,6 +159,20 @@ def test_what_a_message_holds_when_it_begins_is_its_content_unless_blocks_say_it
     assert anthropic_message_of(start, block)["content"] == [text]
 
 
+@pytest.mark.parametrize(("id", "whole"), [("n", "lo"), ("m", "Hello")])
+def test_a_message_that_begins_anew_is_gathered_by_itself(id: str, whole: str) -> None:
+    first, second = (
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+        for text in ("Hel", "lo")
+    )
+    again = {"type": "message_start", "message": {"id": id, "content": []}}
+    begun = {"type": "message_start", "message": {"id": "m", "content": []}}
+
+    message = anthropic_message_of(begun, first, again, second)
+
+    assert message["id"] == id and [block["text"] for block in message["content"]] == [whole]
+
+
 @pytest.mark.parametrize("name", ["text", "thinking"])
 @pytest.mark.parametrize(("pieces", "whole"), [([], "Hel"), (["lo"], "Hello"), (["l", "o"], "Hello")])
 def test_what_a_block_begins_with_is_a_part_of_it(name: str, pieces: list[str], whole: str) -> None:
