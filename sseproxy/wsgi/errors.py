@@ -38,10 +38,10 @@ LONGEST_WAIT: Final = 120.0
 
 
 class Crashed(Failure):
-    """What a client is told where an exception was raised that nobody has thought of."""
+    """What a client is told where an exception was raised that nobody has thought of, be it a wrapped application's."""
 
     def __init__(self) -> None:
-        super().__init__("The proxy failed; its log tells why.", code="internal_error")
+        super().__init__("The server failed; its log tells why.", code="internal_error")
 
 
 class MethodNotAllowed(Failure):

@@ -58,7 +58,7 @@ def test_what_goes_wrong_after_a_keep_alive_is_an_event(path: str, reason: Excep
     event = told.removeprefix(PING).splitlines()
     data = json.loads(event[-2].removeprefix(b"data: "))
     assert data["error"]["message"] == (
-        reason.message if isinstance(reason, Failure) else "The proxy failed; its log tells why."
+        reason.message if isinstance(reason, Failure) else "The server failed; its log tells why."
     )
     assert event[:-2] == ([b"event: error"] if path == "/v1/messages" else [])
 
