@@ -111,7 +111,7 @@ class _Ending:
         tells = self._tells(event.body)
         for choice in entries:
             if choice["finish_reason"] is not None:
-                return self._take_finish(choice["index"], event)
+                return self._take_finish(choice, event, tells)
             delta = choice.get("delta") or {}
             self._open[choice["index"]] = self._open.get(choice["index"], False) or "tool_calls" in delta
         return not self._passed or tells or any(map(self._adds, entries))
@@ -156,9 +156,13 @@ class _Ending:
         """Whether a chunk of this choice may still pass: after its finish only one that says something."""
         return choice["index"] not in self._passed or _says_something(choice)
 
-    def _take_finish(self, index: int, event: Chunk) -> bool:
+    def _take_finish(self, choice: dict[str, Any], event: Chunk, tells: bool) -> bool:
+        """Hold a finish, or let it pass; of one that comes again, only what it tells beside its choice."""
+        index = choice["index"]
         if index in self._passed:
-            return False
+            if tells:
+                event.body = {**event.body, "choices": [_without_finish(choice)]}
+            return tells
         passes = event.sure and index in self._open and index not in self._finishes
         self._finishes[index] = event
         if passes:
@@ -244,6 +248,11 @@ def _finish(identity: Identity, index: int, reason: str, text: bool) -> Chunk:
     body: dict[str, Any] = {"choices": [choice]}
     identity.stamp(body)
     return Chunk(body=body, steady=False)
+
+
+def _without_finish(choice: dict[str, Any]) -> dict[str, Any]:
+    said: dict[str, Any] = {"text": "", "logprobs": None} if "text" in choice else {"delta": {}}
+    return {"index": choice["index"], **said, "finish_reason": None}
 
 
 def _says_something(choice: dict[str, Any]) -> bool:

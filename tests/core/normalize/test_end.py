@@ -124,6 +124,17 @@ def test_what_is_news_beside_the_choices_passes_behind_the_finish() -> None:
     assert out == ["a", "stop", "chunk", "[DONE]"]
 
 
+@pytest.mark.parametrize("said", [{"delta": {}}, {"text": "", "logprobs": None}], ids=["chat", "completions"])
+def test_of_a_second_finish_what_is_news_beside_its_choice_passes(said: dict[str, Any]) -> None:
+    body = {"choices": [{"index": 0, **said, "finish_reason": "stop"}], "citations": ["u"]}
+    again = [Chunk(body={**body}) for _ in range(2)]
+    _, _, told, done = through(partial(conclude, identity=identity()), TEXT[0], STOP, *again, END)
+
+    assert isinstance(told, Chunk) and done.data == DONE
+    assert told.body["choices"] == [{"index": 0, **said, "finish_reason": None}]
+    assert told.body["citations"] == ["u"]
+
+
 def test_a_finish_that_came_with_text_waits_for_what_may_follow_it() -> None:
     hasty = Chunk(body=chunk({}, "stop").body, sure=False)
 
