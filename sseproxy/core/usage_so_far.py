@@ -13,7 +13,7 @@ _COUNTS: Final = ("prompt_tokens", "completion_tokens")
 
 
 class UsageOfBeginning(Usage, frozen=True):
-    """The last report of a stream whose output all came behind it."""
+    """The last report of a stream whose output all came behind it, or of one that broke off and some did."""
 
 
 def merge_usage(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:

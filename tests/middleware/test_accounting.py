@@ -312,6 +312,16 @@ def test_a_usage_that_stood_alone_before_the_text_is_only_a_beginning_of_what_br
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
 
 
+@pytest.mark.parametrize("last", [[], [b'data: {"error":{"message":"no"}}\n\n']], ids=["cut off", "failed"])
+def test_text_behind_a_usage_that_stood_alone_amid_it_is_counted_where_the_answer_broke_off(
+    last: list[bytes], ledger: SQLLedger
+) -> None:
+    b"".join(post(normalized(ledger, TEXT, USAGE, *[TEXT] * 4, *last), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 10)
+
+
 def test_a_usage_whose_halves_are_stated_apart_is_the_reported_one(ledger: SQLLedger) -> None:
     first = stating('{"role":"assistant"}', '{"prompt_tokens":50,"completion_tokens":0}')
     last = b'data: {"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":20}}\n\n'

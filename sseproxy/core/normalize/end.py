@@ -65,7 +65,7 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
-            event.usage = ending.stated()
+            event.usage = ending.stated(whole=False)
             yield event
             return
         elif event.data == DONE:
@@ -91,6 +91,7 @@ class _Ending:
         self._passed: set[int] = set()
         self._told: dict[str, Any] = {}  # beside the choices
         self._has_output = self._is_early = False  # so far; the usage
+        self._goes_on = False  # output came behind the usage
         self._reads = 0
 
     def take(self, event: Chunk) -> bool:
@@ -102,7 +103,8 @@ class _Ending:
             self.ticks = self.beats = 0
         if any(map(_says_something, entries)):
             self.suspicion.clear()
-            self._has_output = self._has_output or any(text_of(event.body))
+            if not (self._goes_on if self.usage is not None else self._has_output) and any(text_of(event.body)):
+                self._has_output, self._goes_on = True, self.usage is not None
         if not entries:
             self._take_usage(event)
             return False
@@ -129,7 +131,7 @@ class _Ending:
         if further:
             usage = event.body.pop("usage")
             event.body.update(further, usage=usage)
-        self.usage, self._is_early = event, not self._has_output
+        self.usage, self._is_early, self._goes_on = event, not self._has_output, False
 
     def _is_news(self, event: Chunk) -> bool:
         """Whether a chunk says what none has said before it, be it beside its choices; a clock there is none."""
@@ -228,16 +230,16 @@ class _Ending:
             yield self.usage
         yield Event(DONE, read=True)
 
-    def stated(self) -> Usage | None:
-        """The usage, as that of a beginning where all output came behind it."""
+    def stated(self, *, whole: bool = True) -> Usage | None:
+        """The usage, as that of a beginning where all output came behind it, or some of what broke off did."""
         stated = self.usage.usage if self.usage is not None else None
-        if self._is_early and self._has_output and type(stated) is Usage:
+        if self._goes_on and (self._is_early or not whole) and type(stated) is Usage:
             return UsageOfBeginning(*astuple(stated))
         return stated
 
     def _error(self, failure: Failure) -> Event:
         event = error_event(failure)
-        event.usage = self.stated()
+        event.usage = self.stated(whole=False)
         return event
 
 
