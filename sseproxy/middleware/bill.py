@@ -254,7 +254,7 @@ class Bill:
         )
 
     def _cost(self, usage: Usage) -> int:
-        return cost_of(usage, self._target.price, self._started) + self._exchange.sunk
+        return max(cost_of(usage, self._target.price, self._started), self._meter.stated_cost) + self._exchange.sunk
 
     def _charge(self, billed: Request | None) -> Charge:
         exchange = self._exchange

@@ -103,6 +103,11 @@ class Meter:
         return self._with_input(msgspec.structs.replace(reported, output_tokens=counted, cost=None), "mixed")
 
     @property
+    def stated_cost(self) -> int:
+        """What the vendor says it has cost by now, in nano-USD: what is counted beyond may cost more, never less."""
+        return (self._reported.cost or 0) if self._reported is not None else 0
+
+    @property
     def awaits_usage(self) -> bool:
         """Whether the answer is whole but for the upstream's statement of its usage."""
         return self.finished and self._reported is None

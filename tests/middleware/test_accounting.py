@@ -312,6 +312,17 @@ def test_a_usage_that_stood_alone_before_the_text_is_only_a_beginning_of_what_br
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
 
 
+@pytest.mark.parametrize(("stated", "charged"), [("0.25", "0.25"), ("0.000001", "0.000009"), ("0", "0.000009")])
+def test_what_the_vendor_says_it_has_cost_is_charged_at_least_where_more_was_written(
+    stated: str, charged: str, ledger: SQLLedger
+) -> None:
+    first = b'data: {"choices":[],"usage":%b,"cost":%b}}\n\n' % (BEGUN[:-1].encode(), stated.encode())
+    b"".join(post(metered(ledger, first, TEXT, FINISH, DONE), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["output_tokens"], charge["cost_usd"]) == ("mixed", 2, charged)
+
+
 @pytest.mark.parametrize("last", [[], [b'data: {"error":{"message":"no"}}\n\n']], ids=["cut off", "failed"])
 def test_text_behind_a_usage_that_stood_alone_amid_it_is_counted_where_the_answer_broke_off(
     last: list[bytes], ledger: SQLLedger
