@@ -23,8 +23,9 @@ from sseproxy.core.normalize.strict import (
     ended,
     read_strictly,
     takes_role,
+    tells_usage_alone,
     texts_in,
-    usage_in_finish,
+    usage_beside,
 )
 from sseproxy.core.normalize.usage_alone import read_usage_alone
 from sseproxy.core.normalize.usual import Usual
@@ -174,7 +175,7 @@ class _Answer:
     def _end(self, data: bytes, body: Strict, *, is_clean: bool) -> Event:
         assert self._own is not None
         if body.usage:
-            self.usage = usage_in_finish(data, self._own, fold=self._fold)
+            self.usage = usage_beside(data, self._own, fold=self._fold)
         reason = body.choices[0].finish_reason
         assert reason
         passed = self._finish(data, ended(data, self._own, is_clean=is_clean), reason)
@@ -224,7 +225,11 @@ class _Answer:
 
     def take_usage(self, event: Event) -> Event | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other."""
-        passed = None if event.type else read_usage_alone(event.data, self._own, fold=self._fold)
+        if event.type or self._own is None:
+            return None
+        passed = read_usage_alone(event.data, self._own, fold=self._fold)
+        if passed is None and tells_usage_alone(event.data, self._traces[-1]):
+            passed = usage_beside(event.data, self._own, fold=self._fold)
         if passed is not None:
             self.held.append(event.data)
         return passed

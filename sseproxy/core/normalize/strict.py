@@ -1,7 +1,7 @@
 """A chunk read strictly: as the transforms would have it, or so near that what they would change is known.
 
 Many servers write every chunk with a role, some with another time, with nulls, padding or fields of their own; the
-finish of some has empty text, or the usage, in it.
+finish of some has empty text, or the usage, in it, and the usage of some a choice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from sseproxy.core.chunk import REPEATED, UsageEvent, guard, write_json
 from sseproxy.core.normalize.finish import OF_TOKENS, Reason
 from sseproxy.core.usage import find_usage, usage_of
 
-__all__ = ["UNREADABLE", "Strict", "cleaned", "ended", "read_strictly", "takes_role", "texts_in", "usage_in_finish"]
+__all__ = [
+    "UNREADABLE",
+    "Strict",
+    "cleaned",
+    "ended",
+    "read_strictly",
+    "takes_role",
+    "tells_usage_alone",
+    "texts_in",
+    "usage_beside",
+]
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -62,6 +72,7 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True):
 
 read_strictly: Final = msgspec.json.Decoder(Strict).decode
 _decode: Final = msgspec.json.Decoder().decode
+_OWN: Final = frozenset(("id", "object", "created", "model", "choices", "usage", "obfuscation"))
 
 
 def takes_role(delta: dict[str, str | None]) -> bool:
@@ -107,8 +118,24 @@ def ended(data: bytes, own: dict[str, Any], *, is_clean: bool) -> bytes:
     return write_json(body)
 
 
-def usage_in_finish(data: bytes, own: dict[str, Any], *, fold: bool) -> UsageEvent | None:
-    """Return a chunk with the usage that stands in the one with the finish; None if that says nothing.
+def tells_usage_alone(data: bytes, end: bytes) -> bool:
+    """Whether a chunk has a choice beside its usage that says nothing, as OpenRouter's has.
+
+    :param end: the chunk with the finish, before it.
+    """
+    try:
+        read = read_strictly(data)
+    except UNREADABLE:
+        return False
+    body, known = _decode(data), _decode(end)
+    (choice,) = body["choices"]
+    said = [value for name, value in {**choice, **choice["delta"]}.items() if name not in ("index", "delta", "role")]
+    is_known = all((name, value) in known.items() for name, value in body.items() if name not in _OWN)
+    return bool(read.usage) and is_known and all(value in (None, "", [], {}) for value in said)
+
+
+def usage_beside(data: bytes, own: dict[str, Any], *, fold: bool) -> UsageEvent | None:
+    """Return a chunk with the usage that stands beside a choice; None if that says nothing.
 
     :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     """

@@ -21,14 +21,12 @@ _stated_in: Final = itemgetter(*_STATED)
 _decode: Final = msgspec.json.Decoder().decode
 
 
-def read_usage_alone(data: bytes, own: dict[str, Any] | None, *, fold: bool) -> UsageEvent | None:
+def read_usage_alone(data: bytes, own: dict[str, Any], *, fold: bool) -> UsageEvent | None:
     """Return what becomes of a chunk with usage and nothing else, None for any other.
 
     :param own: ``id``, ``object``, ``created`` and ``model`` of the answer.
     :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     """
-    if own is None:
-        return None
     try:
         body: dict[str, Any] = _decode(data)
         stated, given = _stated_in(body), body.pop("usage")

@@ -99,6 +99,18 @@ def of_tokens(bodies: list[Any]) -> list[Any]:
     return bodies
 
 
+def beside_a_choice(bodies: list[Any]) -> list[Any]:
+    """The same as OpenRouter sends it: usage beside a choice that says nothing, and the role in every chunk."""
+    bodies = with_roles(bodies)
+    for body in chunks_of(bodies):
+        body["provider"] = "p"
+        if "usage" in body and not body["choices"]:
+            body["choices"] = [choice({"role": "assistant", "content": ""})]
+    for entry in entries_of(bodies):
+        entry["native_finish_reason"] = entry.get("finish_reason")
+    return bodies
+
+
 def chunks_of(bodies: list[Any]) -> list[dict[str, Any]]:
     return [body for body in bodies if isinstance(body, dict)]
 
@@ -107,7 +119,7 @@ def entries_of(bodies: list[Any]) -> list[dict[str, Any]]:
     return [entry for body in chunks_of(bodies) for entry in body["choices"]]
 
 
-WRITINGS = [list, usual, with_roles, with_usage_in_finish, moving, of_tokens]
+WRITINGS = [list, usual, with_roles, with_usage_in_finish, moving, of_tokens, beside_a_choice]
 
 
 def event(body: Any, *, spaced: bool = False, ascii: bool = False) -> Event:
@@ -342,7 +354,7 @@ def test_a_canonical_stream_sets_up_no_transform(
 
 
 @pytest.mark.parametrize("spaced", [False, True])
-@pytest.mark.parametrize("writing", [with_roles, with_usage_in_finish, moving, of_tokens])
+@pytest.mark.parametrize("writing", WRITINGS[2:])
 def test_a_stream_as_servers_write_it_sets_up_no_transform(
     writing: Callable[[list[Any]], list[Any]], spaced: bool
 ) -> None:
