@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import io
@@ -204,6 +205,21 @@ def test_a_sighup_while_the_application_is_closed_ends_nothing(tmp_path: Path) -
 
         assert process.wait(PATIENCE) == 0
         assert (tmp_path / "notes").read_text() == "closed\n"
+
+
+def test_a_sighup_for_which_no_thread_is_left_changes_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none_left(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with running(hello) as server:
+        monkeypatch.setattr(_thread, "start_new_thread", none_left)
+        monkeypatch.setattr(threading, "_start_new_thread", none_left)
+        server.reload()
+        wait_until(lambda: "the old one stays: no thread is left" in caplog.text)
+
+        assert exchange(server, GET)[0] == b"HTTP/1.1 200 OK"
 
 
 @pytest.mark.parametrize("worker_class", ["gthread", "gevent"])

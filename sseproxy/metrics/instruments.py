@@ -166,8 +166,12 @@ class Instruments:
             if self._is_looking:
                 return
             self._is_looking = True
-        self.tally.most = MOST
-        threading.Thread(target=self._look_on, name="sseproxy-metrics", daemon=True).start()
+        try:
+            threading.Thread(target=self._look_on, name="sseproxy-metrics", daemon=True).start()
+        except RuntimeError:  # no thread is left: the next note tries again
+            self._is_looking = False
+        else:
+            self.tally.most = MOST
 
     def _look_on(self) -> None:
         while True:

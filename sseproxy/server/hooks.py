@@ -76,12 +76,15 @@ class Worker:
         self._go_down()
 
     def _on_hup(self, number: int, frame: FrameType | None) -> None:
-        _thread.start_new_thread(self.served.reload, (self._load,))
+        self.served.begin_reload(self._load)
 
     def _go_down(self) -> None:
         if not self._is_leaving:
             self._is_leaving = True
-            _thread.start_new_thread(self._drain, ())
+            try:
+                _thread.start_new_thread(self._drain, ())
+            except RuntimeError:  # no thread is left: the next signal tries again
+                self._is_leaving = False
 
     def _drain(self) -> None:
         drain = Drain(self.served, self._grace, self.served.hang_up)

@@ -6,6 +6,7 @@ application has them.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import select
 import threading
@@ -87,6 +88,13 @@ class Served:
         # What is loaded last is taken on last, however quickly one signal follows another.
         with self._reloading:
             with_problems_logged(take_on)
+
+    def begin_reload(self, load: Callable[[], Config | None] | None) -> None:
+        """:meth:`reload` in a thread of its own: reading files and making connections takes its time."""
+        try:
+            _thread.start_new_thread(self.reload, (load,))
+        except RuntimeError:
+            log.error("the configuration was not loaded again, the old one stays: no thread is left to do it")
 
     def close(self) -> None:
         """Close the application."""

@@ -109,8 +109,7 @@ class WaitressServer:
         while not self._stopping:
             if self._reloading:
                 self._reloading = False
-                # Reading files and making connections would hold up every stream.
-                threading.Thread(target=self._served.reload, args=(self._load_again,), name="sseproxy-reload").start()
+                self._served.begin_reload(self._load_again)
             self._turn()
         if self._relay is not None:
             self._relay.close()  # in its own thread each answer can be cut and settled by itself

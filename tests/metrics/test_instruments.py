@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,19 @@ def test_every_operation_of_a_ledger_is_handed_on() -> None:
 
     operations = {name for name in vars(Ledger) if not name.startswith("_")}
     assert operations <= set(vars(TimedLedger))
+
+
+def test_metrics_of_a_process_that_has_no_thread_left_are_told_once_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "shared")
+    own = Instruments(CollectorRegistry())
+    begun: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    own.ease()
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: begun.append(thread))
+    own.ease()
+    own.ease()
+
+    assert [thread.name for thread in begun] == ["sseproxy-metrics"]
