@@ -38,8 +38,14 @@ class Bookkeeper:
         self._watch = PerProcess(lambda: _Watch(self._run), lambda watch: watch.thread.start())
 
     def start(self) -> None:
-        """Begin, if that was not done in this process: before anything is reserved in it, be it refused."""
-        self._watch.get()
+        """Begin, if that was not done in this process: before anything is reserved in it, be it refused.
+
+        :raises LedgerUnavailable: the process has no thread left.
+        """
+        try:
+            self._watch.get()
+        except RuntimeError as error:
+            raise LedgerUnavailable("There is no thread left to keep the books with; try again later.") from error
 
     def add(self, bill: Bill) -> None:
         """Watch a bill until it has ended, or is to be forgotten."""

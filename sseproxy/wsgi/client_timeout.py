@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sseproxy.wsgi.client import SOCKET_KEYS
@@ -27,10 +28,11 @@ class ClientTimeout:
         self._watch = PerProcess(lambda: _Watch(seconds), _Watch.start)
 
     def watch(self, environ: WSGIEnvironment) -> None:
-        """Look after the connection that a request came by, as long as it is open."""
+        """Look after the connection that a request came by, as long as it is open, if there is a thread left for it."""
         for key in SOCKET_KEYS:
             if key in environ and isinstance(connection := environ[key], socket.socket):
-                self._watch.get().stuck.watch(connection)
+                with suppress(RuntimeError):
+                    self._watch.get().stuck.watch(connection)
 
     def close(self) -> None:
         """Stop looking."""

@@ -59,7 +59,10 @@ class Relay:
                 return False
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="sseproxy-relay", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread is left
+                    return False
                 self._thread = thread
                 if Express is None:
                     log.info("express.c was not built at installation: Python moves all events")

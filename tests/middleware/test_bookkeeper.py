@@ -18,7 +18,7 @@ from sseproxy.ledger import engine
 from sseproxy.ledger.database import Database
 from sseproxy.ledger.leases import Process
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
-from sseproxy.ledger.protocol import Budget, Charge
+from sseproxy.ledger.protocol import Budget, Charge, LedgerUnavailable
 from sseproxy.middleware.accounting import AccountingMiddleware
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.bookkeeper import Bookkeeper
@@ -190,6 +190,23 @@ def test_the_log_says_why_running_charges_cannot_be_noted(
         wait_until(lambda: "running charges could not be noted: database is locked" in caplog.messages)
     keeper.close()
     other.close()
+    ledger.close()
+
+
+def test_a_request_that_no_thread_is_left_to_keep_books_for_is_refused_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ledger = open_ledger("sqlite://")
+    keeper = Bookkeeper(ledger, interval=3600)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(LedgerUnavailable, match="no thread left"):
+            keeper.start()
+    keeper.start()
+    keeper.close()
     ledger.close()
 
 

@@ -40,6 +40,20 @@ def forked(timeout: ClientTimeout, listener: socket.socket) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody is found stuck elsewhere")
+def test_requests_go_on_while_no_thread_is_left_to_look_after_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    timeout = ClientTimeout(0.1)
+    with socket.create_server(("127.0.0.1", 0)) as listener, closing(timeout):
+        with monkeypatch.context() as meanwhile, socket.socket() as connection:
+            meanwhile.setattr(threading.Thread, "start", none_left)
+            timeout.watch({"gunicorn.socket": connection})
+
+        assert is_cut_off(timeout, listener)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody is found stuck elsewhere")
 def test_a_process_that_was_forked_after_a_request_cuts_off_its_own_clients() -> None:
     timeout = ClientTimeout(0.1)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):

@@ -10,7 +10,7 @@ import termios
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from time import monotonic
 from types import SimpleNamespace
@@ -242,6 +242,23 @@ def test_the_middle_of_a_stream_is_moved_by_the_relay_and_its_end_by_its_own_thr
     assert set(trip.threads[2:-2]) == {"sseproxy-relay"}
     assert trip.threads[-1] != "sseproxy-relay"
     assert trip.response.sent > 0
+
+
+def test_without_a_thread_for_the_relay_a_stream_goes_on_in_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def none_left(thread: threading.Thread) -> None:
+        if thread.name == "sseproxy-relay":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    pieces = [FIRST, *[chunk(f" w{number}") for number in range(5)], *LAST]
+    with closing(Relay(express=False)) as relay:
+        got, trip = through(relay, pieces)
+
+    assert got == plain(pieces)
+    assert "sseproxy-relay" not in trip.threads
 
 
 def test_pieces_are_framed_as_the_server_has_said_in_its_head(relay: Relay) -> None:
