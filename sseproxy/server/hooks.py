@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -51,6 +52,9 @@ class Worker:
         self._grace = _grace_of(worker.wsgi, grace)
         self._leave: Callable[[int, FrameType | None], object] = worker.handle_exit
         self._is_leaving = False
+        self._has_drained = threading.Event()
+        self._run: Callable[[], object] = worker.run
+        worker.run = self._run_on
         self.served = Connected(worker.wsgi, has_threads=hasattr(worker, "tpool"))
         worker.wsgi = self.served
         share_table()
@@ -65,6 +69,13 @@ class Worker:
         for number in (signal.SIGTERM, ALL_GO_DOWN, signal.SIGHUP):
             signal.siginterrupt(number, False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+
+    def _run_on(self) -> None:
+        """Stay until what goes on without a connection has ended too, which gunicorn knows nothing of."""
+        self._run()
+        self._go_down()  # nobody told it, where gunicorn replaces it after its ``max_requests``
+        while not self._has_drained.wait(LOOK):
+            self._worker.notify()
 
     # Signal handlers, for gevent in its hub: nothing in them may wait, so that they start no threading.Thread.
 
@@ -92,6 +103,7 @@ class Worker:
             time.sleep(LOOK)
         # Kept connections on which nothing runs would hold up gevent for its whole patience.
         self.served.hang_up()
+        self._has_drained.set()
         if self._worker.alive:
             os.kill(os.getpid(), signal.SIGTERM)
 

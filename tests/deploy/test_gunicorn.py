@@ -157,6 +157,24 @@ def test_a_running_stream_ends_whole_although_gunicorn_is_told_to_stop(
     assert "did not close cleanly" not in server.log
 
 
+@KINDS
+def test_an_answer_that_nobody_reads_at_present_ends_whole_although_gunicorn_replaces_its_worker(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    with gunicorn(tmp_path, *options, workers=1) as server:
+        with RawClient(server.url) as client:
+            asked = ASK | {"demo": {"tokens": 50, "interval_ms": 60}}
+            client.post("/v1/chat/completions", asked, key="sk-alice", headers={"Prefer": "respond-async"})
+        assert client.status == 202
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGTERM)
+        wait_until_ready(server, 1, gone=worker)
+
+        asked_for = {"headers": {"Authorization": "Bearer sk-alice"}, "timeout": PATIENCE}
+        (sums,) = requests.get(f"{server.url}/-/usage", **asked_for).json()["data"]  # type: ignore[arg-type]
+        assert sums["output_tokens"] == 50
+
+
 @pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
 def test_what_runs_on_beyond_the_grace_ends_with_an_error_event(tmp_path: Path, options: tuple[str, ...]) -> None:
     with gunicorn(tmp_path, *options, config=HURRIED, workers=1) as server, RawClient(server.url) as client:
