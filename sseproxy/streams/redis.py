@@ -12,14 +12,14 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from time import monotonic
+from time import monotonic, sleep
 from typing import Final, TypeVar
 
 from sseproxy.redis_driver import check_redis, connect_redis
 from sseproxy.streams.memory import KeyReused, MemoryStreams
 from sseproxy.streams.mirror import LEASE, Mirror, claim_key, claim_value
 from sseproxy.streams.protocol import Busy, Claim, Stream, Writer
-from sseproxy.streams.remote import RemoteStream, is_left, key_of
+from sseproxy.streams.remote import GRACE, HEAD_POLL, RemoteStream, is_left, key_of
 
 log = logging.getLogger("sseproxy.streams")
 T = TypeVar("T")
@@ -37,6 +37,16 @@ local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[3] then return held end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return false"""
+# KEYS: there as long as Redis forgets nothing; there for a moment after it has. ARGV: whether the first was there
+# before and is to be still, seconds and milliseconds for which they are kept.
+_HAS_FORGOTTEN: Final = """
+if redis.call('EXPIRE', KEYS[1], ARGV[2]) == 0 then
+  redis.call('SET', KEYS[1], 1, 'EX', ARGV[2])
+  if ARGV[1] == '1' then redis.call('SET', KEYS[2], 1, 'PX', ARGV[3]) end
+end
+return redis.call('EXISTS', KEYS[2])"""
+_MEMORY: Final = ("sseproxy:live:memory", "sseproxy:live:forgotten")
+_MEMORY_EXPIRES: Final = 24 * 60 * 60
 
 
 class RedisStreams:
@@ -49,6 +59,8 @@ class RedisStreams:
     def __init__(self, url: str, *, keep: float, keep_alone: float, buffer: int) -> None:
         self._redis, self._error = connect_redis(url, timeout=TIMEOUT, wanted_by="Streams")
         self._take_claim = self._redis.register_script(_CLAIM)
+        self._ask_memory = self._redis.register_script(_HAS_FORGOTTEN)
+        self._memory_until = 0.0
         self._local = MemoryStreams(keep=keep, keep_alone=keep_alone, buffer=buffer)
         self._keep = max(1, int(keep))
         self._mirrors: dict[str, Mirror] = {}
@@ -90,14 +102,13 @@ class RedisStreams:
         local = self._local.find(stream_id)
         if local is not None or not _ID.match(stream_id):
             return local
-        return self._ask(lambda: self._remote(stream_id))
+        return self._ask(lambda: self._recalled(lambda: self._remote(stream_id)))
 
     def find_claimed(self, key: str) -> Stream | None:
         local = self._local.find_claimed(key)
         if local is not None:
             return local
-        held: bytes = self._ask(lambda: self._redis.get(claim_key(key))) or b""
-        return self.find(held.decode().partition(":")[2])
+        return self.find(self._ask(lambda: self._claim_on(key)).decode().partition(":")[2])
 
     def counts(self) -> tuple[int, int]:
         return self._local.counts()
@@ -117,7 +128,7 @@ class RedisStreams:
 
         :raises KeyReused: it stands for another request.
         """
-        held: bytes = self._redis.get(claim_key(claim.key)) or b""
+        held = self._claim_on(claim.key)
         body, _, stream_id = held.decode().partition(":")
         if held and body != claim.body:
             raise KeyReused
@@ -133,6 +144,29 @@ class RedisStreams:
         if user is None or is_left(self._redis, stream_id):
             return None
         return RemoteStream(self._redis, self._ask, stream_id, user.decode())
+
+    def _claim_on(self, key: str) -> bytes:
+        return self._recalled(lambda: self._redis.get(claim_key(key))) or b""
+
+    def _recalled(self, look: Callable[[], T | None]) -> T | None:
+        """What is found; looked for a moment longer where it may be that Redis has only forgotten it."""
+        if not self._memory_until:
+            self._has_forgotten()
+        found = look()
+        if found is None and self._has_forgotten():
+            until = monotonic() + GRACE
+            while found is None and monotonic() < until:
+                sleep(HEAD_POLL)
+                found = look()
+        return found
+
+    def _has_forgotten(self) -> bool:
+        """Whether Redis forgot everything a moment ago, so that not everybody has told it again what runs."""
+        now = monotonic()
+        lasts = now < self._memory_until
+        has_forgotten = self._ask_memory(_MEMORY, [int(lasts), _MEMORY_EXPIRES, int(GRACE * 1000)])
+        self._memory_until = now + _MEMORY_EXPIRES
+        return bool(has_forgotten)
 
     def _ask(self, question: Callable[[], T]) -> T:
         try:
@@ -165,6 +199,7 @@ class RedisStreams:
                 continue
             try:
                 if monotonic() >= due:
+                    self._has_forgotten()
                     self._renew(mirrors)
                     due = monotonic() + RENEW
                 self._listen(mirrors)

@@ -225,6 +225,23 @@ def test_a_redis_that_forgot_everything_is_told_again_what_runs(open_store: Open
     assert rest(reader) == [b"1", b"2"]
 
 
+def test_nobody_is_told_that_a_stream_is_unknown_which_redis_has_only_forgotten(open_store: Open) -> None:
+    here, there = open_store(), open_store()
+    stream, writer = here.open("alice", CLAIM)
+    assert writer is not None
+    for _ in range(5):
+        assert there.find(stream.id) is not None
+        here._redis.flushall()
+        assert there.find(stream.id) is not None
+        here._redis.flushall()
+        again, second = there.open("alice", CLAIM)
+        assert (again.id, second) == (stream.id, None)
+        here._redis.flushall()
+        named = there.find_claimed(CLAIM.key)
+        assert named is not None and named.id == stream.id
+    writer.end()
+
+
 def test_a_copy_whose_entries_were_lost_gets_them_again_before_any_that_follow(open_store: Open) -> None:
     here, there = open_store(), open_store()
     stream, writer = here.open("alice", None)
