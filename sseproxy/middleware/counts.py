@@ -71,7 +71,7 @@ class Counts:
 
     def add(self, user: str, rate: Rate, tokens: int) -> int:
         """Count so many tokens more, or less; how many there are then."""
-        return int(self._storage.incr(_key(user, rate), rate.seconds, tokens))
+        return int(self._storage.incr(_key(user, rate), rate.seconds, amount=tokens))
 
     def tokens(self, user: str, rate: Rate) -> Window:
         """How many more tokens there may be."""
