@@ -96,13 +96,13 @@ setup(
         "waitress>=3.0.1",
         "PyYAML>=6.0.1",
         "pydantic>=2.10",
-        "msgspec>=0.19",
-        "SQLAlchemy>=2.0.30",
+        "msgspec>=0.21",  # from here on its errors are ValueErrors
+        "SQLAlchemy>=2.0.31",  # earlier ones fail on Python 3.13
         "alembic>=1.13",
         "limits>=4.1",
         "PyJWT[crypto]>=2.11",
-        "genai-prices>=0.0.50",  # 0.2 needs Python 3.11; 3.10 gets the last 0.1
-        "splintr-rs>=0.9",
+        "genai-prices>=0.1",  # knows prices of each kind of token; 0.2 needs Python 3.11; 3.10 gets the last 0.1
+        "splintr-rs>=0.15",  # knows qwen3
         "prometheus-client>=0.20",
         "click>=8.1.7",
         "rich>=13.7",
