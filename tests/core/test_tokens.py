@@ -234,7 +234,7 @@ def test_a_long_text_hides_behind_no_name(label: str) -> None:
 
 
 def test_a_text_in_a_request_too_deep_to_be_read_counts() -> None:
-    deep = "[" * 5000 + "]" * 5000
+    deep = "[" * 100_000 + "]" * 100_000
     body = f'[{{"role":"user","content":"one two","deep":{deep}}}]'.encode()
 
     for api in ("chat", "messages"):
