@@ -151,7 +151,8 @@ def as_none_is_known(events: list[Event]) -> list[Event]:
 
 
 def outcome(events: list[Event]) -> list[Any]:
-    out = [event for event in normalize(iter(events), api="chat") if event is not FLUSH]
+    made = normalize(iter(events), api="chat", make_id=lambda: "i", now=lambda: 1)
+    out = [event for event in made if event is not FLUSH]
     datas = [e.data if e.data == DONE else e.error is not None or json.loads(e.data) for e in out]
     return [datas, *[(e.content, e.hidden, e.finish, e.by_choice) for e in out]]
 
