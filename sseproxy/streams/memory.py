@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -50,6 +51,7 @@ class MemoryStreams:
         self._claimed_for: dict[str, str] = {}
         self._lock = threading.Lock()
         self._none_running = threading.Condition(self._lock)
+        self._forgetting: threading.Timer | None = None
 
     def open(self, user: str, claim: Claim | None) -> tuple[Stream, Writer | None]:
         """See the protocol; so for the others."""
@@ -115,6 +117,8 @@ class MemoryStreams:
             stream.stop()
         with self._lock:
             self._none_running.wait_for(lambda: not self._running, END_SECONDS)
+            if self._forgetting is not None:
+                self._forgetting.cancel()
 
     def _new(self, user: str, stream_id: str) -> LiveStream:
         if len(self._running) >= MOST_RUNNING:
@@ -142,6 +146,26 @@ class MemoryStreams:
             if stream.was_refused():
                 self._free_claim(stream.id)
             self._forget_old()
+            self._forget_in_time()
+
+    def _forget_in_time(self) -> None:
+        """Have the oldest forgotten when that is due, though nobody asks for a stream any more. In the child of a fork,
+        the timer of its parent is dead.
+        """
+        if not self._ended or (self._forgetting is not None and self._forgetting.is_alive()):
+            return
+        oldest = next(iter(self._ended.values()))
+        assert oldest.ended_at is not None
+        self._forgetting = threading.Timer(oldest.ended_at + self._keep - monotonic(), self._forget_due)
+        self._forgetting.daemon = True
+        with suppress(RuntimeError):  # no thread is left: the end of the next one tries again
+            self._forgetting.start()
+
+    def _forget_due(self) -> None:
+        with self._lock:
+            self._forgetting = None
+            self._forget_old()
+            self._forget_in_time()
 
     def _forget_old(self) -> None:
         """Forget what ended too long ago, and the oldest of the others where they are too much."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import weakref
 
 import pytest
 
 from sseproxy.streams.live import OVERHEAD, LiveStream
 from sseproxy.streams.memory import KEPT_BUFFERS, MemoryStreams
 from sseproxy.streams.protocol import Busy, Head, Lost, Stopped
-from tests.harness import PATIENCE
+from tests.harness import PATIENCE, wait_until
 
 
 def live(**settings: float) -> LiveStream:
@@ -227,3 +228,17 @@ def test_running_streams_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         store.open("alice", None)
     for stream in streams:
         stream.end()
+
+
+def test_an_ended_stream_is_let_go_when_it_is_due_though_nobody_asks_for_any() -> None:
+    store = MemoryStreams(keep=0.05)
+    ended = []
+    for _ in range(2):
+        stream, writer = store.open("alice", None)
+        assert writer is not None
+        writer.begin(Head("200 OK", []))
+        writer.end([b"the text"])
+        ended.append(weakref.ref(stream))
+        del stream, writer
+        wait_until(lambda: ended[-1]() is None)
+    store.close()
