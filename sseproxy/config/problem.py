@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from sseproxy.core.printable import printable
+from sseproxy.core.redact import KEY_SHAPED
+
+SHORTEST_KEY: Final = 16
+"""What looks like a key and is shorter is most likely somebody's name for something."""
 
 #: Where something stands in the configuration: keys and list positions, from the top.
 Path = tuple[str | int, ...]
@@ -54,7 +60,12 @@ class Problem:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         parts = [place, self.key, self.message] if self.key else [place, self.message]
         hint = f" (did you mean {self.suggestion}?)" if self.suggestion else ""
-        return printable(": ".join(parts) + hint)
+        return KEY_SHAPED.sub(_key_hidden, printable(": ".join(parts) + hint))
+
+
+def _key_hidden(found: re.Match[str]) -> str:
+    """A key in the place of a name is named by none of the problems that it makes."""
+    return "[key]" if len(found[0]) >= SHORTEST_KEY else found[0]
 
 
 class ConfigError(ValueError):

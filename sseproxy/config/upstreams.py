@@ -39,11 +39,12 @@ def _no_empty(value: SecretStr | None) -> SecretStr | None:
     return value if value is not None and value.get_secret_value() else None
 
 
-def _headers(headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+def _headers(headers: object) -> object:
+    """Looks at the names first: one without a blank after its colon holds the value, and no message may name it."""
     seen: set[str] = set()
-    for name in headers:
+    for name in map(str, headers if isinstance(headers, dict) else ()):
         if not TOKEN.fullmatch(name):
-            raise Expected("expected header names of letters, digits and hyphens")
+            raise Expected("expected header names of letters, digits and hyphens, with a blank after their colon")
         if name.lower() in _FRAMING:
             raise Expected(f"{name} is made for each connection and cannot be set")
         if name.lower() in seen:
@@ -187,7 +188,7 @@ class Upstream(Section):
         description="Sent as `Authorization: Bearer`, to Azure as `api-key`; clients never see it, and theirs is "
         "never sent on.",
     )
-    headers: Annotated[dict[str, Secret], AfterValidator(_headers)] = Field(
+    headers: Annotated[dict[str, Secret], BeforeValidator(_headers)] = Field(
         default_factory=dict, description="Further headers of every request."
     )
     timeout: Timeout = Field(default_factory=Timeout, description="How long to wait.")

@@ -40,12 +40,38 @@ def test_a_key_that_yaml_reads_as_something_else_is_not_repeated(problems: Probl
     assert "hunter2" not in "".join(problems("upstreams: {a: {url: 'https://x/v1', api_key: !sk-hunter2 x}}"))
 
 
-@pytest.mark.parametrize("entry", ["api_key:sk-hunter2", '"apikey:hunter2": x', "sk-hunter2: x", "apikey:hunter2"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "api_key:sk-hunter2",
+        '"apikey:hunter2": x',
+        "sk-hunter2-hunter2-hunter2: x",
+        "apikey:hunter2",
+        "headers: {Authorization:Bearer hunter2}",
+        "headers: {'X-Key: hunter2': []}",
+    ],
+)
 def test_a_secret_that_was_taken_for_a_key_of_the_file_is_not_repeated(problems: Problems, entry: str) -> None:
     [found] = problems(f"upstreams: {{a: {{url: 'https://x/v1', {entry}}}}}")
 
     assert found.startswith("config.yaml:1: upstreams.a.")
     assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models: {x: {upstream: SECRET}}",
+        "users: {SECRET: {kys: []}}",
+        "log: {SECRET: 1, SECRET: 2}",
+        "prompt: {prefix: {file: SECRET}}",
+        "upstreams: {a: {wsgi: 'SECRET:app'}}",
+        "log: {level: '${SECRET}'}",
+        "log: {level: !!SECRET x}",
+    ],
+)
+def test_an_api_key_in_the_wrong_place_is_not_repeated(problems: Problems, text: str) -> None:
+    assert "hunter2" not in "\n".join(problems(text.replace("SECRET", "sk-hunter2-hunter2")))
 
 
 def test_a_blank_that_is_missing_after_a_colon_is_named(problems: Problems) -> None:
