@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from sseproxy.core.failure import Failure
+from sseproxy.core.intricate import MOST_PARTS, is_intricate
 
 Api = Literal["chat", "completions", "responses", "messages", "embeddings"]
 
@@ -47,7 +48,6 @@ _ASKING: Final = msgspec.Raw(b'{"include_usage":true}')
 _ALL_ASKING: Final = (_ASKING, msgspec.Raw(b'{"include_usage": true}'))
 """``stream_options`` as nearly all write them: JavaScript and the newer Pythons, then Python's ``json``."""
 OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
-"""What limits an answer, in one API or another; the last one in llama.cpp's server, which reads it before OpenAI's."""
 _RELIED_ON: Final = frozenset(
     {"model", "instructions", "system", "stream", "stream_options", "n", *CONTENT_FIELDS.values(), *OUTPUT_LIMITS}
 )
@@ -227,8 +227,13 @@ def peek_field(fields: Fields, name: str, type: type[T]) -> T | None:
 def read_object(body: bytes) -> Fields:
     """The fields of a JSON object, none of them read.
 
-    :raises BadRequest: it is none.
+    :raises BadRequest: it is none, or one of far too many parts.
     """
+    if is_intricate(body):
+        message = (
+            f"The request body has more than {MOST_PARTS} objects, lists and named values, the most accepted here."
+        )
+        raise BadRequest(message)
     try:
         body.decode()  # what msgspec skips as raw it does not check
         fields: Fields = decoder_of(Fields).decode(body)

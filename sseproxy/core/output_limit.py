@@ -18,7 +18,7 @@ _OWN: Final[dict[Api, tuple[str, ...]]] = {
 
 def output_limit(request: Request) -> int | None:
     """The most output tokens the client allows per choice, if it set a sane limit: of several the largest, for no
-    upstream reads all of them.
+    upstream reads all of them. llama.cpp's reads its own ``n_predict`` before OpenAI's.
     """
     stated: dict[str, int] = {
         name: peek_number(request.fields, name) for name in OUTPUT_LIMITS if name in request.fields
