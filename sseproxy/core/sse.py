@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["DONE", "FLUSH", "HEARTBEAT", "LIMIT", "PING", "Decoder", "Event", "EventTooLarge", "decode", "encode"]
 
 LIMIT: Final = 16 * 1024 * 1024
+_LINE: Final = 64
+"""Bytes of memory that a line of an event takes until its end, beside what it says."""
 DONE: Final = b"[DONE]"
 # One newline: two crash openai-python once an `id:` was seen (openai-python#2722) and are an empty message to
 # fetch-event-source.
@@ -80,7 +82,7 @@ class Decoder:
     A CR at the end of a read ends its line at once; an LF that opens the next read then belongs to it. Comments and
     unknown fields are dropped before they are buffered.
 
-    :param limit: bytes of one event that are buffered at most, comments not counted.
+    :param limit: bytes of memory that are used for one event at most, comments not counted.
     :param lenient: also read what servers send instead of events: a bare line that opens with ``{`` or ``[`` is
         data, as is an object, or a sentence, in a field ``error`` (llama.cpp#16109), and a data line that is a whole
         JSON object (or ``[DONE]``) is an event at its own line end, so that streams with single newlines between
@@ -247,7 +249,7 @@ class Decoder:
     def _add(self, value: bytes, events: list[Event]) -> None:
         """Add a data line to the block, or let it be an event at once if it is one (see `lenient`)."""
         self._data.append(value)
-        self._data_size += len(value) + 1
+        self._data_size += len(value) + _LINE
         if self._lenient and len(self._data) == 1 and _is_whole(value):
             self._end_block(events)
             self._open = self._spoke = True

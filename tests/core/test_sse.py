@@ -174,6 +174,13 @@ def test_the_bound_holds_for_many_lines() -> None:
             decoder.feed(b"data:\n")
 
 
+def test_a_line_that_says_nothing_counts_as_the_memory_that_it_takes() -> None:
+    decoder = Decoder(limit=64_000)
+    decoder.feed(b"data:\n" * 900)
+    with pytest.raises(EventTooLarge):
+        decoder.feed(b"data:\n" * 200)
+
+
 def test_an_event_of_just_the_bound_passes() -> None:
     assert Decoder(limit=64).feed(b"data: " + b"x" * 58 + b"\n\n") == [Event(b"x" * 58)]
 
