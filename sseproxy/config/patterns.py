@@ -18,6 +18,7 @@ from sseproxy.config.values import Expected
 CONVERTERS = ("string", "path", "int", "uuid")
 LONGEST = 200
 _VARIABLE = re.compile(r"<(?:(?P<converter>[^<>:]*):)?(?P<name>[^<>:]*)>")
+_TEXT = re.compile(r"<(?:string:)?[^<>:]*>")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UNFIT = re.compile(r"[\s<>?#%\\|]|//")
 _RESERVED = ("/v1/", "/-/")
@@ -45,7 +46,28 @@ def variables_of(pattern: str) -> list[str]:
     names = [match["name"] for match in found]
     if not all(map(_NAME.fullmatch, names)) or len(set(names)) < len(names):
         raise Expected("expected variables of letters, digits and _, each with a name of its own, such as <id>")
+    if _is_slow(pattern):
+        raise Expected(
+            "expected one <path:name> at most, in a part of its own, and two texts in a part only where they end it: "
+            "to look for anything else in a long path takes minutes"
+        )
     return names
+
+
+def _is_slow(pattern: str) -> bool:
+    """Whether a path may be cut at the variables in more ways than it has letters. The router's regular expressions try
+    them all, with every other thread waiting, whoever asks.
+    """
+    paths = pattern.count("<path:")
+    return paths > 1 or "><" in pattern or any(_is_slow_part(part, paths > 0) for part in pattern.split("/"))
+
+
+def _is_slow_part(part: str, has_path: bool) -> bool:
+    """The same of what stands between two slashes; no router stops at these where a path is looked for."""
+    if "<path:" in part:
+        return len(_VARIABLE.findall(part)) > 1
+    texts = _TEXT.findall(part)
+    return len(texts) > 1 and (has_path or not part.endswith(texts[-1]))
 
 
 def check_routes(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:

@@ -44,7 +44,21 @@ def test_a_route_as_people_write_it(load: Load) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["/", "/a/b.c~d-e", "/<a>/<b_1>", "/x-<id>", "/f/<path:rest>", "/n/<int:n>", "/größe"]
+    "pattern",
+    [
+        "/",
+        "/a/b.c~d-e",
+        "/<a>/<b_1>",
+        "/x-<id>",
+        "/f/<path:rest>",
+        "/n/<int:n>",
+        "/größe",
+        "/<a>-<b>/c",
+        "/<int:a>-<int:b>.txt",
+        "/<path:a>/<b>.txt",
+        "/<a>/<path:b>/c",
+        "/<path:a>/b/<c>/<d>",
+    ],
 )
 def test_patterns_that_are_taken(load: Load, pattern: str) -> None:
     assert list(load(f"routes: {{'{pattern}': }}").routes) == [pattern]
@@ -73,6 +87,11 @@ def test_patterns_that_are_taken(load: Load, pattern: str) -> None:
         ("/<a>/<a>", "each with a name of its own"),
         ("/<integer:a>", "a kind of string, path, int or uuid (did you mean int?)"),
         ("/<any(a,b):x>", "a kind of string, path, int or uuid"),
+        ("/<path:a>/b/<path:c>/d", "expected one <path:name> at most"),
+        ("/<path:a>-<b>", "expected one <path:name> at most, in a part of its own"),
+        ("/<path:a>/<b>-<c>", "two texts in a part only where they end it"),
+        ("/<a>-<b>.txt", "two texts in a part only where they end it"),
+        ("/<a><int:b>.txt", "to look for anything else in a long path takes minutes"),
     ],
 )
 def test_patterns_that_are_none(problems: Problems, pattern: str, message: str) -> None:
