@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.chat import API_PATHS
 from sseproxy.core.failure import Failure
+from sseproxy.core.further_models import further_models
 from sseproxy.wsgi.errors import MethodNotAllowed, refuse
 from sseproxy.wsgi.exchange import DEFAULT_MAX_BODY, KEY, Exchange, Target, User
 
@@ -66,6 +67,9 @@ class RouteMiddleware:
         request = exchange.read_request(environ, self._max_body)
         if request is not None:
             exchange.target = self._target(request.model, exchange.user)
+            for name in further_models(request):
+                if self._target(name, exchange.user).model != name:  # by this name the upstream has another one
+                    raise _no_such_model(name)
             if request.model != exchange.target.model:
                 exchange.put_request(environ, request.with_model(exchange.target.model))
         elif exchange.rejoin:
@@ -91,9 +95,13 @@ class RouteMiddleware:
     def _target(self, model: str, user: User | None) -> Target:
         target = self._resolve(model) if may_use(user, model) else None
         if target is None:
-            message = f"The model '{model}' does not exist here, or you do not have access to it."
-            raise NotFound(message, "model_not_found", "model")
+            raise _no_such_model(model)
         return target
+
+
+def _no_such_model(model: str) -> NotFound:
+    message = f"The model '{model}' does not exist here, or you do not have access to it."
+    return NotFound(message, "model_not_found", "model")
 
 
 def may_use(user: User | None, model: str) -> bool:

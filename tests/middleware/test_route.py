@@ -60,6 +60,39 @@ def test_a_model_that_is_not_the_user_s_looks_like_one_that_does_not_exist() -> 
 
 
 @pytest.mark.parametrize(
+    "further",
+    [
+        {"models": ["m", "dear"]},
+        {"models": [5, "dear"]},
+        {"fallbacks": ["dear"]},
+        {"fallbacks": [{"model": "dear", "messages": []}]},
+        {"fallbacks": [{"m": ["dear"]}]},
+        {"models": ["none"]},
+        {"models": ["fast"]},
+    ],
+)
+def test_what_may_answer_in_a_model_s_place_has_to_be_the_user_s_by_the_upstream_s_name(further: object) -> None:
+    echo = Echo()
+    targets = {name: Target("main", model) for name, model in (("m", "m"), ("dear", "dear"), ("fast", "gpt-4o-mini"))}
+    app = RouteMiddleware(echo, targets.get)
+
+    def as_bob(environ, start_response):  # type: ignore[no-untyped-def]
+        Exchange.of(environ).user = User("bob", models=("m", "fast"))
+        return app(environ, start_response)
+
+    assert error_of(post(as_bob, body={**CHAT, **further}))["code"] == "model_not_found"  # type: ignore[dict-item]
+    assert echo.environ is None
+    assert post(as_bob, body={**CHAT, "models": ["m"]}).code == 200
+
+
+@pytest.mark.parametrize("models", ["dear", None, {"a": 1}, [], 7])
+def test_what_names_no_models_is_the_upstream_s_to_judge(models: object) -> None:
+    _, app = routed()
+
+    assert post(app, body={**CHAT, "models": models}).code == 200
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status"),
     [
         ("POST", "/v1/other", 404),

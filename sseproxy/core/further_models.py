@@ -1,0 +1,31 @@
+"""The models that a request names beside its own, for an upstream that has others answer where that one fails. Pure.
+
+OpenRouter: https://openrouter.ai/docs/features/model-routing. LiteLLM: https://docs.litellm.ai/docs/proxy/reliability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from sseproxy.core.chat import Request, peek_field
+
+_FIELDS: Final = ("models", "fallbacks")
+
+
+def further_models(request: Request) -> Iterator[str]:
+    """Their names, as the upstream reads them."""
+    for field in _FIELDS:
+        if field in request.fields:
+            for item in peek_field(request.fields, field, list[Any]) or ():
+                yield from _names_in(item)
+
+
+def _names_in(item: Any) -> Iterator[str]:
+    """A name; a request of its own with ``model``; a model's name with the list of those that stand in for it."""
+    if isinstance(item, str):
+        yield item
+    elif isinstance(item, dict):
+        for key, value in item.items():
+            names = value if isinstance(value, list) else [value] if key == "model" else []
+            yield from (name for name in names if isinstance(name, str))
