@@ -2,6 +2,7 @@
 
 The copy comes second and may fall behind: who writes does not ask a Redis again that failed. Once it answers, the copy
 is made anew of all that is still kept: it does not matter whether that Redis was away, or has forgotten everything.
+Nor does who writes wait for each copy where a Redis takes its time: what comes meanwhile goes with the next one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +23,10 @@ log = logging.getLogger("sseproxy.streams")
 
 LEASE: Final = 10
 """Seconds after which a stream counts as dead whose process has not been heard of."""
+SLOW: Final = 0.05
+"""Seconds that a copy may take before the next one is put off, for as long as it took."""
+SILENCE: Final = 0.3
+"""Seconds after that without anything written, after which what was put off is copied all the same."""
 # ARGV: the value that is ours.
 _FREE_CLAIM: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
@@ -55,6 +61,7 @@ class Mirror:
         # The number of the last entry that was copied, and of the last that was dropped from the copy.
         self._copied = 0
         self._dropped = 0
+        self._put_off_until = 0.0
         self._behind = False
         self._lock = threading.RLock()
         self._copy(self._describe, self.renew)
@@ -67,7 +74,11 @@ class Mirror:
     def write(self, entries: Sequence[bytes]) -> None:
         # The copy comes second: a reader of it that re-joins here must find its place. It does not wait for readers.
         self.live.append(entries)
-        self._copy(self._add)
+        began = monotonic()
+        if began >= self._put_off_until:
+            self._copy(self._add)
+            if (took := monotonic() - began) > SLOW:
+                self._put_off_until = began + 2 * took
         self.live.wait_for_room()
 
     def end(self, last: Sequence[bytes] = (), *, broken: bool = False) -> None:
@@ -92,12 +103,14 @@ class Mirror:
             self._behind = self._behind or not self._end
 
     def catch_up(self) -> None:
-        """Make the copy anew if it is behind."""
+        """Make the copy anew if it is behind, and add what was put off."""
         with self._lock:
             if self._behind:
                 finish = [self._finish] if self._end else []
                 parts = [self._describe, self._claim_again, self.renew, self._start_over, self._add, *finish]
                 self._behind = not self._send(*parts)
+            elif self._copied < self.live.last and monotonic() >= self._put_off_until + SILENCE:
+                self._copy(self._add)
 
     def _copy(self, *parts: Part) -> None:
         with self._lock:

@@ -257,6 +257,35 @@ def test_a_copy_whose_entries_were_lost_gets_them_again_before_any_that_follow(o
     assert rest(reader) == [b"1", b"2", b"3"]
 
 
+def test_what_is_written_while_a_slow_redis_takes_a_copy_goes_with_the_next_and_is_not_forgotten(
+    open_store: Open,
+) -> None:
+    here, there, busy = open_store(), open_store(), open_store()
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    over = threading.Event()
+
+    def keep_busy() -> None:
+        while not over.is_set():
+            busy._redis.client_pause(100)
+
+    slowing = threading.Thread(target=keep_busy)
+    slowing.start()
+    for number in range(30):
+        writer.write([b"%d" % number])
+    over.set()
+    slowing.join()
+    assert here._redis.xlen(key_of(stream.id, "entries")) < 30
+    copy = there.find(stream.id)
+    assert copy is not None
+    reader = copy.join()
+    read: list[bytes] = []
+    wait_until(lambda: len(read.extend(reader.read(1) or []) or read) == 30)
+    assert read == [b"%d" % number for number in range(30)]
+    writer.end()
+
+
 @pytest.mark.parametrize("hiccup", ["restart", "pause"])
 def test_a_copy_that_fell_behind_is_caught_up_when_redis_answers_again(
     hiccup: str, redis: RedisServer, open_store: Open, monkeypatch: pytest.MonkeyPatch
