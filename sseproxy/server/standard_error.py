@@ -13,14 +13,12 @@ from typing import Any, Final
 
 try:
     # By its name here, gevent does not replace it: its own would go on with another greenlet amid a line.
-    from select import POLLOUT, poll
+    from select import PIPE_BUF, POLLOUT, poll
 except ImportError:  # Windows
     poll = None  # type: ignore[assignment,misc]
 
 PATIENCE: Final = 1.0
 """Seconds for which a reader is waited for that takes nothing; until it does again, it is not."""
-PIECE: Final = 1024
-"""Letters that a pipe takes at once if it takes anything: PIPE_BUF bytes, in UTF-8 at its longest."""
 
 
 class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no generic class at runtime, in Python 3.10
@@ -55,12 +53,18 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no gene
     def _write(self, line: str) -> bool:
         """Whether all of it was taken."""
         line += self.terminator
-        for start in range(0, len(line), PIECE):
+        if self._room is None:
+            self.stream.write(line)
+            self.stream.flush()
+            return True
+        data = line.encode(self.stream.encoding, self.stream.errors)
+        # As many as a pipe takes at once if it takes any, and keeps together among the lines of other processes.
+        for start in range(0, len(data), PIPE_BUF):
             if not self._has_room(PATIENCE):
                 self._torn = start > 0
                 return False
-            self.stream.write(line[start : start + PIECE])
-            self.stream.flush()
+            self.stream.buffer.write(data[start : start + PIPE_BUF])
+            self.stream.buffer.flush()
         return True
 
     def _has_room(self, seconds: float) -> bool:

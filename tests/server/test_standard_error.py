@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 
@@ -82,6 +84,59 @@ def test_a_long_line_that_is_taken_is_whole(pipe: Pipe) -> None:
     log.error("ä" * 10_000)
 
     assert messages(pipe.read()) == ["ä" * 10_000]
+
+
+@pytest.fixture
+def packets(root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What comes of the log, each write by itself."""
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with reader, writer, writer.makefile("w", encoding="utf-8", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        set_up_logging("text", "info")
+        yield reader
+
+
+@pytest.mark.parametrize("letters", ["x" * 3_900, "ä" * 1_950, "€" * 1_300])
+def test_a_line_that_a_pipe_keeps_together_among_those_of_other_workers_is_written_at_once(
+    packets: socket.socket, letters: str
+) -> None:
+    log.error(letters)
+
+    assert packets.recv(65536).decode().endswith(f"sseproxy.test: {letters}\n")
+
+
+class Disk(io.RawIOBase):
+    """A file, and what was written to it, each write by itself."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+        self.writes: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def write(self, data: Any) -> int:
+        self.writes.append(bytes(data))
+        return self._file.write(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def test_a_line_of_any_length_is_written_to_a_file_at_once(
+    tmp_path: Path, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(tmp_path / "log")
+    with io.TextIOWrapper(io.BufferedWriter(disk), line_buffering=True) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        set_up_logging("json", "info")
+        log.error("x" * 100_000)
+
+    assert [json.loads(line)["message"] for line in disk.writes] == ["x" * 100_000]
 
 
 @pytest.fixture
