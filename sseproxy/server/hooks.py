@@ -73,8 +73,10 @@ class Worker:
     def _run_on(self) -> None:
         """Stay until what goes on without a connection has ended too, which gunicorn knows nothing of."""
         self._run()
-        self._go_down()  # nobody told it, where gunicorn replaces it after its ``max_requests``
-        while not self._has_drained.wait(LOOK):
+        while not self._has_drained.is_set():
+            # Nobody told it, where gunicorn replaces it after its ``max_requests``, or no thread was left for it.
+            self._go_down()
+            self._has_drained.wait(LOOK)
             self._worker.notify()
 
     # Signal handlers, for gevent in its hub: nothing in them may wait, so that they start no threading.Thread.
@@ -94,7 +96,7 @@ class Worker:
             self._is_leaving = True
             try:
                 _thread.start_new_thread(self._drain, ())
-            except RuntimeError:  # no thread is left: the next signal tries again
+            except RuntimeError:  # no thread is left: the next signal, or the worker's end, tries again
                 self._is_leaving = False
 
     def _drain(self) -> None:

@@ -41,6 +41,21 @@ def app(environ, start_response):
 
 app.drain = inner.drain
 """
+WITHOUT_THREADS = """
+import _thread
+from sseproxy import create_app
+
+start, refused = _thread.start_new_thread, []
+
+def start_third(function, *rest):
+    if getattr(function, "__name__", "") == "_drain" and len(refused) < 2:
+        refused.append(function)
+        raise RuntimeError("can't start new thread")
+    return start(function, *rest)
+
+_thread.start_new_thread = start_third
+app = create_app()
+"""
 HELD = """
 import os
 from sseproxy import create_app
@@ -173,6 +188,15 @@ def test_an_answer_that_nobody_reads_at_present_ends_whole_although_gunicorn_rep
         asked_for = {"headers": {"Authorization": "Bearer sk-alice"}, "timeout": PATIENCE}
         (sums,) = requests.get(f"{server.url}/-/usage", **asked_for).json()["data"]  # type: ignore[arg-type]
         assert sums["output_tokens"] == 50
+
+
+def test_a_worker_that_has_no_thread_left_to_go_down_with_ends_once_it_has_one(tmp_path: Path) -> None:
+    (tmp_path / "without_threads.py").write_text(WITHOUT_THREADS)
+    with gunicorn(tmp_path, workers=1, app="without_threads:app") as server:
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGTERM)
+
+        wait_until_ready(server, 1, gone=worker)
 
 
 @pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
