@@ -65,7 +65,7 @@ def _url(value: str) -> str:
     if "?" in value or "#" in value:
         raise Expected("expected the base address without a query or fragment")
     base = value.rstrip("/")
-    if any(base.endswith(path.removeprefix("/v1")) for path in API_PATHS):
+    if base.endswith(("/chat/completions", *API_PATHS)):  # /embeddings alone may be a host, or a gateway's path
         raise Expected("expected the base address, to which the proxy adds /chat/completions and its like")
     return base
 

@@ -61,6 +61,11 @@ def test_a_base_address_loses_its_last_slash(load: Load) -> None:
     assert load("upstreams: {a: {url: 'https://x.example/v1/'}}").upstreams["a"].url == "https://x.example/v1"
 
 
+@pytest.mark.parametrize("url", ["http://embeddings", "http://gateway.example/messages", "https://x/llm-responses"])
+def test_a_host_or_a_gateway_s_path_may_be_called_as_an_api_is(load: Load, url: str) -> None:
+    assert load(f"upstreams: {{a: {{url: '{url}'}}}}").upstreams["a"].url == url
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -74,7 +79,8 @@ def test_a_base_address_loses_its_last_slash(load: Load) -> None:
         ("https://u:p@x/v1", "credentials do not belong"),
         ("https://u@x/v1", "credentials do not belong"),
         ("https://x/v1/chat/completions", "expected the base address"),
-        ("https://x/api/responses/", "expected the base address"),
+        ("https://x/api/v1/responses/", "expected the base address"),
+        ("https://x/chat/completions", "expected the base address"),
     ],
 )
 def test_addresses_that_are_no_base_address(problems: Problems, url: str, message: str) -> None:
