@@ -60,7 +60,8 @@ def check_unreached(data: Mapping[str, Any], source: Source) -> Iterator[Problem
         taker = next((pattern for pattern in above if _takes_all(pattern, name)), None)
         if taker is not None:
             yield source.problem(("models", name), f"never used: {taker} stands above it and takes all that it is for")
-        above.append(name)
+        elif any(mark in name for mark in "*?["):  # what is taken takes no more than its taker; a name, only itself
+            above.append(name)
 
 
 def _takes_all(pattern: str, name: str) -> bool:

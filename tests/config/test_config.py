@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -244,6 +245,20 @@ def test_a_model_that_one_above_it_hides_is_warned_of(load: Load, names: str, ne
 
     assert [warning.key.removeprefix("models.") for warning in warnings] == never_used
     assert all("stands above it" in warning.message for warning in warnings)
+
+
+def test_a_list_of_names_twice_as_long_takes_twice_the_work() -> None:
+    def calls(names: int) -> int:
+        made: list[object] = []
+        before = sys.getprofile()
+        sys.setprofile(lambda frame, event, argument: made.append(None) if event == "call" else None)
+        try:
+            Config.load({"models": {f"model-{number}": {} for number in range(names)}})
+        finally:
+            sys.setprofile(before)
+        return len(made)
+
+    assert calls(400) < 3 * calls(200)
 
 
 def test_the_demo_key_is_warned_of_as_soon_as_others_can_connect() -> None:
