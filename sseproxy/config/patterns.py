@@ -48,7 +48,8 @@ def variables_of(pattern: str) -> list[str]:
         raise Expected("expected variables of letters, digits and _, each with a name of its own, such as <id>")
     if _is_slow(pattern):
         raise Expected(
-            "expected one <path:name> at most, in a part of its own, and two texts in a part only where they end it: "
+            "expected one <path:name> at most and no other variable in its part, something between two variables, and "
+            "two texts in a part only where they end it and nothing is a <path:name>: "
             "to look for anything else in a long path takes minutes"
         )
     return names

@@ -55,6 +55,7 @@ def test_a_route_as_people_write_it(load: Load) -> None:
         "/größe",
         "/<a>-<b>/c",
         "/<int:a>-<int:b>.txt",
+        "/<path:a>.txt",
         "/<path:a>/<b>.txt",
         "/<a>/<path:b>/c",
         "/<path:a>/b/<c>/<d>",
@@ -88,10 +89,10 @@ def test_patterns_that_are_taken(load: Load, pattern: str) -> None:
         ("/<integer:a>", "a kind of string, path, int or uuid (did you mean int?)"),
         ("/<any(a,b):x>", "a kind of string, path, int or uuid"),
         ("/<path:a>/b/<path:c>/d", "expected one <path:name> at most"),
-        ("/<path:a>-<b>", "expected one <path:name> at most, in a part of its own"),
-        ("/<path:a>/<b>-<c>", "two texts in a part only where they end it"),
+        ("/<path:a>-<b>", "expected one <path:name> at most and no other variable in its part"),
+        ("/<path:a>/<b>-<c>", "and nothing is a <path:name>"),
         ("/<a>-<b>.txt", "two texts in a part only where they end it"),
-        ("/<a><int:b>.txt", "to look for anything else in a long path takes minutes"),
+        ("/<a><int:b>", "something between two variables"),
     ],
 )
 def test_patterns_that_are_none(problems: Problems, pattern: str, message: str) -> None:
