@@ -58,13 +58,18 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        parts = [place, self.key, self.message] if self.key else [place, self.message]
+        key = ".".join(map(_without_secrets, self.key.split(".")))
         hint = f" (did you mean {self.suggestion}?)" if self.suggestion else ""
-        return KEY_SHAPED.sub(_key_hidden, printable(": ".join(parts) + hint))
+        words = _without_secrets(self.message + hint)
+        return printable(": ".join([place, key, words] if key else [place, words]))
 
 
-def _key_hidden(found: re.Match[str]) -> str:
-    """A key in the place of a name is named by none of the problems that it makes."""
+def _without_secrets(text: str) -> str:
+    """An API key in the place of a name is named by none of the problems that it makes."""
+    return KEY_SHAPED.sub(_hidden, text)
+
+
+def _hidden(found: re.Match[str]) -> str:
     return "[key]" if len(found[0]) >= SHORTEST_KEY else found[0]
 
 

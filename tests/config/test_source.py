@@ -74,6 +74,17 @@ def test_an_api_key_in_the_wrong_place_is_not_repeated(problems: Problems, text:
     assert "hunter2" not in "\n".join(problems(text.replace("SECRET", "sk-hunter2-hunter2")))
 
 
+def test_a_place_is_told_though_names_in_it_begin_as_api_keys_do(tmp_path: Path) -> None:
+    folder = tmp_path / "sk-production-models"
+    folder.mkdir()
+    file = folder / "config.yaml"
+    file.write_text("upstreams: {xai-eu: {url: 'https://x/v1', timeout: {connect: 5}}}")
+
+    with pytest.raises(ConfigError) as caught:
+        Config.load(file)
+    assert str(caught.value).startswith(f"{file}:1: upstreams.xai-eu.timeout.connect: expected a duration")
+
+
 def test_a_blank_that_is_missing_after_a_colon_is_named(problems: Problems) -> None:
     assert problems("upstreams: {a: {wsgi: 'sseproxy.demo:app', retries:3}}") == [
         "config.yaml:1: upstreams.a.retries: a blank is missing after the colon"
