@@ -129,8 +129,10 @@ class RedisStreams:
         :raises KeyReused: it stands for another request.
         """
         held = self._claim_on(claim.key)
+        if not held:
+            return held, None
         body, _, stream_id = held.decode().partition(":")
-        if held and body != claim.body:
+        if body != claim.body:
             raise KeyReused
         return held, self._local.find(stream_id) or self._remote(stream_id)
 

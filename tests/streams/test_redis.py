@@ -242,6 +242,19 @@ def test_nobody_is_told_that_a_stream_is_unknown_which_redis_has_only_forgotten(
     writer.end()
 
 
+def test_a_new_key_costs_three_questions_to_redis(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store()
+    store.open("alice", Claim("another key", "body"))
+    asked: list[object] = []
+    ask = store._redis.execute_command
+    monkeypatch.setattr(
+        store._redis, "execute_command", lambda *args, **named: asked.append(args[0]) or ask(*args, **named)
+    )
+    store.open("alice", CLAIM)
+
+    assert asked == ["GET", "EVALSHA", "EVALSHA"]  # is it held; forgotten; ours
+
+
 def test_a_copy_whose_entries_were_lost_gets_them_again_before_any_that_follow(open_store: Open) -> None:
     here, there = open_store(), open_store()
     stream, writer = here.open("alice", None)
