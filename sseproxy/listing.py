@@ -1,7 +1,8 @@
 """``GET /v1/models`` (https://platform.openai.com/docs/api-reference/models): what a caller may ask for.
 
 A name that a pattern admits and no list has may be known all the same, as an alias is: its upstream is asked for it.
-An upstream that hangs or fails costs its own rows only: one thread waits for it, the others get what is known so far.
+An upstream that hangs or fails costs its own rows only: one thread waits for its list, the others get what is known so
+far; who asks for a name that no list has waits for it as for an answer, no longer than the client is there.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from io import BytesIO
 from time import monotonic
@@ -22,7 +23,7 @@ from sseproxy.middleware.route import NotFound, may_use
 from sseproxy.models import Models
 from sseproxy.prices import usd_per_token
 from sseproxy.wsgi.call import Answer, call_app
-from sseproxy.wsgi.client import never_gone
+from sseproxy.wsgi.client import GONE_KEY, ClientGone, never_gone, watch_client
 from sseproxy.wsgi.completion import collect
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange, User
@@ -56,7 +57,10 @@ class ModelsEndpoint:
         method = environ["REQUEST_METHOD"]
         if method not in ("GET", "HEAD") or not (path == PATH or path.startswith(f"{PATH}/")):
             return self.app(environ, start_response)
-        answer = self._answer(environ, path)
+        try:
+            answer = self._answer(environ, path)
+        except ClientGone as gone:
+            answer = refuse(gone, environ)
         if method == "HEAD":
             # Not every server leaves the body away by itself.
             answer.body = []
@@ -68,7 +72,7 @@ class ModelsEndpoint:
         if path == PATH:
             return json_answer({"object": "list", "data": list(rows.values())})
         name = path.removeprefix(f"{PATH}/")
-        row = rows.get(name) or self._unlisted(name, user)
+        row = rows.get(name) or self._unlisted(name, user, watch_client(environ))
         if row is None:
             return refuse(NotFound("There is no model of that name here.", "model_not_found", "model"), environ)
         return json_answer(row)
@@ -81,12 +85,16 @@ class ModelsEndpoint:
         now = datetime.now(timezone.utc)
         return {name: row | self._pricing(name, now) for name, row in rows.items() if may_use(user, name)}
 
-    def _unlisted(self, name: str, user: User | None) -> Row | None:
-        """The row of a model that no list has, as its upstream tells it; None if it has none, or the user may not."""
+    def _unlisted(self, name: str, user: User | None, gone: Callable[[], bool]) -> Row | None:
+        """The row of a model that no list has, as its upstream tells it; None if it has none, or the user may not.
+
+        :raises ClientGone: who asks has left.
+        """
         target = self._models.resolve(name) if may_use(user, name) else None
         if target is None or not {"", ".", ".."}.isdisjoint(target.model.split("/")):  # would be another path
             return None
-        row = _row_of(_fetched(target.upstream, self._upstreams[target.upstream], f"{PATH}/{target.model}"))
+        upstream = self._upstreams[target.upstream]
+        row = _row_of(_fetched(target.upstream, upstream, f"{PATH}/{target.model}", gone))
         if row is None:
             return None
         renamed = {} if target.model == name else {"id": name}
@@ -123,19 +131,24 @@ class _Listing:
         return self._asked is None or monotonic() - self._asked > REMEMBERED
 
     def _fetch(self) -> list[Row]:
-        content = _fetched(self._name, self._upstream, PATH)
+        content = _fetched(self._name, self._upstream, PATH, never_gone)
         rows = content.get("data") if isinstance(content, dict) else None
         return [row for row in map(_row_of, rows) if row is not None] if isinstance(rows, list) else []
 
 
-def _fetched(name: str, upstream: WSGIApplication, path: str) -> Any:
-    """What an upstream answers to GET; None if that is no good answer in JSON."""
+def _fetched(name: str, upstream: WSGIApplication, path: str, gone: Callable[[], bool]) -> Any:
+    """What an upstream answers to GET; None if that is no good answer in JSON.
+
+    :raises ClientGone: nobody waits for it any more.
+    """
     try:
-        answer = call_app(upstream, _get(path))
-        body = collect(answer.body, never_gone)
+        answer = call_app(upstream, _get(path, gone))
+        body = collect(answer.body, gone)
         return msgspec.json.decode(body) if answer.code == 200 else None
+    except ClientGone:
+        raise
     except Exception as error:  # an upstream may be anybody's application
-        log.warning("upstream %r gave no list of models: %s: %s", name, type(error).__name__, error)
+        log.warning("upstream %r gave no good answer to GET %s: %s: %s", name, path, type(error).__name__, error)
         return None
 
 
@@ -143,7 +156,7 @@ def _row_of(value: Any) -> Row | None:
     return value if isinstance(value, dict) and isinstance(value.get("id"), str) else None
 
 
-def _get(path: str) -> WSGIEnvironment:
+def _get(path: str, gone: Callable[[], bool]) -> WSGIEnvironment:
     """The environ of a GET request that the proxy makes on its own account (PEP 3333)."""
     return {
         "REQUEST_METHOD": "GET",
@@ -160,4 +173,5 @@ def _get(path: str) -> WSGIEnvironment:
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        GONE_KEY: gone,
     }

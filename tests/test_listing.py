@@ -110,6 +110,22 @@ def test_a_name_that_no_list_has_and_a_pattern_admits_is_asked_of_its_upstream(s
     assert asked == []
 
 
+def test_an_upstream_is_asked_for_a_name_no_longer_than_the_client_is_there(start: Start) -> None:
+    left = threading.Event()
+
+    def app(environ: Any, start_response: Any) -> Iterator[bytes]:
+        is_list = environ["PATH_INFO"] == "/v1/models"
+        start_response("200 OK", [])
+        if not is_list:
+            left.set()
+            yield from [b"", b""]  # it is silent
+        yield ROWS if is_list else b'{"id":"demo-new"}'
+
+    headers = {"Authorization": "Bearer sk-alice"}
+    told = {"waitress.client_disconnected": left.is_set}
+    assert start(app).get("/v1/models/demo-new", headers=headers, environ_overrides=told).status_code == 499
+
+
 def test_a_name_that_stands_for_another_is_found_by_its_own(tmp_path: Path) -> None:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK" if environ["PATH_INFO"] == "/v1/models/m" else "404 Not Found", [])
@@ -205,7 +221,7 @@ def test_an_application_that_fails_has_no_rows_and_a_line_in_the_log(
     app: Callable[..., Any], start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert names(start(app)) == ["fast", "m"]
-    assert "upstream 'main' gave no list of models" in caplog.text
+    assert "upstream 'main' gave no good answer to GET /v1/models: " in caplog.text
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"data":3}', b'{"data":{"id":"demo"}}', b"null"])
