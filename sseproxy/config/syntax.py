@@ -29,6 +29,9 @@ _MEANT: Final = {
     "found undefined alias": _Meaning(
         "what begins with * is an alias, and this one is not defined; put a text that begins so in quotes"
     ),
+    "expected alphabetic or numeric character": _Meaning(
+        "what begins with * is an alias, with & what one stands for; put a text that begins so in quotes"
+    ),
     "found unknown escape character": _Meaning(
         "within double quotes a backslash begins an escape, and this one does not exist; single quotes take it as it is"
     ),
@@ -44,7 +47,9 @@ _MEANT: Final = {
         "of the bracket opened on line {opened}, the end or a comma is missing before this; a text that holds brackets,"
         " as ${{VAR}} does, needs quotes in there"
     ),
-    "expected <block end>": _Meaning("the line is indented as none above it, or goes on after a closing quote"),
+    "expected <block end>": _Meaning(
+        "the line is indented as none above it, or goes on after a closing quote or bracket"
+    ),
 }
 """By how the complaint begins; the first that fits."""
 

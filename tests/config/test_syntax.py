@@ -25,6 +25,7 @@ Problems = Callable[[str], list[str]]
         ("prompt:\n  prefix: @all\n", "2: is no valid YAML: a text that begins so needs quotes (column 11)"),
         ('prompt:\n  prefix: "\\d"\n', "2: is no valid YAML: within double quotes a backslash begins an escape"),
         ("a: *b\n", "1: is no valid YAML: what begins with * is an alias, and this one is not defined"),
+        ("models:\n  *: {}\n", "2: is no valid YAML: what begins with * is an alias, with & what one"),
         ("{}\n---\n{}\n", "2: is no valid YAML: expected a single document"),
         ("log:\n  level: \x00\n", "2: is no valid YAML: the control character U+0000"),
     ],
