@@ -87,6 +87,11 @@ class LiveStream:
             self.size += _size(entries)
             self._changed.notify_all()
 
+    def has_room(self) -> bool:
+        """Whether the writer need not wait for a reader."""
+        with self._changed:
+            return self._has_room()
+
     def wait_for_room(self) -> None:
         """Wait while nobody has read what fills the buffer.
 

@@ -75,7 +75,8 @@ class Mirror:
         # The copy comes second: a reader of it that re-joins here must find its place. It does not wait for readers.
         self.live.append(entries)
         began = monotonic()
-        if began >= self._put_off_until:
+        # Who has no room may wait for a reader of the copy, and that one for what was put off.
+        if began >= self._put_off_until or not self.live.has_room():
             self._copy(self._add)
             if (took := monotonic() - began) > SLOW:
                 self._put_off_until = began + 2 * took

@@ -429,6 +429,31 @@ def test_a_writer_without_room_hears_of_a_reader_elsewhere_that_waits_for_more(o
     writer.end()
 
 
+def test_a_writer_without_room_puts_off_no_copy_for_which_a_reader_elsewhere_waits(open_store: Open) -> None:
+    here, there = open_store(buffer=2000), open_store()
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    copy = there.find(stream.id)
+    assert copy is not None
+    reader = copy.join()
+    here._mirrors[stream.id]._put_off_until = float("inf")  # as if Redis had taken so long for one
+
+    def write() -> None:
+        for _ in range(60):
+            writer.write([b"x" * 100])
+        writer.end()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    read: list[bytes] = []
+    while (entries := reader.read(2.0)) is not None:
+        assert entries, "each read brings more"
+        read += entries
+    thread.join()
+    assert len(read) == 60
+
+
 def test_an_end_that_is_told_late_does_not_free_the_claim_of_another(redis: RedisServer, open_store: Open) -> None:
     here, there = open_store(), open_store()
     _, refused = here.open("alice", CLAIM)
