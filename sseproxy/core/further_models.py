@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from sseproxy.core.chat import Request, peek_field
 
-_FIELDS: Final = ("models", "fallbacks")
+_FIELDS: Final = ("models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+_OF_TEXTS: Final = frozenset(("stop", "modalities"))
+"""Fields of a request whose lists are of no names."""
 
 
 def further_models(request: Request) -> Iterator[str]:
@@ -22,10 +24,16 @@ def further_models(request: Request) -> Iterator[str]:
 
 
 def _names_in(item: Any) -> Iterator[str]:
-    """A name; a request of its own with ``model``; a model's name with the list of those that stand in for it."""
+    """A name; a request of its own with ``model``, which may name others; a model's name with the list of those that
+    stand in for it.
+    """
     if isinstance(item, str):
         yield item
     elif isinstance(item, dict):
         for key, value in item.items():
-            names = value if isinstance(value, list) else [value] if key == "model" else []
-            yield from (name for name in names if isinstance(name, str))
+            if isinstance(value, list) and key in _FIELDS:
+                for further in value:
+                    yield from _names_in(further)
+            elif key not in _OF_TEXTS:
+                names = value if isinstance(value, list) else [value] if key == "model" else []
+                yield from (name for name in names if isinstance(name, str))

@@ -67,6 +67,9 @@ def test_a_model_that_is_not_the_user_s_looks_like_one_that_does_not_exist() -> 
         {"fallbacks": ["dear"]},
         {"fallbacks": [{"model": "dear", "messages": []}]},
         {"fallbacks": [{"m": ["dear"]}]},
+        {"fallbacks": [{"model": "m", "fallbacks": [{"model": "dear"}]}]},
+        {"context_window_fallbacks": [{"m": ["dear"]}]},
+        {"content_policy_fallbacks": [{"m": ["dear"]}]},
         {"models": ["none"]},
         {"models": ["fast"]},
     ],
@@ -83,6 +86,13 @@ def test_what_may_answer_in_a_model_s_place_has_to_be_the_user_s_by_the_upstream
     assert error_of(post(as_bob, body={**CHAT, **further}))["code"] == "model_not_found"  # type: ignore[dict-item]
     assert echo.environ is None
     assert post(as_bob, body={**CHAT, "models": ["m"]}).code == 200
+
+
+def test_of_a_request_that_may_answer_in_another_s_place_only_what_names_a_model_is_looked_at() -> None:
+    _, app = routed()
+
+    further = {**CHAT, "stop": ["END"], "modalities": ["text"]}
+    assert post(app, body={**CHAT, "fallbacks": [further]}).code == 200
 
 
 @pytest.mark.parametrize("models", ["dear", None, {"a": 1}, [], 7])
