@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sseproxy.core.chat import OUTPUT_LIMITS, Api, Request, peek_number
+from sseproxy.core.chat import OUTPUT_LIMITS, Api, Request, peek_field, peek_number
 
 _OWN: Final[dict[Api, tuple[str, ...]]] = {
     "chat": ("max_completion_tokens", "max_tokens"),
@@ -18,9 +18,11 @@ _OWN: Final[dict[Api, tuple[str, ...]]] = {
 
 def output_limit(request: Request) -> int | None:
     """The most output tokens the client allows per choice, if it set a sane limit: of several the largest, for no
-    upstream reads all of them. llama.cpp's reads its own ``n_predict`` before OpenAI's.
+    upstream reads all of them. llama.cpp's reads its own ``n_predict`` before OpenAI's, and a negative one as none.
     """
-    stated: dict[str, int] = {
-        name: peek_number(request.fields, name) for name in OUTPUT_LIMITS if name in request.fields
-    }
-    return max(stated.values()) if any(stated.get(name) for name in _OWN[request.api]) else None
+    fields = request.fields
+    stated: dict[str, int] = {name: peek_number(fields, name) for name in OUTPUT_LIMITS if name in fields}
+    if not any(stated.get(name) for name in _OWN[request.api]):
+        return None
+    is_lifted = any((peek_field(fields, name, float) or 0) < 0 for name, limit in stated.items() if not limit)
+    return None if is_lifted else max(stated.values())

@@ -58,6 +58,13 @@ def test_a_larger_limit_that_an_upstream_may_read_beside_its_api_s_own_counts(ot
     assert output_limit(Request.parse("chat", body)) == 900
 
 
+@pytest.mark.parametrize("other", [b'"n_predict":-1', b'"n_predict":-1.0', b'"max_completion_tokens":-1'])
+def test_a_limit_that_an_upstream_may_read_as_lifted_by_another_is_none(other: bytes) -> None:
+    body = b'{"model":"m","messages":[],"max_tokens":1,%s}' % other
+
+    assert output_limit(Request.parse("chat", body)) is None
+
+
 @pytest.mark.parametrize("value", [b'"900"', b"900.0", b'" +900.0"'])
 def test_a_limit_is_read_as_generously_as_upstreams_read_it(value: bytes) -> None:
     body = b'{"model":"m","messages":[],"max_tokens":1,"max_completion_tokens":%s}' % value
