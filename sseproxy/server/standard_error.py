@@ -26,7 +26,8 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no gene
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
-        self._room = _room_in(sys.stderr)
+        self._descriptor = _descriptor_of(sys.stderr)
+        self._room = _room_in(self._descriptor)
         self._lost = 0
         self._torn = False
 
@@ -58,27 +59,48 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no gene
             self.stream.flush()
             return True
         data = line.encode(self.stream.encoding, self.stream.errors)
-        # As many as a pipe takes at once if it takes any, and keeps together among the lines of other processes.
-        for start in range(0, len(data), PIPE_BUF):
-            if not self._has_room(PATIENCE):
+        start = 0
+        while start < len(data):
+            # As many as a pipe takes at once if it takes any, and keeps together among those of other processes.
+            taken = self._taken_of(data[start : start + PIPE_BUF])
+            if not taken:
                 self._torn = start > 0
                 return False
-            self.stream.buffer.write(data[start : start + PIPE_BUF])
-            self.stream.buffer.flush()
+            start += taken
         return True
+
+    def _taken_of(self, piece: bytes) -> int:
+        """How many of these bytes were taken."""
+        try:
+            return os.write(self._descriptor, piece) if self._has_room(PATIENCE) else 0
+        except BlockingIOError:
+            return 0
 
     def _has_room(self, seconds: float) -> bool:
         return self._room is None or bool(self._room.poll(seconds * 1000))
 
 
-def _room_in(stream: Any) -> Any:
-    """What is asked whether a stream takes more; None for one that need not be asked."""
+def _descriptor_of(stream: Any) -> int:
+    """What a stream writes to; -1: nothing that one could wait for.
+
+    A terminal takes less than a line where it takes anything, so it is opened anew, for writes that do not wait.
+    """
     try:
-        number = stream.fileno()
+        number = int(stream.fileno())
         if poll is None or stat.S_ISREG(os.fstat(number).st_mode):
-            return None
+            return -1
     except (AttributeError, OSError):  # closed, or no file at all
+        return -1
+    try:
+        return os.open(os.ttyname(number), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # no terminal, or another user's
+        return number
+
+
+def _room_in(descriptor: int) -> Any:
+    """What is asked whether it takes more; None for one that need not be asked."""
+    if descriptor < 0:
         return None
     room = poll()
-    room.register(number, POLLOUT)
+    room.register(descriptor, POLLOUT)
     return room

@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -84,6 +85,22 @@ def test_a_long_line_that_is_taken_is_whole(pipe: Pipe) -> None:
     log.error("ä" * 10_000)
 
     assert messages(pipe.read()) == ["ä" * 10_000]
+
+
+def test_a_terminal_that_nobody_reads_holds_up_nobody(
+    root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, terminal = os.openpty()
+    with os.fdopen(terminal, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        set_up_logging("text", "info")
+        writing = threading.Thread(target=lambda: [log.info("x" * 137) for _ in range(3000)], daemon=True)
+        writing.start()
+        writing.join(PATIENCE)
+        try:
+            assert not writing.is_alive()
+        finally:
+            os.close(reader)
 
 
 @pytest.fixture
