@@ -100,14 +100,16 @@ class Worker:
                 self._is_leaving = False
 
     def _drain(self) -> None:
-        drain = Drain(self.served, self._grace, self.served.hang_up)
-        while not drain.is_over():
-            time.sleep(LOOK)
-        # Kept connections on which nothing runs would hold up gevent for its whole patience.
-        self.served.hang_up()
-        self._has_drained.set()
-        if self._worker.alive:
-            os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            drain = Drain(self.served, self._grace, self.served.hang_up)
+            while not drain.is_over():
+                time.sleep(LOOK)
+        finally:
+            # Kept connections on which nothing runs would hold up gevent for its whole patience.
+            self.served.hang_up()
+            self._has_drained.set()
+            if self._worker.alive:
+                os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _grace_of(app: Any, default: float) -> float:

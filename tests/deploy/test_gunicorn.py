@@ -56,6 +56,18 @@ def start_third(function, *rest):
 _thread.start_new_thread = start_third
 app = create_app()
 """
+BAD_DRAIN = """
+from sseproxy import create_app
+inner = create_app()
+
+def app(environ, start_response):
+    return inner(environ, start_response)
+
+def drain(grace):
+    raise ValueError("it cannot")
+
+app.drain = drain
+"""
 HELD = """
 import os
 from sseproxy import create_app
@@ -193,6 +205,15 @@ def test_an_answer_that_nobody_reads_at_present_ends_whole_although_gunicorn_rep
 def test_a_worker_that_has_no_thread_left_to_go_down_with_ends_once_it_has_one(tmp_path: Path) -> None:
     (tmp_path / "without_threads.py").write_text(WITHOUT_THREADS)
     with gunicorn(tmp_path, workers=1, app="without_threads:app") as server:
+        (worker,) = server.workers()
+        os.kill(worker, signal.SIGTERM)
+
+        wait_until_ready(server, 1, gone=worker)
+
+
+def test_a_worker_whose_application_fails_to_go_down_ends_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "bad_drain.py").write_text(BAD_DRAIN)
+    with gunicorn(tmp_path, workers=1, app="bad_drain:app") as server:
         (worker,) = server.workers()
         os.kill(worker, signal.SIGTERM)
 
