@@ -68,7 +68,8 @@ class RouteMiddleware:
         if request is not None:
             exchange.target = self._target(request.model, exchange.user)
             for name in further_models(request):
-                if self._target(name, exchange.user).model != name:  # by this name the upstream has another one
+                # What has another name at its upstream is another model there by this one.
+                if name != exchange.target.model and self._target(name, exchange.user).model != name:
                     raise _no_such_model(name)
             if request.model != exchange.target.model:
                 exchange.put_request(environ, request.with_model(exchange.target.model))

@@ -86,6 +86,7 @@ def test_what_may_answer_in_a_model_s_place_has_to_be_the_user_s_by_the_upstream
     assert error_of(post(as_bob, body={**CHAT, **further}))["code"] == "model_not_found"  # type: ignore[dict-item]
     assert echo.environ is None
     assert post(as_bob, body={**CHAT, "models": ["m"]}).code == 200
+    assert post(as_bob, body={**CHAT, "model": "fast", "models": ["gpt-4o-mini", "m"]}).code == 200
 
 
 def test_of_a_request_that_may_answer_in_another_s_place_only_what_names_a_model_is_looked_at() -> None:
