@@ -28,7 +28,10 @@ def discarding(environ: WSGIEnvironment, last_event_id: str) -> bytes:
 
 
 def _is_webkit(environ: WSGIEnvironment) -> bool:
-    """Whether WebKit's own EventSource asks: Chromium names WebKit too, and packages say nothing of caches."""
+    """Whether WebKit's own EventSource asks: Chromium names WebKit too, and most packages say nothing of caches.
+
+    Of those that do, react-native-sse keeps a name until an event has data; XMLHttpRequest is what it says it asks by.
+    """
     agent: str = environ.get("HTTP_USER_AGENT", "")
-    is_native = Exchange.of(environ).method == "GET" and "no-cache" in environ.get("HTTP_CACHE_CONTROL", "")
-    return is_native and "AppleWebKit/" in agent and "Chrome/" not in agent
+    is_native = "no-cache" in environ.get("HTTP_CACHE_CONTROL", "") and "HTTP_X_REQUESTED_WITH" not in environ
+    return is_native and Exchange.of(environ).method == "GET" and "AppleWebKit/" in agent and "Chrome/" not in agent

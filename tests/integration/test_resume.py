@@ -96,6 +96,8 @@ CHROMIUM = {
 }
 PACKAGE = {"User-Agent": SAFARI["User-Agent"]}
 """As fetch-event-source asks, which takes an event without data for an empty one."""
+REACT_NATIVE = {**SAFARI, "X-Requested-With": "XMLHttpRequest"}
+"""As react-native-sse asks from a page, which takes the name of an event without data for that of the next one."""
 
 
 class EventSource:
@@ -147,7 +149,7 @@ def test_half_an_event_that_webkit_keeps_behind_a_cut_is_no_part_of_the_next(
         assert source.last_id.decode() == whole[-1].id
 
 
-@pytest.mark.parametrize("who", [CHROMIUM, PACKAGE, {}])
+@pytest.mark.parametrize("who", [CHROMIUM, PACKAGE, REACT_NATIVE, {}])
 def test_who_keeps_no_half_of_an_event_gets_events_alone(
     who: dict[str, str], upstream: Upstream, proxied: Callable[..., str]
 ) -> None:
