@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 
@@ -38,3 +39,24 @@ def test_as_many_numbers_as_fit_are_taken() -> None:
 
 def test_a_text_without_an_end_is_one_to_the_end() -> None:
     assert not is_intricate(b'["' + b"{" * MANY)
+
+
+@pytest.mark.parametrize("repeated", [b'"{', b'"{{', b'"a":{"b:'])
+def test_that_is_told_in_a_few_times_the_document_s_own_size(repeated: bytes) -> None:
+    document = repeated * (8_000_000 // len(repeated))
+    tracemalloc.start()
+    try:
+        is_intricate(document)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 5 * len(document)
+
+
+@pytest.mark.parametrize("repeated", [b'"{', b'"{{', b'{"a":', b'"{":', b'["{"],'])
+@pytest.mark.parametrize("times", [MOST_PARTS - 1, MOST_PARTS, MANY, 2 * MANY, 2 * MANY + 1, 2 * MANY + 2])
+def test_it_is_told_by_what_stands_outside_of_texts(repeated: bytes, times: int) -> None:
+    outside = b"".join((repeated * times).split(b'"')[::2])
+
+    assert is_intricate(repeated * times) == (sum(map(outside.count, (b"{", b"[", b":"))) > MOST_PARTS)
