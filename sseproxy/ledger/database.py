@@ -91,7 +91,7 @@ class Database:
         self._errors: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError
         self.writes = _Writes(self._errors, self.integrity_error)
-        self._log = WriteAheadLog(self._writer, self.look_up, self.write)
+        self._log = WriteAheadLog(self._writer, self.look_up)
 
     def _open_writer(self) -> Any:
         connection = self.engine.raw_connection()

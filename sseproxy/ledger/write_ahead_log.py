@@ -13,18 +13,11 @@ class WriteAheadLog:
     """The log that one process writes, together with others.
 
     :param look_up: a cursor on a connection that writes nothing.
-    :param write: a cursor of the writer's in a transaction.
     """
 
-    def __init__(
-        self,
-        writer: Writer,
-        look_up: Callable[[], AbstractContextManager[Any]],
-        write: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
+    def __init__(self, writer: Writer, look_up: Callable[[], AbstractContextManager[Any]]) -> None:
         self._writer = writer
         self._look_up = look_up
-        self._write = write
         self._synced = 0  # of the writer's changes
 
     def sync(self) -> None:
@@ -40,7 +33,6 @@ class WriteAheadLog:
         with self._look_up() as cursor:
             # https://sqlite.org/pragma.html#pragma_wal_checkpoint: syncs what it copies, and blocks nobody.
             is_busy, logged, copied = cursor.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if not is_busy and logged == copied:
-            with self._write() as cursor:
-                cursor.execute("PRAGMA user_version = 0")
+        # Where another process writes, nobody here is to wait behind this, and fail with it.
+        if not is_busy and logged == copied and self._writer.execute_at_once("PRAGMA user_version = 0"):
             self._synced = changes

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from sqlite3 import OperationalError
+from sqlite3 import DatabaseError, OperationalError
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -66,6 +66,22 @@ class Writer:
             finally:
                 self.lock.release()
         return self._run_in_turn(lambda cursor: int(cursor.execute(statement, parameters).rowcount))
+
+    def execute_at_once(self, statement: str) -> bool:
+        """Whether a statement was done: not where it fails, would wait for another process, or nothing is open."""
+        with self.lock:
+            if self._connection is None:
+                return False
+            cursor = self._ready()
+            (patience,) = cursor.execute("PRAGMA busy_timeout").fetchone()
+            cursor.execute("PRAGMA busy_timeout = 0")
+            try:
+                cursor.execute(statement)
+            except DatabaseError:
+                return False
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout = {patience}")
+            return True
 
     def _run_in_turn(self, work: Callable[[Any], T]) -> T:
         turn = _Turn(work)

@@ -122,6 +122,23 @@ def test_who_writes_first_after_a_checkpoint_does_not_wait_for_the_disk(
     assert _header_of_log(tmp_path) == begun
 
 
+def test_a_checkpoint_while_another_process_writes_holds_up_no_write_and_fails_none(
+    sqlite_books: SQLLedger, new_charge: NewCharge, tmp_path: Path
+) -> None:
+    sqlite_books.reserve(new_charge("c1"))
+    with closing(sqlite3.connect(tmp_path / "books.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        sqlite_books.checkpoint({})
+    assert _charges_on_disk(tmp_path) == ["c1"]
+    assert not sqlite_books.database.writes.fail
+
+    sqlite_books.checkpoint({})
+    begun = _header_of_log(tmp_path)
+    sqlite_books.reserve(new_charge("c2"))
+
+    assert _header_of_log(tmp_path) == begun
+
+
 def test_a_checkpoint_of_what_has_not_changed_touches_no_file(
     sqlite_books: SQLLedger, new_charge: NewCharge, tmp_path: Path
 ) -> None:
