@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import _socket
 import _thread
 import logging
 import os
@@ -171,8 +172,12 @@ class Connected(Served):
 
 def _hang_up(connection: socket.socket) -> None:
     """To who reads or writes it, it is as if the client had hung up: gevent's own shutdown() is an error to them."""
-    with suppress(OSError), socket.fromfd(connection.fileno(), connection.family, connection.type) as same:
-        same.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError, ValueError):  # closed already
+        same = _socket.socket(connection.family, connection.type, connection.proto, connection.fileno())
+        try:
+            same.shutdown(socket.SHUT_RDWR)
+        finally:
+            same.detach()
 
 
 def _close_afterwards(start_response: Any) -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from gunicorn.config import Config as Settings
 from sseproxy.config import DEMO_KEY
 from sseproxy.server.address import ipv6_works
 from sseproxy.server.gunicorn import GREENLETS, allow_connections
+from sseproxy.server.hooks import Connected
 from tests.harness import PATIENCE, RawClient, Server, free_port, launch, start, wait_until, write_config
 from tests.harness.old_books import make_old_books
 
@@ -218,6 +220,23 @@ def test_a_worker_whose_application_fails_to_go_down_ends_all_the_same(tmp_path:
         os.kill(worker, signal.SIGTERM)
 
         wait_until_ready(server, 1, gone=worker)
+
+
+def test_connections_are_hung_up_on_though_no_file_can_be_opened_any_more() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            served = Connected(lambda environ, start_response: [])
+            served({"gunicorn.socket": ours, "SERVER_PROTOCOL": "HTTP/1.1"}, lambda *_: None)  # type: ignore[arg-type]
+            served.hang_up()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+        assert theirs.recv(1) == b""
+        assert ours.fileno() >= 0
 
 
 @pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
