@@ -45,6 +45,7 @@ class Shape:
         "_line",
         "_out",
         "_padded",
+        "_pieces",
         "_tail",
         "changes",
         "choice",
@@ -64,8 +65,8 @@ class Shape:
         watch: Callable[[str], bool] | None = None,
     ) -> None:
         head, tail = around[0], around[-1]
-        self._out = out
-        self.changes = around != out
+        self._pieces, self._out = around, out
+        self.changes = around != out or len(around) > 2  # around one of several texts nothing can be told
         self.hidden, self.choice = hidden, choice
         self._is_common = not (hidden or choice)
         self.watch, self.unlike = watch, b""
@@ -154,26 +155,13 @@ class Shape:
 class Echo(Shape):
     """One whose text stands in several places: reasoning, which some send under two names and all are sent as such."""
 
-    __slots__ = ("_places",)
-
-    def __init__(
-        self,
-        around: tuple[bytes, ...],
-        out: tuple[bytes, ...],
-        *,
-        hidden: bool,
-        choice: int = 0,
-        watch: Callable[[str], bool] | None = None,
-    ) -> None:
-        super().__init__(around, out, hidden=hidden, choice=choice, watch=watch)
-        self.changes = True  # at least, it cannot be told by what is around one text
-        self._places = around
+    __slots__ = ()
 
     def middle(self, data: bytes) -> bytes | None:
-        head, places = self._places[0], len(self._places) - 1
-        size = (len(data) - sum(map(len, self._places))) // places
+        head, places = self._pieces[0], len(self._pieces) - 1
+        size = (len(data) - sum(map(len, self._pieces))) // places
         quoted = data[len(head) : len(head) + size]
-        return quoted if size > 0 and quoted.join(self._places) == data else None
+        return quoted if size > 0 and quoted.join(self._pieces) == data else None
 
 
 def _around(opening: bytes, ending: bytes) -> tuple[slice, slice, slice, bytes, bytes]:
