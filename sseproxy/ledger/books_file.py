@@ -38,8 +38,9 @@ class BooksFile:
         return self._is_gone
 
     def check(self) -> None:
-        """
-        :raises LedgerUnavailable: :meth:`is_gone`.
+        """Go on only where the file is.
+
+        :raises LedgerUnavailable: it :meth:`is_gone`.
         """
         if self.is_gone():
             raise LedgerUnavailable(

@@ -201,7 +201,7 @@ class Database:
         try:
             if self._file.is_gone():
                 self.close()
-            self._file.check()
+                self._file.check()
             self._log.sync()
         except LedgerUnavailable:
             self.writes.fail = True
