@@ -15,7 +15,7 @@ from sseproxy.core.allowance import Limits, Rate
 from sseproxy.core.failure import Failure
 from sseproxy.middleware.limiter import Limiter, RateLimited
 from sseproxy.streams.mirror import claim_key
-from sseproxy.streams.protocol import Broken, Busy, Claim, Head, Lost, Reader, Stream
+from sseproxy.streams.protocol import Broken, Busy, Claim, Head, Lost, Reader, Stream, Writer
 from sseproxy.streams.redis import RedisStreams
 from sseproxy.streams.remote import key_of
 from tests.harness import RedisServer, wait_until
@@ -412,12 +412,7 @@ def test_a_reader_elsewhere_that_waits_beyond_the_end_is_not_told_that_it_has_al
 
 def test_a_writer_without_room_hears_of_a_reader_elsewhere_that_waits_for_more(open_store: Open) -> None:
     here, there = open_store(buffer=2000), open_store()
-    stream, writer = here.open("alice", None)
-    assert writer is not None
-    writer.begin(HEAD)
-    copy = there.find(stream.id)
-    assert copy is not None
-    reader = copy.join()
+    _, writer, reader = read_elsewhere(here, there)
     thread = threading.Thread(target=lambda: [writer.write([b"x" * 100]) for _ in range(60)])
     thread.start()
     read = 0
@@ -431,13 +426,8 @@ def test_a_writer_without_room_hears_of_a_reader_elsewhere_that_waits_for_more(o
 
 def test_a_writer_without_room_puts_off_no_copy_for_which_a_reader_elsewhere_waits(open_store: Open) -> None:
     here, there = open_store(buffer=2000), open_store()
-    stream, writer = here.open("alice", None)
-    assert writer is not None
-    writer.begin(HEAD)
-    copy = there.find(stream.id)
-    assert copy is not None
-    reader = copy.join()
-    here._mirrors[stream.id]._put_off_until = float("inf")  # as if Redis had taken so long for one
+    stream_id, writer, reader = read_elsewhere(here, there)
+    here._mirrors[stream_id]._put_off_until = float("inf")  # as if Redis had taken so long for one
 
     def write() -> None:
         for _ in range(60):
@@ -464,6 +454,16 @@ def test_an_end_that_is_told_late_does_not_free_the_claim_of_another(redis: Redi
     refused.begin(Head("503 SERVICE UNAVAILABLE", [], b'{"error":{}}'))
     refused.end()
     assert there._redis.exists(claim_key(CLAIM.key))
+
+
+def read_elsewhere(here: RedisStreams, there: RedisStreams) -> tuple[str, Writer, Reader]:
+    """The ID of a stream that one process writes, its writer there, and a reader in another process."""
+    stream, writer = here.open("alice", None)
+    assert writer is not None
+    writer.begin(HEAD)
+    copy = there.find(stream.id)
+    assert copy is not None
+    return stream.id, writer, copy.join()
 
 
 def rest(reader: Reader) -> list[bytes]:
