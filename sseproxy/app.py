@@ -146,6 +146,11 @@ class Proxy(_Reloadable[ProxyStack]):
     can_relay: Final = True
 
     @property
+    def max_body(self) -> int:
+        """The longest body of a request that is not refused, in bytes."""
+        return self.config.server.max_body
+
+    @property
     def refusing(self) -> WSGIApplication:
         """Answers a request that the server refuses: see :data:`~sseproxy.wsgi.errors.REFUSED_KEY`."""
         return self._stack.refusing

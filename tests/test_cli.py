@@ -142,7 +142,7 @@ def test_serve_refuses_greenlets_of_waitress_before_it_listens(run: Run) -> None
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         refused = run("serve", "--listen", listen, "--worker-class", "gevent", code=2)
 
-    assert "gevent need --server gunicorn" in refused.stderr
+    assert "need --server gunicorn" in refused.stderr
 
 
 def test_serve_warns_in_the_log_s_own_format(run: Run) -> None:

@@ -126,7 +126,7 @@ serve(lambda config: App(), config, server=server, worker_class=worker_class, re
 
 @contextmanager
 def program(
-    directory: Path, server: str, worker_class: str = "gthread", *, code: str = PROGRAM
+    directory: Path, server: str, worker_class: str = "waitress", *, code: str = PROGRAM
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A program from above in a process of its own, and its port."""
     command = [sys.executable, "-c", code, server, worker_class]
@@ -222,7 +222,7 @@ def test_a_sighup_for_which_no_thread_is_left_changes_and_ends_nothing(
         assert exchange(server, GET)[0] == b"HTTP/1.1 200 OK"
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker_class", ["waitress", "gthread", "gevent"])
 def test_gunicorn_closes_and_settles_running_streams_at_sigterm(tmp_path: Path, worker_class: str) -> None:
     pytest.importorskip("gunicorn")
     pytest.importorskip("gevent")
@@ -234,7 +234,7 @@ def test_gunicorn_closes_and_settles_running_streams_at_sigterm(tmp_path: Path, 
         assert (tmp_path / "notes").read_text().split() == ["settled", "settled", "closed", "returned"]
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker_class", ["waitress", "gthread", "gevent"])
 def test_gunicorn_s_word_of_an_application_that_raises_has_no_query(tmp_path: Path, worker_class: str) -> None:
     pytest.importorskip("gunicorn")
     pytest.importorskip("gevent")
@@ -415,7 +415,7 @@ def test_a_page_can_read_what_the_server_refuses_and_it_is_logged(
     preflight = b"OPTIONS %bAccess-Control-Request-Method: POST\r\n\r\n" % head
     with contextlib.closing(app), running(app) as server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connect(server)) for _ in range(13)]
-        wait_until(lambda: server._dispatcher.idle == 4)
+        wait_until(lambda: server._loop.dispatcher.idle == 4)
         for client in clients[:8]:
             client.sendall(ask)
         wait_until(lambda: server.waiting() == 4)
@@ -442,7 +442,7 @@ def test_a_burst_no_larger_than_capacity_is_not_refused() -> None:
     with running(hello) as server:
         for _ in range(20):
             # A client has its answer a moment before its thread is free again.
-            wait_until(lambda: server._dispatcher.idle == 4)
+            wait_until(lambda: server._loop.dispatcher.idle == 4)
             with contextlib.ExitStack() as stack:
                 clients = [stack.enter_context(connect(server)) for _ in range(8)]
                 for client in clients:
@@ -475,7 +475,7 @@ def test_the_interpreter_is_as_it_was_when_serving_is_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "server, worker_class", [("waitress", "gthread"), ("gunicorn", "gthread"), ("gunicorn", "gevent")]
+    "server, worker_class", [("waitress", "waitress"), ("gunicorn", "waitress"), ("gunicorn", "gevent")]
 )
 def test_a_process_that_serves_is_made_for_hundreds_of_threads(tmp_path: Path, server: str, worker_class: str) -> None:
     pytest.importorskip("gunicorn")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
     from sseproxy.config import Config
+    from sseproxy.server import WorkerClass
 
 
 @click.command()
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 @click.option("--workers", type=click.IntRange(1, 256), help="Processes; gunicorn only.  [default: 1]")
 @click.option(
     "--worker-class",
-    type=click.Choice(["gthread", "gevent"]),
-    default="gthread",
+    type=click.Choice(["waitress", "gthread", "gevent"]),
+    default="waitress",
     show_default=True,
-    help="How a process of gunicorn runs its streams: in threads or greenlets.",
+    help="What answers in a process of gunicorn: waitress, or gunicorn's own threads or greenlets.",
 )
 @hangup.noted()
 def serve(
@@ -39,7 +40,7 @@ def serve(
     listen: str | None,
     server: Literal["waitress", "gunicorn"],
     workers: int | None,
-    worker_class: Literal["gthread", "gevent"],
+    worker_class: WorkerClass,
 ) -> None:
     """Run the proxy.
 

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
     from sseproxy.config import Config
 
-__all__ = ["Load", "Ready", "ServerError", "SetupError", "serve"]
+__all__ = ["Load", "Ready", "ServerError", "SetupError", "WorkerClass", "serve"]
 
 #: Called once connections are accepted, with the addresses as ``http://HOST:PORT``.
 Ready = Callable[[Sequence[str]], object]
+
+#: What answers in a process of gunicorn: waitress or one of gunicorn's own, with threads or greenlets.
+WorkerClass = Literal["waitress", "gthread", "gevent"]
 
 #: Loads the configuration again, for SIGHUP; None: the application is to load its own.
 Load = Callable[[], "Config | None"]
@@ -36,7 +39,7 @@ def serve(
     *,
     server: Literal["waitress", "gunicorn"] = "waitress",
     workers: int | None = None,
-    worker_class: Literal["gthread", "gevent"] = "gthread",
+    worker_class: WorkerClass = "waitress",
     ready: Ready | None = None,
     load: Load | None = None,
 ) -> None:
@@ -44,7 +47,7 @@ def serve(
 
     :param build: makes the application; called in this process for waitress, in each worker for gunicorn.
     :param workers: processes, gunicorn only; default 1.
-    :param worker_class: gunicorn only; ``gevent`` holds many more streams in one process than threads do.
+    :param worker_class: gunicorn only: what answers in each process.
     :param ready: told the real addresses, also if port 0 was asked for.
     :param load: gives the configuration that the application takes on at SIGHUP.
     :raises ServerError: the server cannot run.
@@ -58,8 +61,8 @@ def serve(
         from sseproxy.server.interpreter import suited_to_serving
         from sseproxy.server.waitress import run_waitress
 
-        if workers not in (None, 1) or worker_class == "gevent":
-            raise SetupError("waitress runs in one process, with threads: --workers and gevent need --server gunicorn")
+        if workers not in (None, 1) or worker_class != "waitress":
+            raise SetupError("waitress alone is one process: --workers and --worker-class need --server gunicorn")
         share_table()
         app = build(config)
         with suited_to_serving():

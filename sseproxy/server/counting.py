@@ -37,12 +37,13 @@ def counted_queue(config: Config, length: Callable[[], int]) -> Iterator[None]:
 
 
 def count_waiting(config: Config, worker: Any) -> None:
-    """Let the metrics tell how many requests wait for a thread of this gthread worker; greenlets wait for none."""
-    waiting = getattr(getattr(worker, "tpool", None), "_work_queue", None)
-    if waiting is not None and config.metrics.enabled:
+    """Let the metrics tell how many requests wait for a thread of this worker; greenlets wait for none."""
+    queue = getattr(getattr(worker, "tpool", None), "_work_queue", None)
+    length = getattr(queue, "qsize", None) or getattr(worker, "waiting", None)
+    if length is not None and config.metrics.enabled:
         from sseproxy.metrics import instruments
 
-        instruments().watch(instruments().queue, waiting.qsize)
+        instruments().watch(instruments().queue, length)
 
 
 def share_counts(config: Config) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any, Final
 
 from waitress.utilities import Error
@@ -25,11 +26,14 @@ class Dispatcher:
     A probe that waited for a thread would fail when there is most to do, and get the process restarted.
 
     :param threads: answers that run at a time; as many more wait.
+    :ivar taken: how many requests there were.
     """
 
     def __init__(self, threads: int) -> None:
         self._workers = Workers(threads, most_waiting=threads)
         self._probes = Workers(PROBE_THREADS)
+        self._numbers = count(1)  # one step, whichever threads take it
+        self.taken = 0
 
     @property
     def waiting(self) -> int:
@@ -43,6 +47,7 @@ class Dispatcher:
 
     def add_task(self, channel: Any) -> None:
         """Have the first request of a channel served."""
+        self.taken = next(self._numbers)
         request = channel.requests[0]
         if request.error is None and request.path not in PROBES:
             if self._workers.take(channel):

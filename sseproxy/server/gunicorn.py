@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy import hangup
 from sseproxy.config import Config
-from sseproxy.server import Load, Ready, ServerError, SetupError
+from sseproxy.server import Load, Ready, ServerError, SetupError, WorkerClass
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.books import migrate_books
 from sseproxy.server.counting import count_waiting, forget_process, shared_counts
@@ -33,6 +33,7 @@ except ImportError:
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+WAITRESS: Final = "sseproxy.server.waitress_worker.WaitressWorker"
 #: Connections a gevent worker takes at a time. A kept one holds its place, and who gets none waits without a word.
 GREENLETS: Final = 8192
 #: Beyond all that a worker may take to go down.
@@ -116,7 +117,7 @@ def run_gunicorn(
     config: Config,
     *,
     workers: int,
-    worker_class: str,
+    worker_class: WorkerClass,
     ready: Ready | None,
     load: Load | None,
 ) -> None:
@@ -129,7 +130,7 @@ def run_gunicorn(
     application.settings = {
         **shared_settings(config),
         "workers": workers,
-        "worker_class": worker_class,
+        "worker_class": WAITRESS if worker_class == "waitress" else worker_class,
         "post_worker_init": _worker_ready(config, ready, load),
     }
     application.load_config()

@@ -21,7 +21,6 @@ from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
-from sseproxy.config import Config
 from sseproxy.server import Load
 from sseproxy.server.drain import LOOK, Drain
 from sseproxy.server.futexes import share_table
@@ -29,7 +28,6 @@ from sseproxy.server.interpreter import suit_serving
 from sseproxy.server.quoting import quote_nothing
 from sseproxy.server.served import Served
 from sseproxy.server.writers import SocketWriter
-from sseproxy.wsgi.relay import Relay
 from sseproxy.wsgi.ride import RELAY_KEY, Ride
 
 if TYPE_CHECKING:
@@ -43,6 +41,8 @@ ALL_GO_DOWN: Final = signal.SIGUSR2
 class Worker:
     """One worker process of gunicorn, and the application in it.
 
+    :param worker: gunicorn's. One that is not of gunicorn's own kinds says what only it can know: ``has_threads``,
+        ``is_idle()``, ``hang_up()``.
     :param load: gives the configuration that SIGHUP asks for; None: the application reads its own again.
     :param grace: seconds that running answers have at SIGTERM, unless the application's configuration says it.
     """
@@ -50,14 +50,16 @@ class Worker:
     def __init__(self, worker: Any, load: Load | None = None, grace: float = DEFAULT_GRACE) -> None:
         self._worker = worker
         self._load = load
-        self._grace = _grace_of(worker.wsgi, grace)
         self._leave: Callable[[int, FrameType | None], object] = worker.handle_exit
         self._is_leaving = False
         self._has_drained = threading.Event()
         self._run: Callable[[], object] = worker.run
         worker.run = self._run_on
-        self.served = Connected(worker.wsgi, has_threads=hasattr(worker, "tpool"))
+        self.served = Connected(worker.wsgi, has_threads=getattr(worker, "has_threads", hasattr(worker, "tpool")))
         worker.wsgi = self.served
+        config = self.served.config
+        self._grace = grace if config is None else config.server.shutdown_grace
+        self._hang_up: Callable[[], object] = getattr(worker, "hang_up", self.served.hang_up)
         share_table()
         suit_serving()
         logging.getLogger("gunicorn.error").addFilter(quote_nothing)
@@ -102,31 +104,22 @@ class Worker:
 
     def _drain(self) -> None:
         try:
-            drain = Drain(self.served, self._grace, self.served.hang_up)
+            drain = Drain(self.served, self._grace, self._hang_up, getattr(self._worker, "is_idle", None))
             while not drain.is_over():
                 time.sleep(LOOK)
         finally:
             # Kept connections on which nothing runs would hold up gevent for its whole patience.
-            self.served.hang_up()
+            self._hang_up()
             self._has_drained.set()
             if self._worker.alive:
                 os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _grace_of(app: Any, default: float) -> float:
-    config = getattr(app, "config", None)
-    return config.server.shutdown_grace if isinstance(config, Config) else default
-
-
 class Connected(Served):
-    """As it says, with the client connections it was called on: what a worker has to hang up in the end.
-
-    :param has_threads: answers run in threads, not greenlets.
-    """
+    """As it says, with the client connections it was called on: what a worker has to hang up in the end."""
 
     def __init__(self, app: WSGIApplication, *, has_threads: bool = False) -> None:
-        super().__init__(app)
-        self._relay = Relay() if has_threads and self.can_relay else None
+        super().__init__(app, has_threads=has_threads)
         self._connections: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._hung_up = False
 
@@ -138,8 +131,8 @@ class Connected(Served):
                 _hang_up(connection)
             response = getattr(start_response, "__self__", None)
             is_plain = type(connection) is socket.socket and environ["SERVER_PROTOCOL"].startswith("HTTP/1.")
-            if self._relay is not None and is_plain and hasattr(response, "chunked"):
-                environ[RELAY_KEY] = partial(Ride, self._relay, SocketWriter(connection, response))
+            if self.relay is not None and is_plain and hasattr(response, "chunked"):
+                environ[RELAY_KEY] = partial(Ride, self.relay, SocketWriter(connection, response))
         if self.is_draining:
             _close_afterwards(start_response)
         return super().__call__(environ, start_response)
@@ -149,18 +142,6 @@ class Connected(Served):
         self._hung_up = True
         for connection in self._snapshot():
             _hang_up(connection)
-
-    def drain(self, grace: float) -> None:
-        """As it says; answers go on in their own threads, where each can be cut and settled by itself."""
-        super().drain(grace)
-        if self._relay is not None:
-            self._relay.close()
-
-    def close(self) -> None:
-        """Close the application and the relay."""
-        super().close()
-        if self._relay is not None:
-            self._relay.close()
 
     def _snapshot(self) -> list[socket.socket]:
         while True:

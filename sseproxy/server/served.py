@@ -1,7 +1,7 @@
 """An application as a server runs it: what runs on it, and what it offers besides answering.
 
-``drain(grace)``, ``running``, ``reload(config)``, ``can_relay``, ``refusing`` and ``close()`` are used where the
-application has them.
+``drain(grace)``, ``running``, ``reload(config)``, ``config``, ``max_body``, ``can_relay``, ``refusing`` and ``close()``
+are used where the application has them.
 """
 
 from __future__ import annotations
@@ -12,24 +12,34 @@ import select
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.config import Config, ConfigError
 from sseproxy.core.failure import Failure
 from sseproxy.wsgi.closing import ClosingBody
 from sseproxy.wsgi.errors import tell_refusal
+from sseproxy.wsgi.relay import Relay
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("sseproxy.server")
 
+ANY_BODY: Final = 2**40
+"""For applications that say nothing of it."""
+
 
 class Served:
-    """A WSGI application that knows its own open answers."""
+    """A WSGI application that knows its own open answers.
 
-    def __init__(self, app: WSGIApplication) -> None:
+    :param has_threads: answers run in threads.
+    :ivar relay: moves them, if they may be written past the server: nothing else sees them on their way.
+    """
+
+    def __init__(self, app: WSGIApplication, *, has_threads: bool = True) -> None:
         self.app = app
+        can_relay = has_threads and hasattr(select, "epoll") and getattr(app, "can_relay", False)
+        self.relay = Relay() if can_relay else None
         self.is_draining = False
         # Changed by single steps: a signal handler reads it, which cannot wait for a lock.
         self._open: set[object] = set()
@@ -46,9 +56,15 @@ class Served:
             raise
 
     @property
-    def can_relay(self) -> bool:
-        """Whether the application's streams may be written past the server: nothing else sees them on their way."""
-        return hasattr(select, "epoll") and getattr(self.app, "can_relay", False)
+    def config(self) -> Config | None:
+        """That of the application; None if it is not one of sseproxy's."""
+        config = getattr(self.app, "config", None)
+        return config if isinstance(config, Config) else None
+
+    @property
+    def max_body(self) -> int:
+        """The longest body that the application takes, in bytes."""
+        return int(getattr(self.app, "max_body", ANY_BODY))
 
     @property
     def refusing(self) -> WSGIApplication:
@@ -66,11 +82,15 @@ class Served:
         return max(len(self._open), getattr(self.app, "running", 0))
 
     def drain(self, grace: float) -> None:
-        """Begin nothing new, and end what still runs after so many seconds. Safe in a signal handler."""
+        """Begin nothing new, and end what still runs after so many seconds.
+
+        Answers go on in their own threads, where each can be cut and settled by itself.
+        """
         self.is_draining = True
         drain: Callable[[float], object] | None = getattr(self.app, "drain", None)
         if drain is not None:
             drain(grace)
+        self._close_relay()
 
     def reload(self, load: Callable[[], Config | None] | None) -> None:
         """Take on what ``load`` gives, else what the application finds itself. What goes wrong is logged, and changes
@@ -97,10 +117,15 @@ class Served:
             log.error("the configuration was not loaded again, the old one stays: no thread is left to do it")
 
     def close(self) -> None:
-        """Close the application."""
+        """Close the application and the relay."""
         close = getattr(self.app, "close", None)
         if close is not None:
             close()
+        self._close_relay()
+
+    def _close_relay(self) -> None:
+        if self.relay is not None:
+            self.relay.close()
 
 
 def with_problems_logged(load: Callable[[], Any]) -> Any:

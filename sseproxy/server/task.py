@@ -183,21 +183,26 @@ class RefusalTask(Task):
 
 
 def environ_of(channel: Any) -> dict[str, Any]:
-    """What stands in the environ of each request of this connection."""
+    """What stands in the environ of each request of this connection, except ``wsgi.multiprocess``."""
     server = channel.server
     address, port = channel.addr[:2]
+    if port is None:  # by a Unix socket, of which gunicorn says the same
+        ends = {"SERVER_NAME": "localhost", "SERVER_PORT": "80", "REMOTE_ADDR": ""}
+    else:
+        ends = {
+            "SERVER_NAME": server.server_name,
+            "SERVER_PORT": str(server.effective_port),
+            "REMOTE_ADDR": address,
+            "REMOTE_HOST": address,
+            "REMOTE_PORT": str(port),
+        }
     return {
-        "SERVER_PORT": str(server.effective_port),
-        "SERVER_NAME": server.server_name,
+        **ends,
         "SERVER_SOFTWARE": server.adj.ident,
         "SCRIPT_NAME": "",
-        "REMOTE_ADDR": address,
-        "REMOTE_HOST": address,
-        "REMOTE_PORT": str(port),
         "wsgi.version": (1, 0),
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
-        "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.file_wrapper": ReadOnlyFileBasedBuffer,
         "wsgi.input_terminated": True,

@@ -517,7 +517,7 @@ def test_no_log_quotes_a_request_that_could_not_be_read(tmp_path: Path, worker: 
         if worker == "serve":
             port = free_port()
             command = [sys.executable, "-m", "sseproxy", "serve", "-c", str(write_config(config, tmp_path))]
-            options = ["--server", "gunicorn", "--workers", "1", "--listen", f"127.0.0.1:{port}"]
+            options = ["--server", "gunicorn", "--worker-class", "gthread", "--listen", f"127.0.0.1:{port}"]
             server = stack.enter_context(start([*command, *options], port, tmp_path))
         else:
             server = stack.enter_context(gunicorn(tmp_path, "-k", worker, config=config, workers=1))

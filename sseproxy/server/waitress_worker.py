@@ -1,0 +1,100 @@
+"""waitress in the workers of gunicorn, which keeps the processes and shares its addresses among them.
+
+``gunicorn -k sseproxy.server.waitress_worker.WaitressWorker``; ``sseproxy serve --server gunicorn`` has it. Of
+gunicorn's settings those on HTTP itself (``limit_request_*``, ``keepalive``, ``accesslog``, TLS) have no effect here.
+https://docs.gunicorn.org/en/stable/custom.html
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
+
+from gunicorn.errors import ConfigError
+from gunicorn.workers.base import Worker
+
+from sseproxy.server.door import Door
+from sseproxy.server.drain import LOOK
+from sseproxy.server.loop import Loop
+from sseproxy.server.served import Served
+
+CLIENT_TIMEOUT: Final = 30.0
+"""Seconds, for an application that is not sseproxy's own and says nothing of it."""
+
+
+class WaitressWorker(Worker):  # type: ignore[misc]
+    """A process of gunicorn that answers as ``sseproxy serve`` does.
+
+    :ivar has_threads: answers run in threads.
+    """
+
+    has_threads: Final = True
+    alive: bool
+    _loop: Loop | None = None
+    _is_to_hang_up = False
+
+    @classmethod
+    def check_config(cls, config: Any, log: Any) -> None:
+        """Refuse what this cannot do.
+
+        :raises gunicorn.errors.ConfigError: TLS is asked for.
+        """
+        if config.is_ssl:
+            raise ConfigError(f"{cls.__name__} speaks no TLS: leave that to what stands in front, or use -k gthread")
+
+    def run(self) -> None:
+        """Serve until SIGTERM or the end of the master, then end what runs."""
+        served = self.wsgi if isinstance(self.wsgi, Served) else Served(self.wsgi)
+        config = served.config
+        with ExitStack() as closing:
+            self._loop = loop = Loop(
+                served,
+                [{"sockets": [each.sock], "backlog": self.cfg.backlog} for each in self.sockets],
+                threads=self.cfg.threads,
+                connections=self.cfg.worker_connections,
+                max_body=served.max_body,
+                client_timeout=CLIENT_TIMEOUT if config is None else config.streams.client_timeout,
+                environ={"wsgi.multiprocess": self.cfg.workers > 1},
+            )
+            closing.callback(loop.close)
+            door = Door(loop)
+            while self.alive and self.ppid == os.getppid():
+                self._turn(door.patience)
+                door.mind()
+                if loop.dispatcher.taken >= self.max_requests:
+                    self.log.info("Autorestarting worker after current request.")
+                    self.alive = False
+            loop.stop_listening()
+            until = monotonic() + self.cfg.graceful_timeout
+            while not loop.is_idle() and monotonic() < until:
+                self._turn(LOOK)
+
+    def _turn(self, timeout: float) -> None:
+        assert self._loop is not None
+        self.notify()
+        self._loop.turn(timeout)
+        if self._is_to_hang_up:
+            self._loop.hang_up()
+
+    def handle_exit(self, number: int, frame: FrameType | None) -> None:
+        """SIGTERM: take no new connections, from the next round on, which begins now."""
+        super().handle_exit(number, frame)
+        if self._loop is not None:
+            self._loop.ring()
+
+    def is_idle(self) -> bool:
+        """Whether no answer runs or is on its way."""
+        return self._loop is None or self._loop.is_idle()
+
+    def hang_up(self) -> None:
+        """Close every connection, in the thread of the loop: soon, and again for each that comes after."""
+        self._is_to_hang_up = True
+        if self._loop is not None:
+            self._loop.ring()
+
+    def waiting(self) -> int:
+        """How many requests wait for a thread."""
+        return 0 if self._loop is None else self._loop.dispatcher.waiting
