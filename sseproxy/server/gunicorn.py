@@ -16,6 +16,7 @@ from sseproxy import hangup
 from sseproxy.config import Config
 from sseproxy.server import Load, Ready, ServerError, SetupError, WorkerClass
 from sseproxy.server.address import http_address, ipv6_works
+from sseproxy.server.apart import warn_of_apart
 from sseproxy.server.books import migrate_books
 from sseproxy.server.counting import count_waiting, forget_process, shared_counts
 from sseproxy.server.drain import AFTER_GRACE, LOOK, SETTLE_SECONDS
@@ -174,6 +175,7 @@ def shared_settings(config: Config) -> dict[str, Any]:
 
 def on_starting(server: Any, config: Config) -> None:
     """gunicorn's hook: the master begins, and has no worker yet."""
+    warn_of_apart(config, server.cfg.workers)
     allow_connections(server)
     migrate_books(config)
 

@@ -340,6 +340,7 @@ def test_the_log_names_what_to_think_about_in_the_file(tmp_path: Path) -> None:
     listening = {"server": {"listen": "0.0.0.0:8080"}}
     with gunicorn(tmp_path, config=CONFIG | listening) as server:
         assert server.log.count("users.alice.keys[0]: ") == 1
+        assert server.log.count("streams.store: memory:// with 2 workers: ") == 1
         change(server, tmp_path, CHANGED | listening)
         wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
         assert server.log.count("users.bob.keys[0]: ") == 1

@@ -1,0 +1,22 @@
+"""What processes on one machine do each by itself, where nothing is configured that they share."""
+
+from __future__ import annotations
+
+import logging
+
+from sseproxy.config import Config
+from sseproxy.config.limits import DEFAULT
+
+log = logging.getLogger("sseproxy.config")
+
+
+def warn_of_apart(config: Config, processes: int) -> None:
+    """Say what is only half true with so many processes."""
+    if processes < 2:
+        return
+    several = f"memory:// with {processes} workers:"
+    if config.streams.store.get_secret_value() == DEFAULT:
+        log.warning("streams.store: %s a lost connection joins its answer again only if it meets the same one", several)
+    has_limits = config.defaults.limits or any(user.limits for user in config.users.values())
+    if has_limits and config.limits.store.get_secret_value() == DEFAULT:
+        log.warning("limits.store: %s each counts by itself, so users may have %d times theirs", several, processes)
