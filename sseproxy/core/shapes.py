@@ -60,6 +60,7 @@ class Shapes:
         if shape.watch is not None and not shape.watch(event.content or event.hidden):
             return None
         self.sent += len(event.content)
+        self._idle = 0
         return event
 
     def _find(self, data: bytes) -> Shape | None:
@@ -67,7 +68,6 @@ class Shapes:
             for shape in self._shapes:
                 if shape is not self.last and shape.middle(data) is not None:
                     self.last = shape
-                    self._idle = 0
                     return shape
         return None
 

@@ -43,6 +43,14 @@ def test_plain_chunks_go_around_and_others_through_in_order() -> None:
     assert [event for event in seen if event is not FLUSH] == [events[1]]
 
 
+def test_a_shape_is_learnt_for_each_tick_of_a_clock_however_long_the_answer_takes() -> None:
+    shapes = Shapes()
+    for second in range(200):
+        first = chunk("Hello", created=second)
+        shapes.learn(first.data, Event(first.data, read=True, content="Hello"))
+        assert shapes.match(chunk("b", created=second).data) is not None
+
+
 def test_each_event_is_out_before_the_next_is_asked_for() -> None:
     asked = 0
 
