@@ -17,6 +17,7 @@ from sseproxy.core.sse import Event
 
 if TYPE_CHECKING:
     from sseproxy.core.failure import Failure
+    from sseproxy.core.usage import Usage
 
 __all__ = [
     "REPEATED",
@@ -55,12 +56,14 @@ class Chunk(Event):
         False on every chunk that meets or leaves behind other state than such a chunk would.
     :param sure: a finish in it stood alone, as OpenAI sends it. One that came with text may be said of every chunk.
     :param watch: is told the text of each chunk like it that goes around the transforms; False: that one must not.
+    :param reads: reads the usage of each chunk like it; None: it has none.
     """
 
     body: dict[str, Any] = msgspec.field(default_factory=dict)
     steady: bool = True
     sure: bool = True
     watch: Callable[[str], bool] | None = None
+    reads: Callable[[Mapping[str, Any]], Usage | None] | None = None
 
 
 class UsageEvent(Event):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from sseproxy.core.chunk import guard
 from sseproxy.core.sse import Event
+from sseproxy.core.usage import Usage
 
-__all__ = ["COLON", "END_OF_CHUNK", "END_OF_EVENT", "UNREADABLE", "Echo", "Shape", "read_text"]
+__all__ = ["COLON", "END_OF_CHUNK", "END_OF_EVENT", "UNREADABLE", "Echo", "ReadUsage", "Shape", "read_text"]
+
+ReadUsage = Callable[[Mapping[str, Any]], Usage | None]
+"""What is known of the usage after a chunk, by the fields in it that say so; None: only the transforms can tell."""
 
 read_text: Final = msgspec.json.Decoder(str).decode
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
@@ -31,6 +35,7 @@ class Shape:
     :ivar changes: the chunk does not leave as it came.
     :ivar hidden: the text is no visible one.
     :ivar choice: the index of the choice that it belongs to.
+    :ivar reads: reads the usage, where each such chunk has some.
     :ivar watch: is to be told each text; False: it has to go through the transforms.
     :ivar unlike: it is for the next text alone, and says so of none that does not begin with this, in JSON.
     :ivar chunk: as :func:`_around`, of an event that is all of an HTTP chunk (RFC 9112 section 7.1), behind its size.
@@ -51,6 +56,7 @@ class Shape:
         "choice",
         "chunk",
         "hidden",
+        "reads",
         "unlike",
         "watch",
     )
@@ -70,6 +76,7 @@ class Shape:
         self.hidden, self.choice = hidden, choice
         self._is_common = not (hidden or choice)
         self.watch, self.unlike = watch, b""
+        self.reads: ReadUsage | None = None
         before, padding, after = tail.partition(_PADDING)
         self._padded = b""
         # The quotes of the text are looked for with what is around them: nothing else can stand there then.

@@ -12,9 +12,10 @@ from typing import Final
 import msgspec
 
 from sseproxy.core.chunk import read_json, text_of, write_json
-from sseproxy.core.shape import Echo, Shape
+from sseproxy.core.shape import Echo, ReadUsage, Shape
 from sseproxy.core.sse import Event
 from sseproxy.core.tokens import most_tokens
+from sseproxy.core.varying import Varying
 
 __all__ = ["Shapes"]
 
@@ -34,6 +35,7 @@ class Shapes:
     :ivar last: the shape that matched last, if it still may.
     :ivar paused: nothing matches at present.
     :ivar sent: characters of visible text so far.
+    :ivar reported: the chunk with usage that matched last, of which the transforms do not know.
     :param most: shapes kept, the oldest gives way; learning stops when this many times as many never came again.
     """
 
@@ -43,6 +45,7 @@ class Shapes:
         self.last: Shape | None = None
         self.paused = False
         self.sent = 0
+        self.reported: bytes | None = None
         self._idle = 0
 
     def match(self, data: bytes, room: int | None = None) -> Event | None:
@@ -55,10 +58,14 @@ class Shapes:
             shape = self._find(data)
             if shape is None or (event := shape.event(data)) is None:
                 return None
-        if room is not None and (shape.choice or most_tokens(event.content) + most_tokens(event.hidden) > room):
+        if room is not None and (
+            shape.choice or shape.reads is not None or most_tokens(event.content) + most_tokens(event.hidden) > room
+        ):
             return None
         if shape.watch is not None and not shape.watch(event.content or event.hidden):
             return None
+        if shape.reads is not None:
+            self.reported = data
         self.sent += len(event.content)
         self._idle = 0
         return event
@@ -93,44 +100,55 @@ class Shapes:
         self._shapes, self.sent, self._idle = known
         self.last = None
 
-    def learn(self, data: bytes, event: Event, watch: Callable[[str], bool] | None = None) -> None:
-        """Take up matching after a steady chunk; remember that its bytes `data` became `event` around one text."""
+    def learn(
+        self,
+        data: bytes,
+        event: Event,
+        watch: Callable[[str], bool] | None = None,
+        reads: ReadUsage | None = None,
+    ) -> None:
+        """Take up matching after a steady chunk; remember that its bytes `data` became `event` around one text.
+
+        A chunk with usage is all that is known while such come: whether usage or text came last is of interest.
+        """
         self.paused = False
-        text = event.content or event.hidden
-        if not text or (event.content and event.hidden) or event.usage or event.finish or len(event.by_choice) > 1:
+        if self._find(data) is not None:
             return
-        if self._find(data) is None:
-            ((choice, _),) = event.by_choice or ((0, text),)
-            hidden = bool(event.hidden)
-            self.remember(text, data, event.data, _texts_in, hidden=hidden, choice=choice, watch=watch)
+        if event.usage is not None or any(shape.reads is not None for shape in self._shapes):
+            self.forget()
+        text = event.content or event.hidden
+        if text and not (event.content and event.hidden) and not event.finish and len(event.by_choice) < 2:
+            self.remember(data, event, _texts_in, watch, reads)
 
     def remember(
         self,
-        text: str,
         data: bytes,
-        passed: bytes,
+        passed: Event,
         texts_in: Callable[[bytes], tuple[str, str]],
-        *,
-        hidden: bool = False,
-        choice: int = 0,
         watch: Callable[[str], bool] | None = None,
+        reads: ReadUsage | None = None,
     ) -> None:
-        """Remember that bytes became others around this text.
+        """Remember that bytes became this event, of one text.
 
         :param texts_in: reads what a chunk says as it was read of this one.
-        :param hidden: as of :class:`Shape`, as are `choice` and `watch`.
+        :param watch: as of :class:`Shape`, as is `reads`.
         """
         if self._idle > self._most * self._most:
             return
+        text = passed.content or passed.hidden
         cut = _cut(data, text)
-        out = cut if passed == data else _cut(passed, text)
+        out = cut if passed.data == data else _cut(passed.data, text)
         if cut is None or out is None:
             return
         found = _probe(cut, texts_in)
         if found is None or (out != cut and found != _probe(out, texts_in)):
             return
-        is_alone = len(cut) == len(out) == 2
-        self.add((Shape if is_alone else Echo)(cut, out, hidden=hidden, choice=choice, watch=watch))
+        hidden, ((choice, _),) = bool(passed.hidden), passed.by_choice or ((0, text),)
+        if choice == 0 and watch is None and (varying := Varying.of(data, passed, cut, out, reads)) is not None:
+            self.add(varying)
+        elif passed.usage is None:
+            is_alone = len(cut) == len(out) == 2
+            self.add((Shape if is_alone else Echo)(cut, out, hidden=hidden, choice=choice, watch=watch))
 
     def add(self, shape: Shape) -> None:
         """Match what has this shape."""
@@ -150,13 +168,13 @@ def _cut(data: bytes, text: str) -> tuple[bytes, ...] | None:
     return tuple(pieces) if len(heads) == 1 or all(head.endswith(_TEXTS) for head in heads) else None
 
 
-def _probe(around: tuple[bytes, ...], texts_in: Callable[[bytes], tuple[str, str]]) -> tuple[str, str] | None:
-    """Put a mark where the text stood: it must be found where the text of the answer stands."""
+def _probe(around: tuple[bytes, ...], texts_in: Callable[[bytes], tuple[str, str]]) -> tuple[bool, bool] | None:
+    """Put a mark where the text stood: it must be found where the text of the answer stands, visible or not."""
     try:
-        texts = texts_in(b'"\\u0001"'.join(around))
+        content, hidden = texts_in(b'"\\u0001"'.join(around))
     except (msgspec.DecodeError, ValueError, TypeError, KeyError, AttributeError):
         return None
-    return texts if "\x01" in texts else None
+    return ("\x01" in content, "\x01" in hidden) if "\x01" in content + hidden else None
 
 
 def _texts_in(data: bytes) -> tuple[str, str]:

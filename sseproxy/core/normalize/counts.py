@@ -5,12 +5,13 @@ The last one wins, nothing is summed here and nothing erases; a later transform 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from sseproxy.core.chunk import REPEATED, Chunk
 from sseproxy.core.sse import Event
-from sseproxy.core.usage import find_usage, tidy_usage, usage_of
+from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 from sseproxy.core.usage_of_choices import Reports
 from sseproxy.core.usage_so_far import merge_usage
 
@@ -46,10 +47,19 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
         usage = reports.add(told, told if known is found else usage_of(known))
         if body["choices"]:
             event.usage = usage
-            event.steady = False
+            event.reads = partial(_read, names=[*found], fold=fold)
+            event.steady = event.steady and [*known] == [*found]
             yield event
             body = {name: body[name] for name in REPEATED if name in body}
         yield Chunk(body={**body, "choices": [], "usage": known}, usage=usage, steady=False)
+
+
+def _read(fields: Mapping[str, Any], names: list[str], *, fold: bool) -> Usage | None:
+    """Return what is known after usage of these fields, if all before it had the same, of which then nothing stays."""
+    found = find_usage(fields, fold=fold)
+    if found is None or [*found] != names or not (found["prompt_tokens"] and found["completion_tokens"]):
+        return None
+    return usage_of(found)
 
 
 def _remove(body: dict[str, Any]) -> None:

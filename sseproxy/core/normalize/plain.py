@@ -60,6 +60,7 @@ class Plain:
         return (
             self.shapes is not None
             and self.shapes.last is not None
+            and self.shapes.last.reads is None
             and self.body is not None
             and self.body.is_between_events()
         )

@@ -27,7 +27,7 @@ def seal(events: Iterator[Event], shapes: Shapes) -> Iterator[Event]:
         sealed = _seal(event, said)
         shapes.sent += len(sealed.content)
         if event.steady and said is event.body:
-            shapes.learn(event.data, sealed, event.watch)
+            shapes.learn(event.data, sealed, event.watch, event.reads)
         else:
             shapes.forget()
         yield sealed

@@ -28,6 +28,7 @@ def shorten(
     through = transforms(_others(events, shapes, other))
     match = shapes.match
     while True:
+        later: Event | None = None
         for event in events:
             if event is FLUSH:
                 yield event
@@ -37,14 +38,27 @@ def shorten(
                 if plain is not None:
                     yield plain
                     continue
-            other.append(event)
+            later = event
             break
+        if shapes.reported is not None:
+            _tell_of_usage(through, shapes, other)
+        if later is not None:
+            other.append(later)
         for result in through:
             if result is FLUSH and not shapes.paused:
                 break  # not the upstream's: the next event may be plain
             yield result
         else:
             return
+
+
+def _tell_of_usage(through: Iterator[Event], shapes: Shapes, other: list[Event]) -> None:
+    """Let the transforms know of the usage in the last chunk that went around them, as if they had seen them all."""
+    assert shapes.reported is not None
+    other.append(Event(shapes.reported))
+    shapes.reported, sent = None, shapes.sent
+    next(through, None)
+    shapes.sent = sent
 
 
 def _others(events: Iterator[Event], shapes: Shapes, other: list[Event]) -> Iterator[Event]:

@@ -195,7 +195,7 @@ class _Answer:
         elif usual is not None:
             self._shapes.add(usual.shape())
         else:
-            self._shapes.remember(text, data, passed.data, texts_in)
+            self._shapes.remember(data, passed, texts_in)
         if before < 2:
             self._traces.append(data)
         self._texts = before + 1

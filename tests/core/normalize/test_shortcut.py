@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sseproxy.core.normalize import events_of, normalize
+from sseproxy.core.normalize import Plain, events_of, normalize
 from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, Event
@@ -144,7 +144,18 @@ DELTAS: dict[str, Texts] = {
     "a source beside it": lambda text: {"content": text, "sources": [{"index": 0, "text": text}]},
     "another beside it": lambda text: {"content": text, "name": text},
     "its own role": lambda text: {"role": text, "content": text},
+    "Together's": lambda text: {"token_id": len(text) * 7, "role": "assistant", "content": text, "tool_calls": None},
 }
+
+
+def counted(output: int, **more: Any) -> dict[str, Any]:
+    """Usage as vLLM has it in each chunk."""
+    return {"usage": {"prompt_tokens": 5, "total_tokens": 5 + output, "completion_tokens": output, **more}}
+
+
+def timed(output: int) -> dict[str, Any]:
+    """llama.cpp's timings."""
+    return {"timings": {"cache_n": 1, "prompt_n": 4, "predicted_n": output, "predicted_ms": output * 1.7}}
 
 
 def spelt(delta: dict[str, Any], *, spaced: bool, **fields: Any) -> Event:
@@ -162,7 +173,7 @@ def outcome(events: list[Event]) -> list[Any]:
     made = normalize(iter(events), api="chat", make_id=lambda: "i", now=lambda: 1)
     out = [event for event in made if event is not FLUSH]
     datas = [e.data if e.data == DONE else e.error is not None or json.loads(e.data) for e in out]
-    return [datas, *[(e.content, e.hidden, e.finish, e.by_choice) for e in out]]
+    return [datas, *[(e.content, e.hidden, e.finish, e.by_choice, type(e.usage), e.usage) for e in out]]
 
 
 @pytest.mark.parametrize("spaced", [False, True])
@@ -180,8 +191,49 @@ def test_a_text_goes_around_wherever_it_stands_and_however_often(name: str, spac
     assert b"!" not in other or shapes.match(other) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("content", counted),
+        ("reasoning", counted),
+        ("content", lambda output: counted(output, total_tokens=9 + output)),
+        ("content", timed),
+        ("content", lambda output: {**timed(output), **counted(output)}),
+        ("Together's", lambda output: {"usage": None}),
+    ],
+)
+def test_what_counts_on_from_chunk_to_chunk_goes_around_and_says_its_usage(
+    name: str, fields: Callable[[int], dict[str, Any]]
+) -> None:
+    texts = ["Hello", " wor", "ld", " and", " so", " on"]
+    events = [spelt(DELTAS[name](text), spaced=False, **fields(at)) for at, text in enumerate(texts, 1)]
+    plain = Plain()
+    out = normalize(iter(events), api="chat", plain=plain)
+    told = [next(out) for _ in range(4)]
+
+    assert plain.shapes is not None
+    passed = plain.shapes.match(events[4].data)
+
+    assert passed is not None and passed.content + passed.hidden == " so"
+    assert type(passed.usage) is type(told[-1].usage)
+    if passed.usage is not None:
+        assert passed.usage.output_tokens == told[-1].usage.output_tokens + 1  # type: ignore[union-attr]
+        assert plain.shapes.match(events[5].data, 1000) is None  # who asks like this hears of texts alone
+    assert outcome([*events, Event(DONE)]) == outcome([*as_none_is_known(events), Event(DONE)])
+
+
+@pytest.mark.parametrize("last", [[Event(DONE)], [Event(b"{")], []], ids=["done", "broken", "cut"])
+def test_the_usage_at_the_end_is_the_last_that_went_around(last: list[Event]) -> None:
+    running = [spelt({"content": "." * output}, spaced=False, **counted(output)) for output in range(1, 9)]
+    for events in (running, [*running, chunk("!"), *running], [*running, chunk("!"), chunk("?")]):
+        assert outcome([*events, *last]) == outcome([*as_none_is_known(events), *last])
+
+
 said = st.sampled_from(["a", "ab", "", "é", "data: x", '"', "stop", "assistant", "a", "Hello", "m", "index"])
-chosen = st.tuples(st.sampled_from(list(DELTAS)), said, st.booleans(), st.sampled_from([{}, {}, {"model": "n"}]))
+counts = st.sampled_from([0, 1, 2, 3])
+fields = st.sampled_from([{}, {}, {"model": "n"}]) | counts.map(counted) | counts.map(timed)
+fields |= st.sampled_from([counted(1, cost=0.1), counted(2, prompt_tokens=0), {"usage": {"total_tokens": 5}}])
+chosen = st.tuples(st.sampled_from(list(DELTAS)), said, st.booleans(), fields)
 scraps = st.sampled_from([b'"', b"\\", b"{", b"}", b",", b":", b" ", b'"a"', b'"text":"a",', b'"content":"a",', b"b"])
 damage = st.lists(st.tuples(st.integers(0, 11), st.integers(0, 250), st.integers(0, 4), scraps), max_size=3)
 
