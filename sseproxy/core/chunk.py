@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from sseproxy.core.intricate import MOST_PARTS_OF_ANSWER, is_intricate
 from sseproxy.core.sse import Event
 
 if TYPE_CHECKING:
@@ -80,8 +81,12 @@ class UsageEvent(Event):
 def read_json(data: bytes | str) -> Any:
     """Read JSON as servers write it: lone surrogates, raw control characters and NaN (read as null) too.
 
-    :raises ValueError: not JSON by any reading.
+    :raises ValueError: not JSON by any reading, or of more than :data:`MOST_PARTS_OF_ANSWER`.
     """
+    if len(data) > MOST_PARTS_OF_ANSWER:
+        document = data.encode("utf-8", "replace") if isinstance(data, str) else data
+        if is_intricate(document, MOST_PARTS_OF_ANSWER):
+            raise ValueError("too many parts")
     try:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

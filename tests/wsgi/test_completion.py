@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.failure import Failure, UpstreamFailure
+from sseproxy.core.intricate import MOST_PARTS_OF_ANSWER
 from sseproxy.wsgi.client import ClientGone
 from sseproxy.wsgi.completion import CompletionBody, collect
 
@@ -157,3 +158,10 @@ def test_broken_compression_is_a_failure() -> None:
     packed[20:24] = b"\xff\xff\xff\xff"
     with pytest.raises(UpstreamFailure):
         completion([bytes(packed)])
+
+
+def test_a_document_of_more_parts_than_could_be_read_at_ease_is_no_answer() -> None:
+    parts = b",".join([b"{}"] * (MOST_PARTS_OF_ANSWER + 1))
+
+    with pytest.raises(UpstreamFailure, match="more than 1000000 objects, lists and named values at once"):
+        completion([b'{"choices":[{"message":{"content":"Hi"}}],"x":[' + parts[:100], parts[100:] + b"]}"])

@@ -14,6 +14,7 @@ from typing import Final
 
 from sseproxy.core.chunk import error_event, read_json
 from sseproxy.core.failure import Failure
+from sseproxy.core.intricate import MOST_PARTS_OF_ANSWER, is_intricate
 from sseproxy.core.normalize.compression import ZIPPED, BrokenCompression, unzip
 from sseproxy.core.normalize.failures import invalid_answer, truncated
 from sseproxy.core.normalize.plain import Plain
@@ -25,6 +26,7 @@ BODY_LIMIT: Final = 64 * 1024 * 1024
 """Bytes of one JSON answer at most, however it comes."""
 _SPACE: Final = b" \t\r\n"
 _BOM: Final = b"\xef\xbb\xbf"
+_TOO_MANY: Final = f"more than {MOST_PARTS_OF_ANSWER} objects, lists and named values at once"
 _FIRST: Final = b":deir{["  # comment, data, event, id, retry, JSON
 
 # Identity sentinel inside the transforms: the upstream has been silent for a tick. FLUSH alone cannot say so, it also
@@ -126,8 +128,7 @@ def _reads_of(
 class _Body:
     """What kind of body this is, known from its first byte that is no white space; then its events."""
 
-    # How each begins; event streams set hardly any of these.
-    failed = False
+    failed = False  # this and what follows is how each begins; event streams set hardly any of it
     uncompressed = False
     _known = False
     _head: bytes | None = b""  # the first bytes, while they may be half a byte order mark
@@ -173,6 +174,9 @@ class _Body:
         if self._decoder.failure is not None:
             self.failed = True
             events.append(error_event(self._decoder.failure))
+        if any(map(_is_intricate, events)):
+            self.failed = True
+            return [error_event(invalid_answer(_TOO_MANY))]
         if not self._spoke:
             self._spoke = any(event is not HEARTBEAT for event in events)
         return events
@@ -229,12 +233,13 @@ class _Body:
         """Return the last events; the unfinished last block is one if it can be read (tests/wire: F15)."""
         events: list[Event] = []
         if self._document is not None:
-            document = b"".join(self._document)
-            self._document = None
+            document, self._document = b"".join(self._document), None
             events = [Event(_whole(_utf8(document)))] if _is_json(document) else self.feed(document)
         if not self.failed:
             last = self._decoder.finish()
-            if last is not None and (_is_readable(last.data) or b"\n" in last.data):
+            if last is not None and _is_intricate(last):
+                events.append(error_event(invalid_answer(_TOO_MANY)))
+            elif last is not None and (_is_readable(last.data) or b"\n" in last.data):
                 events.append(last)
             elif last is not None and failure is None:
                 failure = truncated()
@@ -243,6 +248,10 @@ class _Body:
             elif self._strange and not self._spoke and not events:
                 events.append(error_event(invalid_answer("neither events nor JSON")))
         return events
+
+
+def _is_intricate(event: Event) -> bool:
+    return len(event.data) > MOST_PARTS_OF_ANSWER and is_intricate(event.data, MOST_PARTS_OF_ANSWER)
 
 
 def _lost(failure: Failure) -> Lost:

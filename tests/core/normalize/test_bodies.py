@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import re
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 
 import pytest
 
 from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.intricate import MOST_PARTS_OF_ANSWER
 from sseproxy.core.normalize import compression
 from sseproxy.core.normalize.bodies import IDLE, Lost, events_of
 from sseproxy.core.normalize.compression import unzip
@@ -200,6 +202,30 @@ def test_events_and_documents_are_bounded() -> None:
     assert event.error is not None and event.error.code == "event_too_large"
     (event,) = read(b'{"a":"', *[b"x" * 10] * 100, body_limit=50)
     assert event.error is not None
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'data: {"choices":[', b"]}\n\n"),
+        (b'{"choices":[', b"]}"),
+        (b'{"choices":[\n', b"\n]}\n"),
+        (b"data: [", b"]"),
+    ],
+)
+def test_what_takes_many_times_its_own_size_to_read_is_not_read(before: bytes, after: bytes) -> None:
+    parts = b",".join([b"{}"] * (MOST_PARTS_OF_ANSWER + 1))
+    tracemalloc.start()
+    try:
+        events = read(before + parts[:100], parts[100:] + after)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [event.error and event.error.message for event in events if event is not HEARTBEAT] == [
+        "The upstream sent more than 1000000 objects, lists and named values at once."
+    ]
+    assert peak < 10 * len(parts)
 
 
 def test_a_document_may_be_as_long_as_any_json_answer() -> None:
