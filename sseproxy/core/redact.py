@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.failure import Failure
@@ -14,6 +15,8 @@ from sseproxy.core.failure import Failure
 KEY_SHAPED: Final = re.compile(r"\b(?:sk|key|pk|gsk|xai)-[\w*.…-]{3,}[\w*]")
 SHORTEST: Final = 4
 """What is configured as a secret and is shorter than this would be found everywhere."""
+SHORTEST_ENCODED: Final = 8
+"""The same of what is looked for within Base64."""
 SHORTEST_UNNAMED: Final = 12
 """The same of the value of a header field whose name does not tell whether it is a secret."""
 _SECRET_NAME: Final = re.compile(r"(?:auth|authorization|cookie|key|password|secret|token)$", re.I)
@@ -36,14 +39,16 @@ _STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 class Redactor:
-    """Replaces secrets by ``[key]``.
+    """Replaces secrets by ``[key]``, as they are, escaped as in JSON, percent-encoded, or within Base64.
 
     :param secrets: values that must not be shown, such as an upstream's API key.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True)
-        self._spelt = re.compile("|".join(map(_spellings, self._secrets)) or r"(?!)")
+        known = sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True)
+        encoded = [*dict.fromkeys(form for secret in known for form in _within_base64(secret))]
+        self._literal = [*known, *encoded]
+        self._spelt = re.compile("|".join([*map(_spellings, known), *map(_spellings_encoded, encoded)]) or r"(?!)")
 
     def __call__(self, text: str) -> str:
         """The text, which may quote JSON, without secrets, and without what looks like a key."""
@@ -52,20 +57,38 @@ class Redactor:
     def holds(self, text: str) -> bool:
         """Whether one of the secrets stands in the text."""
         # Not any(), whose generator costs more than the look: this is asked of every answer.
-        for secret in self._secrets:  # noqa: SIM110
-            if secret in text:
+        for literal in self._literal:
+            if literal in text:
                 return True
-        return False
+        return ("%" in text or "\\" in text) and self._spelt.search(text) is not None
 
 
 def _spellings(secret: str) -> str:
-    """A pattern for the secret, each letter of it as it is or escaped as JSON may have it."""
+    """A pattern for the secret, each letter of it as it is or escaped as JSON, or a URL, may have it."""
     return "".join(map(_spellings_of, secret))
 
 
 def _spellings_of(letter: str) -> str:
     escaped = rf"|\\{re.escape(letter)}" if letter in '"/\\' else ""
+    if (quoted := quote(letter, safe="")) != letter:
+        escaped += f"|(?i:{quoted})"
     return rf"(?:{re.escape(letter)}|\\u(?i:{ord(letter):04x}){escaped})"
+
+
+def _within_base64(secret: str) -> Iterator[str]:
+    """What the secret alone decides of the Base64 of a longer text, by where in three bytes it begins."""
+    data = secret.encode()
+    if len(data) < SHORTEST_ENCODED:
+        return
+    for before in range(3):
+        own = slice(-(-8 * before // 6), 8 * (before + len(data)) // 6)
+        yield b64encode(bytes(before) + data)[own].decode()
+        yield urlsafe_b64encode(bytes(before) + data)[own].decode()
+
+
+def _spellings_encoded(letters: str) -> str:
+    """A pattern for Base64, of which nobody escapes more than the signs."""
+    return letters.replace("+", r"(?:\+|%2[Bb])").replace("/", r"(?:\\?/|%2[Ff])")
 
 
 def redact_failure(failure: Failure, redact: Callable[[str], str]) -> None:
@@ -108,7 +131,9 @@ def secrets_of(api_key: str | None, headers: Mapping[str, str], proxy: str | Non
         yield from secrets_in_header(name, value)
     if proxy:
         yield proxy
-        yield urlsplit(proxy).password or ""
+        password = urlsplit(proxy).password or ""
+        yield password
+        yield unquote(password)
 
 
 def secrets_in_header(name: str, value: str) -> Iterator[str]:

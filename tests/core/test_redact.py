@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Callable
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -38,6 +42,32 @@ def test_a_secret_is_found_however_json_spells_it(spelt: str) -> None:
 
     assert redact_body(quoted, redact) == '{"error":"[key] is refused"}'
     assert redact(f"It said {quoted}.") == 'It said {"error":"[key] is refused"}.'
+
+
+@pytest.mark.parametrize("spelt", ["ab%2Fc%2Bd%3De", "ab%2fc%2bd=e"])
+def test_a_secret_in_an_address_is_found(spelt: str) -> None:
+    redact = Redactor(["ab/c+d=e"])
+
+    assert redact.holds(f"https://host/?key={spelt}&a=b")
+    assert redact(f"https://host/?key={spelt}&a=b") == "https://host/?key=[key]&a=b"
+
+
+@pytest.mark.parametrize("before", ["", "a", "user:", "Bearer "])
+@pytest.mark.parametrize("encode", [b64encode, urlsafe_b64encode])
+@pytest.mark.parametrize("escape", [str, quote_plus, lambda text: text.replace("/", r"\/")])
+def test_a_secret_within_base64_is_found(
+    before: str, encode: Callable[[bytes], bytes], escape: Callable[[str], str]
+) -> None:
+    secret = "~~~???>>>/ab/cd+ef="
+    redact = Redactor([secret])
+    said = escape(encode(f"{before}{secret}:".encode()).decode())
+
+    assert redact.holds(said)
+    assert re.fullmatch(r"[\w%=/]{0,12}\[key\][\w%=]{0,8}", redact(said))
+
+
+def test_a_short_secret_is_not_looked_for_within_base64() -> None:
+    assert Redactor(["secret"])("c2VjcmV0") == "c2VjcmV0"
 
 
 @pytest.mark.parametrize("secret", ["true", "null", "2024", "nee", "1.50"])
@@ -86,3 +116,7 @@ def test_nothing_that_a_failure_says_holds_a_secret() -> None:
 )
 def test_a_header_s_value_is_secret_by_its_name_or_its_length(name: str, value: str, secret: list[str]) -> None:
     assert [*secrets_of(None, {name: value}, None)] == secret
+
+
+def test_a_proxy_s_password_is_secret_as_it_stands_in_the_address_and_as_it_is() -> None:
+    assert [*secrets_of(None, {}, "http://me:p%40ss@host")] == ["http://me:p%40ss@host", "p%40ss", "p@ss"]
