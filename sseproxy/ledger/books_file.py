@@ -49,7 +49,7 @@ class BooksFile:
 
     def _connect(self, dialect: Dialect, _record: object, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         self.check()
-        if is_root() and "uri" not in options:
+        if "uri" not in options:
             self._make()
         connection: Any = dialect.connect(*args, **options)
         try:
@@ -61,10 +61,11 @@ class BooksFile:
         return connection
 
     def _make(self) -> None:
-        """An empty file is new books; SQLite lets its log belong to whom the file belongs to."""
+        """An empty file is new books; SQLite gives its log the file's owner and mode."""
         with suppress(OSError):  # it is there, or SQLite says why it cannot be
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            give_away(file, Path(self._path).parent)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            if is_root():
+                give_away(file, Path(self._path).parent)
             os.close(file)
 
     def _keep(self, *_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -42,6 +43,22 @@ def test_books_that_root_makes_belong_to_the_owner_of_their_folder(tmp_path: Pat
 
     owners = {each.name: each.stat().st_uid for each in tmp_path.iterdir()}
     assert owners == dict.fromkeys(("usage.db", "usage.db-wal", "usage.db-shm"), stranger)
+    books.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+@pytest.mark.parametrize(("made", "mode"), [(None, 0o600), (0o640, 0o640)])
+def test_new_books_are_for_their_owner_alone_and_others_as_they_were(
+    tmp_path: Path, new_charge: NewCharge, made: int | None, mode: int
+) -> None:
+    if made is not None:
+        (tmp_path / "usage.db").touch()
+        (tmp_path / "usage.db").chmod(made)
+    books = open_ledger(f"sqlite:///{tmp_path}/usage.db")
+    books.reserve(new_charge("c1"))
+
+    modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    assert modes == dict.fromkeys(("usage.db", "usage.db-wal", "usage.db-shm"), mode)
     books.close()
 
 
