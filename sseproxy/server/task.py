@@ -141,12 +141,11 @@ class Task(WSGITask):  # type: ignore[misc]
     def get_environment(self) -> dict[str, Any]:
         # Not kept, as waitress does: what it holds leads back here, by start_response.
         request, channel = self.request, self.channel
-        path = request.path
         environ = {
             **channel.environ,
             "REQUEST_METHOD": request.command,
             "SERVER_PROTOCOL": f"HTTP/{self.version}",
-            "PATH_INFO": "/" + path.lstrip("/") if path[:2] == "//" else path,
+            "PATH_INFO": request.path,  # waitress reads // at the beginning as /, and gunicorn does not
             "REQUEST_URI": request.request_uri,
             "QUERY_STRING": request.query,
             "wsgi.url_scheme": request.url_scheme,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 REQUEST = (
-    b"POST //v1/a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-A: \xe4\r\nContent-Length: 2\r\n"
+    b"POST /v1/a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-A: \xe4\r\nContent-Length: 2\r\n"
 )
 
 
@@ -72,6 +72,16 @@ def test_the_environ_is_waitresss(close: bytes) -> None:
             environ.pop(of_a_connection)
 
     assert own == theirs
+
+
+def test_two_slashes_at_the_beginning_are_no_other_spelling_of_one() -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        said = environ["PATH_INFO"].encode()
+        start_response("200 OK", [("Content-Length", str(len(said)))])
+        return [said]
+
+    with sseproxys(app) as port:
+        assert ask(port, REQUEST.replace(b"/v1", b"//-/metrics", 1) + b"\r\nhi", b"b").endswith(b"\r\n//-/metrics/a b")
 
 
 ANSWERS: dict[str, tuple[str, list[tuple[str, str]], list[bytes]]] = {
