@@ -19,7 +19,7 @@ def discarding(environ: WSGIEnvironment, last_event_id: str) -> bytes:
 
     To who keeps to the standard it is a comment and an event without data, which is none.
 
-    :param last_event_id: of the last event that the client had whole.
+    :param last_event_id: of the event before the first one that follows.
     """
     if not _is_webkit(environ):
         return b""

@@ -131,7 +131,7 @@ class Joining:
         # A client that POSTs has its own way of coming back, or has been told not to (react-native-sse).
         retry = RETRY if Exchange.of(environ).method == "GET" else b""
         ping = PING if is_events else b""
-        lead = discarding(environ, f"{ids}:{after}") if ids and after else b""
+        lead = discarding(environ, f"{ids}:{after}") if ids else b""
         body = JoinedBody(reader, gone, ids=ids, retry=retry, lead=lead, ping=ping, keepalive=self._keepalive)
         return Answer(head.status, [*head.headers, *headers], body)
 

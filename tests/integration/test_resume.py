@@ -136,17 +136,21 @@ def test_half_an_event_that_webkit_keeps_behind_a_cut_is_no_part_of_the_next(
     routes = {"/ask": {"model": "m", "input": {"message": "q"}, "format": "text", "auth": False}}
     url = proxied(routes=routes)
     with RawClient(url) as client:
-        first, second, *_ = whole = list(client.get("/ask?q=Hello", headers={**EVENTS, **SAFARI}).events())
+        whole = list(client.get("/ask?q=Hello", headers={**EVENTS, **SAFARI}).events())
     with RawClient(url) as client:
-        again = {**EVENTS, **SAFARI, "Last-Event-ID": first.id or ""}
+        anew = client.get("/ask?q=Hello", headers={**EVENTS, **SAFARI}).read_body()
+    with RawClient(url) as client:
+        again = {**EVENTS, **SAFARI, "Last-Event-ID": whole[0].id or ""}
         rest = client.get("/ask?q=Hello", headers=again).read_body()
 
-    for cut in range(len(second.raw)):
-        source = EventSource()
-        for piece in (first.raw, second.raw[:cut], rest):
-            source.feed(piece)
-        assert source.messages == [event.data for event in whole], second.raw[:cut]
-        assert source.last_id.decode() == whole[-1].id
+    first = anew[: anew.index(b":1\n\n") + 4]  # with what goes before it
+    for before, half, after in [(b"", first, anew), (whole[0].raw, whole[1].raw, rest)]:
+        for cut in range(len(half)):
+            source = EventSource()
+            for piece in (before, half[:cut], after):
+                source.feed(piece)
+            assert source.messages == [event.data for event in whole], half[:cut]
+            assert source.last_id.endswith(b":%d" % len(whole))
 
 
 @pytest.mark.parametrize("who", [CHROMIUM, PACKAGE, REACT_NATIVE, {}])
