@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REPEATED",
+    "UNREADABLE",
     "ByChoice",
     "Chunk",
     "UsageEvent",
@@ -36,6 +37,8 @@ __all__ = [
     "write_json",
 ]
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises of bytes that are no JSON, or JSON of another type."""
 REPEATED: Final = ("service_tier", "system_fingerprint")
 """What OpenAI says in each chunk, the one with usage too: openai-python's ``.stream()`` shows what the last says."""
 ByChoice = tuple[tuple[int, str], ...]
@@ -89,7 +92,7 @@ def read_json(data: bytes | str) -> Any:
             raise ValueError("too many parts")
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         pass
     try:
         return json.loads(data, strict=False, parse_constant=lambda _: None)

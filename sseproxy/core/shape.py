@@ -7,17 +7,16 @@ from typing import Any, Final
 
 import msgspec
 
-from sseproxy.core.chunk import guard
+from sseproxy.core.chunk import UNREADABLE, guard
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage
 
-__all__ = ["COLON", "END_OF_CHUNK", "END_OF_EVENT", "UNREADABLE", "Echo", "ReadUsage", "Shape", "read_text"]
+__all__ = ["COLON", "END_OF_CHUNK", "END_OF_EVENT", "Echo", "ReadUsage", "Shape", "read_text"]
 
 ReadUsage = Callable[[Mapping[str, Any]], Usage | None]
 """What is known of the usage after a chunk, by the fields in it that say so; None: only the transforms can tell."""
 
 read_text: Final = msgspec.json.Decoder(str).decode
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError)
 COLON: Final = 58
 _LOOKED_AT: Final = 2048
 """Bytes of a read that are split in any case."""

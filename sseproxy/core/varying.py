@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from sseproxy.core.chunk import guard
-from sseproxy.core.shape import UNREADABLE, ReadUsage, Shape, read_text
+from sseproxy.core.chunk import UNREADABLE, guard
+from sseproxy.core.shape import ReadUsage, Shape, read_text
 from sseproxy.core.sse import Event
 
 __all__ = ["Varying"]

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from sseproxy.core.chunk import read_json
+from sseproxy.core.chunk import UNREADABLE, read_json
 
 MESSAGE: Final = "{message}"
 """Stands in a mark of failure for its reason."""
@@ -71,7 +71,7 @@ def read_chunk(data: bytes) -> Chunk:
     """Read a chunk. Half a surrogate pair is read as U+FFFD; what is no chunk at all says nothing."""
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         pass
     try:
         return _decode(whole(json.dumps(read_json(data), ensure_ascii=False)).encode())

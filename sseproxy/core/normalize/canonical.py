@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import ByChoice, write_json
+from sseproxy.core.chunk import UNREADABLE, ByChoice, write_json
 from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
@@ -129,7 +129,7 @@ def read_canonical(api: str, body: bytes) -> Completion | None:
         answer = _decode_chat(text) if api == "chat" else _decode_text(text)
         told = bytes(answer.usage)
         given = _decode_usage(told)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     usage = plain_usage(given)
     if usage is None:

@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from sseproxy.core.chunk import guard
-from sseproxy.core.shape import COLON, END_OF_CHUNK, END_OF_EVENT, UNREADABLE, read_text
+from sseproxy.core.chunk import UNREADABLE, guard
+from sseproxy.core.shape import COLON, END_OF_CHUNK, END_OF_EVENT, read_text
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import encode
 from sseproxy.core.tokens import most_tokens

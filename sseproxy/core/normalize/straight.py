@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
-from sseproxy.core.chunk import guard, write_json
+from sseproxy.core.chunk import UNREADABLE, guard, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
 from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.normalize.strict import (
-    UNREADABLE,
     Strict,
     cleaned,
     ended,

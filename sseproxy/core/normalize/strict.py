@@ -11,12 +11,11 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import REPEATED, UsageEvent, guard, write_json
+from sseproxy.core.chunk import REPEATED, UNREADABLE, UsageEvent, guard, write_json
 from sseproxy.core.normalize.finish import OF_TOKENS, Reason
 from sseproxy.core.usage import find_usage, usage_of
 
 __all__ = [
-    "UNREADABLE",
     "Strict",
     "cleaned",
     "ended",
@@ -26,8 +25,6 @@ __all__ = [
     "texts_in",
     "usage_beside",
 ]
-
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Choice(msgspec.Struct, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sseproxy.core.chunk import UsageEvent, write_json
+from sseproxy.core.chunk import UNREADABLE, UsageEvent, write_json
 from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.usage import tidy_usage, usage_of
 
@@ -30,7 +30,7 @@ def read_usage_alone(data: bytes, own: dict[str, Any], *, fold: bool) -> UsageEv
     try:
         body: dict[str, Any] = _decode(data)
         stated, given = _stated_in(body), body.pop("usage")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return None
     except (KeyError, TypeError):  # not an object, or not one with all of these
         return None

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from sseproxy.core.chunk import guard, write_json
+from sseproxy.core.chunk import UNREADABLE, guard, write_json
 from sseproxy.core.normalize.finish import REASONS
-from sseproxy.core.shape import UNREADABLE, Shape, read_text
+from sseproxy.core.shape import Shape, read_text
 from sseproxy.core.sse import Event
 
 __all__ = ["Usual"]
