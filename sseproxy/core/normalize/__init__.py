@@ -66,10 +66,6 @@ __all__ = [
 _CHAT_TEXTS = (("delta.content", "delta.refusal"), ("delta.reasoning_content", "delta.reasoning"))
 
 
-def _as_it_is(text: str) -> str:
-    return text
-
-
 def normalize(
     events: Iterator[Event],
     *,
@@ -81,7 +77,7 @@ def normalize(
     make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     now: Callable[[], float] = time.time,
     plain: Plain | None = None,
-    redact: Callable[[str], str] = _as_it_is,
+    redact: Callable[[str], str] = str,
 ) -> Iterator[Event]:
     """Return the canonical stream of raw `events`; ends after exactly one ``[DONE]`` or one error event.
 
