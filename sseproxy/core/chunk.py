@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sseproxy.core.usage import Usage
 
 __all__ = [
+    "ENVELOPE",
     "REPEATED",
     "UNREADABLE",
     "ByChoice",
@@ -39,6 +40,8 @@ __all__ = [
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises of bytes that are no JSON, or JSON of another type."""
+ENVELOPE: Final = ("id", "object", "created", "model")
+"""What all chunks of an answer say alike."""
 REPEATED: Final = ("service_tier", "system_fingerprint")
 """What OpenAI says in each chunk, the one with usage too: openai-python's ``.stream()`` shows what the last says."""
 ByChoice = tuple[tuple[int, str], ...]

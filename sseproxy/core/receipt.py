@@ -7,13 +7,12 @@ from typing import Any, Final
 import msgspec
 
 from sseproxy.core.chat import Fields, decoder_of
-from sseproxy.core.chunk import REPEATED, read_json, write_json
+from sseproxy.core.chunk import ENVELOPE, REPEATED, read_json, write_json
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.usage import Usage, openai_usage
 
-_ENVELOPE: Final = ("id", "object", "created", "model")
 # What a usage chunk has, and no other says: padding, and other vendors' names for usage, too.
-_OWN: Final = frozenset((*_ENVELOPE, "choices", "usage", "obfuscation", "cost", "usageMetadata"))
+_OWN: Final = frozenset((*ENVELOPE, "choices", "usage", "obfuscation", "cost", "usageMetadata"))
 
 
 def with_cost(answer: bytes, nano: int, told: bytes = b"", *, counted: Usage | None = None) -> bytes:
@@ -64,7 +63,7 @@ def _with_counts(answer: bytes, counted: Usage) -> bytes:
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:
     """The usage chunk that belongs behind ``chunk``, for a stream whose upstream reported none."""
     envelope = read_json(chunk)
-    fields: dict[str, Any] = {name: envelope[name] for name in (*_ENVELOPE, *REPEATED) if name in envelope}
+    fields: dict[str, Any] = {name: envelope[name] for name in (*ENVELOPE, *REPEATED) if name in envelope}
     return with_cost(write_json({**fields, "choices": [], "usage": openai_usage(usage)}), nano)
 
 
@@ -82,7 +81,7 @@ def beside_usage(chunk: bytes, last: bytes, api: str) -> bytes:
     }
     if not news:
         return b""
-    envelope = {name: known[name] for name in _ENVELOPE if name in known}
+    envelope = {name: known[name] for name in ENVELOPE if name in known}
     said: dict[str, Any] = {"delta": {}} if api == "chat" else {"text": "", "logprobs": None}
     return write_json({**envelope, "choices": [{"index": 0, **said, "finish_reason": None}], **news})
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from msgspec.structs import astuple
 
-from sseproxy.core.chunk import Chunk, error_event, text_of
+from sseproxy.core.chunk import ENVELOPE, Chunk, error_event, text_of
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
 from sseproxy.core.normalize.envelope import Identity
@@ -27,7 +27,7 @@ from sseproxy.core.usage_so_far import UsageOfBeginning
 
 __all__ = ["HEARTBEATS", "HEARTBEATS_FOR_USAGE", "PATIENCE", "conclude"]
 
-_ENVELOPE: Final = frozenset(("id", "object", "created", "model", "choices"))
+_ENVELOPE: Final = frozenset((*ENVELOPE, "choices"))
 
 # Heartbeats, with nothing else between them, after which nothing more is to come of an answer that is over; of one
 # whose usage is missing.

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from sseproxy.core.chunk import Chunk
+from sseproxy.core.chunk import ENVELOPE, Chunk
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.sse import DONE, HEARTBEAT, Event
 from sseproxy.core.usage import find_usage
@@ -19,7 +19,7 @@ from sseproxy.core.usage import find_usage
 __all__ = ["Identity", "unify_envelope"]
 
 _OBJECTS: Final = {"chat": "chat.completion.chunk", "completions": "text_completion"}
-_OWN: Final = ("id", "object", "created", "model", "choices", "usage")
+_OWN: Final = (*ENVELOPE, "choices", "usage")
 
 
 class Identity:

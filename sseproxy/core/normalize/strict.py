@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import REPEATED, UNREADABLE, UsageEvent, guard, write_json
+from sseproxy.core.chunk import ENVELOPE, REPEATED, UNREADABLE, UsageEvent, guard, write_json
 from sseproxy.core.normalize.finish import OF_TOKENS, Reason
 from sseproxy.core.usage import find_usage, usage_of
 
@@ -69,7 +69,7 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True):
 
 read_strictly: Final = msgspec.json.Decoder(Strict).decode
 _decode: Final = msgspec.json.Decoder().decode
-_OWN: Final = frozenset(("id", "object", "created", "model", "choices", "usage", "obfuscation"))
+_OWN: Final = frozenset((*ENVELOPE, "choices", "usage", "obfuscation"))
 
 
 def takes_role(delta: dict[str, str | None]) -> bool:

@@ -7,17 +7,16 @@ from typing import Any, Final
 
 import msgspec
 
-from sseproxy.core.chunk import UNREADABLE, UsageEvent, write_json
+from sseproxy.core.chunk import ENVELOPE, UNREADABLE, UsageEvent, write_json
 from sseproxy.core.plain_usage import plain_usage
 from sseproxy.core.usage import tidy_usage, usage_of
 
 __all__ = ["read_usage_alone"]
 
-_STATED: Final = ("id", "object", "model", "choices")
 # Beside the usage, those in which no transform looks for more than is looked for here.
-_ENVELOPE: Final = frozenset((*_STATED, "created"))
+_ENVELOPE: Final = frozenset((*ENVELOPE, "choices"))
 _FIELDS: Final = _ENVELOPE | {"system_fingerprint", "service_tier", "provider", "timings", "obfuscation"}
-_stated_in: Final = itemgetter(*_STATED)
+_stated_in: Final = itemgetter("id", "object", "model", "choices")
 _decode: Final = msgspec.json.Decoder().decode
 
 
