@@ -6,8 +6,6 @@ else they carry goes out with the next chunk (Azure's ``prompt_filter_results``)
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -32,14 +30,7 @@ class Identity:
     :ivar strangers: objects met that are no chunks of this API.
     """
 
-    def __init__(
-        self,
-        api: str,
-        model: str,
-        *,
-        make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
-        now: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, api: str, model: str, *, make_id: Callable[[], str], now: Callable[[], float]) -> None:
         self.make_id = make_id
         self._prefix = "cmpl-" if api == "completions" else "chatcmpl-"
         self._default_model = model

@@ -5,7 +5,6 @@ Arguments that were whole already are not said again (codex-lb#284); which call 
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -18,11 +17,7 @@ __all__ = ["tidy_calls", "tidy_tool_calls"]
 
 
 def tidy_calls(
-    events: Iterator[Event],
-    make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
-    tools: Collection[str] = (),
-    *,
-    cumulative: bool = False,
+    events: Iterator[Event], make_id: Callable[[], str], tools: Collection[str] = (), *, cumulative: bool = False
 ) -> Iterator[Event]:
     """Tidy ``choices[].delta.tool_calls`` of a stream.
 

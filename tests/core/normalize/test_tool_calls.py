@@ -380,7 +380,7 @@ def test_pieces_that_go_around_are_told_unless_they_may_be_the_last() -> None:
         yield chunk({"tool_calls": [call(0, arguments="}")]})
         yield again
 
-    list(tidy_calls(source()))
+    list(tidy_calls(source(), lambda: "x"))
     assert deltas([again]) == [{}]
 
 
