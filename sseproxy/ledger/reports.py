@@ -11,7 +11,7 @@ from contextlib import closing
 from datetime import datetime, timezone
 from typing import Any, Final, get_args
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Label, Select, case, func, literal, select
 
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.core.tries import Try, as_rows
@@ -66,21 +66,13 @@ def usage_of_days(connection: Connection, since: datetime, until: datetime) -> d
         raise ValueError("expected whole days")
     groups: dict[GroupBy, dict[Any, dict[str, Any]]] = {by: {} for pair in _PAIRS for by in pair}
     for pair in _PAIRS:
-        for row in connection.execute(_ended_pairs(pair, first, last)).mappings():
+        names = [daily_usage.c[by].label(f"group_{by}") for by in pair]
+        for row in connection.execute(_ended_days(names, None, first, last)).mappings():
             _merge_each(groups, pair, row)
     names = [_group_of(by).label(f"group_{by}") for by in groups]
     for row in connection.execute(_pending_charges(names, None, start_of(first), start_of(last))).mappings():
         _merge_each(groups, list(groups), row)
     return {by: _usage_rows(by, found) for by, found in groups.items()}
-
-
-def _ended_pairs(pair: Sequence[GroupBy], first: int, last: int) -> Select[Any]:
-    table = daily_usage.c
-    users = [func.min(table.user).label("first_user"), func.max(table.user).label("last_user")]
-    sums = [func.sum(table[name]).label(name) for name in SUMS]
-    names = [table[by].label(f"group_{by}") for by in pair]
-    query = select(*names, *users, *sums, literal(0).label("pending")).group_by(*(table[by] for by in pair))
-    return query.where(table.day >= first, table.day < last)
 
 
 def _merge_each(
@@ -102,7 +94,7 @@ def _queries(by: GroupBy, user: str | None, start: int, end: int) -> Iterator[Se
     """The whole days, the broken days at both ends, and the pending charges: together every charge once."""
     first, last = day_of(start + DAY - 1), day_of(end)
     if first < last:
-        yield _ended_days(by, user, first, last)
+        yield _ended_days([daily_usage.c[by].label("group")], user, first, last)
         edges = [(start, start_of(first)), (start_of(last), end)]
     else:
         edges = [(start, end)]
@@ -110,10 +102,10 @@ def _queries(by: GroupBy, user: str | None, start: int, end: int) -> Iterator[Se
     yield _pending_charges([_group_of(by).label("group")], user, start, end)
 
 
-def _ended_days(by: GroupBy, user: str | None, first: int, last: int) -> Select[Any]:
+def _ended_days(names: Sequence[Label[Any]], user: str | None, first: int, last: int) -> Select[Any]:
     table = daily_usage.c
     sums = [func.sum(table[name]).label(name) for name in SUMS]
-    query = _grouped(table[by], table.user, [*sums, literal(0).label("pending")])
+    query = _grouped(names, table.user, [*sums, literal(0).label("pending")])
     query = query.where(table.day >= first, table.day < last)
     return query if user is None else query.where(table.user == user)
 
@@ -121,7 +113,7 @@ def _ended_days(by: GroupBy, user: str | None, first: int, last: int) -> Select[
 def _sum_charges(by: GroupBy, user: str | None, start: int, end: int) -> Select[Any]:
     table = charges.c
     sums = [func.sum(column).label(column.name) for column in _counted(literal(0))]
-    query = _grouped(_group_of(by), table.user, sums)
+    query = _grouped([_group_of(by).label("group")], table.user, sums)
     query = query.where(table.started_at >= start, table.started_at < end, ~is_pending)
     return query if user is None else query.where(table.user == user)
 
@@ -147,9 +139,9 @@ def _counted(pending: ColumnElement[int]) -> list[ColumnElement[Any]]:
     return [column.label(name) for name, column in added.items()]
 
 
-def _grouped(group: ColumnElement[Any], user: ColumnElement[str], sums: Sequence[ColumnElement[Any]]) -> Select[Any]:
+def _grouped(names: Sequence[Label[Any]], user: ColumnElement[str], sums: Sequence[ColumnElement[Any]]) -> Select[Any]:
     users = [func.min(user).label("first_user"), func.max(user).label("last_user")]
-    return select(group.label("group"), *users, *sums).group_by(group)
+    return select(*names, *users, *sums).group_by(*(name.element for name in names))
 
 
 def _merge(groups: dict[Any, dict[str, Any]], row: dict[str, Any]) -> None:
