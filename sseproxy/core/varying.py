@@ -94,7 +94,7 @@ class Varying(Shape):
         try:
             text = read_text(found[_TEXT])
             values = {_FIELDS[mark]: _decode(value) for mark, value in found.items() if mark != _TEXT}
-        except (*UNREADABLE, RecursionError):
+        except UNREADABLE:
             return None
         if not text or any(type(value) is not kind for (_, kind), value in values.items()):
             return None
@@ -135,7 +135,7 @@ def _fields_in(data: bytes) -> dict[bytes, bytes]:
     """
     try:
         chunk = _read_chunk(data.replace(_TEXT, b'"\\u0001"'))
-    except (*UNREADABLE, RecursionError):
+    except UNREADABLE:
         return {}
     delta = chunk.choices[0].delta
     given = (chunk.usage, chunk.timings, UNSET if delta is UNSET else delta.token_id)

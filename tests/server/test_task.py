@@ -17,9 +17,7 @@ from tests.harness import PATIENCE, waitress_thread
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-REQUEST = (
-    b"POST /v1/a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-A: \xe4\r\nContent-Length: 2\r\n"
-)
+REQUEST = b"POST /v1/a%20b?c=%20d HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nX-A: \xe4\r\nContent-Length: 2\r\n"
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize.tool_calls import tidy_calls, tidy_tool_calls
 from tests.core.normalize.making import END, assert_passes_flush_at_once, chunk, deltas, through
 
+TIDY = partial(tidy_calls, make_id=lambda: "x")
+
 
 def call(
     index: Any = None, id: Any = None, name: Any = None, arguments: Any = None, type: str | None = None, **extras: Any
@@ -284,7 +286,7 @@ def test_an_empty_object_that_is_all_there_is_is_said_before_the_finish(finish: 
 def test_calls_that_share_a_chunk_or_end_with_it_do_not_wait() -> None:
     both = chunk({"tool_calls": [call(0, "a", "f", "{}"), call(1, "b", "g", "{}")]})
     last = chunk({"tool_calls": [call(2, "c", "h", "{}")]}, "tool_calls")
-    out = deltas(through(tidy_calls, both, last))
+    out = deltas(through(TIDY, both, last))
 
     said = [[entry["function"]["arguments"] for entry in delta["tool_calls"]] for delta in out]
     assert said == [["{}", "{}"], ["{}"]]
@@ -319,7 +321,7 @@ def test_each_choice_counts_for_itself() -> None:
         chunk({"tool_calls": [call(0, "a", "f", "{}")]}),
         chunk({"tool_calls": [call(0, "b", "g", "{}")]}, index=1),
     ]
-    out = through(tidy_calls, *events)
+    out = through(TIDY, *events)
     assert deltas(out, 1)[0]["tool_calls"][0]["index"] == 0
 
 
@@ -364,7 +366,7 @@ def test_pieces_of_arguments_are_steady_and_openings_are_not() -> None:
         chunk({"tool_calls": [call(0, arguments="1}")]}),
         chunk({"tool_calls": [call(0, arguments=" ")]}),
     ]
-    through(tidy_calls, *events)
+    through(TIDY, *events)
     assert [event.steady for event in events] == [False, True, False, False, False]
 
 
@@ -380,7 +382,7 @@ def test_pieces_that_go_around_are_told_unless_they_may_be_the_last() -> None:
         yield chunk({"tool_calls": [call(0, arguments="}")]})
         yield again
 
-    list(tidy_calls(source(), lambda: "x"))
+    list(TIDY(source()))
     assert deltas([again]) == [{}]
 
 
@@ -407,4 +409,4 @@ def test_flattened_calls_of_a_whole_answer_get_their_function() -> None:
 
 
 def test_flush_passes_at_once() -> None:
-    assert_passes_flush_at_once(tidy_calls)
+    assert_passes_flush_at_once(TIDY)
