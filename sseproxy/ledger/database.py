@@ -24,7 +24,7 @@ from sseproxy.ledger.books_file import BooksFile
 from sseproxy.ledger.engine import is_in_memory, new_engine, sane_url
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
-from sseproxy.ledger.statements import Statement, Statements
+from sseproxy.ledger.statements import Statement, statements_for
 from sseproxy.ledger.upgrade import revision_of, upgrade
 from sseproxy.ledger.write_ahead_log import WriteAheadLog
 from sseproxy.ledger.writer import Writer
@@ -86,7 +86,7 @@ class Database:
         self.engine = new_engine(self.url)
         if self._file is not None:
             self._file.guard(self.engine)
-        self.statements = Statements(self.engine.dialect)
+        self.statements = statements_for(self.engine.dialect)
         driver: Any = self.engine.dialect.loaded_dbapi
         self._errors: type[Exception] = driver.Error
         self.integrity_error: type[Exception] = driver.IntegrityError

@@ -145,6 +145,16 @@ class Statements:
             self.take_back = tuple(Statement(each, dialect, "charge") for each in _take_back(dialect, row, is_it))
 
 
+_compiled: dict[str, Statements] = {}
+
+
+def statements_for(dialect: Dialect) -> Statements:
+    """Those of a dialect, which are compiled once a process: that takes as long as all else that opens a ledger."""
+    if dialect.name not in _compiled:
+        _compiled[dialect.name] = Statements(dialect)
+    return _compiled[dialect.name]
+
+
 def _given(*names: str) -> list[dict[str, Any]]:
     """A row of parameters that are named as their columns."""
     row: dict[str, Any] = {name: bindparam(name) for name in names}

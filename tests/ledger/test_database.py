@@ -105,6 +105,11 @@ def test_sqlite_writes_ahead_and_readers_do_not_wait(sqlite_books: SQLLedger) ->
         assert sqlite_books.usage() == []
 
 
+def test_what_was_compiled_for_one_database_serves_the_next_one(sqlite_books: SQLLedger) -> None:
+    with closing(open_ledger("sqlite://")) as other:
+        assert other.database.statements is sqlite_books.database.statements
+
+
 def test_an_exception_undoes_the_transaction(books: SQLLedger) -> None:
     statements = books.database.statements
 
