@@ -27,7 +27,7 @@ _CONTEXT.set_forkserver_preload(
         "sseproxy.server.waitress",
         "gunicorn.app.wsgiapp",
         "gunicorn.workers.gthread",
-        "tests.vocabulary",
+        "tests.preloaded",
     ]
 )
 
