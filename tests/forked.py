@@ -14,22 +14,32 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Mapping
+from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
 ROOT = Path(__file__).parent.parent
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        __name__,
-        "sseproxy.cli",
-        "sseproxy.app",
-        "sseproxy.server.waitress",
-        "gunicorn.app.wsgiapp",
-        "gunicorn.workers.gthread",
-        "tests.preloaded",
-    ]
-)
+_IMPORTED = [
+    __name__,
+    "sseproxy.cli",
+    "sseproxy.app",
+    "sseproxy.server.waitress",
+    "gunicorn.app.wsgiapp",
+    "gunicorn.workers.gthread",
+    "tests.preloaded",
+]
+
+
+def _parent(*first: str) -> forkserver.ForkServer:
+    """Who waits with everything imported, is started with the first one that is forked from it."""
+    parent = forkserver.ForkServer()
+    parent.set_forkserver_preload([*first, *_IMPORTED])
+    return parent
+
+
+# gevent has to be there before what it replaces.
+_PARENTS = {False: _parent(), True: _parent("tests.greenlets", "gunicorn.workers.ggevent")}
 
 
 class Forked:
@@ -38,15 +48,27 @@ class Forked:
     :param args: the package, and what comes after ``python -m package``.
     :param log: gets what it writes, standard output and error together.
     :param env: more variables, for whoever reads them after the imports.
+    :param greenlets: it will serve with gevent.
     """
 
-    def __init__(self, args: list[str], directory: Path, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        args: list[str],
+        directory: Path,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        greenlets: bool = False,
+    ) -> None:
         log.touch()
         self.args = args
         environment = {**os.environ, **(env or {})}
-        made = _CONTEXT.Process(target=_run, args=(args, str(directory), str(log), environment))
-        # The process that waits is started with the first one, and begins with its imports.
-        with mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):
+        made = _CONTEXT.Process(target=_run, args=(args, str(directory), str(log), environment, greenlets))
+        fork = _PARENTS[greenlets].connect_to_new_process
+        with (
+            mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)),
+            mock.patch.object(forkserver, "connect_to_new_process", fork),
+        ):
             made.start()
         self._process = made
         self.pid: int = made.pid  # type: ignore[assignment]
@@ -68,7 +90,11 @@ class Forked:
         self._process.terminate()
 
 
-def _run(args: list[str], directory: str, log: str, environment: dict[str, str]) -> None:
+def _run(args: list[str], directory: str, log: str, environment: dict[str, str], greenlets: bool) -> None:
+    if greenlets:
+        import gevent
+
+        gevent.reinit()
     out = os.open(log, os.O_WRONLY)
     for standard in (1, 2):
         os.dup2(out, standard)

@@ -11,11 +11,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -185,20 +183,13 @@ def start(
         yield running
 
 
+@contextlib.contextmanager
 def launch(
     server: str, command: list[str], port: int, directory: Path, env: Mapping[str, str] | None = None
-) -> AbstractContextManager[Server]:
-    """The proxy on a server, by what comes after ``python -m``: forked where that is possible."""
-    # gevent has to be there before what it replaces.
-    if server == "gevent":
-        return start([sys.executable, "-m", *command], port, directory, env)
-    return _fork(command, port, directory, env)
-
-
-@contextlib.contextmanager
-def _fork(command: list[str], port: int, directory: Path, env: Mapping[str, str] | None) -> Iterator[Server]:
+) -> Iterator[Server]:
+    """The proxy on a server, by what comes after ``python -m``."""
     log = _log_file(directory, port)
-    with _watched(Forked(command, directory, log, env), port, log) as running:
+    with _watched(Forked(command, directory, log, env, greenlets=server == "gevent"), port, log) as running:
         yield running
 
 
