@@ -19,7 +19,7 @@ from tests.wire.view import differences, see
 CASES = load_cases()
 SMALL = 2048
 RANDOM_CUTS = 200
-CUTS_A_RUN = 8
+CUTS_A_RUN = 16
 
 
 def pieces(case: Case, cuts: list[int]) -> Iterator[bytes]:
@@ -75,7 +75,7 @@ def test_no_cut_changes_anything(case: Case) -> None:
         cuts = list(range(1, size))
     else:
         cuts = sorted(random.Random(case.name).sample(range(1, size), RANDOM_CUTS))
-    # Every place is cut once, a few far from each other in one run: one by one would take eight times as long.
+    # Every place is cut once, a few far from each other in one run: one by one would take sixteen times as long.
     runs = -(-len(cuts) // CUTS_A_RUN)
     for first in range(runs):
         together = cuts[first::runs]
