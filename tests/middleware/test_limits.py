@@ -292,7 +292,10 @@ def test_who_is_refused_for_tokens_that_are_only_held_is_told_to_come_back_soon(
     assert spent.value.retry_after > 80000
 
 
-def test_what_is_held_of_a_window_that_is_over_makes_no_room_in_the_next(limiter: Limiter) -> None:
+def test_what_is_held_of_a_window_that_is_over_makes_no_room_in_the_next(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseproxy.middleware.limiter.BUSY_RETRY", 1000.0)
     limits = Limits(tokens=Rate(1000, 3))
     limiter.enter("alice", limits, tokens=(10, 900))
     wait_until(lambda: limiter.windows("alice", limits)["tokens"].remaining == 1000)
@@ -302,7 +305,7 @@ def test_what_is_held_of_a_window_that_is_over_makes_no_room_in_the_next(limiter
         limiter.enter("alice", limits, tokens=(10, 10))
 
     assert spent.value.retry_after is not None
-    assert spent.value.retry_after > 1
+    assert spent.value.retry_after < 1000
 
 
 def test_the_tokens_that_a_killed_process_held_are_free_when_its_lease_is_over(redis: RedisServer) -> None:
@@ -502,14 +505,14 @@ def test_a_redis_that_fell_silent_is_left_alone_for_a_while(
 
     with redis.silent():
         assert post(limited).code == 200
-    answers = [post(limited) for _ in range(5)]
 
     if pause:
+        answers = [post(limited) for _ in range(5)]
         assert {(answer.code, answer.header("x-ratelimit-limit-requests")) for answer in answers} == {(200, "")}
         with pytest.raises(Exception, match="not available"):
             limiter.ping()
     else:
-        assert 429 in {answer.code for answer in answers}
+        wait_until(lambda: post(limited).code == 429)
         limiter.ping()
     limiter.close()
 
