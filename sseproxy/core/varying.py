@@ -79,10 +79,12 @@ class Varying(Shape):
         :param around: as of :class:`~sseproxy.core.shape.Shape`, as is `out`.
         """
         moving = {mark: value for mark, value in _fields_in(_TEXT.join(around)).items() if reads or mark == _TOKEN}
+        if not moving:
+            return None
         kept = _fields_in(_TEXT.join(out)).keys() & moving.keys()
         parts = _cut(around, moving)
         written = _cut(out, {mark: moving[mark] for mark in kept})
-        if not moving or parts is None or written is None:
+        if parts is None or written is None:
             return None
         shape = cls(parts, written, hidden=bool(passed.hidden), reads=reads)
         return shape if shape.event(data) == passed else None

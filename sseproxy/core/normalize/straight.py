@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from typing import Any
 
-from sseproxy.core.chunk import UNREADABLE, guard, write_json
+from sseproxy.core.chunk import UNREADABLE, UsageEvent, guard, write_json
 from sseproxy.core.normalize.bodies import IDLE
 from sseproxy.core.normalize.end import PATIENCE
 from sseproxy.core.normalize.shortcut import shorten
@@ -20,10 +20,14 @@ from sseproxy.core.normalize.strict import (
     Strict,
     cleaned,
     ended,
+    is_tidy,
     read_strictly,
+    says_again,
+    take_texts,
     takes_role,
     tells_usage_alone,
     texts_in,
+    told_ahead,
     usage_beside,
 )
 from sseproxy.core.normalize.usage_alone import read_usage_alone
@@ -56,7 +60,7 @@ def go_straight(
         if shapes.last is None or (passed := answer.end(event) or shapes.match(event.data)) is None:
             passed = answer.read(event)
             if passed is None:
-                if event is IDLE or event is HEARTBEAT:
+                if event is IDLE or event is HEARTBEAT or answer.holds(event):
                     continue
                 events = chain((event,), events)
                 break
@@ -83,12 +87,23 @@ def _conclude(events: Iterator[Event], answer: _Answer, transforms: Transforms) 
         elif event.data == DONE and not (event.type or done):
             done = True
             answer.held.append(DONE)
-        elif usage is not None or done or (usage := answer.take_usage(event)) is None:
+        elif done or (usage := answer.take_usage(event, usage)) is None:
             yield from answer.resume(chain((event,), events), transforms, reads)
             return
     if usage is not None:
         yield usage
     yield Event(DONE, read=True)
+
+
+class _Texts:
+    """Those of one kind: the first, and how many have been."""
+
+    first = ""
+    count = 0
+
+    def may_repeat(self, second: str) -> bool:
+        """Whether perhaps every text will repeat those before."""
+        return self.count == 1 and second != self.first and second.startswith(self.first)
 
 
 class _Answer:
@@ -98,23 +113,33 @@ class _Answer:
     :ivar usage: what came with it.
     """
 
-    usage: Event | None = None
+    usage: UsageEvent | None = None
     _own: dict[str, Any] | None = None  # the fields of all chunks that say whose they are
     _usual: Usual | None = None
-    _first, _texts = "", 0  # the first text, and how many have been
 
     def __init__(self, shapes: Shapes, fold: bool) -> None:
         self._fold = fold
+        self._visible, self._hidden = _Texts(), _Texts()
+        self._ahead: list[bytes] = []  # what came before the first chunk, and what it says
+        self._told: dict[str, Any] = {}
         self.held: list[bytes] = []
         self._traces: list[bytes] = []  # the chunks that have left traces in the transforms, all passed on
         self._shapes = shapes
+
+    def holds(self, event: Event) -> bool:
+        """Whether an event is to be told with the first chunk."""
+        if self._own is not None or self._ahead or event.type or (told := told_ahead(event.data)) is None:
+            return False
+        self._ahead.append(event.data)
+        self._told = told
+        return True
 
     def read(self, event: Event) -> Event | None:
         """Return what becomes of a chunk that is canonical, None for any other."""
         data, usual = event.data, self._usual
         if usual is None or event.type:
             return self._read(event)
-        if self._texts < 2 and (passed := usual.event(data)) is not None:
+        if self._visible.count < 2 and (passed := usual.event(data)) is not None:
             return self._say(data, passed, usual)
         return self.end(event) or self._read(event)
 
@@ -136,7 +161,7 @@ class _Answer:
         is_clean = body.is_clean(data)
         own = {"id": body.id, "object": body.object, "created": body.created, "model": body.model}
         if self._own is None:
-            if is_clean and (usual := Usual.of(data)) is not None and guard(data) == data:
+            if is_clean and not self._ahead and (usual := Usual.of(data)) is not None and guard(data) == data:
                 self._own, self._usual = own, usual
                 self._traces.append(data)
                 return Event(data, "", None, None, True)
@@ -144,36 +169,38 @@ class _Answer:
         is_clean = is_clean and own == self._own
         (choice,) = body.choices
         delta = choice.delta
-        text = delta.pop("content", "")
-        is_clean = is_clean and not (delta or text is None)
+        is_clean = is_clean and "role" not in delta and is_tidy(delta)
         delta.pop("role", None)
-        if delta and {*delta.values()} != {None}:
+        if not choice.finish_reason:
+            delta.pop("channel", None)
+        texts = take_texts(delta)
+        if texts is None:
             return None
         if choice.finish_reason:
-            return None if text or choice.logprobs is not None else self._end(data, body, is_clean=is_clean)
-        if body.usage:
+            return None if any(texts) or choice.logprobs is not None else self._end(data, body, is_clean=is_clean)
+        if body.says_usage():
             return None
         passed = guard(data) if is_clean else cleaned(data, self._own, first=False)
-        return self._say(data, Event(passed, "", None, None, True, text or ""))
+        return self._say(data, Event(passed, "", None, None, True, *texts))
 
     def _begin(self, data: bytes, body: Strict, own: dict[str, Any], is_clean: bool) -> Event | None:
         (choice,) = body.choices
         delta = choice.delta
-        is_clean = is_clean and None not in delta.values()
-        if choice.finish_reason or body.usage or not takes_role(delta):
+        is_clean = is_clean and not self._ahead and next(iter(delta), "") == "role" and is_tidy(delta)
+        if choice.finish_reason or body.says_usage() or not takes_role(delta):
             return None
-        text = delta.pop("content", "") or ""
-        if delta and {*delta.values()} != {None}:
+        texts = take_texts(delta)
+        if texts is None:
             return None
         self._own = own
-        if not text:
+        if not any(texts):
             self._traces.append(data)
-        passed = guard(data) if is_clean else cleaned(data, own, first=True)
-        return self._say(data, Event(passed, "", None, None, True, text))
+        passed = guard(data) if is_clean else cleaned(data, own, first=True, told=self._told)
+        return self._say(data, Event(passed, "", None, None, True, *texts))
 
     def _end(self, data: bytes, body: Strict, *, is_clean: bool) -> Event:
         assert self._own is not None
-        if body.usage:
+        if body.says_usage():
             self.usage = usage_beside(data, self._own, fold=self._fold)
         reason = body.choices[0].finish_reason
         assert reason
@@ -182,38 +209,35 @@ class _Answer:
         return passed
 
     def _say(self, data: bytes, passed: Event, usual: Usual | None = None) -> Event | None:
-        text, before = passed.content, self._texts
+        text = passed.content or passed.hidden
         if not text:
             return passed
-        if before == 0:
-            self._first = text
+        texts = self._visible if passed.content else self._hidden
+        if texts.may_repeat(text):
+            return None
+        if texts.count == 0:
+            texts.first = text
             if usual is not None and "/" not in text:  # which has two ways to be written
                 self._shapes.add(usual.shape(self._goes_on, write_json(text)[:-1]))
-        elif before == 1 and self._may_repeat(text):
-            return None
         elif usual is not None:
             self._shapes.add(usual.shape())
         else:
             self._shapes.remember(data, passed, texts_in)
-        if before < 2:
+        if texts.count < 2:
             self._traces.append(data)
-        self._texts = before + 1
-        self._shapes.sent += len(text)
+        texts.count += 1
+        self._shapes.sent += len(passed.content)
         return passed
-
-    def _may_repeat(self, second: str) -> bool:
-        """Whether perhaps every text will repeat those before."""
-        return second != self._first and second.startswith(self._first)
 
     def _goes_on(self, text: str) -> bool:
         """Whether the text that came second, in the usual writing, may go around this; those behind it may then."""
         shape, usual = self._shapes.last, self._usual
         assert shape is not None and usual is not None
-        if self._texts == 1:
-            if self._may_repeat(text):
+        if self._visible.count == 1:
+            if self._visible.may_repeat(text):
                 return False
             self._traces.append(usual.chunk(text))
-            self._texts = 2
+            self._visible.count = 2
         shape.watch, shape.unlike = None, b""
         return True
 
@@ -222,12 +246,18 @@ class _Answer:
         self._shapes.forget()
         return Event(ended, "", None, None, True, "", "", None, reason)
 
-    def take_usage(self, event: Event) -> Event | None:
-        """Return what becomes of a chunk with usage and nothing else, None for any other."""
+    def take_usage(self, event: Event, known: UsageEvent | None) -> UsageEvent | None:
+        """Return what becomes of a chunk with usage and nothing else, None for any other.
+
+        :param known: what has been; it may be said again, with more beside it (Groq), or nothing (vLLM).
+        """
         if event.type or self._own is None:
             return None
         passed = read_usage_alone(event.data, self._own, fold=self._fold)
-        if passed is None and tells_usage_alone(event.data, self._traces[-1]):
+        if known is not None:
+            if passed is None or not says_again(passed, known):
+                return None
+        elif passed is None and tells_usage_alone(event.data, self._traces[-1]):
             passed = usage_beside(event.data, self._own, fold=self._fold)
         if passed is not None:
             self.held.append(event.data)
@@ -238,10 +268,10 @@ class _Answer:
 
         :param reads: how many have been since the end mark.
         """
-        if self._texts == 1:
+        if self._visible.count == 1:
             self._shapes.forget()  # what waits for the second text
         known = self._shapes.lay_by()
-        before = map(Event, (*self._traces, *self.held))
+        before = map(Event, (*self._ahead, *self._traces, *self.held))
         rest = shorten(chain(before, repeat(FLUSH, reads), events), self._shapes, transforms)
         for _ in range(len(self._traces) + reads):
             next(rest)

@@ -6,12 +6,14 @@ finish of some has empty text, or the usage, in it, and the usage of some a choi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import ENVELOPE, REPEATED, UNREADABLE, UsageEvent, guard, write_json
+from sseproxy.core.chunk import ENVELOPE, REPEATED, UNREADABLE, UsageEvent, guard, thoughts_in, write_json
 from sseproxy.core.normalize.finish import OF_TOKENS, Reason
 from sseproxy.core.usage import find_usage, usage_of
 
@@ -19,10 +21,14 @@ __all__ = [
     "Strict",
     "cleaned",
     "ended",
+    "is_tidy",
     "read_strictly",
+    "says_again",
+    "take_texts",
     "takes_role",
     "tells_usage_alone",
     "texts_in",
+    "told_ahead",
     "usage_beside",
 ]
 
@@ -41,6 +47,11 @@ class _Choice(msgspec.Struct, forbid_unknown_fields=True):
     content_filter_results: Any = None
 
 
+class _Groq(msgspec.Struct):
+    error: None = None
+    usage: Any = UNSET
+
+
 class Strict(msgspec.Struct, forbid_unknown_fields=True):
     """With every field in which no transform looks for more than is looked for here."""
 
@@ -55,27 +66,70 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True):
     provider: Any = None
     prompt_token_ids: Any = None
     p: Any = None
+    x_groq: _Groq | None = None
     obfuscation: Any = UNSET
+
+    def says_usage(self) -> bool:
+        """Whether there is usage in it, or something in its place."""
+        return bool(self.usage) or (self.x_groq is not None and self.x_groq.usage is not UNSET)
 
     def is_clean(self, data: bytes) -> bool:
         """Whether nothing in the bytes is to be left out, or put right, beside the delta."""
         return (
             self.obfuscation is UNSET
             and self.usage is UNSET
+            and not self.says_usage()
             and self.choices[0].finish_reason is not UNSET
             and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
         )
 
 
+class _Ahead(msgspec.Struct, forbid_unknown_fields=True):
+    """What Azure sends before the first chunk: whose it is stands in that."""
+
+    choices: Annotated[list[Any], Meta(max_length=0)]
+    prompt_filter_results: Any
+    id: Literal[""] = ""
+    object: Any = None
+    created: Literal[0] = 0
+    model: Literal[""] = ""
+    usage: None = None
+
+
+_read_ahead: Final = msgspec.json.Decoder(_Ahead).decode
 read_strictly: Final = msgspec.json.Decoder(Strict).decode
 _decode: Final = msgspec.json.Decoder().decode
 _OWN: Final = frozenset((*ENVELOPE, "choices", "usage", "obfuscation"))
+_THOUGHTS: Final = ("reasoning_content", "reasoning")
+_OF_FIRST: Final = frozenset(("role", "content", *_THOUGHTS))
+
+
+def told_ahead(data: bytes) -> dict[str, Any] | None:
+    """Return what is to be told with the first chunk, of what Azure sends before it; None if it is anything else."""
+    try:
+        return {"prompt_filter_results": _read_ahead(data).prompt_filter_results}
+    except UNREADABLE:
+        return None
 
 
 def takes_role(delta: dict[str, str | None]) -> bool:
     """Take the role out of the first delta; False if that is not as it should be."""
-    names = [name for name, value in delta.items() if value is not None]
-    return names in (["role"], ["role", "content"]) and bool(delta.pop("role"))
+    names = {name for name, value in delta.items() if value is not None}
+    return names <= _OF_FIRST and bool(delta.pop("role", None))
+
+
+def take_texts(delta: dict[str, str | None]) -> tuple[str, str] | None:
+    """Take the visible text or the reasoning out of a delta; None if there is both, or more than that."""
+    text = delta.pop("content", None) or ""
+    thoughts = {said for name in _THOUGHTS if (said := delta.pop(name, None))}
+    if len(thoughts) + bool(text) > 1 or any(value is not None for value in delta.values()):
+        return None
+    return text, "".join(thoughts)
+
+
+def is_tidy(delta: dict[str, str | None]) -> bool:
+    """Whether a delta has no nulls, and its reasoning, if any, by the name that all send it under."""
+    return None not in delta.values() and bool(delta.get("reasoning_content") or not delta.get("reasoning"))
 
 
 def texts_in(data: bytes) -> tuple[str, str]:
@@ -83,20 +137,25 @@ def texts_in(data: bytes) -> tuple[str, str]:
 
     :raises msgspec.DecodeError: it is none.
     """
-    return read_strictly(data).choices[0].delta.get("content") or "", ""
+    delta = read_strictly(data).choices[0].delta
+    return delta.get("content") or "", thoughts_in(delta)
 
 
-def cleaned(data: bytes, own: dict[str, Any], *, first: bool) -> bytes:
+def cleaned(data: bytes, own: dict[str, Any], *, first: bool, told: Mapping[str, Any] = MappingProxyType({})) -> bytes:
     """Return a chunk without padding, nulls in its delta, usage that is null, and a role that is not the first.
 
     :param own: the fields that say whose it is.
+    :param told: more fields, of a chunk before the first.
     """
     body = _without_padding(data, own)
     (choice,) = body["choices"]
-    delta = choice["delta"].items()
-    choice["delta"] = {name: value for name, value in delta if value is not None and (first or name != "role")}
+    delta = {name: value for name, value in choice["delta"].items() if value is not None}
+    role = delta.pop("role", None)
+    choice["delta"] = {"role": role, **delta} if first else delta
+    if reasoning := thoughts_in(delta):
+        choice["delta"]["reasoning_content"] = reasoning
     choice.setdefault("finish_reason", None)
-    return write_json(body)
+    return write_json({**body, **told})
 
 
 def ended(data: bytes, own: dict[str, Any], *, is_clean: bool) -> bytes:
@@ -146,9 +205,17 @@ def usage_beside(data: bytes, own: dict[str, Any], *, fold: bool) -> UsageEvent 
     return UsageEvent(write_json(chunk), "", None, None, True, "", "", usage_of(usage), told=told)
 
 
+def says_again(usage: UsageEvent, known: UsageEvent) -> bool:
+    """Whether a chunk with usage says all that another before it said."""
+    return usage.told == known.told and _decode(known.data).keys() <= _decode(usage.data).keys()
+
+
 def _without_padding(data: bytes, own: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = _decode(data)
     body.pop("obfuscation", None)
     body.pop("usage", None)
+    groq = body.get("x_groq")
+    if groq and "usage" in groq:
+        del groq["usage"]
     body.update(own)
     return body

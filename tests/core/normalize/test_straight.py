@@ -111,6 +111,44 @@ def beside_a_choice(bodies: list[Any]) -> list[Any]:
     return bodies
 
 
+def filtered(bodies: list[Any]) -> list[Any]:
+    """The same as Azure sends it: first what its filter says of the prompt, and the role behind the text."""
+    bodies = copy.deepcopy(bodies)
+    for entry in entries_of(bodies):
+        entry["content_filter_results"] = {}
+        if "delta" in entry:
+            entry["delta"] = dict(reversed(entry["delta"].items()))
+    ahead = {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": [{"index": 0}]}
+    return [ahead, *bodies]
+
+
+def told_twice(bodies: list[Any]) -> list[Any]:
+    """The same as Groq sends it: usage with the finish in two places, and once more with what it has not said yet."""
+    bodies = usual(bodies)
+    bodies[0]["x_groq"] = {"id": "req_1", "seed": 1}
+    ends = [body for body in chunks_of(bodies) if any(entry.get("finish_reason") for entry in body["choices"])]
+    told = [body for body in chunks_of(bodies) if "usage" in body]
+    for body, last in zip(ends, told, strict=False):
+        body["x_groq"] = {"id": "req_1", "usage": last["usage"]}
+        body["usage"] = last["usage"]
+        last["service_tier"] = "on_demand"
+    return bodies
+
+
+def thoughtful(bodies: list[Any]) -> list[Any]:
+    """The same in thoughts and texts by turns, as DeepSeek, vLLM and Groq write both."""
+    bodies = usual(bodies)
+    for at, entry in enumerate(entries_of(bodies)[:-1]):
+        text = entry.get("delta", {}).get("content")
+        entry["delta"] = [
+            {**entry.get("delta", {}), "reasoning_content": None},
+            {"content": None, "reasoning_content": text},
+            {"reasoning": text, "channel": "analysis"},
+            {"reasoning": text, "reasoning_content": text},
+        ][at % 4]
+    return bodies
+
+
 def chunks_of(bodies: list[Any]) -> list[dict[str, Any]]:
     return [body for body in bodies if isinstance(body, dict)]
 
@@ -119,7 +157,9 @@ def entries_of(bodies: list[Any]) -> list[dict[str, Any]]:
     return [entry for body in chunks_of(bodies) for entry in body["choices"]]
 
 
-WRITINGS = [list, usual, with_roles, with_usage_in_finish, moving, of_tokens, beside_a_choice]
+WRITINGS = [
+    list, usual, with_roles, with_usage_in_finish, moving, of_tokens, beside_a_choice, filtered, told_twice, thoughtful
+]  # fmt: skip
 
 
 def event(body: Any, *, spaced: bool = False, ascii: bool = False) -> Event:
@@ -148,7 +188,8 @@ def run(events: list[Event], dialect: Dialect = STANDARD) -> list[Any]:
 objects = st.sampled_from(["body", "choice", "delta", "usage"])
 names = st.sampled_from(
     [*KEYS, "obfuscation", "system_fingerprint", "stop_reason", "refusal", "x", "base_resp", "done"]
-    + ["token_ids", "prompt_token_ids", "provider", "p", "native_finish_reason", "content_filter_results"]
+    + ["token_ids", "prompt_token_ids", "provider", "p", "native_finish_reason", "content_filter_results", "channel"]
+    + ["reasoning", "reasoning_content", "x_groq", "prompt_filter_results"]
 )
 OTHERS: list[Any] = [
     said({"content": "late"}),
@@ -354,7 +395,7 @@ def test_a_canonical_stream_sets_up_no_transform(
 
 
 @pytest.mark.parametrize("spaced", [False, True])
-@pytest.mark.parametrize("writing", WRITINGS[2:])
+@pytest.mark.parametrize("writing", WRITINGS[2:-1])
 def test_a_stream_as_servers_write_it_sets_up_no_transform(
     writing: Callable[[list[Any]], list[Any]], spaced: bool
 ) -> None:
@@ -368,6 +409,17 @@ def test_a_stream_as_servers_write_it_sets_up_no_transform(
     ]
     assert [body["choices"][0]["finish_reason"] for body in said] == [None] * 6 + ["stop"]
     assert told["choices"] == [] and told["usage"] == COUNTS and out[-1].data == DONE
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_thoughts_set_up_no_transform(spaced: bool) -> None:
+    texts = ["Hello", " world", "!", " and", " so", " on", " é", " a", " b"]
+    out = straight([*(event(body, spaced=spaced) for body in thoughtful(answer(texts))), Event(DONE)])
+    thoughts = [text for at, text in enumerate(texts, 1) if at % 4]
+    assert [e.hidden for e in out if e.hidden] == thoughts
+    deltas = [entry["delta"] for e in out[:-1] for entry in json.loads(e.data)["choices"]]
+    assert [said for delta in deltas if (said := delta.get("reasoning_content"))] == thoughts
+    assert [e.content for e in out if e.content] == [text for at, text in enumerate(texts, 1) if at % 4 == 0]
 
 
 def test_what_is_remembered_for_the_long_way_does_not_grow_with_the_answer() -> None:
