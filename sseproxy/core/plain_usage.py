@@ -13,13 +13,15 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sseproxy.core.usage import Usage
 
-__all__ = ["plain_usage"]
+__all__ = ["PLAIN", "plain_counts", "plain_usage"]
 
 _Count = Annotated[int, Meta(ge=0, le=2**53)]
 #: Of what is priced apart there is none.
 _Nothing = Literal[0, None]
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 _DETAILS: Final = ("prompt_tokens_details", "completion_tokens_details")
+PLAIN: Final = frozenset((*_COUNTS, *_DETAILS))
+"""The fields that may be in it."""
 _ORDERS: Final = frozenset(((*_COUNTS,), (*_COUNTS, _DETAILS[0]), (*_COUNTS, _DETAILS[1]), (*_COUNTS, *_DETAILS)))
 
 
@@ -73,8 +75,11 @@ msgspec.convert({"prompt_tokens": 1, "completion_tokens": 0, "total_tokens": 1},
 
 def plain_usage(raw: Mapping[str, Any]) -> Usage | None:
     """Return what a mapping says if tidying would change nothing of it, not even its order; None if it might."""
-    if (*raw,) not in _ORDERS:
-        return None
+    return plain_counts(raw) if (*raw,) in _ORDERS else None
+
+
+def plain_counts(raw: Mapping[str, Any]) -> Usage | None:
+    """Return the same of a mapping with no fields but :data:`PLAIN`, in whichever order."""
     try:
         usage = msgspec.convert(raw, _Plain)
     except msgspec.ValidationError:

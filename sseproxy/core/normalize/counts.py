@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from sseproxy.core.chunk import REPEATED, Chunk
+from sseproxy.core.plain_usage import PLAIN, plain_counts
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 from sseproxy.core.usage_of_choices import Reports
@@ -47,17 +48,23 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
         usage = reports.add(told, told if known is found else usage_of(known))
         if body["choices"]:
             event.usage = usage
-            event.reads = partial(_read, names=[*found], fold=fold)
+            event.reads = partial(_read, like=found, fold=fold)
             event.steady = event.steady and [*known] == [*found]
             yield event
             body = {name: body[name] for name in REPEATED if name in body}
         yield Chunk(body={**body, "choices": [], "usage": known}, usage=usage, steady=False)
 
 
-def _read(fields: Mapping[str, Any], names: list[str], *, fold: bool) -> Usage | None:
-    """Return what is known after usage of these fields, if all before it had the same, of which then nothing stays."""
+def _read(fields: Mapping[str, Any], like: Mapping[str, Any], *, fold: bool) -> Usage | None:
+    """Return what is known after usage of these fields, if all before it had the same, of which then nothing stays.
+
+    :param like: such a usage, in OpenAI's shape.
+    """
+    given = fields.get("usage")
+    if given and given.keys() == like.keys() <= PLAIN and (known := plain_counts(given)) is not None:
+        return known if known.input_tokens and known.output_tokens else None
     found = find_usage(fields, fold=fold)
-    if found is None or [*found] != names or not (found["prompt_tokens"] and found["completion_tokens"]):
+    if found is None or [*found] != [*like] or not (found["prompt_tokens"] and found["completion_tokens"]):
         return None
     return usage_of(found)
 
