@@ -31,6 +31,7 @@ from sseproxy.middleware.cross_site import CrossSiteMiddleware
 from sseproxy.middleware.cut import CutMiddleware
 from sseproxy.middleware.drain import DrainMiddleware
 from sseproxy.middleware.format import FormatMiddleware
+from sseproxy.middleware.hosts import HostsMiddleware
 from sseproxy.middleware.input import InputMiddleware
 from sseproxy.middleware.joining import PATH as STREAMS
 from sseproxy.middleware.joining import Joining
@@ -131,6 +132,8 @@ class Stack:
         checks = (lasting.draining.check, lasting.books.ping, lasting.limiter.ping, lasting.streams.ping)
         own = lasting.telemetry.told(HealthEndpoints(own, *checks))
         app = OwnPaths(CrossSiteMiddleware(self._let_in(app, readers), origins, is_exempt=self._is_theirs), own)
+        if hosts := self.config.server.allowed_hosts:
+            app = HostsMiddleware(app, hosts)
         return self._outermost(app, wrapped)
 
     def _outermost(self, app: WSGIApplication, wrapped: WSGIApplication | None = None) -> WSGIApplication:

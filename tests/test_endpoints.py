@@ -49,6 +49,22 @@ def test_health_and_readiness_need_no_key(client: Client) -> None:
     assert get(client, "/-/ready") == (200, {"status": "ready"})
 
 
+def test_where_host_names_are_listed_no_path_is_answered_by_another(upstream: Upstream) -> None:
+    app = create_app(
+        {
+            "upstreams": {"main": {"url": upstream.url}},
+            "server": {"allowed_hosts": ["llm.example.com"]},
+            "auth": {"required": False},
+            "accounting": {"ledger": "sqlite://"},
+        }
+    )
+    client = Client(app)
+    for path in ("/-/metrics", "/-/chat", "/-/usage"):
+        codes = [client.get(path, headers={"Host": host}).status_code for host in ("llm.example.com", "evil.net")]
+        assert codes == [200, 403]
+    app.close()
+
+
 def test_usage_needs_a_key(client: Client) -> None:
     assert get(client, "/-/usage")[0] == 401
 

@@ -14,6 +14,8 @@ from sseproxy.config.values import Duration, Expected, Size, Text, Whole, within
 
 _ADDRESS = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9_.-]+|\*)):(?P<port>\d{1,5})")
 
+_NAME = re.compile(r"(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
+
 
 def split_address(address: str) -> tuple[str, int]:
     """``HOST:PORT`` or ``[IPv6]:PORT`` in its two parts; ``*`` is every address of the machine.
@@ -47,6 +49,20 @@ def _network(value: object) -> object:
 Network = Annotated[str, BeforeValidator(_network), WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8"]})]
 
 
+def _host(value: object) -> object:
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if _NAME.fullmatch(text):
+        return text
+    bare = re.sub(r"\A[a-z]+://|[:/].*", "", text)
+    raise Expected(
+        "expected a host name without scheme and port, such as llm.example.com, or *.example.com for all below it",
+        bare if _NAME.fullmatch(bare) else None,
+    )
+
+
+Host = Annotated[str, BeforeValidator(_host), WithJsonSchema({"type": "string", "examples": ["llm.example.com"]})]
+
+
 class Server(Section):
     """Where the proxy listens and how much it takes on."""
 
@@ -64,6 +80,12 @@ class Server(Section):
         default=None,
         description="The proxy in front, as an address or a network (10.0.0.0/8): what it says in `X-Forwarded-For`, "
         "`-Proto`, `-Host` and `-Prefix` is believed. Of anybody else it is ignored.",
+    )
+    allowed_hosts: tuple[Host, ...] = Field(
+        default=(),
+        description="Names by which this is asked for, `llm.example.com`, or `*.example.com` for all below one; "
+        "others are refused with 403. Addresses and `localhost` need not be listed. Empty: any name. List "
+        "them where `auth.required` is `false`, or a web page that points its own name here can ask, too.",
     )
     max_body: Size = Field(
         default=10 * 1024 * 1024, description="Longest request body; a longer one is refused with 413."

@@ -103,8 +103,8 @@ def test_every_problem_is_reported_at_once_with_its_line_key_and_suggestion(prob
     )
 
     assert found == [
-        "config.yaml:2: server.listn: unknown key; known here: listen, threads, trusted_proxy, max_body,"
-        " shutdown_grace (did you mean listen?)",
+        "config.yaml:2: server.listn: unknown key; known here: listen, threads, trusted_proxy,"
+        " allowed_hosts, max_body, shutdown_grace (did you mean listen?)",
         "config.yaml:3: server.threads: expected a whole number",
         "config.yaml:6: upstreams.main.url: expected an http:// or https:// address, such as https://api.openai.com/v1",
         "config.yaml:7: upstreams.main.api_key: the environment variable SSEPROXY_TEST_UNSET is not set",

@@ -32,6 +32,25 @@ def test_what_is_no_address_to_listen_on(problems: Problems, given: str, suggest
     ]
 
 
+@pytest.mark.parametrize(
+    ("given", "suggestion"),
+    [
+        ("https://LLM.example.com:8443/v1", "llm.example.com"),
+        ("llm.example.com:80", "llm.example.com"),
+        ("*", ""),
+        ("a.*.b", ""),
+        ("3", ""),
+    ],
+)
+def test_what_is_no_host_name(problems: Problems, given: str, suggestion: str) -> None:
+    hint = f" (did you mean {suggestion}?)" if suggestion else ""
+
+    assert problems(f"server: {{allowed_hosts: ['{given}']}}".replace("'3'", "3")) == [
+        "config.yaml:1: server.allowed_hosts[0]: expected a host name without scheme and port, such as llm.example.com,"
+        f" or *.example.com for all below it{hint}"
+    ]
+
+
 @pytest.mark.parametrize("threads", ["0", "-1", "10001", "yes", "1.5"])
 def test_threads_are_some_but_not_any_number(problems: Problems, threads: str) -> None:
     assert "config.yaml:1: server.threads: expected " in problems(f"server: {{threads: {threads}}}")[0]
