@@ -13,6 +13,8 @@ from sseproxy.config.values import Frequency, Money, Text, Whole, within
 class BudgetFor(Section):
     """What may be spent."""
 
+    EXAMPLE = '`{usd: "5.00", per: month}`'
+
     usd: Money = Field(description="USD in each period.")
     per: Literal["day", "week", "month", "total"] = Field(
         default="month",

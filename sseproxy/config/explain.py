@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from sseproxy.config.problem import Path, Problem, closest, dotted, listed
+from sseproxy.config.section import Section
 from sseproxy.config.source import Source
 from sseproxy.config.values import Expected, kind
 
@@ -41,13 +42,15 @@ def _words(detail: ErrorDetails, path: Path, root: type[BaseModel]) -> tuple[str
     if what == "literal_error":
         names = _choices(path, root)
         return f"expected {listed(names)}", closest(value, names) if isinstance(value, str) else None
+    if what == "model_type" and (section := section_at(path, root)) is not None:
+        example = section.EXAMPLE if issubclass(section, Section) else Section.EXAMPLE
+        return f"expected a mapping ({example}), not {kind(value)}", None
     return f"expected {_WANTED.get(what, 'another kind of value')}, not {kind(value)}", None
 
 
 _WANTED = {
-    "model_type": "a mapping (`key: value` lines)",
     "dict_type": "a mapping (`key: value` lines)",
-    "tuple_type": "a list",
+    "tuple_type": "a list (`[…]`, or lines that begin with `- `)",
     "string_type": "text",
 }
 

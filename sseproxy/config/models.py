@@ -67,6 +67,8 @@ Places = Annotated[
 class Model(Section):
     """Where requests for the models that match a pattern go."""
 
+    EXAMPLE = "`{upstream: NAME}`"
+
     upstream: Places = Field(
         default=(),
         json_schema_extra={"default": None},

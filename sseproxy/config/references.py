@@ -20,7 +20,9 @@ def check_references(data: Mapping[str, Any], source: Source) -> Iterator[Proble
     if not upstreams and isinstance(data.get("upstreams"), Mapping):
         yield source.problem(("upstreams",), "expected at least one upstream; without the key it is the built-in demo")
     for name, upstream in upstreams.items():
-        if isinstance(upstream, Mapping) and (upstream.get("url") is None) == (upstream.get("wsgi") is None):
+        if not isinstance(upstream, Mapping) or _is_glued(("upstreams", name), source):
+            continue
+        if (upstream.get("url") is None) == (upstream.get("wsgi") is None):
             yield source.problem(("upstreams", name), "expected exactly one of url and wsgi")
     known = list(upstreams) or ["demo"]
     for pattern, model in _entries(data, "models").items():
@@ -28,8 +30,21 @@ def check_references(data: Mapping[str, Any], source: Source) -> Iterator[Proble
             if wanted and wanted not in known:
                 message = f"no upstream is called {wanted}; known: {', '.join(map(str, known))}"
                 yield source.problem(("models", pattern, "upstream", *path), message, closest(wanted, known))
+    yield from _glued(source)
     yield from _unknown_default(data, source)
     yield from _shared_keys(data, source)
+
+
+def _is_glued(path: Path, source: Source) -> bool:
+    """``{alice:sk-…}``, which is an entry of that name. Models may be called so."""
+    return path in source.lone and len(path) == 2 and path[0] in ("users", "upstreams") and ":" in str(path[1])
+
+
+def _glued(source: Source) -> Iterator[Problem]:
+    for path in source.lone:
+        if _is_glued(path, source):
+            name = str(path[1]).partition(":")[0]
+            yield Problem(source.name, source.line(path), f"{path[0]}.{name}", "a blank is missing after the colon")
 
 
 def _unknown_default(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -19,7 +19,12 @@ def _defaults_as_written(schema: dict[str, Any]) -> None:
 
 
 class Section(BaseModel):
-    """A mapping of the file. Attribute = YAML key; every attribute has a description for ``sseproxy schema``."""
+    """A mapping of the file. Attribute = YAML key; every attribute has a description for ``sseproxy schema``.
+
+    :cvar EXAMPLE: what is shown to whoever writes something else in its place.
+    """
+
+    EXAMPLE: ClassVar = "`key: value` lines"
 
     model_config = ConfigDict(
         frozen=True,

@@ -1,12 +1,14 @@
 """Where a configuration comes from, and its YAML as plain data that remembers its lines.
 
-YAML 1.1 as PyYAML reads it (https://pyyaml.org/wiki/PyYAMLDocumentation), with two differences: a key given twice is a
-problem, and keys are always text (``007:`` names the user "007"). What the keys mean may not go in here.
+YAML as PyYAML reads it (https://pyyaml.org/wiki/PyYAMLDocumentation), with three differences: a key given twice is a
+problem, keys are always text (``007:`` names the user "007"), and so are some words, see ``plain_scalars``. What the
+keys mean may not go in here.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -15,6 +17,7 @@ from typing import Any
 import yaml
 
 from sseproxy.config.builtin import BUILT_IN, BUILT_IN_NAME
+from sseproxy.config.plain_scalars import Loader
 from sseproxy.config.problem import ConfigError, Path, Problem, dotted
 from sseproxy.config.syntax import syntax_problem
 
@@ -25,6 +28,7 @@ MOST_VALUES = 300_000
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
+_NO_COLON = re.compile(r"\s*[,}]")
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Source:
     :param lines: the line of each key and list item; empty where there is no file.
     :param file: its absolute name.
     :param is_empty: the file has nothing in it but comments.
+    :param lone: keys without a colon behind them, as in ``{alice}``.
     """
 
     name: str
@@ -46,6 +51,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     file: str | None = None
     is_empty: bool = False
+    lone: set[Path] = field(default_factory=set)
 
     def line(self, path: Path) -> int | None:
         """The line of ``path``, else of the nearest key around it."""
@@ -90,7 +96,7 @@ def _read(name: str) -> Source:
         raise ConfigError([Problem(name, line, "", "is not UTF-8 text")]) from None
     source = Source(name, FilePath(name).resolve().parent, {}, file=os.path.abspath(name))
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, Loader=Loader)
         data = _Builder(source).value(node, ()) if node else {}
     except yaml.YAMLError as error:
         raise ConfigError([syntax_problem(name, text, error)]) from None
@@ -148,6 +154,8 @@ class _Builder:
                 self._source.problems.append(Problem(self._source.name, line, dotted(inner), message))
                 continue
             self._source.lines.setdefault(inner, line)
+            if _is_lone(key_node):
+                self._source.lone.add(inner)
             result[key] = self.value(value_node, inner)
         for value_node in merges:
             for other in self._merged(value_node, path):
@@ -178,3 +186,8 @@ class _Builder:
             message = f"a value that YAML cannot read as {kind if own else 'anything it knows'}; put it in quotes"
             self._source.problems.append(self._source.problem(path, message))
             return None
+
+
+def _is_lone(key: yaml.ScalarNode) -> bool:
+    mark = key.end_mark
+    return key.style is None and _NO_COLON.match(mark.buffer or "", mark.pointer) is not None

@@ -173,6 +173,8 @@ class DialectOf(Section):
 class Upstream(Section):
     """One place where answers come from: an HTTP endpoint or a WSGI application, exactly one of them."""
 
+    EXAMPLE = '`{url: "https://api.openai.com/v1"}`'
+
     url: Annotated[Text, AfterValidator(_url)] | None = Field(
         default=None,
         description="Base address of an OpenAI-compatible API, with its `/v1`; http or https, no credentials, no "

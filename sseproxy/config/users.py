@@ -40,6 +40,8 @@ KeyHash = Annotated[str, BeforeValidator(hash_key), WithJsonSchema({"type": "str
 class User(Section):
     """Somebody who is billed."""
 
+    EXAMPLE = '`{keys: ["${KEY}"]}`'
+
     keys: tuple[KeyHash, ...] = Field(
         default=(),
         repr=False,

@@ -123,7 +123,7 @@ def within(least: int, most: int, what: str) -> AfterValidator:
 
 
 def _flag(value: object) -> object:
-    known = {"true": True, "false": False}
+    known = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
     word = value.strip().lower() if isinstance(value, str) else None
     if isinstance(value, bool):
         return value

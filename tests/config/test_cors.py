@@ -45,7 +45,7 @@ def test_a_bad_origin_is_named_by_its_place_with_what_was_expected(problems: Pro
     [
         ("[null]", 'the one that browsers call null is written "null", in quotes'),
         ("[3]", "expected an origin such as https://app.example.com, not a number"),
-        ("'*'", "expected a list, not text"),
+        ("'*'", "expected a list (`[…]`, or lines that begin with `- `), not text"),
         ("['https://*']", "expected `*` alone, or as the first part of a host"),
     ],
 )

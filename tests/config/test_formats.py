@@ -63,7 +63,7 @@ def test_a_format_is_a_name_or_a_mapping(load: Load, given: str, format: Format)
         ("{type: text, newline: '[DONE]'}", ": newline, done and error must differ"),
         ("{event: error}", ".event: an event named error would be taken for EventSource's own"),
         ("{type: envelope, done: '{answr}'}", ".done: unknown placeholder {answr}; known here: {answer}, {id}, "),
-        ("{type: envelope, template: 2026-01-01}", ".template: a date is no JSON; put it in quotes"),
+        ("{type: envelope, template: !!timestamp 2026-01-01}", ".template: a date is no JSON; put it in quotes"),
     ],
 )
 def test_what_does_not_fit_is_told_at_its_key(problems: Problems, given: str, problem: str) -> None:

@@ -70,7 +70,7 @@ def test_a_section_is_switched_on_and_off_by_true_and_false_alone(
     monkeypatch.setenv("WANTED", "true")
     assert getattr(load(f"{section}: {{enabled: '${{WANTED}}'}}"), section).enabled is True
 
-    for given in ("1", "'yes'", "maybe"):
+    for given in ("1", "y", "maybe"):
         assert problems(f"{section}: {{enabled: {given}}}") == [
             f"config.yaml:1: {section}.enabled: expected true or false"
         ]

@@ -143,3 +143,55 @@ def test_a_problem_inside_a_merged_mapping_is_on_the_line_where_it_stands(proble
 
 def test_keys_are_text_whatever_yaml_takes_them_for(load: Load) -> None:
     assert list(load("users: {007: {}, on: {}, 1.50: {}, null: {}}").users) == ["007", "on", "1.50", "null"]
+
+
+@pytest.mark.parametrize("word", ["no", "on", "Yes", "2024-08-06", "010", "12:30", "190:20:30.15", "=", "1e3", "+"])
+def test_a_word_without_quotes_is_text_where_text_is_expected(load: Load, word: str) -> None:
+    config = load(f"models: {{{word}: {{model: {word}}}}}\nusers: {{{word}: {{keys: [{word}], models: [{word}]}}}}\n")
+
+    assert (config.models[word].model, config.users[word].models) == (word, (word,))
+
+
+def test_a_number_with_a_zero_before_it_is_that_number(load: Load) -> None:
+    config = load("server: {threads: 010, max_body: 0100}\nusers: {a: {budget: {usd: 012}}}\n")
+
+    assert (config.server.threads, config.server.max_body) == (10, 100)
+    assert config.users["a"].budget is not None and config.users["a"].budget.usd == 12
+
+
+@pytest.mark.parametrize("word", ["1:30", "2024-08-06", "no"])
+def test_what_is_no_number_is_none(problems: Problems, word: str) -> None:
+    assert problems(f"server: {{threads: {word}}}") == ["config.yaml:1: server.threads: expected a whole number"]
+
+
+@pytest.mark.parametrize(("word", "flag"), [("yes", True), ("On", True), ("no", False), ("OFF", False)])
+def test_where_true_or_false_is_expected_other_words_for_it_will_do(load: Load, word: str, flag: bool) -> None:
+    assert load(f"users: {{a: {{admin: {word}}}}}").users["a"].admin is flag
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("users: {alice:sk-hunter2}", "users.alice: a blank is missing after the colon"),
+        ("users: {alice: {}, bob:sk-hunter2 , carol: {}}", "users.bob: a blank is missing after the colon"),
+        ("upstreams: {main:hunter2, a: {wsgi: 'x:y'}}", "upstreams.main: a blank is missing after the colon"),
+        ("users: {alice: sk-hunter2}", 'users.alice: expected a mapping (`{keys: ["${KEY}"]}`), not text'),
+        (
+            "users: {alice: {keys: sk-hunter2}}",
+            "users.alice.keys: expected a list (`[…]`, or lines that begin with `- `),",
+        ),
+        ("users: {alice: {budget: 5}}", 'users.alice.budget: expected a mapping (`{usd: "5.00", per: month}`), not a'),
+    ],
+)
+def test_what_is_written_in_the_place_of_an_entry_is_told_how_to_be_one(
+    problems: Problems, text: str, problem: str
+) -> None:
+    found = problems(f"server: {{}}\n{text}\n")
+
+    assert found[0].startswith(f"config.yaml:2: {problem}")
+    assert "hunter2" not in "".join(found)
+
+
+@pytest.mark.parametrize("text", ["org:alice: {}", "org:alice:", "{org:alice: , bob}", "{'org:alice'}"])
+def test_a_name_may_have_a_colon(load: Load, text: str) -> None:
+    assert "org:alice" in load(f"users:\n  {text}\n").users

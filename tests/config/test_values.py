@@ -79,7 +79,7 @@ def test_numbers_flags_and_text_are_not_taken_for_each_other() -> None:
     assert accepted(Whole, "12") == accepted(Whole, 12) == 12
     assert accepted(Flag, "True") is accepted(Flag, True) is True
     assert accepted(Text, "x") == "x"
-    for kind, value in [(Whole, True), (Whole, 1.0), (Whole, "1.0"), (Flag, 1), (Flag, "yes"), (Text, 1), (Text, None)]:
+    for kind, value in [(Whole, True), (Whole, 1.0), (Whole, "1.0"), (Flag, 1), (Flag, "y"), (Text, 1), (Text, None)]:
         with pytest.raises(ValidationError):
             accepted(kind, value)
 
