@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,8 +52,10 @@ def share_counts(config: Config) -> str | None:
     """
     if not config.metrics.enabled or os.environ.get(DIRECTORY):
         return None
+    from sseproxy.server import counts_directory
+
     try:
-        os.environ[DIRECTORY] = directory = tempfile.mkdtemp(prefix="sseproxy-metrics-")
+        os.environ[DIRECTORY] = directory = counts_directory.make()
     except OSError as error:
         log.warning("each process tells only its own metrics, for want of a directory: %s", error.strerror)
         return None
