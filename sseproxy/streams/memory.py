@@ -51,7 +51,9 @@ class MemoryStreams:
         self._claimed_for: dict[str, str] = {}
         self._lock = threading.Lock()
         self._none_running = threading.Condition(self._lock)
-        self._forgetting: threading.Timer | None = None
+        self._closing = threading.Condition(self._lock)
+        self._is_closed = False
+        self._forgetting: threading.Thread | None = None
 
     def open(self, user: str, claim: Claim | None) -> tuple[Stream, Writer | None]:
         """See the protocol; so for the others."""
@@ -117,8 +119,8 @@ class MemoryStreams:
             stream.stop()
         with self._lock:
             self._none_running.wait_for(lambda: not self._running, END_SECONDS)
-            if self._forgetting is not None:
-                self._forgetting.cancel()
+            self._is_closed = True
+            self._closing.notify_all()
 
     def _new(self, user: str, stream_id: str) -> LiveStream:
         if len(self._running) >= MOST_RUNNING:
@@ -149,23 +151,22 @@ class MemoryStreams:
             self._forget_in_time()
 
     def _forget_in_time(self) -> None:
-        """Have the oldest forgotten when that is due, though nobody asks for a stream any more. In the child of a fork,
-        the timer of its parent is dead.
+        """Have what is kept forgotten when that is due, though nobody asks for a stream any more. In the child of a
+        fork, the thread of its parent is dead.
         """
-        if not self._ended or (self._forgetting is not None and self._forgetting.is_alive()):
-            return
-        oldest = next(iter(self._ended.values()))
-        assert oldest.ended_at is not None
-        self._forgetting = threading.Timer(oldest.ended_at + self._keep - monotonic(), self._forget_due)
-        self._forgetting.daemon = True
-        with suppress(RuntimeError):  # no thread is left: the end of the next one tries again
-            self._forgetting.start()
+        if self._ended and (self._forgetting is None or not self._forgetting.is_alive()):
+            self._forgetting = threading.Thread(target=self._forget_as_due, name="sseproxy-streams", daemon=True)
+            with suppress(RuntimeError):  # no thread is left: the end of the next one tries again
+                self._forgetting.start()
 
-    def _forget_due(self) -> None:
+    def _forget_as_due(self) -> None:
         with self._lock:
+            while self._ended and not self._is_closed:
+                oldest = next(iter(self._ended.values()))
+                assert oldest.ended_at is not None
+                self._closing.wait(oldest.ended_at + self._keep - monotonic())
+                self._forget_old()
             self._forgetting = None
-            self._forget_old()
-            self._forget_in_time()
 
     def _forget_old(self) -> None:
         """Forget what ended too long ago, and the oldest of the others where they are too much."""

@@ -242,3 +242,20 @@ def test_an_ended_stream_is_let_go_when_it_is_due_though_nobody_asks_for_any() -
         del stream, writer
         wait_until(lambda: ended[-1]() is None)
     store.close()
+
+
+def test_one_thread_lets_all_of_them_go_and_ends_with_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[threading.Thread] = []
+    start = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: (begun.append(thread), start(thread)))
+    store = MemoryStreams(keep=0.2)
+    for number in range(3):
+        stream, writer = store.open("alice", None)
+        assert writer is not None
+        writer.begin(Head("200 OK", []))
+        writer.end()
+        assert isinstance(stream, LiveStream) and stream.ended_at is not None
+        stream.ended_at += number / 20
+
+    wait_until(lambda: store.counts() == (0, 0) and not any(thread.is_alive() for thread in begun))
+    assert len(begun) == 1
