@@ -1,7 +1,7 @@
 """Typed streams: OpenAI Responses and Anthropic Messages pass through, each event with its type, and end for certain.
 
-Nothing is translated. Repaired are the framing, the ``event:`` line, the beginning, the end and (:mod:`.places`) what
-says where an event belongs; read are text, usage and errors.
+Nothing is translated. Repaired are the framing, the ``event:`` line, the beginning (:mod:`.typed_message`), the end and
+(:mod:`.places`) what says where an event belongs; read are text, usage and errors.
 Specifications: https://platform.openai.com/docs/api-reference/responses-streaming (its end: :mod:`.responses`),
 https://docs.anthropic.com/en/api/messages-streaming
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 from sseproxy.core.chunk import Chunk, error_event, rewrite, write_json
 from sseproxy.core.failure import Failure
@@ -22,14 +22,13 @@ from sseproxy.core.normalize.places import number_places
 from sseproxy.core.normalize.reading import reader_of, told_failure
 from sseproxy.core.normalize.responses import Course, conclude_response
 from sseproxy.core.normalize.suspicion import SuspicionOfTyped
+from sseproxy.core.normalize.typed_message import complete_message
 from sseproxy.core.normalize.whole import replay
 from sseproxy.core.possible_end import LAST
 from sseproxy.core.refusal import error_of_messages
 from sseproxy.core.sse import DONE, HEARTBEAT, Event
 
 __all__ = ["failure_events", "normalize_typed"]
-
-_BEGINNINGS: Final = ("message_start", "content_block_start", "content_block_delta")
 
 
 def normalize_typed(
@@ -44,7 +43,7 @@ def normalize_typed(
     events = _restore_types(_adopt_whole(events, api))
     if api == "responses":
         return conclude_response(number_places(events), Course(make_id, now, model))
-    return _conclude_message(_begin_message(events, make_id, model))
+    return _conclude_message(complete_message(events, make_id, model))
 
 
 def _adopt_whole(events: Iterator[Event], api: str) -> Iterator[Event]:
@@ -79,32 +78,6 @@ def _restore_types(events: Iterator[Event]) -> Iterator[Event]:
                 event.body = {**body, "type": kind}
             event.type = kind
         yield event
-
-
-def _begin_message(events: Iterator[Event], make_id: Callable[[], str], model: str) -> Iterator[Event]:
-    """Let a message begin with ``message_start``, without which SDKs raise; llama.cpp leaves it out where the first
-    token is a part of a character.
-    """
-    begun = False
-    for event in events:
-        if not begun and type(event) is Chunk and event.type in _BEGINNINGS:
-            begun = True
-            if event.type != "message_start":
-                yield Chunk(type="message_start", body={"type": "message_start", "message": _empty(make_id, model)})
-        yield event
-
-
-def _empty(make_id: Callable[[], str], model: str) -> dict[str, Any]:
-    return {
-        "id": f"msg_{make_id()}",
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": [],
-        "stop_reason": None,
-        "stop_sequence": None,
-        "usage": {"input_tokens": 0, "output_tokens": 0},
-    }
 
 
 def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:

@@ -211,14 +211,14 @@ def test_what_stands_beside_the_delta_of_a_message_is_kept() -> None:
 @pytest.mark.parametrize("usage", [None, 5, []])
 def test_usage_that_says_nothing_takes_nothing_back(usage: Any) -> None:
     message = anthropic_message_of({"type": "message_delta", "delta": {}, "usage": usage})
-    assert message["usage"] == {"input_tokens": 5}
+    assert message["usage"] == {"input_tokens": 5, "output_tokens": 0}
 
 
 @pytest.mark.parametrize("usage", ["none", 5, [1], True])
 def test_usage_that_a_message_begins_with_and_that_is_no_object_gives_way(usage: Any) -> None:
     start = {"type": "message_start", "message": {"id": "m", "usage": usage}}
     message = anthropic_message_of(start, {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 2}})
-    assert message["usage"] == {"output_tokens": 2}
+    assert message["usage"] == {"input_tokens": 0, "output_tokens": 2}
 
 
 @pytest.mark.parametrize("given", [3, [1], {"a": 1}, "{"])

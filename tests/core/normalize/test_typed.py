@@ -10,7 +10,7 @@ import pytest
 
 from sseproxy.core.chat import Api
 from sseproxy.core.failure import Failure, UpstreamFailure
-from sseproxy.core.normalize import events_of, failure_events, normalize
+from sseproxy.core.normalize import completion_of, events_of, failure_events, normalize
 from sseproxy.core.normalize.end import HEARTBEATS
 from sseproxy.core.sse import FLUSH, Event
 
@@ -96,6 +96,43 @@ def test_a_message_that_the_upstream_does_not_begin_is_begun() -> None:
     message = json.loads(events[1].data)["message"]
     assert (message["id"], message["role"], message["model"], message["content"]) == ("msg_1", "assistant", "m", [])
     assert events[1].usage is None
+
+
+HEL, LO = (
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}} for text in ("Hel", "lo")
+)
+END: dict[str, Any] = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+NAMELESS = {"type": "message_start", "message": {"usage": {"input_tokens": 9, "output_tokens": 1}}}
+NAMED = {"type": "message_start", "message": {**NAMELESS["message"], "id": "n"}}
+
+
+@pytest.mark.parametrize(
+    ("bodies", "starts"),
+    [
+        ([HEL, NAMED, LO, END], 1),
+        ([HEL, LO, END, NAMED], 1),
+        ([NAMELESS, HEL, LO, END], 1),
+        ([NAMELESS, HEL, NAMELESS, LO, END], 2),
+    ],
+)
+def test_a_message_that_begins_late_or_without_an_id_is_one(bodies: list[dict[str, Any]], starts: int) -> None:
+    raw = [block(body, str(body["type"])) for body in (*bodies, STOP)]
+    events = [event for event in normalize(events_of(raw), api="messages") if event is not FLUSH]
+    kinds, message = [event.type for event in events], json.loads(completion_of(iter(events), "messages"))
+
+    assert (kinds[0], kinds.count("message_start")) == ("message_start", starts)
+    assert json.loads(events[0].data)["message"]["id"] == message["id"] != ""
+    assert ([each["text"] for each in message["content"]], message["stop_reason"]) == (["Hello"], "end_turn")
+    assert message["usage"] == {"input_tokens": 9, "output_tokens": 5}
+
+
+def test_a_message_says_where_its_content_and_usage_are_to_go_and_each_delta_of_it_says_usage() -> None:
+    begun, end = {"type": "message_start"}, {**END, "usage": None}
+    start, _, delta, _ = run("messages", *(block(body, str(body["type"])) for body in (begun, HEL, end, STOP)))
+
+    message = json.loads(start.data)["message"]
+    assert (message["role"], message["content"], start.usage) == ("assistant", [], None)
+    assert json.loads(delta.data)["usage"] == {"output_tokens": 0} and delta.usage is None
 
 
 @pytest.mark.parametrize("api", ["responses", "messages"])
@@ -189,7 +226,7 @@ DELTA = block({"type": "message_delta", "delta": {"stop_reason": "end_turn"}})
 @pytest.mark.parametrize("tail", [[], [b"data: [DONE]\n\n"], [b"", b""], [b"data: {"]])
 def test_a_message_that_lacks_only_its_last_event_gets_it(tail: list[bytes]) -> None:
     events = [event for event in normalize(events_of([DELTA, *tail]), api="messages") if event is not FLUSH]
-    assert [event.type for event in events] == ["message_delta", "message_stop"]
+    assert [event.type for event in events] == ["message_start", "message_delta", "message_stop"]
 
 
 @pytest.mark.parametrize(
