@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sseproxy.core.usage import Usage
+from msgspec.structs import astuple
 
-__all__ = ["UsageOfBeginning", "merge_fields", "merge_usage"]
+from sseproxy.core.usage import TotalAlone, Usage
+
+__all__ = ["TotalOfBeginning", "UsageOfBeginning", "beginning_of", "merge_fields", "merge_usage"]
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens")
 
 
 class UsageOfBeginning(Usage, frozen=True):
     """The last report of a stream whose output all came behind it, or of one that broke off and some did."""
+
+
+class TotalOfBeginning(TotalAlone, frozen=True):
+    """The total of a stream by then, of which some output had come, and more came behind it."""
+
+
+def beginning_of(usage: Usage, *, said_before: bool) -> Usage:
+    """Return `usage` as a statement that was followed by output.
+
+    :param said_before: some output came before it; of a total that is told before any, all is the prompt's.
+    """
+    if type(usage) is TotalAlone and said_before:
+        return TotalOfBeginning(*astuple(usage))
+    return UsageOfBeginning(*astuple(usage)) if type(usage) in (Usage, TotalAlone) else usage
 
 
 def merge_usage(old: dict[str, Any] | None, new: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.pricing import cost_of, dearest
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import Usage
+from sseproxy.core.usage_so_far import TotalOfBeginning
 from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
 from sseproxy.middleware.meter import Counter, Meter
 from sseproxy.middleware.reservation import Reservation, end_of_budget
@@ -135,14 +136,15 @@ class Bill:
 
     def _read(self, event: Event) -> bool:
         """Whether there may be more in an event than text."""
+        if isinstance(event.usage, TotalOfBeginning):  # of what came before this event
+            self._meter.report(event.usage)
         if event.content or event.hidden:
             self._count(event.content, event.hidden, event.by_choice)
             if event.usage is None and event.finish is None and event.error is None and not event.type:
                 return False
         if event.finish is not None:  # first: a usage beside it is the last word
             self._meter.finished = True
-        if event.usage is not None:
-            self._meter.report(event.usage)
+        self.report(event.usage)
         if event.error is not None:
             self._exchange.failure = str(event.error.code or event.error.type)
             self.settle("refused" if self._exchange.cut_short else "upstream_failed")
@@ -185,8 +187,7 @@ class Bill:
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
         if self._ended.acquire(False):
-            said = partial(self._meter.total, outcome == "completed")
-            self._book("client_gone" if self._client_left else outcome, said)
+            self._book("client_gone" if self._client_left else outcome, partial(self._meter.total, outcome == "completed"))
 
     def release(self, outcome: Outcome) -> None:
         """Give the charge back, for there is no answer; but book what a vendor says that took or cost all the same."""

@@ -14,7 +14,7 @@ from sseproxy.core.chunk import ByChoice
 from sseproxy.core.tokens import texts_of
 from sseproxy.core.usage import TotalAlone, Usage
 from sseproxy.core.usage_of_choices import UsageOfChoices, sum_of, tells_part
-from sseproxy.core.usage_so_far import UsageOfBeginning
+from sseproxy.core.usage_so_far import TotalOfBeginning, UsageOfBeginning
 from sseproxy.middleware.growing_text import COUNT_AT, GrowingText
 
 
@@ -38,6 +38,7 @@ class Meter:
     _produced = _premature = False
     _covered = True
     _input_tokens: int | None = None
+    _before = 0  # the output, as counted, that came before a total alone
 
     def __init__(self, request: Request | None, counter: Counter) -> None:
         self._request = request
@@ -73,9 +74,10 @@ class Meter:
         # What is only repeated tells nothing of what came since, unless it is the last word.
         if usage is not self._reported and (usage != self._reported or self.finished):
             self._reported = usage
-            early = isinstance(usage, UsageOfBeginning)
-            self._covered = not early
-            self._premature = early or not self._produced
+            if isinstance(usage, TotalAlone) and self._produced:
+                self._before = self._count_so_far()
+            self._covered = not isinstance(usage, UsageOfBeginning | TotalOfBeginning)
+            self._premature = isinstance(usage, UsageOfBeginning) or not self._produced
 
     def total(self, complete: bool) -> tuple[Usage, str]:
         """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.
@@ -95,6 +97,8 @@ class Meter:
         is_whole = not self._produced or self._covered or (complete and not self._premature)
         if is_whole and isinstance(reported, TotalAlone):
             return self._divided(reported)
+        if isinstance(reported, TotalAlone) and not self._premature:
+            return self._beyond(reported, self._count_output())
         if not self._produced or (reported.output_tokens and is_whole):
             return self._with_input(*self._of_all_choices(self._request, reported))
         counted = self._count_output()
@@ -122,6 +126,8 @@ class Meter:
         output = self.output_so_far()
         if reported is None:
             return Usage(input_tokens=self._count_input(), output_tokens=output), "counted"
+        if isinstance(reported, TotalAlone) and not self._premature:
+            return self._beyond(reported, output)
         return self._with_input(msgspec.structs.replace(reported, output_tokens=output, cost=None), "mixed")
 
     def output_so_far(self) -> int:
@@ -130,8 +136,7 @@ class Meter:
         stated = reported.output_tokens if reported is not None else 0
         if self._request is None or self._is_current:
             return stated
-        texts = list(self._texts.values())  # another thread may begin one
-        return max(stated, sum(text.tokens_so_far(self._count) for text in texts))
+        return max(stated, self._count_so_far())
 
     @property
     def _is_current(self) -> bool:
@@ -169,6 +174,12 @@ class Meter:
         counts = {**asdict(reported), "input_tokens": total - output, "output_tokens": output}
         return Usage(**counts), "mixed" if output else "reported"
 
+    def _beyond(self, reported: TotalAlone, output: int) -> tuple[Usage, str]:
+        """A total that is of the prompt and a part of this output."""
+        given = max(reported.input_tokens - self._before, 0)
+        counts = {**asdict(reported), "input_tokens": given, "output_tokens": output, "cost": None}
+        return self._with_input(Usage(**counts), "mixed")
+
     def _with_input(self, usage: Usage, source: str) -> tuple[Usage, str]:
         if usage.input_tokens or not (counted := self._count_input()):
             return usage, source
@@ -183,6 +194,10 @@ class Meter:
 
     def _count_output(self) -> int:
         return sum(text.tokens(self._count) for text in self._texts.values())
+
+    def _count_so_far(self) -> int:
+        texts = list(self._texts.values())  # another thread may begin one
+        return sum(text.tokens_so_far(self._count) for text in texts)
 
     def _count(self, text: str) -> int:
         return self._counter.count(text, self.model)

@@ -511,6 +511,29 @@ def test_a_total_alone_that_is_stated_before_the_text_is_that_of_the_prompt(ledg
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)
 
 
+@pytest.mark.parametrize(
+    ("said", "total", "billed"),
+    [
+        (0, 12, (12, 100)),  # all of it the prompt's
+        (2, 12, (10, 102)),
+        (2, 70, (68, 102)),
+        (2, 200, (198, 102)),
+    ],
+)
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "with text"])
+def test_text_behind_a_total_alone_is_counted_where_the_answer_breaks_off(
+    said: int, total: int, billed: tuple[int, int], alone: bool, ledger: SQLLedger
+) -> None:
+    word, usage = '{"content":" word"}', f'{{"total_tokens":{total}}}'
+    before = [stating(word, "null")] * said
+    stated = b'data: {"choices":[],"usage":%b}\n\n' % usage.encode() if alone else stating("{}", usage)
+    b"".join(post(normalized(ledger, *before, stated, *[stating(word, "null")] * 100), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["outcome"], charge["usage_source"]) == ("upstream_failed", "mixed")
+    assert (charge["input_tokens"], charge["output_tokens"]) == billed
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_total_alone_erases_no_count(order: int, ledger: SQLLedger) -> None:
     told = [USAGE, b'data: {"choices":[],"usage":{"total_tokens":90}}\n\n'][::order]

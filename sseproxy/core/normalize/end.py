@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from itertools import takewhile
 from typing import Any, Final
 
-from msgspec.structs import astuple
-
 from sseproxy.core.chunk import ENVELOPE, Chunk, error_event, text_of
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import IDLE, Doubt, Lost
@@ -22,8 +20,8 @@ from sseproxy.core.normalize.envelope import Identity
 from sseproxy.core.normalize.failures import invalid_stream, truncated
 from sseproxy.core.normalize.suspicion import Suspicion
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
-from sseproxy.core.usage import Usage
-from sseproxy.core.usage_so_far import UsageOfBeginning
+from sseproxy.core.usage import TotalAlone, Usage
+from sseproxy.core.usage_so_far import beginning_of
 
 __all__ = ["HEARTBEATS", "HEARTBEATS_FOR_USAGE", "PATIENCE", "conclude"]
 
@@ -92,6 +90,7 @@ class _Ending:
         self._told: dict[str, Any] = {}  # beside the choices
         self._has_output = self._is_early = False  # so far; the usage
         self._goes_on = False  # output came behind the usage
+        self._untold: Usage | None = None  # a total, for which the meter has to know when it came
         self._reads = 0
 
     def take(self, event: Chunk) -> bool:
@@ -110,6 +109,8 @@ class _Ending:
             return False
         if self.done:
             return False
+        if self._untold is not None:
+            event.usage, self._untold = event.usage or self._untold, None
         tells = self._tells(event.body)
         for choice in entries:
             if choice["finish_reason"] is not None:
@@ -132,6 +133,8 @@ class _Ending:
             usage = event.body.pop("usage")
             event.body.update(further, usage=usage)
         self.usage, self._is_early, self._goes_on = event, not self._has_output, False
+        if type(event.usage) is TotalAlone and self._has_output:
+            self._untold = beginning_of(event.usage, said_before=True)
 
     def _is_news(self, event: Chunk) -> bool:
         """Whether a chunk says what none has said before it, be it beside its choices; a clock there is none."""
@@ -233,8 +236,8 @@ class _Ending:
     def stated(self, *, whole: bool = True) -> Usage | None:
         """The usage, as that of a beginning where all output came behind it, or some of what broke off did."""
         stated = self.usage.usage if self.usage is not None else None
-        if self._goes_on and (self._is_early or not whole) and type(stated) is Usage:
-            return UsageOfBeginning(*astuple(stated))
+        if stated is not None and self._goes_on and (self._is_early or not whole):
+            return beginning_of(stated, said_before=not self._is_early)
         return stated
 
     def _error(self, failure: Failure) -> Event:
