@@ -14,7 +14,7 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger.protocol import GroupBy, Ledger
 from sseproxy.middleware.joining import PATH as STREAMS
-from sseproxy.middleware.joining import Joining, last_event
+from sseproxy.middleware.joining import Joining
 from sseproxy.middleware.limiter import Limiter
 from sseproxy.times import EXPECTED, parse_moment
 from sseproxy.wsgi.call import Answer
@@ -108,9 +108,7 @@ class StreamsEndpoint:
             found = self._joining.find_named(name, environ) if name else self._joining.find(stream_id, environ)
             found.stop()
             return Answer(status_line(204), [], [])
-        stream = self._joining.find(stream_id, environ)
-        last = last_event(Exchange.of(environ))
-        return self._joining.answer(environ, stream, last[1] if last and last[0] == stream.id else 0)
+        return self._joining.rejoin(stream_id, environ)
 
 
 class UsageEndpoint:

@@ -104,6 +104,16 @@ class Joining:
             raise UnknownStream
         return stream
 
+    def rejoin(self, stream_id: str, environ: WSGIEnvironment) -> Answer:
+        """The stream of that ID, after the last event of it that the client says it has.
+
+        :raises UnknownStream: there is none for this caller.
+        :raises Failure: it cannot be read from there.
+        """
+        stream = self.find(stream_id, environ)
+        last = last_event(Exchange.of(environ))
+        return self.answer(environ, stream, last[1] if last and last[0] == stream.id else 0)
+
     def answer(self, environ: WSGIEnvironment, stream: Stream, after: int = 0) -> Answer:
         """The stream after that entry.
 

@@ -52,15 +52,13 @@ class ResumeMiddleware:
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange) -> Answer | None:
         """The answer from a live stream; None for a request that goes on directly."""
-        last = last_event(exchange) if exchange.last_event_id else None
         if exchange.rejoin:
-            stream = self._joining.find(exchange.rejoin, environ)
-            return self._joining.answer(environ, stream, last[1] if last and last[0] == stream.id else 0)
+            return self._joining.rejoin(exchange.rejoin, environ)
         request = exchange.request
         if request is None:
             return None
-        if last is not None:
-            return self._joining.answer(environ, self._joining.find(last[0], environ), last[1])
+        if (last := last_event(exchange)) is not None:
+            return self._joining.rejoin(last[0], environ)
         if not request.stream and "HTTP_IDEMPOTENCY_KEY" not in environ:
             return None
         asynchronous = request.stream and "HTTP_PREFER" in environ and _prefers_later(environ)
