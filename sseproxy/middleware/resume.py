@@ -73,12 +73,12 @@ class ResumeMiddleware:
         """An EventSource that lost its connection before its first event has no id to come back with."""
         # Whoever else has this address, as behind a proxy, has no cookie of the asker's session.
         visitor = f"{environ.get('REMOTE_ADDR', '')}\0{environ.get('HTTP_COOKIE', '')}"
-        asker = f"{visitor}\0{_digest(exchange, request)}"
-        stream = self._by_get.get(asker)
+        question = f"{visitor}\0{_digest(exchange, request)}"
+        stream = self._by_get.get(question)
         if stream is not None and stream.is_unheard():
             return self._joining.answer(environ, stream)
         stream, generation = self._begin(environ, exchange, None)
-        self._by_get[asker] = stream
+        self._by_get[question] = stream
         return _told(self._joining.answer(environ, stream), generation)
 
     def _run(self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None, asynchronous: bool) -> Answer:
