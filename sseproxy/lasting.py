@@ -11,7 +11,6 @@ from sseproxy.ledger.ledger import SQLLedger
 from sseproxy.ledger.opening import open_journaled
 from sseproxy.middleware.bookkeeper import Bookkeeper
 from sseproxy.middleware.limiter import Limiter
-from sseproxy.prices import PriceTable
 from sseproxy.streams.memory import MemoryStreams
 from sseproxy.streams.protocol import Streams
 from sseproxy.telemetry import Telemetry
@@ -33,7 +32,6 @@ class Lasting:
 
     def __init__(self, config: Config) -> None:
         self.tokenizer = Tokenizer()
-        self.prices = PriceTable()
         self.draining = Draining()
         self._upstreams: dict[str, tuple[Upstream, WSGIApplication]] = {}
         with ExitStack() as opened:  # in the order in which nothing is closed that another part needs for its end

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from sseproxy.config import Model, Place, find_model
 from sseproxy.core.pricing import FlatPrice, Price
-from sseproxy.prices import PriceTable
+from sseproxy.prices import find_price
 from sseproxy.wsgi.exchange import Target
 
 log = logging.getLogger("sseproxy.models")
@@ -24,11 +24,10 @@ class Models:
     :param urls: the base URL of each HTTP upstream, by which the price table tells vendors apart.
     """
 
-    def __init__(self, entries: Mapping[str, Model], first: str, urls: Mapping[str, str], prices: PriceTable) -> None:
+    def __init__(self, entries: Mapping[str, Model], first: str, urls: Mapping[str, str]) -> None:
         self._entries = entries
         self._first = first
         self._urls = urls
-        self._prices = prices
         self.resolve = lru_cache(REMEMBERED)(self._resolve)
 
     @property
@@ -65,7 +64,7 @@ class Models:
 
     def _price(self, entry: Model, model: str, upstream: str) -> Price | None:
         if entry.price is None:
-            return self._prices.find(model, provider_url=self._urls.get(upstream))
+            return find_price(model, self._urls.get(upstream))
         own = entry.price
         return FlatPrice(input=own.input, output=own.output, cached_input=own.cached_input, cache_write=own.cache_write)
 

@@ -86,24 +86,15 @@ def _itemised(prices: Any, usage: Usage) -> Iterator[tuple[int, Decimal]]:
         yield tokens, _rate(prices, f"{kind}_mtok", size) or _FREE
 
 
-class PriceTable:
-    """Finds prices. Safe from many threads."""
+# Clients choose model names: what is remembered must not grow with them.
+@lru_cache(4096)
+def find_price(model: str, provider_url: str | None = None) -> Price | None:
+    """The price of a model, or ``None`` if nobody knows it.
 
-    def __init__(self) -> None:
-        # Clients choose model names: what is remembered must not grow with them.
-        self._look_up = lru_cache(4096)(_look_up)
-
-    def find(self, model: str, *, provider_url: str | None = None) -> Price | None:
-        """The price of a model, or ``None`` if nobody knows it.
-
-        :param model: as the upstream calls it: dated (``gpt-4o-mini-2024-07-18``) or with a vendor
-            (``openai/gpt-4o-mini``).
-        :param provider_url: the upstream's base URL; the same model costs differently elsewhere.
-        """
-        return self._look_up(model, provider_url)
-
-
-def _look_up(model: str, provider_url: str | None) -> TablePrice | None:
+    :param model: as the upstream calls it: dated (``gpt-4o-mini-2024-07-18``) or with a vendor
+        (``openai/gpt-4o-mini``).
+    :param provider_url: the upstream's base URL; the same model costs differently elsewhere.
+    """
     from genai_prices import data_snapshot
 
     snapshot = data_snapshot.get_snapshot()

@@ -46,7 +46,6 @@ from sseproxy.middleware.route import RouteMiddleware
 from sseproxy.middleware.their_cors import TheirCorsMiddleware, noting_calls
 from sseproxy.middleware.trusted_proxy import TrustedProxyMiddleware
 from sseproxy.models import Models
-from sseproxy.prices import PriceTable
 from sseproxy.probe import PATH as PROBE
 from sseproxy.probe import ProbeEndpoint
 from sseproxy.routes import Routes
@@ -179,7 +178,7 @@ class ProxyStack(Stack):
     def __init__(self, config: Config, lasting: Lasting) -> None:
         super().__init__(config, lasting)
         upstreams = lasting.upstreams(config)
-        models = _models(config, lasting.prices)
+        models = _models(config)
         app = self._metered(UpstreamSwitch(upstreams), pooled=True)
         paths = passthrough_paths(config)
         app = RouteMiddleware(app, models.resolve, passthrough=paths, max_body=config.server.max_body)
@@ -197,7 +196,7 @@ class WrapStack(Stack):
 
     def __init__(self, config: Config, lasting: Lasting, app: WSGIApplication) -> None:
         super().__init__(config, lasting)
-        resolve = _models(config, lasting.prices, "app").resolve
+        resolve = _models(config, "app").resolve
         self._own_shapes = PathPatterns(config.wrap.paths)
         stack = RouteMiddleware(self._metered(noting_calls(app)), resolve, max_body=config.server.max_body)
         self._mapped = _mapped(self._with_routes(stack), config, resolve)
@@ -243,13 +242,13 @@ def _mapped(app: WSGIApplication, config: Config, resolve: Callable[[str], Targe
     )
 
 
-def _models(config: Config, prices: PriceTable, only: str | None = None) -> Models:
+def _models(config: Config, only: str | None = None) -> Models:
     """The models; ``only``: the one upstream that answers them all."""
     entries = config.models
     if only is not None:
         entries = {name: entry.model_copy(update={"upstream": (Place(name=only),)}) for name, entry in entries.items()}
     urls = {name: section.url for name, section in config.upstreams.items() if section.url}
-    return Models(entries, only or next(iter(config.upstreams), ""), urls, prices)
+    return Models(entries, only or next(iter(config.upstreams), ""), urls)
 
 
 def _prefixes(section: Prompt) -> Prefixes:

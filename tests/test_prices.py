@@ -17,14 +17,9 @@ from genai_prices import data_snapshot
 from sseproxy.core.pricing import cost_of
 from sseproxy.core.tokens_apart import PART_OF
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
-from sseproxy.prices import PriceTable, TablePrice, usd_per_million
+from sseproxy.prices import TablePrice, find_price, usd_per_million
 
 NOW = datetime(2026, 11, 21, tzinfo=timezone.utc)
-
-
-@pytest.fixture(scope="module")
-def table() -> PriceTable:
-    return PriceTable()
 
 
 @pytest.mark.parametrize(
@@ -41,8 +36,8 @@ def table() -> PriceTable:
         ("openai/gpt-4o-mini", "https://openrouter.ai/api/v1", "openrouter/openai/gpt-4o-mini"),
     ],
 )
-def test_a_model_is_found_by_any_of_its_names(table: PriceTable, model: str, url: str | None, found: str) -> None:
-    price = table.find(model, provider_url=url)
+def test_a_model_is_found_by_any_of_its_names(model: str, url: str | None, found: str) -> None:
+    price = find_price(model, url)
 
     assert price is not None
     assert price.source.startswith("genai-prices ")
@@ -50,13 +45,13 @@ def test_a_model_is_found_by_any_of_its_names(table: PriceTable, model: str, url
 
 
 @pytest.mark.parametrize("model", ["", "/", "demo", "my-own-model", "a/b/c/d/e/f/g", "x" * 10_000, "openai/"])
-def test_an_unknown_model_has_no_price(table: PriceTable, model: str) -> None:
-    assert table.find(model) is None
-    assert table.find(model, provider_url="https://api.openai.com/v1") is None
+def test_an_unknown_model_has_no_price(model: str) -> None:
+    assert find_price(model) is None
+    assert find_price(model, "https://api.openai.com/v1") is None
 
 
-def test_the_price_of_a_known_model(table: PriceTable) -> None:
-    price = table.find("gpt-4o-mini")
+def test_the_price_of_a_known_model() -> None:
+    price = find_price("gpt-4o-mini")
 
     assert price is not None
     assert price.cost(Usage(1000, cached_input_tokens=400, output_tokens=50), NOW) == 150_000
@@ -100,18 +95,16 @@ CACHED = {"audio_tokens": 900, "cached_tokens": 500}
         ),
     ],
 )
-def test_tokens_that_the_table_prices_apart_cost_what_it_says(
-    table: PriceTable, model: str, reported: dict[str, Any], usd: str
-) -> None:
-    price = table.find(model)
+def test_tokens_that_the_table_prices_apart_cost_what_it_says(model: str, reported: dict[str, Any], usd: str) -> None:
+    price = find_price(model)
     tidy = tidy_usage(reported)
 
     assert price is not None and tidy is not None
     assert price.cost(usage_of(tidy), NOW) == Decimal(usd) * 10**9
 
 
-def test_counts_that_contradict_each_other_cost_no_more_than_all_tokens_at_their_dearest(table: PriceTable) -> None:
-    price = table.find("gpt-audio")
+def test_counts_that_contradict_each_other_cost_no_more_than_all_tokens_at_their_dearest() -> None:
+    price = find_price("gpt-audio")
 
     assert price is not None
     assert price.cost(Usage(10, 20, apart=(("input_audio", 900),)), NOW) == 20 * 32_000
@@ -120,17 +113,15 @@ def test_counts_that_contradict_each_other_cost_no_more_than_all_tokens_at_their
     )
 
 
-def test_a_model_that_its_vendor_says_is_free_is_free_whatever_the_table_says(table: PriceTable) -> None:
-    assert cost_of(Usage(1000, output_tokens=50, cost=0), table.find("gpt-4o-mini"), NOW) == 0
+def test_a_model_that_its_vendor_says_is_free_is_free_whatever_the_table_says() -> None:
+    assert cost_of(Usage(1000, output_tokens=50, cost=0), find_price("gpt-4o-mini"), NOW) == 0
 
 
 def test_what_is_remembered_of_strange_names_is_bounded() -> None:
-    table = PriceTable()
-
     for number in range(5000):
-        table.find(f"no-such-model-{number}")
+        find_price(f"no-such-model-{number}")
 
-    assert table._look_up.cache_info().currsize <= 4096
+    assert find_price.cache_info().currsize <= 4096
 
 
 def _edges_of(prices: Any) -> list[int]:
@@ -189,10 +180,12 @@ def test_the_table_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
-    assert PriceTable().find("gpt-4o") is not None
+    find_price.cache_clear()
+
+    assert find_price("gpt-4o") is not None
 
 
 def test_the_table_is_loaded_at_the_first_question() -> None:
-    code = "import sys, sseproxy.prices; sseproxy.prices.PriceTable(); sys.exit('genai_prices' in sys.modules)"
+    code = "import sys, sseproxy.prices; sys.exit('genai_prices' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

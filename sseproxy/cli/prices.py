@@ -27,11 +27,10 @@ def prices(file: str | None, models: tuple[str, ...], style: str) -> None:
     In USD per million tokens.
     """
     from sseproxy.models import Models
-    from sseproxy.prices import PriceTable
 
     config = load_config(file)
     urls = {name: upstream.url for name, upstream in config.upstreams.items() if upstream.url}
-    known = Models(config.models, next(iter(config.upstreams)), urls, PriceTable())
+    known = Models(config.models, next(iter(config.upstreams)), urls)
     show([_row(known, model) for model in models], style, COLUMNS)
 
 

@@ -21,7 +21,7 @@ from sseproxy.ledger.protocol import BudgetExceeded, Charge
 from sseproxy.middleware.bill import Bill
 from sseproxy.middleware.meter import Meter
 from sseproxy.middleware.reservation import Reservation, rough_tokens
-from sseproxy.prices import PriceTable, TablePrice
+from sseproxy.prices import TablePrice, find_price
 from sseproxy.wsgi.client import Linger
 from sseproxy.wsgi.exchange import Exchange, Target, User
 from tests.harness import PATIENCE
@@ -98,7 +98,7 @@ def test_a_stream_that_begins_on_what_is_left_may_use_that_up(ledger: SQLLedger)
 
 @pytest.mark.parametrize("left", [2_000_000, 1_400_000], ids=["more is held", "what is left"])
 def test_a_stream_behind_a_long_prompt_may_say_what_its_own_prices_pay_for(ledger: SQLLedger, left: int) -> None:
-    price = PriceTable().find("gemini-2.5-pro")
+    price = find_price("gemini-2.5-pro")
     assert isinstance(price, TablePrice)
     answer = Answer(ledger, left, price=price, prompt="word " * 300_000)
 
