@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sseproxy.config import Config, Upstream
 from sseproxy.core.redact import Redactor, secrets_of
@@ -23,14 +23,21 @@ def make_upstream(section: Upstream) -> WSGIApplication:
     assert section.url is not None
     return UpstreamApp(
         section.url,
-        api_key=section.api_key.get_secret_value() if section.api_key else None,
-        headers={name: value.get_secret_value() for name, value in section.headers.items()},
+        **_secret_parts(section),
         timeout=Timeout(**section.timeout.model_dump()),
         include_usage=section.include_usage,
         flavor=Azure(section.api_version or AZURE_VERSION) if section.flavor == "azure" else OpenAI(),
-        proxy=section.proxy.get_secret_value() if section.proxy else None,
         ca_file=section.ca_file,
     )
+
+
+def _secret_parts(section: Upstream) -> dict[str, Any]:
+    """What may be secret of that by which an upstream is reached."""
+    return {
+        "api_key": section.api_key.get_secret_value() if section.api_key else None,
+        "headers": {name: value.get_secret_value() for name, value in section.headers.items()},
+        "proxy": section.proxy.get_secret_value() if section.proxy else None,
+    }
 
 
 def make_pool(app: WSGIApplication, config: Config, cooling: Callable[[str, bool], object]) -> UpstreamPool:
@@ -52,11 +59,7 @@ def make_redactor(config: Config) -> Redactor:
     """What knows the secrets of every upstream."""
     secrets: list[str] = []
     for section in config.upstreams.values():
-        secrets += secrets_of(
-            section.api_key.get_secret_value() if section.api_key else None,
-            {name: value.get_secret_value() for name, value in section.headers.items()},
-            section.proxy.get_secret_value() if section.proxy else None,
-        )
+        secrets += secrets_of(**_secret_parts(section))
     return Redactor(secrets)
 
 
