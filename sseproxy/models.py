@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 
-from sseproxy.config import Model, Place, find_model
+from sseproxy.config import Model, Place, find_model, is_pattern
 from sseproxy.core.pricing import FlatPrice, Price
 from sseproxy.prices import find_price
 from sseproxy.wsgi.exchange import Target
@@ -33,11 +33,11 @@ class Models:
     @property
     def names(self) -> list[str]:
         """The names that are no patterns, for listing."""
-        return [name for name in self._entries if not _is_pattern(name)]
+        return [name for name in self._entries if not is_pattern(name)]
 
     def open_upstreams(self) -> list[str]:
         """The upstreams that a pattern leads to: what they list may be asked for too."""
-        places = [self._places(entry) for name, entry in self._entries.items() if _is_pattern(name)]
+        places = [self._places(entry) for name, entry in self._entries.items() if is_pattern(name)]
         return list(dict.fromkeys(place.name for each in places for place in each))
 
     def _places(self, entry: Model) -> tuple[Place, ...]:
@@ -67,7 +67,3 @@ class Models:
             return find_price(model, self._urls.get(upstream))
         own = entry.price
         return FlatPrice(input=own.input, output=own.output, cached_input=own.cached_input, cache_write=own.cache_write)
-
-
-def _is_pattern(name: str) -> bool:
-    return any(mark in name for mark in "*?[")

@@ -6,7 +6,7 @@ from sseproxy.config.allowance import BudgetFor, LimitsFor
 from sseproxy.config.builtin import DEMO_KEY
 from sseproxy.config.config import Config
 from sseproxy.config.fixed import keep_fixed
-from sseproxy.config.models import Model, Place, find_model
+from sseproxy.config.models import Model, Place, find_model, is_pattern
 from sseproxy.config.problem import ConfigError
 from sseproxy.config.prompt import Prompt, PromptFor
 from sseproxy.config.routes import Route
@@ -25,5 +25,6 @@ __all__ = [
     "Route",
     "Upstream",
     "find_model",
+    "is_pattern",
     "keep_fixed",
 ]

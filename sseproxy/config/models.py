@@ -88,6 +88,11 @@ class Model(Section):
     )
 
 
+def is_pattern(name: str) -> bool:
+    """Whether a key of ``models`` stands for other names than itself."""
+    return any(mark in name for mark in "*?[")
+
+
 def find_model(models: Mapping[str, Model], name: str) -> tuple[str, Model] | None:
     """The first pattern of ``models`` that matches ``name``, with its model; None if clients may not ask for it."""
     for pattern, model in models.items():

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from sseproxy.config.builtin import DEMO_KEY
+from sseproxy.config.models import is_pattern
 from sseproxy.config.problem import Path, Problem, closest
 from sseproxy.config.source import Source
 from sseproxy.config.users import HASH_PREFIX, hash_key
@@ -75,7 +76,7 @@ def check_unreached(data: Mapping[str, Any], source: Source) -> Iterator[Problem
         taker = next((pattern for pattern in above if _takes_all(pattern, name)), None)
         if taker is not None:
             yield source.problem(("models", name), f"never used: {taker} stands above it and takes all that it is for")
-        elif any(mark in name for mark in "*?["):  # what is taken takes no more than its taker; a name, only itself
+        elif is_pattern(name):  # what is taken takes no more than its taker; a name, only itself
             above.append(name)
 
 
