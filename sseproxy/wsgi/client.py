@@ -49,12 +49,19 @@ def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     told: Callable[[], bool] | None = environ.get(GONE_KEY) or environ.get("waitress.client_disconnected")
     if told is not None:
         return told
-    for key in SOCKET_KEYS:
-        if key in environ and isinstance(environ[key], socket.socket):
-            return _Peek(environ[key])
+    if (connection := socket_of(environ)) is not None:
+        return _Peek(connection)
     if "uwsgi.version" in environ:
         return partial(_has_ended, sys.modules["uwsgi"].connection_fd())
     return never_gone
+
+
+def socket_of(environ: WSGIEnvironment) -> socket.socket | None:
+    """The client's connection, where the server hands it to the application."""
+    for key in SOCKET_KEYS:
+        if isinstance(connection := environ.get(key), socket.socket):
+            return connection
+    return None
 
 
 class Linger(msgspec.Struct):

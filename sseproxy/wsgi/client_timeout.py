@@ -5,12 +5,11 @@ gunicorn and Werkzeug's server do; sseproxy's own waitress looks after its conne
 
 from __future__ import annotations
 
-import socket
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sseproxy.wsgi.client import SOCKET_KEYS
+from sseproxy.wsgi.client import socket_of
 from sseproxy.wsgi.per_process import PerProcess
 from sseproxy.wsgi.stuck import StuckClients
 
@@ -29,10 +28,9 @@ class ClientTimeout:
 
     def watch(self, environ: WSGIEnvironment) -> None:
         """Look after the connection that a request came by, as long as it is open, if there is a thread left for it."""
-        for key in SOCKET_KEYS:
-            if key in environ and isinstance(connection := environ[key], socket.socket):
-                with suppress(RuntimeError):
-                    self._watch.get().stuck.watch(connection)
+        if (connection := socket_of(environ)) is not None:
+            with suppress(RuntimeError):
+                self._watch.get().stuck.watch(connection)
 
     def close(self) -> None:
         """Stop looking."""
