@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.core.failure import Failure
 from sseproxy.core.http_fields import TOKEN
 from sseproxy.core.origins import Origins
-from sseproxy.wsgi.call import Answer, Headers
+from sseproxy.wsgi.call import NAME_OF, Answer, Headers
 from sseproxy.wsgi.errors import refuse
 from sseproxy.wsgi.exchange import Exchange
 
@@ -31,7 +30,6 @@ EXPOSED: Final = ", ".join(
 )
 PREFLIGHT_VARY: Final = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
 _MOST_NAMES: Final = 100
-_name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
 
 class CorsMiddleware:
@@ -62,7 +60,7 @@ class CorsMiddleware:
         headers: Headers,
         exc_info: OptExcInfo | None = None,
     ) -> Callable[[bytes], object]:
-        if any(map(_is_of_cors, map(_name_of, headers))):
+        if any(map(_is_of_cors, map(NAME_OF, headers))):
             headers = [item for item in headers if not _is_of_cors(item[0])]
         if self._origins:
             headers = self._with_fields(headers, origin)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from itertools import compress
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from sseproxy.core.chat import Request, peek_field
@@ -16,7 +15,7 @@ from sseproxy.core.normalize import STANDARD, Dialect, Plain, events_of, failure
 from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.redact import Redactor, redact_failure
 from sseproxy.core.sse import DONE, Event
-from sseproxy.wsgi.call import Answer, Headers, call_app
+from sseproxy.wsgi.call import NAME_OF, Answer, Headers, call_app
 from sseproxy.wsgi.client import ClientGone, lingering, watch_client
 from sseproxy.wsgi.completion import CompletionBody, collect
 from sseproxy.wsgi.errors import STREAM_HEADERS, refuse
@@ -55,7 +54,6 @@ _NOT_PASSED: Final = OF_THE_BODY | HOP_BY_HOP
 _JSON: Final = ("Content-Type", "application/json")
 _BARE: Final = "application/octet-stream"
 _BARE_FORMATS: Final = ("bytes", "bytes_only")
-_name_of: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
 
 
 class NormalizeMiddleware:
@@ -96,7 +94,7 @@ class NormalizeMiddleware:
         answer = call_app(self.app, environ)
         if answer.code == 206:  # a part of what the client will not get
             answer.status, answer.code = "200 OK", 200
-        headers = [*compress(answer.headers, map(_is_passed, map(_name_of, answer.headers)))]
+        headers = [*compress(answer.headers, map(_is_passed, map(NAME_OF, answer.headers)))]
         if not request.stream and answer.code < 400:
             body = CompletionBody.at_once(answer.body, request.api)
             if body is not None:

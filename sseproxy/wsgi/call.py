@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseproxy.wsgi")
 
 Headers = list[tuple[str, str]]
-_NAME: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
+NAME_OF: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
+"""The name of a header field, for who looks at all of them."""
 
 
 class Answer:
@@ -51,7 +52,7 @@ class Answer:
 
     def set_header(self, name: str, value: str) -> None:
         """Set a header, replacing every earlier one of that name."""
-        known, given = name.lower(), [*map(str.lower, map(_NAME, self.headers))]
+        known, given = name.lower(), [*map(str.lower, map(NAME_OF, self.headers))]
         if known in given:
             self.headers = [*compress(self.headers, map(known.__ne__, given))]
         self.headers = [*self.headers, (name, value)]
