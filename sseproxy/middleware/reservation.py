@@ -121,25 +121,26 @@ class Reservation:
         if self._request is None or self._price is None:
             return self._ledger.reserve(charge, self._budget)
         given = _most_input(self._request)
-        if not (_shows_all(self._request) and self._hold_ample(charge, self._budget, self._request, given)):
+        if not (_shows_all(self._request) and self._hold_ample(charge, self._request, given)):
             self._bound = _most_output(self._request)
-            self._hold(charge, self._budget, self._request, given)
+            self._hold(charge, self._request, given)
         self._bounded = self._request.stream and self._cost(0, self._bound) > 0
         self._look_at = self._bound
 
-    def _hold_ample(self, charge: Charge, budget: Budget, request: Request, given: int) -> bool:
+    def _hold_ample(self, charge: Charge, request: Request, given: int) -> bool:
         """Hold at once what most streams come to; False if that would leave little for others."""
         self._bound = _most_output(request, AMPLE)
         full = self._cost(given, self._bound)
-        limit = budget.limit - (PLENTY - 1) * full
+        limit = self._budget.limit - (PLENTY - 1) * full
         if limit < full:
             return False
         with suppress(BudgetExceeded):
-            self._ledger.reserve(replace(charge, reserved=full), Budget(limit, budget.per))
+            self._ledger.reserve(replace(charge, reserved=full), Budget(limit, self._budget.per))
             return True
         return False
 
-    def _hold(self, charge: Charge, budget: Budget, request: Request, given: int) -> None:
+    def _hold(self, charge: Charge, request: Request, given: int) -> None:
+        budget = self._budget
         full = self._cost(given, self._bound)
         shows_all = _shows_all(request)
         for attempt in range(ATTEMPTS):
