@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from time import monotonic
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import jwt
 
@@ -35,23 +35,8 @@ KEYS_PAUSE: Final = 30.0
 """Seconds between two requests for a key set, whatever kids clients make up and however the endpoint fails."""
 
 PublicKey = Any
-
-
-class Keys(Protocol):
-    """Where the key of a token comes from."""
-
-    def find(self, kid: str | None) -> PublicKey | None:
-        """The key of that name; None: there is none."""
-
-
-class OneKey:
-    """One key for every token."""
-
-    def __init__(self, key: PublicKey) -> None:
-        self._key = key
-
-    def find(self, kid: str | None) -> PublicKey | None:
-        return self._key
+FindKey = Callable[[str | None], PublicKey]
+"""The key that a token names, if it names one; None: there is none."""
 
 
 class KeySet:
@@ -145,6 +130,7 @@ def _cause(error: BaseException) -> str:
 class TokenVerifier:
     """Tells whose a token is.
 
+    :param find_key: where its key comes from.
     :param algorithms: those that are accepted.
     :param issuer: what ``iss`` must be; None: anything.
     :param audience: what ``aud`` must name; None: tokens made for somebody in particular are refused.
@@ -153,14 +139,14 @@ class TokenVerifier:
 
     def __init__(
         self,
-        keys: Keys,
+        find_key: FindKey,
         algorithms: Iterable[str],
         *,
         issuer: str | None = None,
         audience: str | None = None,
         user_claim: str = "sub",
     ) -> None:
-        self._keys = keys
+        self._find_key = find_key
         self._algorithms = list(algorithms)
         self._issuer = issuer
         self._audience = audience
@@ -185,7 +171,7 @@ class TokenVerifier:
         if header.get("alg") not in self._algorithms:
             raise jwt.InvalidAlgorithmError
         kid = header.get("kid")
-        key = self._keys.find(kid if isinstance(kid, str) else None)
+        key = self._find_key(kid if isinstance(kid, str) else None)
         if key is None:
             raise jwt.InvalidKeyError
         return jwt.decode(
@@ -224,7 +210,7 @@ def secret_verifier(secret: str, algorithms: Iterable[str] = (), **claims: Any) 
     if len(key) < SHORTEST_SECRET:
         log.warning("the secret for tokens has %d bytes; it should have %d or more", len(key), SHORTEST_SECRET)
         warnings.filterwarnings("ignore", category=jwt.InsecureKeyLengthWarning)
-    return TokenVerifier(OneKey(key), tuple(algorithms) or SYMMETRIC[:1], **claims)
+    return TokenVerifier(lambda _: key, tuple(algorithms) or SYMMETRIC[:1], **claims)
 
 
 def public_key_verifier(pem: str, algorithms: Iterable[str] = (), **claims: Any) -> TokenVerifier:
@@ -237,7 +223,7 @@ def public_key_verifier(pem: str, algorithms: Iterable[str] = (), **claims: Any)
         raise ValueError(
             "expected a public key in PEM, of RSA, an elliptic curve or Ed25519, for one of the algorithms"
         )
-    return TokenVerifier(OneKey(pem), fitting if algorithms else fitting[:1], **claims)
+    return TokenVerifier(lambda _: pem, fitting if algorithms else fitting[:1], **claims)
 
 
 def _fits(pem: str, algorithm: str) -> bool:
@@ -253,7 +239,7 @@ def _fits(pem: str, algorithm: str) -> bool:
 
 def key_set_verifier(url: str, algorithms: Iterable[str] = (), **claims: Any) -> TokenVerifier:
     """For tokens that are signed with a key of the set at a URL, which is fetched when the first token comes."""
-    return TokenVerifier(KeySet(partial(_fetch_keys, url)), tuple(algorithms) or ASYMMETRIC, **claims)
+    return TokenVerifier(KeySet(partial(_fetch_keys, url)).find, tuple(algorithms) or ASYMMETRIC, **claims)
 
 
 def _fetch_keys(url: str) -> list[jwt.PyJWK]:

@@ -151,7 +151,7 @@ class Endpoint:
         self.away = False
         self.now = 1000.0
         self.set = KeySet(self._fetch, fresh=300, pause=30, clock=lambda: self.now)
-        self.verify = TokenVerifier(self.set, ["RS256", "ES256"])
+        self.verify = TokenVerifier(self.set.find, ["RS256", "ES256"])
 
     def _fetch(self) -> list[jwt.PyJWK]:
         self.asked += 1
@@ -269,7 +269,7 @@ def test_the_key_s_own_algorithm_is_the_only_one_it_verifies() -> None:
 
 def test_a_shared_secret_or_an_encryption_key_in_a_key_set_verifies_nothing() -> None:
     keys = [jwk(SECRET, "secret"), jwk(RSA, "enc", use="enc")]
-    verify = TokenVerifier(KeySet(lambda: keys), ["HS256", "RS256"])
+    verify = TokenVerifier(KeySet(lambda: keys).find, ["HS256", "RS256"])
 
     assert "not known" in refusal(verify, token(SECRET, "HS256", "secret"))
     assert "not known" in refusal(verify, token(RSA, "RS256", "enc"))
@@ -277,7 +277,7 @@ def test_a_shared_secret_or_an_encryption_key_in_a_key_set_verifies_nothing() ->
 
 @pytest.mark.parametrize("kid", [["a"], {"a": 1}, 7])
 def test_a_key_whose_kid_is_no_text_is_left_out_of_its_set(kid: Any) -> None:
-    verify = TokenVerifier(KeySet(lambda: [jwk(RSA, "a"), jwk(CURVE, kid)]), ["RS256", "ES256"])
+    verify = TokenVerifier(KeySet(lambda: [jwk(RSA, "a"), jwk(CURVE, kid)]).find, ["RS256", "ES256"])
 
     assert verify(token(RSA, "RS256", "a")) == "alice"
     assert verify(token(RSA, "RS256")) == "alice"
