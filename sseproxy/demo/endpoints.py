@@ -39,7 +39,8 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
         return _answer(environ, start_response, path)
     except Failure as failure:
         body = typed.refusal(failure) if path == "/v1/messages" else failure.as_json()
-        return _send_json(start_response, body, failure.status)
+        extra = [] if failure.retry_after is None else [("Retry-After", str(failure.retry_after))]
+        return _send_json(start_response, body, failure.status, extra)
 
 
 def _answer(environ: WSGIEnvironment, start_response: StartResponse, path: str) -> Iterable[bytes]:
@@ -53,7 +54,9 @@ def _answer(environ: WSGIEnvironment, start_response: StartResponse, path: str) 
     body, stamp = _read_body(environ)
     script = read_script(body)
     if script.fault == "status":
-        return _send_fault(start_response, path, pace.failure_of(script), script.retry_after)
+        failure = pace.failure_of(script)
+        failure.retry_after = script.retry_after
+        raise failure
     if path == "/v1/embeddings":
         return _send_json(start_response, openai.embeddings(body))
     read, format = _STREAMED[path]
@@ -71,12 +74,6 @@ def _send_reply(start_response: StartResponse, format: Format, question: Questio
     body = dump(format.whole())
     start_response("200 OK", _json_headers(body))
     return pace.deliver(body, question.script)
-
-
-def _send_fault(start_response: StartResponse, path: str, failure: Failure, retry_after: int | None) -> Iterable[bytes]:
-    body = typed.refusal(failure) if path == "/v1/messages" else failure.as_json()
-    extra = [] if retry_after is None else [("Retry-After", str(retry_after))]
-    return _send_json(start_response, body, failure.status, extra)
 
 
 def _send_json(
