@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from sseproxy.doctor.finding import Finding
 from sseproxy.doctor.fronts import cure
-from sseproxy.doctor.reading import Reading
+from sseproxy.doctor.reading import PATH, Reading
 from sseproxy.doctor.target import Target
 
 #: A clock that is off by more makes tokens invalid and books a day wrong.
@@ -124,12 +124,12 @@ def check_request_headers(reading: Reading, sent: list[str]) -> Finding:
     return Finding("headers", "fault", f"lost on the way: {why}", remedy)
 
 
-def check_location(reading: Reading, target: Target, path: str) -> Finding:
+def check_location(reading: Reading, target: Target) -> Finding:
     """Whether the proxy knows under which path clients see it: it tells them addresses of live streams."""
-    expected, told = f"{target.prefix}{path}", quote(str(reading.request.get("location", "")))
+    expected, told = f"{target.prefix}{PATH}", quote(str(reading.request.get("location", "")))
     if told == expected:
         return Finding("location", "ok", f"addresses of streams begin with {target.prefix or '/'}")
-    message = f"the proxy takes itself for {told.removesuffix(path) or '/'}, clients reach it at {target.prefix or '/'}"
+    message = f"the proxy takes itself for {told.removesuffix(PATH) or '/'}, clients reach it at {target.prefix or '/'}"
     remedy = (
         "Addresses in Location and Content-Location lead nowhere. Do not strip the prefix, or send X-Forwarded-Prefix "
         "from the proxy in front and name its address in server.trusted_proxy."

@@ -27,7 +27,7 @@ from sseproxy.doctor.checks import (
 )
 from sseproxy.doctor.finding import Finding, Untestable
 from sseproxy.doctor.fronts import recognise
-from sseproxy.doctor.reading import CONNECT_SECONDS, PATH, Reading, read_probe
+from sseproxy.doctor.reading import CONNECT_SECONDS, Reading, read_probe
 from sseproxy.doctor.refusals import explain_error, explain_refusal
 from sseproxy.doctor.target import Target
 
@@ -140,7 +140,7 @@ class _Examination:
         yield check_keepalives(first, PINGS)
         sent = [name for name in self._headers if name != "User-Agent"]
         yield check_request_headers(first, sent)
-        yield check_location(first, self._target, PATH)
+        yield check_location(first, self._target)
         yield check_clock(first)
 
     def _try(self, asked: dict[str, Any], encodings: str = "identity") -> Reading | None:

@@ -40,7 +40,7 @@ def test_a_good_reading_has_no_fault() -> None:
     found = [
         *checks.check_head(good), checks.check_cache(good, "n"), checks.check_framing(good),
         checks.check_http_version(good), *checks.check_end(good), checks.check_keepalives(good, 2),
-        checks.check_location(good, Target.of("http://h"), "/-/probe"), checks.check_clock(good),
+        checks.check_location(good, Target.of("http://h")), checks.check_clock(good),
         checks.check_compression(good), check_buffering(good), check_hint(good),
     ]  # fmt: skip
 
@@ -111,7 +111,7 @@ def test_fields_that_did_not_arrive_are_named_with_what_they_are_for() -> None:
 
 
 def test_a_prefix_that_the_proxy_does_not_know_is_named() -> None:
-    finding = checks.check_location(reading(), Target.of("http://h/llm/v1"), "/-/probe")
+    finding = checks.check_location(reading(), Target.of("http://h/llm/v1"))
 
     assert finding.status == "fault"
     assert "server.trusted_proxy" in finding.cure
