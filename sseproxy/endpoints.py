@@ -13,6 +13,7 @@ from sseproxy.core.chat import BadRequest
 from sseproxy.core.failure import Failure
 from sseproxy.core.pricing import nano_to_usd
 from sseproxy.ledger.protocol import GroupBy, Ledger
+from sseproxy.middleware.auth import ANONYMOUS
 from sseproxy.middleware.joining import PATH as STREAMS
 from sseproxy.middleware.joining import Joining
 from sseproxy.middleware.limiter import Limiter
@@ -136,7 +137,7 @@ class UsageEndpoint:
 
     def _usage(self, environ: WSGIEnvironment) -> Answer:
         query = parse_qs(environ.get("QUERY_STRING", ""))
-        caller = Exchange.of(environ).user or User("anonymous")
+        caller = Exchange.of(environ).user or ANONYMOUS
         asked = query.get("user", [None])[0]
         user = asked if caller.admin else caller.name
         if asked is not None and asked != user:

@@ -22,7 +22,7 @@ from sseproxy.lasting import Lasting
 from sseproxy.listing import ModelsEndpoint
 from sseproxy.metrics import METRICS_PATH
 from sseproxy.middleware.accounting import AccountingMiddleware
-from sseproxy.middleware.auth import AuthMiddleware
+from sseproxy.middleware.auth import ANONYMOUS, AuthMiddleware
 from sseproxy.middleware.awake import AwakeMiddleware
 from sseproxy.middleware.content import ContentMiddleware
 from sseproxy.middleware.cors import CorsMiddleware, is_preflight
@@ -153,7 +153,7 @@ class Stack:
         return ProbeEndpoint(app, keepalive=self.config.streams.keepalive)
 
     def _let_in(self, app: WSGIApplication, readers: Sequence[CredentialReader]) -> WSGIApplication:
-        required, anonymous = self.config.auth.required, self.users.find("anonymous")
+        required, anonymous = self.config.auth.required, self.users.find(ANONYMOUS.name)
         return AuthMiddleware(app, readers, required=required, anonymous=anonymous, public=self._is_public)
 
     def _shown(self, path: str) -> str:

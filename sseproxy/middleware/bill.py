@@ -27,6 +27,7 @@ from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import Usage
 from sseproxy.core.usage_so_far import TotalOfBeginning
 from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
+from sseproxy.middleware.auth import ANONYMOUS
 from sseproxy.middleware.meter import Counter, Meter
 from sseproxy.middleware.reservation import Reservation, end_of_budget
 from sseproxy.middleware.shown_usage import ShownUsage, shown_completion
@@ -261,7 +262,7 @@ class Bill:
         exchange = self._exchange
         return Charge(
             id=self.id,
-            user=exchange.user.name if exchange.user else "anonymous",
+            user=(exchange.user or ANONYMOUS).name,
             key=exchange.key,
             route=exchange.route or exchange.path,
             model=exchange.asked_model,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sseproxy.core.allowance import Limits
 from sseproxy.core.failure import Failure
+from sseproxy.middleware.auth import ANONYMOUS
 from sseproxy.middleware.counts import Window
 from sseproxy.middleware.limiter import Limiter, Turn, as_duration
 from sseproxy.middleware.reservation import rough_tokens
@@ -41,7 +42,7 @@ class LimitsMiddleware:
         exchange = Exchange.of(environ)
         user = exchange.user
         limits = user.limits if user is not None and user.limits is not None else self._default
-        name = user.name if user is not None else environ.get("REMOTE_USER") or "anonymous"
+        name = user.name if user is not None else environ.get("REMOTE_USER") or ANONYMOUS.name
         try:
             request = exchange.read_request(environ)
             if not limits or (request is None and exchange.target is None):
