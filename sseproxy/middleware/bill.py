@@ -188,7 +188,8 @@ class Bill:
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
         if self._ended.acquire(False):
-            self._book("client_gone" if self._client_left else outcome, partial(self._meter.total, outcome == "completed"))
+            total = partial(self._meter.total, outcome == "completed")
+            self._book("client_gone" if self._client_left else outcome, total)
 
     def release(self, outcome: Outcome) -> None:
         """Give the charge back, for there is no answer; but book what a vendor says that took or cost all the same."""
