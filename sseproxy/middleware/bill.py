@@ -100,8 +100,7 @@ class Bill:
         return self._metered(events, shown)
 
     def _metered(self, events: Iterator[Event], shown: ShownUsage | None) -> Iterator[Event]:
-        fresh = False
-        last = None
+        fresh, last = False, None
         try:
             for event in events:
                 if event is FLUSH:
@@ -188,8 +187,8 @@ class Bill:
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
         if self._ended.acquire(False):
-            total = partial(self._meter.total, outcome == "completed")
-            self._book("client_gone" if self._client_left else outcome, total)
+            said = partial(self._meter.total, outcome == "completed")
+            self._book("client_gone" if self._client_left else outcome, said)
 
     def release(self, outcome: Outcome) -> None:
         """Give the charge back, for there is no answer; but book what a vendor says that took or cost all the same."""
@@ -235,8 +234,7 @@ class Bill:
 
     def runs(self, streamed: bool) -> bool:
         """Whether it has not ended, and is that of such an answer. Safe from another thread."""
-        request = self._exchange.billed
-        return not self._ended.locked() and streamed == (request is not None and request.stream)
+        return not self._ended.locked() and streamed == bool(self._exchange.billed and self._exchange.billed.stream)
 
     def so_far(self) -> Checkpoint | None:
         """What the running charge has come to; None when it has ended. Safe from another thread."""
