@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from sseproxy.cli import main
 from tests.documents.blocks import Block
 from tests.harness.parts import require_node_clients, require_tool
-from tests.harness.servers import ROOT, free_port, start
+from tests.harness.servers import ROOT, free_port, launch
 from tests.harness.waiting import PATIENCE
 
 CLIENTS = ROOT / "tests" / "clients"
@@ -31,6 +31,8 @@ VENDOR = "https://api.openai.com"
 DEPLOYED = "https://llm.example.com"
 #: Commands that go on until they are stopped, and how each is told where to listen.
 SERVERS = {"sseproxy serve": "--listen", "gunicorn": "--bind", "waitress-serve": None}
+MODULES = {"waitress-serve": "waitress"}
+"""The package that is run by a command that has another name."""
 
 
 class Session:
@@ -93,8 +95,10 @@ class Session:
         listen = next(option for name, option in SERVERS.items() if line.startswith(name))
         if listen:
             words += [listen, f"127.0.0.1:{self._port}"]
-        program = str(self._directory / "bin" / words[0])
-        self._server.enter_context(start([program, *words[1:]], self._port, self._directory, self._environment))
+        if words[0] == "gunicorn":  # of itself it stays in the directory in which it was imported
+            words += ["--chdir", str(self._directory)]
+        command = [MODULES.get(words[0], words[0]), *words[1:]]
+        self._server.enter_context(launch("gthread", command, self._port, self._directory, self._environment))
 
     def _check(self, code: str) -> None:
         """What a whole configuration needs besides a fragment has a default, but for variables."""
@@ -160,8 +164,6 @@ class Session:
         folder.mkdir()
         commands = {
             "sseproxy": f'"{sys.executable}" -m sseproxy',
-            "gunicorn": f'"{sys.executable}" -m gunicorn',
-            "waitress-serve": f'"{sys.executable}" -m waitress',
             "python": f'"{sys.executable}"',
             "curl": f"{require_tool('curl')} --fail-with-body --silent --show-error --max-time {PATIENCE:.0f}",
         }
