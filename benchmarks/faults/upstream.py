@@ -11,6 +11,7 @@ import json
 import socket
 import struct
 import sys
+from functools import cache
 from typing import Any
 
 from splintr import Tokenizer
@@ -24,30 +25,33 @@ PROSE = (
     "has paid for the part that was spoken. def settle(charge): return min(charge.reserved, charge.cost) # not quite! "
     "Das Gegenteil von gut ist gut gemeint, said Tucholsky, or Benn, or neither. C'est la vie: 3.14159, 2.71828, 42."
 )
-_VOCABULARY: Any = Tokenizer.from_pretrained("o200k_base")
+
+
+@cache
+def vocabulary() -> Any:
+    """That of OpenAI's newer models."""
+    return Tokenizer.from_pretrained("o200k_base")
 
 
 def count(text: str) -> int:
     """Tokens of a text."""
-    return len(_VOCABULARY.encode_ordinary(text))
+    return len(vocabulary().encode_ordinary(text))
 
 
-def _cut(text: str) -> list[tuple[str, int]]:
-    """The text as a model would say it: pieces that are whole characters, and how many tokens each is."""
+@cache
+def prose() -> list[tuple[str, int]]:
+    """It as a model would say it: pieces that are whole characters, and how many tokens each is."""
     pieces, held = [], []
-    for token in _VOCABULARY.encode_ordinary(text):
+    for token in vocabulary().encode_ordinary(PROSE):
         held.append(token)
         try:
-            piece = _VOCABULARY.decode(held)
+            piece = vocabulary().decode(held)
         except ValueError:
             continue
         if "\ufffd" not in piece:
             pieces.append((piece, len(held)))
             held = []
     return pieces
-
-
-PIECES = _cut(PROSE)
 
 
 class PeerGone(Exception):
@@ -93,10 +97,11 @@ class Exchange:
             await self._end(how)
 
     async def _talk(self) -> None:
-        start = self._plan["seed"] % len(PIECES)
+        pieces = prose()
+        start = self._plan["seed"] % len(pieces)
         for number in range(self._plan["tokens"]):
             await self._pause(self._plan["interval"])
-            text, tokens = PIECES[(start + number) % len(PIECES)]
+            text, tokens = pieces[(start + number) % len(pieces)]
             # Made is made: it counts when it is written, whether or not it arrives.
             self.truth["output"] += tokens
             self._chunk({"content": text}, None)
@@ -113,8 +118,9 @@ class Exchange:
 
     async def _completion(self, how: str) -> None:
         await self._pause(self._plan["tokens"] * self._plan["interval"] / 4)
-        start = self._plan["seed"] % len(PIECES)
-        said = [PIECES[(start + number) % len(PIECES)] for number in range(self._plan["tokens"])]
+        pieces = prose()
+        start = self._plan["seed"] % len(pieces)
+        said = [pieces[(start + number) % len(pieces)] for number in range(self._plan["tokens"])]
         self.truth["output"] = sum(tokens for _, tokens in said)
         message = {"role": "assistant", "content": "".join(text for text, _ in said)}
         answer = self._envelope("chat.completion")

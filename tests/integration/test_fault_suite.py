@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.faults.run import run_suite
 from benchmarks.faults.streams import ENDINGS, plan_streams
-from benchmarks.faults.upstream import PIECES, PROSE, count
+from benchmarks.faults.upstream import PROSE, count, prose
 
 
 def test_whatever_ends_a_stream_its_charge_is_right(tmp_path: Path) -> None:
@@ -30,6 +30,6 @@ def test_the_suite_is_the_same_for_the_same_seed_and_has_every_ending() -> None:
 
 
 def test_a_token_of_the_suite_s_upstream_is_a_token_of_the_vocabulary() -> None:
-    assert "".join(text for text, _ in PIECES) == PROSE
-    assert sum(tokens for _, tokens in PIECES) == count(PROSE)
+    assert "".join(text for text, _ in prose()) == PROSE
+    assert sum(tokens for _, tokens in prose()) == count(PROSE)
     assert count(PROSE + PROSE) == 2 * count(PROSE)
