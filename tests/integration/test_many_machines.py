@@ -147,7 +147,7 @@ class Teller:
         exchange.start(200, SSE)
         for place, text in enumerate(texts(number)):
             if place == BEFORE:
-                assert self.go_on.wait(3 * PATIENCE)
+                assert self.go_on.wait(4 * PATIENCE)
             exchange.write(chunk({"choices": [{"index": 0, "delta": {"content": text}}]}))
         exchange.write(chunk({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}))
         exchange.write(chunk({"choices": [], "usage": {"prompt_tokens": INPUT, "completion_tokens": EVENTS}}))
@@ -201,7 +201,7 @@ class Books:
 
     def wait_for_checkpoints(self) -> None:
         """Until what every running answer has come to is written down."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + 2 * PATIENCE
         expected = {number: count("".join(texts(number)[:BEFORE])) for number in range(STREAMS)}
         while True:
             rows = list(self.ledger.charges(state="pending"))
@@ -219,7 +219,7 @@ def count(text: str) -> int:
 async def _read_all(readers: list[Reader], kill: Any) -> None:
     reading = asyncio.gather(*(reader.read() for reader in readers))
     await asyncio.to_thread(kill)
-    await asyncio.wait_for(reading, PATIENCE)
+    await asyncio.wait_for(reading, 2 * PATIENCE)
 
 
 @pytest.mark.timeout(6 * PATIENCE)
