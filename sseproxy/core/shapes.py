@@ -109,12 +109,12 @@ class Shapes:
     ) -> None:
         """Take up matching after a steady chunk; remember that its bytes `data` became `event` around one text.
 
-        A chunk with usage is all that is known while such come: whether usage or text came last is of interest.
+        A chunk with usage is all that is known while such come: what came last, usage or text, makes a difference.
         """
         self.paused = False
         if self._find(data) is not None:
             return
-        if event.usage is not None or any(shape.reads is not None for shape in self._shapes):
+        if event.usage is not None:
             self.forget()
         text = event.content or event.hidden
         if text and not (event.content and event.hidden) and not event.finish and len(event.by_choice) < 2:

@@ -96,6 +96,8 @@ class _Ending:
     def take(self, event: Chunk) -> bool:
         """Look at a chunk; True if it is to be passed on, False if it is held or comes too late."""
         entries = event.body["choices"]
+        if self._over or (self.usage is not None and event.usage is None and not self._goes_on):
+            event.steady = False  # heartbeats are counted; the first output behind the usage is remembered
         if self._over and not self._is_news(event):
             self.beat()
         else:

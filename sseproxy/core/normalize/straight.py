@@ -249,13 +249,13 @@ class _Answer:
     def take_usage(self, event: Event, known: UsageEvent | None) -> UsageEvent | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other.
 
-        :param known: what has been; it may be said again, with more beside it (Groq), or nothing (vLLM).
+        :param known: what has been. What came with the finish may be said again, and more beside it (vLLM, Groq).
         """
         if event.type or self._own is None:
             return None
         passed = read_usage_alone(event.data, self._own, fold=self._fold)
         if known is not None:
-            if passed is None or not says_again(passed, known):
+            if passed is None or known is not self.usage or not says_again(passed, known):
                 return None
         elif passed is None and tells_usage_alone(event.data, self._traces[-1]):
             passed = usage_beside(event.data, self._own, fold=self._fold)

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproxy.core.normalize import Plain, events_of, normalize
+from sseproxy.core.normalize.end import HEARTBEATS_FOR_USAGE
 from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.shapes import Shapes
-from sseproxy.core.sse import DONE, FLUSH, Event
+from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
+from sseproxy.core.usage_so_far import UsageOfBeginning
 
 
 def chunk(text: str, **fields: Any) -> Event:
@@ -227,6 +229,20 @@ def test_the_usage_at_the_end_is_the_last_that_went_around(last: list[Event]) ->
     running = [spelt({"content": "." * output}, spaced=False, **counted(output)) for output in range(1, 9)]
     for events in (running, [*running, chunk("!"), *running], [*running, chunk("!"), chunk("?")]):
         assert outcome([*events, *last]) == outcome([*as_none_is_known(events), *last])
+
+
+def test_usage_that_came_before_more_text_is_that_of_a_beginning_though_the_text_goes_around() -> None:
+    told = Event(json.dumps({"choices": [], **counted(9)}).encode())
+    events = [*map(chunk, ("Hello", " wor", "ld", "!")), told, chunk(""), chunk(" and"), chunk(" so"), Event(b"{")]
+    assert outcome(events) == outcome(as_none_is_known(events[:-1]) + events[-1:])
+    assert outcome(events)[-1][-2] is UsageOfBeginning
+
+
+def test_heartbeats_are_counted_from_the_last_text_though_it_goes_around() -> None:
+    ended = spelt({}, spaced=False, choices=[{"index": 0, "finish_reason": "stop"}])
+    quiet = [HEARTBEAT] * (HEARTBEATS_FOR_USAGE - 1)
+    events = [ended, *map(chunk, ("Hello", " wor", "ld")), *quiet, chunk(" and"), *quiet, chunk(" so"), Event(DONE)]
+    assert "".join(e.content for e in normalize(iter(events), api="chat")) == "Hello world and so"
 
 
 said = st.sampled_from(["a", "ab", "", "é", "data: x", '"', "stop", "assistant", "a", "Hello", "m", "index"])

@@ -315,6 +315,7 @@ NEARLY: dict[str, list[Any]] = {
     "text after the finish": [*answer(["a", "b"])[:-1], said({"content": "c"})],
     "usage after the end mark": [*answer(["a", "b"])[:-1], "[DONE]", answer([])[-1]],
     "usage twice": [*answer(["a", "b"]), {**ENVELOPE, "choices": [], "usage": {**COUNTS, "completion_tokens": 9}}],
+    "usage again and again": [*answer(["a", "b"]), *([answer([])[-1]] * 5)],
     "text after the end mark": [*answer(["a", "b"]), "[DONE]", said({"content": "c"})],
     "an end mark before the finish": [*answer(["a", "b"])[:-2], "[DONE]", said({}, "length")],
     "nothing after the text": answer(["a", "b", "c"])[:-2],
