@@ -92,6 +92,7 @@ class RemoteReader:
         self._id = stream_id
         self._told = 0
         self._told_at = 0.0
+        self._is_heard = True
         self._ended = False
         self._fetched: list[bytes] = []
 
@@ -108,12 +109,13 @@ class RemoteReader:
         until = monotonic() + timeout
         while True:
             raw, ended = self._redis.hmget(key_of(self._id, "meta"), "head", "ended")
+            self._is_heard = ended is None
+            self._tell()  # a Redis that takes nothing can be told of as long as no head was sent
             if raw is not None:
                 self._fetch(0)  # a place that is lost can be refused as long as no head was sent
                 return _head.decode(raw)
             if ended is not None or is_left(self._redis, self._id):
                 raise Broken
-            self._tell()
             if monotonic() >= until:
                 return None
             sleep(HEAD_POLL)
@@ -158,9 +160,9 @@ class RemoteReader:
             self._fetched += new[fetched - first :]
 
     def _tell(self) -> None:
-        """Let the generating process know that somebody listens."""
+        """Let the generating process know that somebody listens, unless it was over when this reading began."""
         now = monotonic()
-        if now - self._told_at >= TELL:
+        if self._is_heard and now - self._told_at >= TELL:
             self._told, self._told_at = self.position, now
             self._redis.set(key_of(self._id, "read"), self.position, ex=READ_EXPIRES)
 

@@ -176,6 +176,30 @@ def test_a_claim_that_redis_does_not_take_leaves_no_stream_running(open_store: O
     assert store._mirrors == {}
 
 
+def test_a_redis_that_takes_nothing_is_told_of_before_the_head_and_gives_what_has_ended(open_store: Open) -> None:
+    here, there = open_store(), open_store()
+    running, writer = here.open("alice", None)
+    ended, last = here.open("alice", None)
+    assert writer is not None and last is not None
+    for each in (writer, last):
+        each.begin(HEAD)
+        each.write([b"1"])
+    last.end([b"2"])
+    of_running, of_ended = (there.find(each.id) for each in (running, ended))
+    assert of_running is not None and of_ended is not None
+    here._redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Busy):
+            of_running.join().head(0)
+        reader = of_ended.join()
+        assert reader.head(0) == HEAD
+        assert rest(reader) == [b"1", b"2"]
+    finally:
+        here._redis.config_set("maxmemory", 0)
+    assert of_running.join().head(0) == HEAD
+    writer.end()
+
+
 def test_a_process_without_a_thread_for_its_leases_begins_nothing_until_it_has_one(
     open_store: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
