@@ -9,10 +9,14 @@ import logging
 import os
 import stat
 import sys
+from collections.abc import Callable
+from functools import cache, partial
+from time import monotonic
 from typing import Any, Final
 
 try:
-    # By its name here, gevent does not replace it: its own would go on with another greenlet amid a line.
+    # By their names here, gevent does not replace them: its own would go on with another greenlet amid a line.
+    from _socket import MSG_DONTWAIT, socket
     from select import PIPE_BUF, POLLOUT, poll
 except ImportError:  # Windows
     poll = None  # type: ignore[assignment,misc]
@@ -27,6 +31,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no gene
     def __init__(self) -> None:
         super().__init__(sys.stderr)
         self._descriptor = _descriptor_of(sys.stderr)
+        self._write_at_once = _writer_to(self._descriptor)
         self._room = _room_in(self._descriptor)
         self._lost = 0
         self._torn = False
@@ -71,30 +76,55 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no gene
 
     def _taken_of(self, piece: bytes) -> int:
         """How many of these bytes were taken."""
-        try:
-            return os.write(self._descriptor, piece) if self._has_room(PATIENCE) else 0
-        except BlockingIOError:
-            return 0
+        until = monotonic() + PATIENCE
+        while self._has_room(max(0.0, until - monotonic())):
+            try:
+                return self._write_at_once(piece)
+            except BlockingIOError:  # another process was quicker
+                if monotonic() >= until:
+                    break
+        return 0
 
     def _has_room(self, seconds: float) -> bool:
         return self._room is None or bool(self._room.poll(seconds * 1000))
 
 
 def _descriptor_of(stream: Any) -> int:
-    """What a stream writes to; -1: nothing that one could wait for.
-
-    A terminal takes less than a line where it takes anything, so it is opened anew, for writes that do not wait.
-    """
+    """What a stream writes to; -1: nothing that one could wait for."""
     try:
         number = int(stream.fileno())
-        if poll is None or stat.S_ISREG(os.fstat(number).st_mode):
-            return -1
+        found = os.fstat(number)
     except (AttributeError, OSError):  # closed, or no file at all
         return -1
+    if poll is None or stat.S_ISREG(found.st_mode):
+        return -1
+    return _opened_anew(number, found.st_dev, found.st_ino)
+
+
+@cache  # as often as logging is set up
+def _opened_anew(number: int, device: int, inode: int) -> int:
+    """The same, for writes that do not wait: a terminal takes less than a line where it takes anything, and the room
+    in a pipe may be another process's before this one has written.
+    """
     try:
-        return os.open(os.ttyname(number), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # no terminal, or another user's
+        name = os.ttyname(number) if os.isatty(number) else f"/proc/self/fd/{number}"
+        return os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # a socket, another user's, or not on Linux
         return number
+
+
+def _writer_to(descriptor: int) -> Callable[[bytes], int]:
+    is_socket = descriptor >= 0 and stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    return partial(_send if is_socket else os.write, descriptor)
+
+
+def _send(descriptor: int, piece: bytes) -> int:
+    """Write to a socket without waiting, whatever others do with it; systemd's log is one."""
+    same = socket(fileno=descriptor)
+    try:
+        return same.send(piece, MSG_DONTWAIT)
+    finally:
+        same.detach()
 
 
 def _room_in(descriptor: int) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 import pytest
 
+from sseproxy.server import standard_error
 from sseproxy.server.log import set_up_logging
 from tests.harness import PATIENCE, RawClient, free_port
 from tests.harness.servers import wait_until_listening
@@ -85,6 +86,37 @@ def test_a_long_line_that_is_taken_is_whole(pipe: Pipe) -> None:
     log.error("ä" * 10_000)
 
     assert messages(pipe.read()) == ["ä" * 10_000]
+
+
+@pytest.fixture(params=["pipe", "socket"])
+def full(
+    request: pytest.FixtureRequest, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """The log goes where nothing more is taken, though it was said that there is room: another process has used it."""
+    monkeypatch.setattr(standard_error, "PATIENCE", 0.001)
+    if request.param == "pipe":
+        pipe = Pipe()
+        stream, close = pipe.stream, pipe.close
+    else:
+        reader, writer = socket.socketpair()
+        stream, close = os.fdopen(writer.detach(), "w", buffering=1), reader.close
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up_logging("text", "info")
+    while logging.getLogger().handlers[0]._lost == 0:  # type: ignore[attr-defined]
+        log.info("x" * 1000)
+    monkeypatch.setattr(standard_error.StandardError, "_has_room", lambda handler, seconds: True)
+    yield
+    close()
+    stream.close()
+
+
+@pytest.mark.usefixtures("full")
+def test_room_that_another_process_was_quicker_to_use_is_not_waited_for() -> None:
+    writing = threading.Thread(target=lambda: [log.info("x" * 4000) for _ in range(100)], daemon=True)
+    writing.start()
+    writing.join(PATIENCE)
+
+    assert not writing.is_alive()
 
 
 def test_a_terminal_that_nobody_reads_holds_up_nobody(
