@@ -164,6 +164,18 @@ def test_what_runs_is_kept_up_to_date(page: Page, app: Proxy) -> None:
     assert violations(page) == []
 
 
+def test_where_no_plot_can_be_drawn_what_runs_is_kept_up_to_date_all_the_same(browser: Browser, app: Proxy) -> None:
+    broken = Response("new Intl.NumberFormat('C')", mimetype="text/javascript")  # as uPlot does in the locale C
+    site = DispatcherMiddleware(Response("site"), {"/llm/-/uplot.js": broken, "/llm": app})
+    with waitress_thread(site) as server, browser.open(f"{server.url}/llm{PAGE}") as page:
+        log_in(page)
+        assert page.run("return at('#plots').hidden")
+        book(books_of(app), "runs", user="somebody", ends=False)
+
+        page.run("""document.dispatchEvent(new Event("visibilitychange"));
+          await until(() => at("#running-title").textContent === "Running now: 1")""")
+
+
 def test_without_scripts_the_form_and_the_tables_are_all_there(page: Page) -> None:
     """As the server sends it: what a browser that runs no script shows."""
     log_in(page)

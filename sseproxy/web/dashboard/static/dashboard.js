@@ -117,9 +117,19 @@ async function keepFresh() {
   } while (await refresh());
 }
 
-if (place) {
+/** All plots or none: uPlot fails where the browser's language is none, as in WebKitGTK where the locale is C. */
+function drawAll() {
   place.hidden = false;
-  const data = read();
-  for (const figure of place.querySelectorAll("figure")) draw(figure, data);
+  try {
+    const data = read();
+    for (const figure of place.querySelectorAll("figure")) draw(figure, data);
+  } catch (error) {
+    place.hidden = true;
+    throw error;
+  }
+}
+
+if (place) {
   keepFresh();
+  drawAll();
 }
