@@ -26,6 +26,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     :ivar chunked: the running answer is.
     :ivar is_ahead: the client has sent a request before the answer to the one before.
     :ivar ask: tells the loop that something happened here.
+    :ivar pass_on: has another process go on with this connection; False if it does not.
     :ivar when_closed: called after the connection was closed.
     """
 
@@ -39,7 +40,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     chunked = False
     is_ahead = False
     ask: Callable[[int | None], object]
+    pass_on: Callable[[Channel], bool] | None = None
     when_closed: Callable[[], object] | None = None
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether no request runs, or has begun to come, and nothing is to be done here any more."""
+        # waitress sets the last ones of these before it takes out the request.
+        return not (self.requests or self.request is not None or self.writable())
+
+    def handle_read(self) -> None:
+        if self.pass_on is not None and self.is_unused and self.pass_on(self):
+            self.handle_close()
+        else:
+            super().handle_read()
 
     def received(self, data: bytes) -> bool:
         if self._takes(data):
@@ -53,7 +67,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def _takes(self, data: bytes) -> bool:
         """Take a request that comes whole and alone, as most do; False if it is none."""
         # No lock: while there is no request, no other thread adds one.
-        if self.requests or self.request is not None or self.writable():
+        if not self.is_unused:
             return False
         request = self.parser_class(self.adj)
         if request.received(data) < len(data) or not request.completed or request.empty or request.expect_continue:

@@ -1,14 +1,20 @@
-"""Which of several processes takes a new client, where all listen by one address: one that has a thread for it."""
+"""Which of several processes takes a client, where all listen by one address: one that has a thread for it."""
 
 from __future__ import annotations
 
 from time import monotonic
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from waitress import wasyncore
+
+from sseproxy.server.corridor import Corridor
 from sseproxy.server.loop import Loop
 
+if TYPE_CHECKING:
+    from sseproxy.server.channel import Channel
+
 PATIENCE: Final = 0.05
-"""Seconds that a process without a free thread leaves new clients to the others."""
+"""Seconds between two looks of a process without room at whether new clients are left to nobody else."""
 AT_ONCE: Final = 64
 """Clients that it then takes, to have them wait here, or to refuse them in words."""
 
@@ -16,21 +22,30 @@ AT_ONCE: Final = 64
 class Door:
     """That of one process.
 
+    It is closed while there is no room. A request that comes in all the same, on a connection that was kept or beside
+    others that came at once, is passed on before it is read, as long as another process has room.
+
+    :param process: its number.
     :ivar patience: seconds until :meth:`mind` is to be called again, at the latest.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, corridor: Corridor, process: int) -> None:
         self._loop = loop
+        self._corridor = corridor
+        self._process = process
         self._is_open = True
         self._look_at = 0.0
+        loop.listen_too(_Arrivals(loop, corridor))
+        loop.pass_on = self._pass_on
 
     @property
     def patience(self) -> float:
         return 1.0 if self._is_open else PATIENCE
 
     def mind(self) -> None:
-        """Open it or close it, by the threads that are free now; from time to time see who waits all the same."""
-        has_room = self._loop.dispatcher.idle > 0
+        """Open it or close it, by the room that there is now; from time to time see who is left to nobody else."""
+        has_room = self._loop.has_room
+        self._corridor.tell(self._process, has_room)
         now = monotonic()
         if has_room != self._is_open:
             self._is_open = has_room
@@ -38,4 +53,39 @@ class Door:
             self._look_at = now + PATIENCE
         elif not has_room and now >= self._look_at:
             self._look_at = now + PATIENCE
-            self._loop.accept_now(AT_ONCE)
+            if not self._corridor.has_room(self._process):
+                self._loop.accept_now(AT_ONCE)
+
+    def close(self) -> None:
+        """For good: the others take whoever comes."""
+        self._corridor.tell(self._process, False)
+        self._loop.pass_on = None
+        self._loop.stop_listening()
+
+    def _pass_on(self, channel: Channel) -> bool:
+        if self._loop.dispatcher.idle or not self._corridor.has_room(self._process):
+            return False
+        return self._corridor.give(self._loop.servers.index(channel.server), channel.socket)
+
+
+class _Arrivals(wasyncore.dispatcher):  # type: ignore[misc]
+    """Connections that other processes pass on: one more address that is listened on."""
+
+    def __init__(self, loop: Loop, corridor: Corridor) -> None:
+        super().__init__(corridor.end, loop.connections)
+        self._loop = loop
+        self._corridor = corridor
+        self.accepting = True
+
+    def readable(self) -> bool:
+        return self.accepting
+
+    def writable(self) -> bool:
+        return False
+
+    def handle_read(self) -> None:
+        """Left to the others, by a door that closed meanwhile."""
+
+    def handle_accept(self) -> None:
+        if (arrived := self._corridor.take()) is not None:
+            self._loop.take_over(*arrived)

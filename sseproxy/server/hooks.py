@@ -186,7 +186,7 @@ def post_worker_init(worker: Any) -> None:
 def worker_int(worker: Any) -> None:
     """gunicorn's hook: the worker is to end at once."""
     if isinstance(worker.wsgi, Connected):
-        worker.wsgi.hang_up()
+        getattr(worker, "hang_up", worker.wsgi.hang_up)()
 
 
 def worker_exit(server: Any, worker: Any) -> None:

@@ -8,7 +8,7 @@ https://docs.pylonsproject.org/projects/waitress/
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any, Final
 
@@ -41,7 +41,11 @@ class Loop:
     :raises OSError: an address cannot be listened on.
     :raises ValueError: nor understood.
     :ivar servers: of waitress, one for each address.
+    :ivar connections: by their files, with what else is watched.
+    :ivar pass_on: has another process take over a connection on which a request begins; False if it does not.
     """
+
+    pass_on: Callable[[Channel], bool] | None = None
 
     def __init__(
         self,
@@ -56,60 +60,82 @@ class Loop:
     ) -> None:
         self._served = served
         self._environ = environ
-        self._map = Watch()
+        self.connections = Watch()
         self._stuck = StuckClients(client_timeout)
         self._look_again = monotonic()
+        self._most = connections
         self.dispatcher = Dispatcher(threads)
         settings = _settings(threads, max_body, connections)
         try:
             for place in places:
-                create_server(served, map=self._map, _dispatcher=self.dispatcher, **settings, **place)
+                create_server(served, map=self.connections, _dispatcher=self.dispatcher, **settings, **place)
         except (OSError, ValueError):
-            wasyncore.close_all(self._map, ignore_all=True)
-            self._map.close()
+            wasyncore.close_all(self.connections, ignore_all=True)
+            self.connections.close()
             self.dispatcher.shutdown(SETTLE_SECONDS)
             raise
-        self.servers = [each for each in list(self._map.values()) if isinstance(each, BaseWSGIServer)]
+        self.servers = [each for each in list(self.connections.values()) if isinstance(each, BaseWSGIServer)]
         for server in self.servers:
             server.channel_class = self._open_channel
             server.pull_trigger = _unneeded
             server.max_body = max_body
+        self._entrances: list[Any] = [*self.servers]
 
     def turn(self, timeout: float = 1.0) -> None:
         """One round of the event loop, of so many seconds at most."""
-        self._map.turn(min(timeout, self._stuck.interval))
+        self.connections.turn(min(timeout, self._stuck.interval))
         if (now := monotonic()) >= self._look_again:
             self._stuck.cut()
             self._look_again = now + self._stuck.interval
 
     def ring(self) -> None:
         """End the round that runs. Without a lock: a signal handler may interrupt anything."""
-        self._map.ring()
+        self.connections.ring()
 
     def is_idle(self) -> bool:
         """Whether no answer runs, waits for a thread or is still on its way to a client."""
         waiting = any(channel.requests or channel.total_outbufs_len for channel in self._channels())
         return not waiting and not self._served.running
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a client more could be served at once."""
+        return self.dispatcher.idle > 0 and self._can_take_more
+
+    def listen_too(self, entrance: wasyncore.dispatcher) -> None:
+        """From now on connections come there too."""
+        self._entrances.append(entrance)
+
     def accept(self, wanted: bool) -> None:
         """From now on take new connections as they come, or leave them."""
-        for server in self.servers:
-            server.accepting = wanted
-            self._map.ask(server.socket.fileno())
+        for entrance in self._entrances:
+            entrance.accepting = wanted
+            self.connections.ask(entrance.socket.fileno())
 
     def accept_now(self, most: int) -> None:
         """Take as many of those who wait to be accepted at each address."""
-        for server in self.servers:
+        for entrance in self._entrances:
             for _ in range(most):
-                before = len(self._map)
-                server.handle_accept()
-                if len(self._map) == before:
+                before = len(self.connections)
+                if self._can_take_more:
+                    entrance.handle_accept()
+                if len(self.connections) == before:
                     break
+
+    def take_over(self, number: int, connection: socket.socket) -> None:
+        """Go on with a connection of another process to the address of this number."""
+        server = self.servers[number]
+        try:
+            address = server.fix_addr(connection.getpeername())
+        except OSError:  # the client has left
+            connection.close()
+        else:
+            self._open_channel(server, connection, address, server.adj, map=self.connections)
 
     def stop_listening(self) -> None:
         """Close the addresses, of this process."""
-        for server in self.servers:
-            wasyncore.dispatcher.close(server)
+        for entrance in self._entrances:
+            wasyncore.dispatcher.close(entrance)
 
     def hang_up(self) -> None:
         """Close every connection.
@@ -120,6 +146,12 @@ class Loop:
         for channel in self._channels():
             channel.handle_close()
 
+    def hang_up_idle(self) -> None:
+        """Close the connections on which nothing is asked now."""
+        for channel in self._channels():
+            if channel.is_unused:
+                channel.handle_close()
+
     def close(self) -> None:
         """End everything, and give answers their time to be settled."""
         self.stop_listening()
@@ -127,17 +159,27 @@ class Loop:
         self.dispatcher.shutdown(SETTLE_SECONDS)
         for server in self.servers:
             server.trigger.close()
-        self._map.close()
+        self.connections.close()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is connected."""
+        return not self._channels()
+
+    @property
+    def _can_take_more(self) -> bool:
+        return len(self.connections) < self._most
 
     def _channels(self) -> list[HTTPChannel]:
-        return [each for each in list(self._map.values()) if isinstance(each, HTTPChannel)]
+        return [each for each in list(self.connections.values()) if isinstance(each, HTTPChannel)]
 
     def _open_channel(self, server: BaseWSGIServer, connection: socket.socket, *rest: Any, **named: Any) -> Channel:
         self._stuck.watch(connection)
         channel = Channel(server, connection, *rest, **named)
         channel.served = self._served
         channel.relay = self._served.relay
-        channel.ask = self._map.ask
+        channel.ask = self.connections.ask
+        channel.pass_on = self.pass_on
         channel.environ = {**environ_of(channel), **self._environ}
         return channel
 

@@ -1,21 +1,22 @@
 """waitress in the workers of gunicorn, which keeps the processes and shares its addresses among them.
 
 ``gunicorn -k sseproxy.server.waitress_worker.WaitressWorker``; ``sseproxy serve --server gunicorn`` has it. Of
-gunicorn's settings those on HTTP itself (``limit_request_*``, ``keepalive``, ``accesslog``, TLS) have no effect here.
+gunicorn's settings those on HTTP itself have no effect here, and are refused if clients would be worse off without:
 https://docs.gunicorn.org/en/stable/custom.html
 """
 
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import ExitStack
 from time import monotonic
 from types import FrameType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
-from gunicorn.errors import ConfigError
 from gunicorn.workers.base import Worker
 
+from sseproxy.server.corridor import Corridor
 from sseproxy.server.door import Door
 from sseproxy.server.drain import LOOK
 from sseproxy.server.loop import Loop
@@ -23,6 +24,10 @@ from sseproxy.server.served import Served
 
 CLIENT_TIMEOUT: Final = 30.0
 """Seconds, for an application that is not sseproxy's own and says nothing of it."""
+IN_TIME: Final = 0.9
+"""Of ``graceful_timeout``: for answers to end by themselves."""
+LAST_WORD: Final = 0.25
+"""Seconds that a worker which leaves goes on to answer on kept connections, to say with it that they end."""
 
 
 class WaitressWorker(Worker):  # type: ignore[misc]
@@ -33,23 +38,38 @@ class WaitressWorker(Worker):  # type: ignore[misc]
 
     has_threads: Final = True
     alive: bool
+    _corridor: ClassVar[Corridor | None] = None
     _loop: Loop | None = None
     _is_to_hang_up = False
+
+    def __init__(self, *given: Any) -> None:
+        """In the master, before the fork."""
+        super().__init__(*given)
+        if WaitressWorker._corridor is None:
+            WaitressWorker._corridor = Corridor()
 
     @classmethod
     def check_config(cls, config: Any, log: Any) -> None:
         """Refuse what this cannot do.
 
-        :raises gunicorn.errors.ConfigError: TLS is asked for.
+        :raises RuntimeError: TLS is asked for, or another protocol than HTTP; gunicorn then ends with these words.
         """
-        if config.is_ssl:
-            raise ConfigError(f"{cls.__name__} speaks no TLS: leave that to what stands in front, or use -k gthread")
+        asked = {
+            "TLS": config.is_ssl,
+            "PROXY protocol": config.proxy_protocol not in (False, "off"),
+            "uWSGI protocol": getattr(config, "protocol", "http") != "http",
+        }
+        for name in filter(asked.get, asked):
+            raise RuntimeError(f"{cls.__name__} speaks no {name}: leave it to what stands in front, or use -k gthread")
 
     def run(self) -> None:
         """Serve until SIGTERM or the end of the master, then end what runs."""
         served = self.wsgi if isinstance(self.wsgi, Served) else Served(self.wsgi)
         config = served.config
+        corridor = self._corridor
+        assert corridor is not None
         with ExitStack() as closing:
+            closing.callback(corridor.close)
             self._loop = loop = Loop(
                 served,
                 [{"sockets": [each.sock], "backlog": self.cfg.backlog} for each in self.sockets],
@@ -60,17 +80,28 @@ class WaitressWorker(Worker):  # type: ignore[misc]
                 environ={"wsgi.multiprocess": self.cfg.workers > 1},
             )
             closing.callback(loop.close)
-            door = Door(loop)
+            door = Door(loop, corridor, self.age)
             while self.alive and self.ppid == os.getppid():
                 self._turn(door.patience)
                 door.mind()
                 if loop.dispatcher.taken >= self.max_requests:
                     self.log.info("Autorestarting worker after current request.")
                     self.alive = False
-            loop.stop_listening()
-            until = monotonic() + self.cfg.graceful_timeout
-            while not loop.is_idle() and monotonic() < until:
-                self._turn(LOOK)
+            served.is_draining = True  # so that each answer says that its connection ends
+            door.close()
+            self._leave(loop)
+
+    def _leave(self, loop: Loop) -> None:
+        # At the end of that time the master kills: what is hung up on then has to be settled before.
+        until = monotonic() + IN_TIME * self.cfg.graceful_timeout
+        idle_until = min(until, monotonic() + LAST_WORD)
+        while not loop.is_empty and monotonic() < idle_until:
+            self._turn(LOOK)
+        loop.hang_up_idle()
+        # Where nobody has told it to: with the hooks, what outlasts the grace is ended in words.
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not loop.is_idle() and monotonic() < until:
+            self._turn(LOOK)
 
     def _turn(self, timeout: float) -> None:
         assert self._loop is not None
