@@ -86,7 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--streams", type=int, default=2000, help="per store (default 2000)")
     parser.add_argument("--store", action="append", choices=["sqlite", "postgresql"], help="default: both")
-    parser.add_argument("--server", default="gthread", choices=["gthread", "gevent", "waitress"])
+    parser.add_argument("--server", default="workers", choices=["workers", "gthread", "gevent", "waitress"])
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--clients", type=int, default=48, help="streams at a time (default 48)")
     parser.add_argument("--seed", type=int, default=1)

@@ -104,7 +104,7 @@ def row(name: str, outcome: Outcome) -> list[str]:
 def main() -> int:
     """All servers; 1 if one does not keep a promise."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--servers", default=",".join(SSEPROXY), help="of waitress,gthread,gevent")
+    parser.add_argument("--servers", default=",".join(SSEPROXY), help=f"of {','.join(SSEPROXY)}")
     parser.add_argument("--threads", type=int, default=32, help="server.threads (default 32)")
     parser.add_argument("--seconds", type=float, default=5, help="of each load (default 5)")
     given = parser.parse_args()

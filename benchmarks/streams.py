@@ -100,7 +100,7 @@ def _listed(text: str) -> list[str]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--servers", type=_listed, default=list(SSEPROXY), help="of waitress,gthread,gevent")
+    parser.add_argument("--servers", type=_listed, default=list(SSEPROXY), help=f"of {','.join(SSEPROXY)}")
     parser.add_argument("--peers", type=_listed, default=[], help=f"of {','.join(PEERS)}: installed into build/bench")
     parser.add_argument("--scenarios", type=_listed, default=["S1", "S2", "S3", "S4", "long"])
     parser.add_argument("--ladder", help="numbers of streams for S3 (default 50,200,500,1000,2000)")

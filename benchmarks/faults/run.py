@@ -76,7 +76,7 @@ def run_suite(
     database: str,
     *,
     seed: int = 1,
-    server: str = "gthread",
+    server: str = "workers",
     workers: int = 3,
     clients: int = 48,
     kills: int | None = None,

@@ -136,6 +136,7 @@ def sseproxy(*options: str) -> Callable[[Place], Launch]:
 
 SSEPROXY: Final = {
     "waitress": sseproxy(),
+    "workers": sseproxy("--server", "gunicorn"),
     "gthread": sseproxy("--server", "gunicorn", "--worker-class", "gthread"),
     "gevent": sseproxy("--server", "gunicorn", "--worker-class", "gevent"),
 }
