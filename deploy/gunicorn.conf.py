@@ -16,8 +16,9 @@ from sseproxy.server.gunicorn_conf import settings
 globals().update(settings())
 
 workers = int(os.environ.get("WEB_CONCURRENCY", 2))
-# One running stream holds a thread; with -k gevent a greenlet, and many more of them fit into a process.
-worker_class = "gthread"
+# waitress in each worker: one running stream holds a thread. With -k gevent it holds a greenlet, and more of them fit
+# into a process; -k gthread has gunicorn's own threads.
+worker_class = "sseproxy.server.waitress_worker.WaitressWorker"
 # No worker is replaced after so many requests: that would end streams for a leak that is not there.
 max_requests = 0
 

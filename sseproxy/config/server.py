@@ -74,7 +74,7 @@ class Server(Section):
     threads: Annotated[Whole, within(1, 10_000, "threads")] = Field(
         default=64,
         description="Threads that answer requests; each running stream holds one. As many requests more wait for one, "
-        "then the answer is 503 (gunicorn: all wait).",
+        "then the answer is 503 (gthread: all wait).",
     )
     trusted_proxy: Network | None = Field(
         default=None,

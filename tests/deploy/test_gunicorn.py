@@ -1,4 +1,4 @@
-"""deploy/gunicorn.conf.py: gunicorn itself, with threads, with greenlets, and preloaded."""
+"""deploy/gunicorn.conf.py: gunicorn itself, with waitress in its workers, with greenlets, and preloaded."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from sseproxy.config import DEMO_KEY
 from sseproxy.server.address import ipv6_works
 from sseproxy.server.gunicorn import GREENLETS, allow_connections
 from sseproxy.server.hooks import Connected
+from sseproxy.server.waitress_worker import WaitressWorker
 from tests.harness import PATIENCE, RawClient, Server, free_port, launch, start, wait_until, write_config
 from tests.harness.old_books import make_old_books
 
@@ -33,7 +34,9 @@ ASK = {"model": "demo", "stream": True, "messages": [{"role": "user", "content":
 CONFIG: dict[str, Any] = {"users": {"alice": {"keys": ["sk-alice"]}}, "server": {"shutdown_grace": "20s", "threads": 8}}
 HURRIED = CONFIG | {"server": {"threads": 8, "shutdown_grace": "500ms"}}
 CHANGED = CONFIG | {"users": {"bob": {"keys": ["sk-bob"]}}}
-KINDS = pytest.mark.parametrize("options", [(), ("-k", "gevent"), ("--preload",)], ids=["gthread", "gevent", "preload"])
+KINDS = pytest.mark.parametrize(
+    "options", [(), ("-k", "gevent"), ("--preload",)], ids=["waitress", "gevent", "preload"]
+)
 AROUND = """
 from sseproxy import create_app
 inner = create_app()
@@ -116,7 +119,7 @@ def gunicorn(
     command = ["gunicorn", "-c", str(CONF), "-b", f"127.0.0.1:{port}", "-w", str(workers), "--chdir", str(directory)]
     command += [*options, app]
     env = {"SSEPROXY_CONFIG": str(file)}
-    kind = "gevent" if "gevent" in options else "gthread"
+    kind = "gevent" if "gevent" in options else "waitress"
     with (
         start([sys.executable, "-m", *command], port, directory, env)
         if counts
@@ -239,7 +242,7 @@ def test_connections_are_hung_up_on_though_no_file_can_be_opened_any_more() -> N
         assert ours.fileno() >= 0
 
 
-@pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
+@pytest.mark.parametrize("options", [(), ("-k", "gthread"), ("-k", "gevent")], ids=["waitress", "gthread", "gevent"])
 def test_what_runs_on_beyond_the_grace_ends_with_an_error_event(tmp_path: Path, options: tuple[str, ...]) -> None:
     with gunicorn(tmp_path, *options, config=HURRIED, workers=1) as server, RawClient(server.url) as client:
         client.post("/v1/chat/completions", ASK | {"demo": {"tokens": 500, "interval_ms": 60}}, key="sk-alice")
@@ -251,6 +254,32 @@ def test_what_runs_on_beyond_the_grace_ends_with_an_error_event(tmp_path: Path, 
 
     assert "error" in events[-1].json
     assert code == 0
+
+
+def test_a_worker_that_is_replaced_after_so_many_requests_drops_no_connection_without_a_word(tmp_path: Path) -> None:
+    with gunicorn(tmp_path, "--max-requests", "3", workers=1) as server:
+        with RawClient(server.url) as kept:
+            said = [kept.get("/-/health").headers.get("connection") for _ in range(3)]
+            (worker,) = server.workers()
+            wait_until(lambda: "Autorestarting" in server.log)
+            last = kept.get("/-/health")
+            assert (last.status, last.headers["connection"]) == (200, "close")
+        wait_until_ready(server, 1, gone=worker)
+
+    assert set(said) == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "asked"), [("certfile", "a.pem", "TLS"), ("proxy_protocol", True, "PROXY protocol")]
+)
+def test_a_worker_with_waitress_refuses_in_words_what_clients_would_be_lost_without(
+    name: str, value: object, asked: str
+) -> None:
+    settings = Settings()
+    settings.set(name, value)
+
+    with pytest.raises(RuntimeError, match=f"WaitressWorker speaks no {asked}: .* -k gthread"):
+        WaitressWorker.check_config(settings, None)
 
 
 def test_the_grace_is_that_of_the_file_also_for_an_application_around_the_proxy(tmp_path: Path) -> None:
@@ -414,7 +443,7 @@ def test_sighup_while_the_application_is_preloaded_is_taken_on_by_the_workers(tm
             (tmp_path / "gate").write_bytes(b"go on")
 
         hung_up = threads.submit(hang_up)
-        with launch("gthread", command, port, tmp_path, {"SSEPROXY_CONFIG": str(file)}) as server:
+        with launch("waitress", command, port, tmp_path, {"SSEPROXY_CONFIG": str(file)}) as server:
             hung_up.result(PATIENCE)
             wait_until(lambda: {ask(server, "sk-bob") for _ in range(8)} == {200})
 
@@ -475,7 +504,7 @@ def test_an_asterisk_is_every_address_and_the_command_line_wins(tmp_path: Path) 
     assert (told["threads"], told["keepalive"]) == ("7", "9")
 
 
-@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["gthread", "preload"])
+@pytest.mark.parametrize("options", [(), ("--preload",)], ids=["waitress", "preload"])
 def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path, options: tuple[str, ...]) -> None:
     with gunicorn(tmp_path, *options, counts=True) as server:
         for _ in range(6):
@@ -488,7 +517,7 @@ def test_workers_count_together_and_nothing_is_left_behind(tmp_path: Path, optio
     assert not directory.exists()
 
 
-@pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["gthread", "gevent"])
+@pytest.mark.parametrize("options", [(), ("-k", "gevent")], ids=["waitress", "gevent"])
 def test_what_a_worker_has_counted_stays_when_it_goes(tmp_path: Path, options: tuple[str, ...]) -> None:
     with gunicorn(tmp_path, *options, counts=True) as server:
         before = server.workers()
