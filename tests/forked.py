@@ -27,6 +27,7 @@ _IMPORTED = [
     "sseproxy.server.waitress",
     "gunicorn.app.wsgiapp",
     "gunicorn.workers.gthread",
+    "sseproxy.server.waitress_worker",
     "tests.preloaded",
 ]
 

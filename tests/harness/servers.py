@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 Process = subprocess.Popen[bytes] | Forked
 SERVERS = ("waitress", "gthread", "gevent")
-"""What :func:`serve` can start."""
+"""What :func:`serve` can start, besides ``workers``: where what is sent differs."""
 
 
 def _own_ports() -> Iterator[int]:
@@ -153,9 +153,10 @@ def serve(
 ) -> Iterator[Server]:
     """The proxy with this configuration (a mapping is written to a file) as processes of its own.
 
-    :param server: ``waitress`` is ``sseproxy serve``; ``gthread`` and ``gevent`` are gunicorn's workers.
+    :param server: ``waitress`` is ``sseproxy serve``; ``workers`` are those of gunicorn with waitress in each,
+        ``gthread`` and ``gevent`` gunicorn's own.
     :param env: more variables.
-    :param threads: of a gthread worker; waitress takes its number from the configuration.
+    :param threads: of a worker; ``waitress`` takes its number from the configuration.
     :param directory: working directory, where relative paths of the configuration lie; a temporary one unless given.
     """
     with contextlib.ExitStack() as stack:
@@ -259,9 +260,9 @@ def _command(server: str, config: Path, port: int, workers: int, threads: int) -
     listen = f"127.0.0.1:{port}"
     if server == "waitress":
         return ["sseproxy", "serve", "-c", str(config), "--listen", listen]
-    assert server in SERVERS, f"unknown server {server}"
-    command = ["gunicorn", "--worker-class", server, "--workers", str(workers), "--bind", listen]
-    if server == "gthread":
+    kind = {"workers": "sseproxy.server.waitress_worker.WaitressWorker"}.get(server, server)
+    command = ["gunicorn", "--worker-class", kind, "--workers", str(workers), "--bind", listen]
+    if server != "gevent":
         command += ["--threads", str(threads)]
     # A worker's heartbeat file on a slow disk is a known cause of spurious restarts.
     shm = ["--worker-tmp-dir", "/dev/shm"] if os.path.isdir("/dev/shm") else []

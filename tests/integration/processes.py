@@ -17,8 +17,9 @@ from tests.harness import PATIENCE, RawClient, Server, free_port, launch, wait_u
 from .books import KEY, STREAM
 
 PATH = "/v1/chat/completions"
-OWN = ("waitress", "gthread", "gevent")
-"""``sseproxy serve``."""
+OWN = ("waitress", "workers", "gthread", "gevent")
+"""``sseproxy serve``; ``workers`` are those of gunicorn with waitress in each."""
+WAITRESS = "sseproxy.server.waitress_worker.WaitressWorker"
 HOOKED = "gunicorn.conf.py"
 """Plain gunicorn with a configuration file that imports the hooks."""
 
@@ -54,12 +55,13 @@ def _command(server: str, file: Path, port: int, workers: int) -> list[str]:
     if server == HOOKED:
         conf = file.with_name("gunicorn.conf.py")
         conf.write_text(CONF)
-        options = ["-c", str(conf), "-b", listen, "-k", "gthread", "-w", str(workers), "--threads", "16"]
+        options = ["-c", str(conf), "-b", listen, "-k", WAITRESS, "-w", str(workers), "--threads", "16"]
         return ["gunicorn", *options, f"sseproxy:create_app({str(file)!r})"]
     command = ["sseproxy", "serve", "-c", str(file), "--listen", listen]
     if server == "waitress":
         return command
-    return [*command, "--server", "gunicorn", "--worker-class", server, "--workers", str(workers)]
+    kind = "waitress" if server == "workers" else server
+    return [*command, "--server", "gunicorn", "--worker-class", kind, "--workers", str(workers)]
 
 
 def _answers(server: Server) -> bool:

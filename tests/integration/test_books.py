@@ -171,7 +171,7 @@ def test_after_the_finish_a_hang_up_still_learns_the_reported_usage(
     assert (charge["usage_source"], charge["output_tokens"]) == ("reported", 3)
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [*SERVERS, "workers"])
 def test_kill_9_loses_no_charge(server: str, upstream: Upstream, tmp_path: Path, books: Books) -> None:
     upstream.script = stream(tokens=5000, interval=0.02)
     with serve(config(upstream.url, tmp_path), server) as proxy, RawClient(proxy.url) as client:
@@ -184,7 +184,7 @@ def test_kill_9_loses_no_charge(server: str, upstream: Upstream, tmp_path: Path,
     assert charge["output_tokens"] > 0
 
 
-@pytest.mark.parametrize("server", ["gthread", "gevent"])
+@pytest.mark.parametrize("server", ["workers", "gevent"])
 def test_books_of_an_earlier_version_are_migrated_before_there_are_workers(
     server: str, upstream: Upstream, tmp_path: Path, books: Books
 ) -> None:

@@ -168,7 +168,7 @@ def test_that_an_idle_connection_is_hung_up_on_is_no_error_in_the_log(
     assert "ERROR" not in process.log
 
 
-@pytest.mark.parametrize("server", ["waitress", "gthread"])
+@pytest.mark.parametrize("server", ["waitress", "workers"])
 def test_a_second_signal_does_not_wait(upstream: Upstream, tmp_path: Path, server: str) -> None:
     steady(upstream)
     with running(settings(upstream.url, tmp_path), tmp_path, server) as process, begin(process.url):

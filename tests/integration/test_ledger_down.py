@@ -133,7 +133,7 @@ def test_gunicorn_begins_to_serve_though_books_cannot_be_opened(upstream: Upstre
     (tmp_path / "usage.db").write_bytes(b"This is a text, and a long one at that. " * 100)
     settings = config(upstream.url, tmp_path)
     settings["accounting"] |= {"on_ledger_down": "serve", "journal": f"{tmp_path}/usage.journal"}
-    with running(settings, tmp_path, "gthread") as server:
+    with running(settings, tmp_path, "workers") as server:
         assert (readiness(server), ask(server)[0]) == (200, 200)
 
 

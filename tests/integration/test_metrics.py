@@ -231,7 +231,7 @@ def test_requests_that_wait_for_a_thread_are_seen(upstream: Upstream) -> None:
         assert total(scrape(proxy), "sseproxy_server_queue_length") == 0
 
 
-@pytest.mark.parametrize("worker_class", ["gthread", "gevent"])
+@pytest.mark.parametrize("worker_class", ["waitress", "gevent"])
 def test_workers_of_gunicorn_count_together_and_one_that_died_runs_nothing(
     upstream: Upstream, tmp_path: Path, worker_class: str
 ) -> None:

@@ -38,7 +38,7 @@ def rewrite(directory: Path, text: str) -> None:
     (directory / "config.yaml").write_text(text, "utf-8")
 
 
-@pytest.mark.parametrize("server", ["waitress", "gthread", "gevent", HOOKED])
+@pytest.mark.parametrize("server", ["waitress", "workers", "gevent", HOOKED])
 def test_keys_prompts_prices_and_upstreams_change_while_a_stream_goes_on(
     upstream: Upstream, tmp_path: Path, books: Books, server: str
 ) -> None:
@@ -69,7 +69,7 @@ def test_keys_prompts_prices_and_upstreams_change_while_a_stream_goes_on(
     assert float(old["cost_usd"]) < 0.001
 
 
-@pytest.mark.parametrize("server", ["waitress", "gthread"])
+@pytest.mark.parametrize("server", ["waitress", "workers"])
 def test_a_bad_file_changes_nothing_and_every_problem_of_it_is_logged(
     upstream: Upstream, tmp_path: Path, server: str
 ) -> None:
@@ -98,7 +98,7 @@ def test_the_log_names_once_what_to_think_about_in_the_new_file(
         assert process.log.count("users.bob.keys[0]: a key in plain text") == 1
 
 
-@pytest.mark.parametrize("server", ["waitress", "gthread"])
+@pytest.mark.parametrize("server", ["waitress", "workers"])
 @pytest.mark.parametrize("text", ["", "# users: {alice: {}}\n"])
 def test_a_file_with_nothing_in_it_changes_nothing(upstream: Upstream, tmp_path: Path, server: str, text: str) -> None:
     with running(config(upstream.url, tmp_path), tmp_path, server) as process:
@@ -118,7 +118,7 @@ def test_an_application_does_not_take_on_a_file_with_nothing_in_it(tmp_path: Pat
         assert "alice" in app.config.users
 
 
-@pytest.mark.parametrize("server", ["waitress", "gthread"])
+@pytest.mark.parametrize("server", ["waitress", "workers"])
 def test_a_file_that_is_gone_is_no_reason_to_become_the_demo(upstream: Upstream, tmp_path: Path, server: str) -> None:
     with running(config(upstream.url, tmp_path), tmp_path, server, finds_file=True) as process:
         (tmp_path / "config.yaml").unlink()
@@ -166,10 +166,10 @@ def test_a_signal_during_the_start_is_kept_for_when_the_proxy_runs(
 
 def test_a_worker_that_begins_later_has_the_new_configuration(upstream: Upstream, tmp_path: Path) -> None:
     settings = config(upstream.url, tmp_path)
-    with running(settings, tmp_path, "gthread") as process:
+    with running(settings, tmp_path, "workers") as process:
         settings["users"] = {"bob": {"keys": ["sk-bob"]}}
         rewrite(tmp_path, yaml.safe_dump(settings))
-        hup(process, "gthread")
+        hup(process, "workers")
         wait_until(lambda: ask(process.url, "sk-bob") == 200)
         (worker,) = process.workers()
         os.kill(worker, signal.SIGKILL)

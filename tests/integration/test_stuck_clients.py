@@ -76,7 +76,7 @@ def what_arrives_after(client: socket.socket) -> bytes | None:
         return None
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [*SERVERS, "workers"])
 def test_a_client_that_never_reads_is_cut_off_and_nobody_else(
     server: str, upstream: Upstream, tmp_path: Path, books: Books
 ) -> None:

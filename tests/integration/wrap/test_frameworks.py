@@ -17,6 +17,7 @@ from werkzeug.test import Client, EnvironBuilder, create_environ
 from tests.harness import PATIENCE, RawClient, waitress_thread
 from tests.integration.books import KEY, Books
 from tests.integration.conftest import Enclose
+from tests.integration.processes import WAITRESS
 
 from .frameworks import APPS, FEED, FILE, PAGE, Traces
 from .model import PATH, RULES, USAGE, asking, texts, wrapping
@@ -227,7 +228,7 @@ def test_every_other_call_is_handed_on_as_it_is(app: Any, tmp_path: Path, enclos
 
 
 @pytest.mark.parametrize(
-    ("name", "worker"), [("flask", "gevent"), ("django", "gthread"), ("flask", "gthread")], indirect=["name"]
+    ("name", "worker"), [("flask", "gevent"), ("django", "gthread"), ("flask", WAITRESS)], indirect=["name"]
 )
 def test_the_same_behind_gunicorn(name: str, worker: str, tmp_path: Path, books: Books) -> None:
     with gunicorn(name, worker, tmp_path) as url:
