@@ -171,9 +171,7 @@ class _Answer:
         delta = choice.delta
         is_clean = is_clean and "role" not in delta and is_tidy(delta)
         delta.pop("role", None)
-        if not choice.finish_reason:
-            delta.pop("channel", None)
-        texts = take_texts(delta)
+        texts = take_texts(delta, ends=bool(choice.finish_reason))
         if texts is None:
             return None
         if choice.finish_reason:

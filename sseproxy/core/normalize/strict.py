@@ -33,11 +33,23 @@ __all__ = [
 ]
 
 
+class _Detail(msgspec.Struct, frozen=True):
+    """Of reasoning; without a number it would be given one."""
+
+    index: int
+
+
+Delta = dict[str, str | tuple[_Detail, ...] | None]
+
+
 class _Choice(msgspec.Struct, forbid_unknown_fields=True):
-    """Of a chunk with one answer; its delta holds texts alone. Fields of any type are those that no transform reads."""
+    """Of a chunk with one answer; its delta holds texts and their details.
+
+    Fields of any type are those that no transform reads.
+    """
 
     index: Literal[0]
-    delta: dict[str, str | None]
+    delta: Delta
     finish_reason: Reason | UnsetType | None = UNSET
     logprobs: Any = None
     token_ids: Any = None
@@ -101,7 +113,7 @@ read_strictly: Final = msgspec.json.Decoder(Strict).decode
 _decode: Final = msgspec.json.Decoder().decode
 _OWN: Final = frozenset((*ENVELOPE, "choices", "usage", "obfuscation"))
 _THOUGHTS: Final = ("reasoning_content", "reasoning")
-_OF_FIRST: Final = frozenset(("role", "content", *_THOUGHTS))
+_OF_FIRST: Final = frozenset(("role", "content", "reasoning_details", *_THOUGHTS))
 
 
 def told_ahead(data: bytes) -> dict[str, Any] | None:
@@ -112,22 +124,30 @@ def told_ahead(data: bytes) -> dict[str, Any] | None:
         return None
 
 
-def takes_role(delta: dict[str, str | None]) -> bool:
+def takes_role(delta: Delta) -> bool:
     """Take the role out of the first delta; False if that is not as it should be."""
     names = {name for name, value in delta.items() if value is not None}
-    return names <= _OF_FIRST and bool(delta.pop("role", None))
+    return names <= _OF_FIRST and isinstance(role := delta.pop("role", None), str) and role != ""
 
 
-def take_texts(delta: dict[str, str | None]) -> tuple[str, str] | None:
-    """Take the visible text or the reasoning out of a delta; None if there is both, or more than that."""
-    text = delta.pop("content", None) or ""
-    thoughts = {said for name in _THOUGHTS if (said := delta.pop(name, None))}
-    if len(thoughts) + bool(text) > 1 or any(value is not None for value in delta.values()):
+def take_texts(delta: Delta, *, ends: bool = False) -> tuple[str, str] | None:
+    """Take the visible text or the reasoning out of a delta; None if there is both, or anything else.
+
+    :param ends: beside a finish nothing else may stand that can stand beside a text.
+    """
+    details = None
+    if not ends:
+        delta.pop("channel", None)
+        details = delta.pop("reasoning_details", None)
+    content = delta.pop("content", None)
+    said = {value for name in _THOUGHTS if (value := delta.pop(name, None)) not in (None, "")}
+    if (details and not said) or len(said) + bool(content) > 1 or any(value is not None for value in delta.values()):
         return None
-    return text, "".join(thoughts)
+    reasoning = said.pop() if said else ""
+    return (content or "", reasoning) if isinstance(reasoning, str) and isinstance(content, str | None) else None
 
 
-def is_tidy(delta: dict[str, str | None]) -> bool:
+def is_tidy(delta: Delta) -> bool:
     """Whether a delta has no nulls, and its reasoning, if any, by the name that all send it under."""
     return None not in delta.values() and bool(delta.get("reasoning_content") or not delta.get("reasoning"))
 
@@ -138,7 +158,8 @@ def texts_in(data: bytes) -> tuple[str, str]:
     :raises msgspec.DecodeError: it is none.
     """
     delta = read_strictly(data).choices[0].delta
-    return delta.get("content") or "", thoughts_in(delta)
+    content = delta.get("content")
+    return content if isinstance(content, str) else "", thoughts_in(delta)
 
 
 def cleaned(data: bytes, own: dict[str, Any], *, first: bool, told: Mapping[str, Any] = MappingProxyType({})) -> bytes:

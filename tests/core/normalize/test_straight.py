@@ -136,7 +136,7 @@ def told_twice(bodies: list[Any]) -> list[Any]:
 
 
 def thoughtful(bodies: list[Any]) -> list[Any]:
-    """The same in thoughts and texts by turns, as DeepSeek, vLLM and Groq write both."""
+    """The same in thoughts and texts by turns, as DeepSeek, Groq and OpenRouter write both."""
     bodies = usual(bodies)
     for at, entry in enumerate(entries_of(bodies)[:-1]):
         text = entry.get("delta", {}).get("content")
@@ -144,7 +144,7 @@ def thoughtful(bodies: list[Any]) -> list[Any]:
             {**entry.get("delta", {}), "reasoning_content": None},
             {"content": None, "reasoning_content": text},
             {"reasoning": text, "channel": "analysis"},
-            {"reasoning": text, "reasoning_content": text},
+            {"reasoning": text, "reasoning_details": [{"type": "reasoning.text", "text": text, "index": 0}]},
         ][at % 4]
     return bodies
 
@@ -189,7 +189,7 @@ objects = st.sampled_from(["body", "choice", "delta", "usage"])
 names = st.sampled_from(
     [*KEYS, "obfuscation", "system_fingerprint", "stop_reason", "refusal", "x", "base_resp", "done"]
     + ["token_ids", "prompt_token_ids", "provider", "p", "native_finish_reason", "content_filter_results", "channel"]
-    + ["reasoning", "reasoning_content", "x_groq", "prompt_filter_results"]
+    + ["reasoning", "reasoning_content", "reasoning_details", "x_groq", "prompt_filter_results"]
 )
 OTHERS: list[Any] = [
     said({"content": "late"}),
