@@ -5,8 +5,8 @@ https://url.spec.whatwg.org/#urlencoded-parsing and RFC 7578. The whole body is 
 
 from __future__ import annotations
 
+import re
 from typing import Final
-from urllib.parse import parse_qsl
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
@@ -18,6 +18,7 @@ URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
 MOST_FIELDS: Final = 1000
 LONGEST_NAME: Final = 200
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 
 Pairs = list[tuple[str, str]]
 
@@ -50,12 +51,23 @@ def read_form(body: bytes, content_type: str) -> Pairs:
 
 
 def _pairs(data: bytes, what: str) -> Pairs:
+    if data.count(b"&") >= MOST_FIELDS:
+        raise BadRequest(f"The {what} has more than {MOST_FIELDS} fields.")
     try:
-        return parse_qsl(data.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+        fields = [field.partition(b"=") for field in data.split(b"&") if field]
+        return [(_plain(name), _plain(value)) for name, _, value in fields]
     except UnicodeDecodeError:
         raise BadRequest(f"The {what} is not valid UTF-8.") from None
-    except ValueError:
-        raise BadRequest(f"The {what} has more than {MOST_FIELDS} fields.") from None
+
+
+def _plain(text: bytes) -> str:
+    # Letters for bytes, which Python has once each; bytes take seventy times the size of a body of nothing but escapes.
+    letters = _ESCAPE.sub(_letter, text.replace(b"+", b" ").decode("latin-1"))
+    return letters.encode("latin-1").decode()
+
+
+def _letter(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16))
 
 
 def _parts(body: bytes, boundary: bytes) -> Pairs:

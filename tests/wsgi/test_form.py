@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from sseproxy.core.chat import BadRequest
@@ -99,3 +101,16 @@ def test_a_multipart_form_without_a_boundary_is_refused(content_type: str) -> No
 
 def test_too_many_parts_are_refused() -> None:
     assert f"more than {MOST_FIELDS}" in refusal(multipart(*[part('name="q"', b"")] * (MOST_FIELDS + 1)), TYPE).message
+
+
+def test_escapes_take_a_few_times_their_own_size() -> None:
+    body = b"message=" + b"%41" * 300_000
+    tracemalloc.start()
+    try:
+        pairs = read_form(body, URLENCODED)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert pairs == [("message", "A" * 300_000)]
+    assert peak < 10 * len(body)
