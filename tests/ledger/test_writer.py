@@ -129,6 +129,16 @@ def test_one_that_fails_takes_nobody_along(writer: Writer, opened: Opened) -> No
     assert numbers(opened) == list(range(6))
 
 
+def test_what_is_done_at_once_fails_nobody_where_the_disk_is_full(writer: Writer, opened: Opened) -> None:
+    writer.execute(PUT, ())
+    (patience,) = opened.dbapi_connection.execute("PRAGMA busy_timeout").fetchone()
+    opened.dbapi_connection.execute("PRAGMA max_page_count = 1")
+
+    assert not writer.execute_at_once("CREATE TABLE others AS SELECT zeroblob(100000) AS number")
+    assert opened.dbapi_connection.execute("PRAGMA busy_timeout").fetchone() == (patience,)
+    assert writer.execute("INSERT INTO numbers VALUES (1)", ()) == 1
+
+
 def test_where_another_process_does_not_let_go_all_that_wait_fail_at_once(
     writer: Writer, opened: Opened, tmp_path: Path
 ) -> None:
