@@ -117,6 +117,8 @@ class RedisSlots:
     def close(self) -> None:
         if (mine := self._mine.known()) is not None:
             mine.stopping.set()
+            if mine.renewing is not None:
+                mine.renewing.join()  # what it asks would fail in many ways on connections that are closed under it
             self._release_all(mine)
         self._redis.close()
 
@@ -150,7 +152,9 @@ class RedisSlots:
             raise StoreUnavailable("there is no thread left to keep places with") from error
 
     def _begin_to_renew(self, mine: _Mine) -> None:
-        threading.Thread(target=self._renew_all, args=(mine,), name="sseproxy-slots", daemon=True).start()
+        thread = threading.Thread(target=self._renew_all, args=(mine,), name="sseproxy-slots", daemon=True)
+        thread.start()
+        mine.renewing = thread
 
     def _renew_all(self, mine: _Mine) -> None:
         while not mine.stopping.wait(self._lease / 3):
@@ -171,6 +175,7 @@ class _Mine:
         self.places: dict[str, str] = {}
         self.holds: dict[str, str] = {}
         self.stopping = threading.Event()
+        self.renewing: threading.Thread | None = None
 
 
 def _key(user: str) -> str:

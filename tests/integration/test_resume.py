@@ -439,10 +439,14 @@ def test_one_line_is_logged_for_an_answer_that_outlived_its_client(
         raw.post(PATH, STREAM, key=KEY, headers={**LATER, "X-Request-Id": "mine"})
         raw.read_body()
     books.one_ended()
-    lines = [record.getMessage() for record in caplog.records if record.name == "sseproxy.access"]
-    assert len(lines) == 1
-    assert "id=mine" in lines[0]
-    assert "outcome=completed" in lines[0]
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == "sseproxy.access"]
+
+    wait_until(lambda: lines() != [])
+    assert len(lines()) == 1
+    assert "id=mine" in lines()[0]
+    assert "outcome=completed" in lines()[0]
 
 
 def test_a_limit_on_streams_counts_an_answer_as_long_as_it_is_generated(
