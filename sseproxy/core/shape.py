@@ -110,6 +110,10 @@ class Shape:
         by_choice = ((self.choice, text),) if self.choice else ()
         return Event(data, "", None, None, True, content, hidden, by_choice=by_choice)
 
+    def usage(self, data: bytes) -> Usage | None:
+        """Return the usage in a chunk of this shape, with any text or none, as :attr:`reads` reads it."""
+        return None
+
     def texts(self, data: bytes, room: int, *, framed: bool) -> tuple[list[str], int]:
         """Return the texts of the events of this shape that `data` begins with, and where these end.
 

@@ -112,7 +112,8 @@ class Shapes:
         A chunk with usage is all that is known while such come: what came last, usage or text, makes a difference.
         """
         self.paused = False
-        if self._find(data) is not None:
+        known = self._find(data)
+        if known is not None and (event.usage is None or known.usage(data) == event.usage):
             return
         if event.usage is not None:
             self.forget()

@@ -16,6 +16,7 @@ from msgspec import UNSET, Raw, UnsetType
 from sseproxy.core.chunk import UNREADABLE, guard
 from sseproxy.core.shape import ReadUsage, Shape, read_text
 from sseproxy.core.sse import Event
+from sseproxy.core.usage import Usage
 
 __all__ = ["Varying"]
 # What moves is marked with what cannot stand in JSON on one line: the text, and fields of one type each.
@@ -90,6 +91,24 @@ class Varying(Shape):
         return shape if shape.event(data) == passed else None
 
     def event(self, data: bytes) -> Event | None:
+        read = self._read(data)
+        if read is None or not read[0]:
+            return None
+        text, found, usage = read
+        data = guard(b"".join([found.get(part, part) for part in self._written]))
+        content, hidden = ("", text) if self.hidden else (text, "")
+        return Event(data, "", None, None, True, content, hidden, usage)
+
+    def usage(self, data: bytes) -> Usage | None:
+        read = self._read(data)
+        return None if read is None else read[2]
+
+    def middle(self, data: bytes) -> bytes | None:
+        found = self._found(data)
+        return None if found is None else found[_TEXT]
+
+    def _read(self, data: bytes) -> tuple[str, dict[bytes, bytes], Usage | None] | None:
+        """The text, all that moves as it is written, and the usage; None if something is not as it would have to be."""
         found = self._found(data)
         if found is None:
             return None
@@ -98,20 +117,12 @@ class Varying(Shape):
             values = {_FIELDS[mark]: _decode(value) for mark, value in found.items() if mark != _TEXT}
         except UNREADABLE:
             return None
-        if not text or any(type(value) is not kind for (_, kind), value in values.items()):
+        if any(type(value) is not kind for (_, kind), value in values.items()):
             return None
-        usage = None
-        if self.reads is not None:
-            usage = self.reads({name: value for (name, _), value in values.items()})
-            if usage is None:
-                return None
-        data = guard(b"".join([found.get(part, part) for part in self._written]))
-        content, hidden = ("", text) if self.hidden else (text, "")
-        return Event(data, "", None, None, True, content, hidden, usage)
-
-    def middle(self, data: bytes) -> bytes | None:
-        found = self._found(data)
-        return None if found is None else found[_TEXT]
+        if self.reads is None:
+            return text, found, None
+        usage = self.reads({name: value for (name, _), value in values.items()})
+        return None if usage is None else (text, found, usage)
 
     def _found(self, data: bytes) -> dict[bytes, bytes] | None:
         """What stands where something moves, if the rest is the same."""

@@ -224,11 +224,30 @@ def test_what_counts_on_from_chunk_to_chunk_goes_around_and_says_its_usage(
     assert outcome([*events, Event(DONE)]) == outcome([*as_none_is_known(events), Event(DONE)])
 
 
+def test_usage_that_moves_without_text_leaves_the_shape_known() -> None:
+    running = [spelt({"content": f"{n}." if n % 2 else ""}, spaced=False, **counted(n)) for n in range(1, 10)]
+    plain = Plain()
+    out = normalize(iter(running), api="chat", plain=plain)
+    told = [next(out) for _ in range(8)]
+
+    assert told[-1].content == "" and plain.shapes is not None
+    assert plain.shapes.match(running[8].data) is not None
+
+
 @pytest.mark.parametrize("last", [[Event(DONE)], [Event(b"{")], []], ids=["done", "broken", "cut"])
 def test_the_usage_at_the_end_is_the_last_that_went_around(last: list[Event]) -> None:
     running = [spelt({"content": "." * output}, spaced=False, **counted(output)) for output in range(1, 9)]
     for events in (running, [*running, chunk("!"), *running], [*running, chunk("!"), chunk("?")]):
         assert outcome([*events, *last]) == outcome([*as_none_is_known(events), *last])
+
+
+@pytest.mark.parametrize("text", ["!", ""])
+def test_what_one_usage_alone_said_is_still_known_where_the_next_says_the_same_counts(text: str) -> None:
+    running = [spelt({"content": f"{output}."}, spaced=False, **counted(output)) for output in range(1, 5)]
+    dear = spelt({"content": text}, spaced=False, **counted(5, cost=0.1))
+    later = [spelt({"content": "?"}, spaced=False, **counted(output)) for output in (5, 6, 7)]
+    events = [*running, dear, *later, Event(DONE)]
+    assert outcome(events) == outcome([*as_none_is_known(events[:-1]), *events[-1:]])
 
 
 def test_usage_that_came_before_more_text_is_that_of_a_beginning_though_the_text_goes_around() -> None:
