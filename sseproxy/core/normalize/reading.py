@@ -19,8 +19,10 @@ from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 from sseproxy.core.usage_so_far import merge_fields, merge_usage
 
-__all__ = ["Reader", "annotate", "reader_of", "told_failure"]
+__all__ = ["NOTHING_TOLD", "Reader", "annotate", "reader_of", "told_failure"]
 
+NOTHING_TOLD: Final[dict[str, Any]] = {"output_tokens": 0}
+"""The usage that a message's first delta is given if it has none."""
 # Anthropic's deltas by the field that holds their text; `content` is that of a compaction.
 _DELTAS: Final = {"text": "content", "thinking": "hidden", "partial_json": "hidden", "content": "hidden"}
 
@@ -125,6 +127,7 @@ class _Messages:
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self._fields: dict[str, Any] = {}
+        self._told: Any = NOTHING_TOLD  # by the last delta; one that has none was given the same object
         self._begun = ("", "")  # what the message held when it began, until blocks say it
         self._with_input = False  # the last block has begun with its input
 
@@ -144,7 +147,9 @@ class _Messages:
                 if isinstance(text, str) and not (field == "partial_json" and self._with_input):
                     setattr(event, kind, text)
             event.finish = finish_of(delta.get("stop_reason"), calls=False)
-        for usage in (message.get("usage") if isinstance(message, dict) else None, body.get("usage")):
+        told = body.get("usage")
+        news, self._told = (None if told is self._told else told), told or self._told
+        for usage in (message.get("usage") if isinstance(message, dict) else None, news):
             if isinstance(usage, dict):
                 self._fields = merge_fields(self._fields, usage)
                 found = tidy_usage(self._fields, exclusive=True)

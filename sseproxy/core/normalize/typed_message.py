@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from sseproxy.core.chunk import Chunk
+from sseproxy.core.normalize.reading import NOTHING_TOLD
 from sseproxy.core.sse import Event
 
 __all__ = ["complete_message"]
@@ -22,7 +23,7 @@ def complete_message(events: Iterator[Event], make_id: Callable[[], str], model:
     """Let the stream begin with a whole ``message_start``, and tell what one behind that has to say as usage."""
     start = _empty(make_id, model)
     begun = stood_in = False
-    last: dict[str, Any] = {"delta": {"stop_reason": None, "stop_sequence": None}, "usage": {"output_tokens": 0}}
+    last: dict[str, Any] = {"delta": {"stop_reason": None, "stop_sequence": None}, "usage": NOTHING_TOLD}
     for event in events:
         if type(event) is Chunk:
             if event.type == "message_start":

@@ -135,6 +135,21 @@ def test_a_message_says_where_its_content_and_usage_are_to_go_and_each_delta_of_
     assert json.loads(delta.data)["usage"] == {"output_tokens": 0} and delta.usage is None
 
 
+def test_usage_that_a_delta_only_repeats_says_nothing_of_the_text_before_it() -> None:
+    bare = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    _, stated, _, repeated, _ = run("messages", *(block(body, str(body["type"])) for body in (END, HEL, bare, STOP)))
+
+    assert json.loads(repeated.data)["usage"] == json.loads(stated.data)["usage"] == {"output_tokens": 5}
+    assert stated.usage is not None and repeated.usage is None
+
+
+def test_usage_that_a_delta_is_given_as_it_has_none_is_no_statement() -> None:
+    bare = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    events = run("messages", *(block(body, str(body["type"])) for body in (NAMED, NAMED, HEL, bare, STOP)))
+
+    assert json.loads(events[3].data)["usage"] == {"output_tokens": 0} and events[3].usage is None
+
+
 @pytest.mark.parametrize("api", ["responses", "messages"])
 def test_a_stream_that_breaks_off_ends_in_an_error_event(api: Api) -> None:
     events = run(api, block({"type": "something"}))
