@@ -12,6 +12,7 @@ from typing import Any, Final
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.normalize.reading import NOTHING_TOLD
 from sseproxy.core.sse import Event
+from sseproxy.core.usage_so_far import merge_fields
 
 __all__ = ["complete_message"]
 
@@ -58,11 +59,8 @@ def _delta(body: dict[str, Any], last: dict[str, Any]) -> dict[str, Any]:
     """A ``message_start`` that came late, as the ``message_delta`` which adds what it says of usage to the last one."""
     message = body.get("message")
     usage = message.get("usage") if isinstance(message, dict) else None
-    return {
-        "type": "message_delta",
-        "delta": last["delta"],
-        "usage": {**(usage if isinstance(usage, dict) else {}), **last["usage"]},
-    }
+    stated = {**(usage if isinstance(usage, dict) else {}), "output_tokens": 0}
+    return {"type": "message_delta", "delta": last["delta"], "usage": merge_fields(stated, last["usage"])}
 
 
 def _empty(make_id: Callable[[], str], model: str) -> dict[str, Any]:

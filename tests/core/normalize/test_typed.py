@@ -111,6 +111,7 @@ NAMED = {"type": "message_start", "message": {**NAMELESS["message"], "id": "n"}}
     [
         ([HEL, NAMED, LO, END], 1),
         ([HEL, LO, END, NAMED], 1),
+        ([HEL, LO, {**END, "usage": {"input_tokens": 0, "output_tokens": 5}}, NAMED], 1),
         ([NAMELESS, HEL, LO, END], 1),
         ([NAMELESS, HEL, NAMELESS, LO, END], 2),
     ],
