@@ -9,8 +9,6 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Callable
-from functools import cache, partial
 from time import monotonic
 from typing import Any, Final
 
@@ -31,7 +29,6 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no gene
     def __init__(self) -> None:
         super().__init__(sys.stderr)
         self._descriptor = _descriptor_of(sys.stderr)
-        self._write_at_once = _writer_to(self._descriptor)
         self._room = _room_in(self._descriptor)
         self._lost = 0
         self._torn = False
@@ -79,7 +76,7 @@ class StandardError(logging.StreamHandler):  # type: ignore[type-arg]  # no gene
         until = monotonic() + PATIENCE
         while self._has_room(max(0.0, until - monotonic())):
             try:
-                return self._write_at_once(piece)
+                return _write_at_once(self._descriptor, piece)
             except BlockingIOError:  # another process was quicker
                 if monotonic() >= until:
                     break
@@ -93,38 +90,30 @@ def _descriptor_of(stream: Any) -> int:
     """What a stream writes to; -1: nothing that one could wait for."""
     try:
         number = int(stream.fileno())
-        found = os.fstat(number)
+        return -1 if poll is None or stat.S_ISREG(os.fstat(number).st_mode) else number
     except (AttributeError, OSError):  # closed, or no file at all
         return -1
-    if poll is None or stat.S_ISREG(found.st_mode):
-        return -1
-    return _opened_anew(number, found.st_dev, found.st_ino)
 
 
-@cache  # as often as logging is set up
-def _opened_anew(number: int, device: int, inode: int) -> int:
-    """The same, for writes that do not wait: a terminal takes less than a line where it takes anything, and the room
-    in a pipe may be another process's before this one has written.
+def _write_at_once(descriptor: int, piece: bytes) -> int:
+    """Write without waiting: the room may be another process's by now, and a terminal takes less than a line where it
+    takes anything. Nothing is kept open, and nothing remembered: a daemon has put another file in the place of this.
     """
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):  # as systemd's log is
+        same = socket(fileno=descriptor)
+        try:
+            return same.send(piece, MSG_DONTWAIT)
+        finally:
+            same.detach()
     try:
-        name = os.ttyname(number) if os.isatty(number) else f"/proc/self/fd/{number}"
-        return os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError:  # a socket, another user's, or not on Linux
-        return number
-
-
-def _writer_to(descriptor: int) -> Callable[[bytes], int]:
-    is_socket = descriptor >= 0 and stat.S_ISSOCK(os.fstat(descriptor).st_mode)
-    return partial(_send if is_socket else os.write, descriptor)
-
-
-def _send(descriptor: int, piece: bytes) -> int:
-    """Write to a socket without waiting, whatever others do with it; systemd's log is one."""
-    same = socket(fileno=descriptor)
+        name = os.ttyname(descriptor) if os.isatty(descriptor) else f"/proc/self/fd/{descriptor}"
+        opened = os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # another user's, or not on Linux
+        return os.write(descriptor, piece)
     try:
-        return same.send(piece, MSG_DONTWAIT)
+        return os.write(opened, piece)
     finally:
-        same.detach()
+        os.close(opened)
 
 
 def _room_in(descriptor: int) -> Any:

@@ -30,8 +30,8 @@ class Pipe:
     """Standard error as a pipe, whose reader reads when it is told to."""
 
     def __init__(self) -> None:
-        self._reader, writer = os.pipe()
-        os.set_blocking(self._reader, False)
+        self.reader, writer = os.pipe()
+        os.set_blocking(self.reader, False)
         self.stream: TextIO = os.fdopen(writer, "w", buffering=1)
 
     def read(self) -> list[str]:
@@ -39,11 +39,11 @@ class Pipe:
         pieces = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                pieces.append(os.read(self._reader, 65536))
+                pieces.append(os.read(self.reader, 65536))
         return b"".join(pieces).decode().splitlines()
 
     def close(self) -> None:
-        os.close(self._reader)
+        os.close(self.reader)
         self.stream.close()
 
 
@@ -86,6 +86,17 @@ def test_a_long_line_that_is_taken_is_whole(pipe: Pipe) -> None:
     log.error("ä" * 10_000)
 
     assert messages(pipe.read()) == ["ä" * 10_000]
+
+
+def test_a_pipe_in_whose_place_a_daemon_has_put_another_file_has_its_end(pipe: Pipe) -> None:
+    log.info("before")
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, pipe.stream.fileno())
+    os.close(null)
+    log.info("after")
+
+    assert messages([os.read(pipe.reader, 65536).decode()]) == ["before"]
+    assert os.read(pipe.reader, 1) == b""
 
 
 @pytest.fixture(params=["pipe", "socket"])
