@@ -248,14 +248,19 @@ def test_one_thread_lets_all_of_them_go_and_ends_with_the_last(monkeypatch: pyte
     begun: list[threading.Thread] = []
     start = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda thread: (begun.append(thread), start(thread)))
-    store = MemoryStreams(keep=0.2)
-    for number in range(3):
+    store = MemoryStreams(keep=3600)
+    streams = []
+    for _ in range(3):
         stream, writer = store.open("alice", None)
-        assert writer is not None
+        assert isinstance(stream, LiveStream) and writer is not None
         writer.begin(Head("200 OK", []))
         writer.end()
-        assert isinstance(stream, LiveStream) and stream.ended_at is not None
-        stream.ended_at += number / 20
+        streams.append(stream)
+    with store._lock:
+        for number, stream in enumerate(streams):
+            assert stream.ended_at is not None
+            stream.ended_at -= 3600 - number / 20
+        store._closing.notify_all()
 
     wait_until(lambda: store.counts() == (0, 0) and not any(thread.is_alive() for thread in begun))
     assert len(begun) == 1
