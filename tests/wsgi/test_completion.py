@@ -163,5 +163,5 @@ def test_broken_compression_is_a_failure() -> None:
 def test_a_document_of_more_parts_than_could_be_read_at_ease_is_no_answer() -> None:
     parts = b",".join([b"{}"] * (MOST_PARTS_OF_ANSWER + 1))
 
-    with pytest.raises(UpstreamFailure, match="more than 1000000 objects, lists and named values at once"):
+    with pytest.raises(UpstreamFailure, match="more than 2000000 objects, lists and named values at once"):
         completion([b'{"choices":[{"message":{"content":"Hi"}}],"x":[' + parts[:100], parts[100:] + b"]}"])

@@ -223,7 +223,7 @@ def test_what_takes_many_times_its_own_size_to_read_is_not_read(before: bytes, a
         tracemalloc.stop()
 
     assert [event.error and event.error.message for event in events if event is not HEARTBEAT] == [
-        "The upstream sent more than 1000000 objects, lists and named values at once."
+        "The upstream sent more than 2000000 objects, lists and named values at once."
     ]
     assert peak < 10 * len(parts)
 
