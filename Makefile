@@ -25,7 +25,7 @@ run: $(VENV)/.installed
 # Compiled once, not by every worker and again by every server that a test starts.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: lint
-	$(BIN)/python -m pytest $(or $(ARGS),-n 4 --dist worksteal --ignore=tests/doctor)
+	$(BIN)/python -m pytest $(or $(ARGS),-n 6 --dist worksteal --ignore=tests/doctor)
 	@# The doctor's tests measure time: beside others they would find faults of the machine.
 	$(if $(ARGS),,$(BIN)/python -m pytest tests/doctor)
 

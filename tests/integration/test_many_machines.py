@@ -28,7 +28,7 @@ STREAMS = 300
 EVENTS, BEFORE = 20, 8
 """Events of an answer, and how many of them have come when the machine dies."""
 INPUT = 3
-SURVIVOR, VICTIM = "workers", "gevent"
+SURVIVOR, VICTIM = "gthread", "gevent"
 TOKENIZER = Tokenizer()
 
 NGINX = """
