@@ -101,7 +101,7 @@ class Stack:
         prefixes = _prefixes(self.config.prompt)
         if prefixes.change_prompts or self.config.routes:  # which may have a prefix of their own
             app = PromptMiddleware(app, prefixes)
-        if self.config.defaults.limits or any(user.limits for user in self.config.users.values()):
+        if self.config.has_limits:
             app = LimitsMiddleware(app, lasting.limiter)
         app = lasting.telemetry.traced(app, self.config)
         if self.config.routes:

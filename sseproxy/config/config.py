@@ -149,6 +149,11 @@ class Config(Section):
         """What works but should not stay."""
         return self._warnings.get(self.server.is_local, ())
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether anybody's requests are to be counted."""
+        return bool(self.defaults.limits or any(user.limits for user in self.users.values()))
+
     def listening_on(self, address: str) -> Config:
         """The same configuration with another ``server.listen``.
 

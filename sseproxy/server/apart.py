@@ -17,6 +17,5 @@ def warn_of_apart(config: Config, processes: int) -> None:
     several = f"memory:// with {processes} workers:"
     if config.streams.store.get_secret_value() == DEFAULT:
         log.warning("streams.store: %s a lost connection joins its answer again only if it meets the same one", several)
-    has_limits = config.defaults.limits or any(user.limits for user in config.users.values())
-    if has_limits and config.limits.store.get_secret_value() == DEFAULT:
+    if config.has_limits and config.limits.store.get_secret_value() == DEFAULT:
         log.warning("limits.store: %s each counts by itself, so users may have %d times theirs", several, processes)
