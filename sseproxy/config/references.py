@@ -45,7 +45,8 @@ def _glued(source: Source) -> Iterator[Problem]:
     for path in source.lone:
         if _is_glued(path, source):
             name = str(path[1]).partition(":")[0]
-            yield Problem(source.name, source.line(path), f"{path[0]}.{name}", "a blank is missing after the colon")
+            message = "a blank is missing after the colon, or quotes around a name that has one"
+            yield Problem(source.name, source.line(path), f"{path[0]}.{name}", message)
 
 
 def _unknown_default(data: Mapping[str, Any], source: Source) -> Iterator[Problem]:

@@ -1,8 +1,8 @@
 """Where a configuration comes from, and its YAML as plain data that remembers its lines.
 
 YAML as PyYAML reads it (https://pyyaml.org/wiki/PyYAMLDocumentation), with three differences: a key given twice is a
-problem, keys are always text (``007:`` names the user "007"), and so are some words, see ``plain_scalars``. What the
-keys mean may not go in here.
+problem, keys are always text (``007:`` names the user "007"), and words are read as in YAML 1.2, see ``plain_scalars``.
+What the keys mean may not go in here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from sseproxy.config.builtin import BUILT_IN, BUILT_IN_NAME
-from sseproxy.config.plain_scalars import Loader
+from sseproxy.config.plain_scalars import Constructor, Loader
 from sseproxy.config.problem import ConfigError, Path, Problem, dotted
 from sseproxy.config.syntax import syntax_problem
 
@@ -28,7 +28,7 @@ MOST_VALUES = 300_000
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE = f"{_TAG}merge"
-_NO_COLON = re.compile(r"\s*[,}]")
+_NO_COLON = re.compile(r"(?:\s|#.*\n)*[,}]")
 
 
 @dataclass
@@ -115,7 +115,7 @@ class _Builder:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._scalars = yaml.constructor.SafeConstructor()
+        self._scalars = Constructor()
         self._open: set[int] = set()
         self._count = 0
 

@@ -52,9 +52,10 @@ def parse_duration(text: object) -> float:
     """
     match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
-        is_bare = isinstance(text, (int, float)) and not isinstance(text, bool) and text > 0
+        in_seconds = f"{text}s"
         raise Expected(
-            "expected a duration with its unit, such as 500ms, 5s, 15m, 90d", f"{text:g}s" if is_bare else None
+            "expected a duration with its unit, such as 500ms, 5s, 15m, 90d",
+            in_seconds if isinstance(text, (int, float)) and text > 0 and _DURATION.fullmatch(in_seconds) else None,
         )
     seconds = float(match[1]) * _SECONDS[match[2]]
     if not seconds:

@@ -145,11 +145,27 @@ def test_keys_are_text_whatever_yaml_takes_them_for(load: Load) -> None:
     assert list(load("users: {007: {}, on: {}, 1.50: {}, null: {}}").users) == ["007", "on", "1.50", "null"]
 
 
-@pytest.mark.parametrize("word", ["no", "on", "Yes", "2024-08-06", "010", "12:30", "190:20:30.15", "=", "1e3", "+"])
+@pytest.mark.parametrize("word", ["no", "on", "Yes", "2024-08-06", "1_000", "12:30", "190:20:30.15", "=", "0b1"])
 def test_a_word_without_quotes_is_text_where_text_is_expected(load: Load, word: str) -> None:
     config = load(f"models: {{{word}: {{model: {word}}}}}\nusers: {{{word}: {{keys: [{word}], models: [{word}]}}}}\n")
 
     assert (config.models[word].model, config.users[word].models) == (word, (word,))
+
+
+@pytest.mark.parametrize(
+    ("word", "read"), [("010", 10), ("0o17", 15), ("0x1F", 31), ("-08", -8), ("1e3", 1e3), ("1.", 1.0), (".5E-1", 0.05)]
+)
+def test_a_word_without_quotes_is_the_number_that_yaml_1_2_has_it_be(load: Load, word: str, read: float) -> None:
+    route = load(f"routes: {{/a: {{format: {{type: envelope, template: {{number: {word}}}}}}}}}").routes["/a"]
+
+    assert repr(route.format.template) == repr({"number": read})
+
+
+@pytest.mark.parametrize("word", ["010", "0o17", "1e3", ".inf"])
+def test_a_number_where_text_is_expected_is_told_to_need_quotes(problems: Problems, word: str) -> None:
+    assert problems(f"models: {{a: {{model: {word}}}}}") == [
+        "config.yaml:1: models.a.model: expected text; put the value in quotes"
+    ]
 
 
 def test_a_number_with_a_zero_before_it_is_that_number(load: Load) -> None:
@@ -159,7 +175,7 @@ def test_a_number_with_a_zero_before_it_is_that_number(load: Load) -> None:
     assert config.users["a"].budget is not None and config.users["a"].budget.usd == 12
 
 
-@pytest.mark.parametrize("word", ["1:30", "2024-08-06", "no"])
+@pytest.mark.parametrize("word", ["1:30", "2024-08-06", "no", "1_000"])
 def test_what_is_no_number_is_none(problems: Problems, word: str) -> None:
     assert problems(f"server: {{threads: {word}}}") == ["config.yaml:1: server.threads: expected a whole number"]
 
@@ -175,6 +191,7 @@ def test_where_true_or_false_is_expected_other_words_for_it_will_do(load: Load, 
         ("users: {alice:sk-hunter2}", "users.alice: a blank is missing after the colon"),
         ("users: {alice: {}, bob:sk-hunter2 , carol: {}}", "users.bob: a blank is missing after the colon"),
         ("upstreams: {main:hunter2, a: {wsgi: 'x:y'}}", "upstreams.main: a blank is missing after the colon"),
+        ("users: {alice:sk-hunter2 # hers\n}", "users.alice: a blank is missing after the colon"),
         ("users: {alice: sk-hunter2}", 'users.alice: expected a mapping (`{keys: ["${KEY}"]}`), not text'),
         (
             "users: {alice: {keys: sk-hunter2}}",

@@ -57,6 +57,14 @@ def test_a_bare_number_is_no_duration_but_a_hint() -> None:
     assert caught.value.suggestion == "60s"
 
 
+@pytest.mark.parametrize(("number", "suggestion"), [(1_500_000, "1500000s"), (1.5, "1.5s"), (float("inf"), None)])
+def test_what_is_suggested_for_a_number_is_a_duration(number: float, suggestion: str | None) -> None:
+    with pytest.raises(Expected) as caught:
+        parse_duration(number)
+
+    assert caught.value.suggestion == suggestion
+
+
 @pytest.mark.parametrize(
     ("text", "size"),
     [("10MiB", 10485760), ("64KiB", 65536), ("1MB", 1000000), ("1 GiB", 2**30), ("512", 512), ("3B", 3), (4096, 4096)],
