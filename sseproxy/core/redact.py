@@ -7,10 +7,11 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from sseproxy.core.chunk import read_json, write_json
 from sseproxy.core.failure import Failure
+from sseproxy.core.spellings import meaning, origins
 
 KEY_SHAPED: Final = re.compile(r"\b(?:sk|key|pk|gsk|xai)-[\w*.…-]{3,}[\w*]")
 SHORTEST: Final = 4
@@ -39,40 +40,54 @@ _STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 class Redactor:
-    """Replaces secrets by ``[key]``, as they are, escaped as in JSON, percent-encoded, or within Base64.
+    """Replaces secrets by ``[key]``: as they are, as JSON, HTML and addresses spell them, or within Base64.
 
     :param secrets: values that must not be shown, such as an upstream's API key.
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True)
-        encoded = [*dict.fromkeys(form for secret in known for form in _within_base64(secret))]
-        self._literal = [*known, *encoded]
-        self._spelt = re.compile("|".join([*map(_spellings, known), *map(_spellings_encoded, encoded)]) or r"(?!)")
+        known = [secret for secret in secrets if len(secret) >= SHORTEST]
+        self._literal = [*dict.fromkeys([*known, *(form for secret in known for form in _within_base64(secret))])]
+        self._meant = [meant for meant in map(meaning, self._literal) if len(meant) >= SHORTEST]
 
     def __call__(self, text: str) -> str:
         """The text, which may quote JSON, without secrets, and without what looks like a key."""
-        return KEY_SHAPED.sub("[key]", self._spelt.sub("[key]", text))
+        found = [*_places(self._literal, text)]
+        meant = meaning(text)
+        if meant != text and any(secret in meant for secret in self._meant):
+            begins, ends = origins(text)
+            found += [(begins[first], ends[behind - 1]) for first, behind in _places(self._meant, meant)]
+        return KEY_SHAPED.sub("[key]", _cut(text, found))
 
     def holds(self, text: str) -> bool:
-        """Whether one of the secrets stands in the text."""
+        """Whether one of the secrets stands in the text, which is one line."""
         # Not any(), whose generator costs more than the look: this is asked of every answer.
         for literal in self._literal:
             if literal in text:
                 return True
-        return ("%" in text or "\\" in text) and self._spelt.search(text) is not None
+        if "%" not in text and "\\" not in text and "&" not in text:
+            return False
+        meant = meaning(text)
+        return any(secret in meant for secret in self._meant)
 
 
-def _spellings(secret: str) -> str:
-    """A pattern for the secret, each letter of it as it is or escaped as JSON, or a URL, may have it."""
-    return "".join(map(_spellings_of, secret))
+def _places(wanted: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
+    """Where any of what is wanted begins and ends."""
+    for each in wanted:
+        at = text.find(each)
+        while at >= 0:
+            yield at, at + len(each)
+            at = text.find(each, at + 1)
 
 
-def _spellings_of(letter: str) -> str:
-    escaped = rf"|\\{re.escape(letter)}" if letter in '"/\\' else ""
-    if (quoted := quote(letter, safe="")) != letter:
-        escaped += f"|(?i:{quoted})"
-    return rf"(?:{re.escape(letter)}|\\u(?i:{ord(letter):04x}){escaped})"
+def _cut(text: str, places: Iterable[tuple[int, int]]) -> str:
+    """The text with ``[key]`` for each place; places that overlap are one."""
+    kept, at = "", 0
+    for first, behind in sorted(places):
+        if first >= at:
+            kept += text[at:first] + "[key]"
+        at = max(at, behind)
+    return kept + text[at:]
 
 
 def _within_base64(secret: str) -> Iterator[str]:
@@ -84,11 +99,6 @@ def _within_base64(secret: str) -> Iterator[str]:
         own = slice(-(-8 * before // 6), 8 * (before + len(data)) // 6)
         yield b64encode(bytes(before) + data)[own].decode()
         yield urlsafe_b64encode(bytes(before) + data)[own].decode()
-
-
-def _spellings_encoded(letters: str) -> str:
-    """A pattern for Base64, of which nobody escapes more than the signs."""
-    return letters.replace("+", r"(?:\+|%2[Bb])").replace("/", r"(?:\\?/|%2[Ff])")
 
 
 def redact_failure(failure: Failure, redact: Callable[[str], str]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
-from base64 import b64encode, urlsafe_b64encode
+from base64 import b64encode, encodebytes, urlsafe_b64encode
 from collections.abc import Callable
 from urllib.parse import quote_plus
 
@@ -50,6 +51,37 @@ def test_a_secret_in_an_address_is_found(spelt: str) -> None:
 
     assert redact.holds(f"https://host/?key={spelt}&a=b")
     assert redact(f"https://host/?key={spelt}&a=b") == "https://host/?key=[key]&a=b"
+
+
+@pytest.mark.parametrize("secret", ["ab/c+d=e", "a&b<c>'d\"e", "p\U0001f511ss\u00e9wort", "a%41b\\nc&amp;d", "100%ab%"])
+@pytest.mark.parametrize(
+    "spell",
+    [
+        json.dumps,
+        lambda text: json.dumps(json.dumps(json.dumps(text))),
+        html.escape,
+        lambda text: "".join(f"&#{ord(letter)};" for letter in text),
+        lambda text: json.dumps("".join(f"&#x{ord(letter):X};" for letter in text)),
+        lambda text: "".join(f"%{byte:02x}" for byte in text.encode()),
+        lambda text: json.dumps(f"{text[:4]}\r\n    {text[4:]}"),
+    ],
+)
+def test_a_secret_is_found_however_deep_it_is_spelt(secret: str, spell: Callable[[str], str]) -> None:
+    shown = Redactor([secret])(f"a\n&lt;b {spell(secret)} c%20\\u0064")
+
+    assert re.fullmatch(r'a\n&lt;b [\\"]*\[key\][\\"]* c%20\\u0064', shown)
+
+
+def test_secrets_that_overlap_are_cut_as_one() -> None:
+    assert Redactor(["abcdef", "defghi", "abcd"])("abcdefghi-abcdabcd") == "[key]-[key][key]"
+
+
+def test_base64_is_found_across_the_ends_of_its_lines() -> None:
+    redact = Redactor(["secret of forty letters and a few more, or so"])
+    said = encodebytes(b"Authorization: Bearer secret of forty letters and a few more, or so").decode()
+
+    assert "\n" in said.strip()
+    assert redact(said).count("[key]") == 1
 
 
 @pytest.mark.parametrize("before", ["", "a", "user:", "Bearer "])
