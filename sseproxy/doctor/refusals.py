@@ -62,6 +62,8 @@ def explain_refusal(reading: Reading, target: Target, *, sent_key: bool) -> Unte
         return Untestable("tls", "this port wants TLS", f"Use https:// {target.url.removeprefix('http://')}")
     if error and status not in (404, 405):
         return Untestable("answer", f"{status}: {error.get('message', '')}", "Do what it says, then try again.")
+    if error.get("code") == "unknown_url" and "//" in (said := str(error.get("message"))):
+        return Untestable("address", f"{status}: the path that arrives is not the one that was asked for", said)
     return _elsewhere(reading, target)
 
 

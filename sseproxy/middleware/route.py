@@ -22,6 +22,11 @@ _HANDED_ON: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """Methods of a path that is handed on. TRACE is answered with the request as it came (RFC 9110 section 9.3.8), and so
 is IIS's TRACK: with the upstream's key in it."""
 
+TWO_SLASHES: Final = (
+    " Two slashes in a row are not taken for one: a client's base address has one too many, or a front puts it there"
+    " (nginx: where `proxy_pass` ends with a slash after the host, so must its `location`)."
+)
+
 
 class NotFound(Failure):
     """No such path or model, or it is not this user's; OpenAI tells the two apart as little."""
@@ -83,7 +88,8 @@ class RouteMiddleware:
         elif exchange.path in API_PATHS:
             raise MethodNotAllowed("POST")
         else:
-            raise NotFound(f"Unknown path: {environ['REQUEST_METHOD']} {exchange.path}.", "unknown_url")
+            hint = TWO_SLASHES if "//" in exchange.path else ""
+            raise NotFound(f"Unknown path: {environ['REQUEST_METHOD']} {exchange.path}.{hint}", "unknown_url")
 
     def _entry_of(self, path: str) -> str | None:
         """The entry by which a path is handed on as it is."""

@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from sseproxy.doctor import examine
+from sseproxy.doctor.finding import Untestable
 from sseproxy.doctor.target import Target
 from tests.harness import PATIENCE, Server, Upstream, free_port, raw, require_tool, run_nginx, serve
 
@@ -201,3 +202,18 @@ def test_no_answer_is_exchanged_for_a_file_of_the_site(upstream: Upstream, tmp_p
 
     assert answer.text == "an answer"
     assert "X-Accel-Redirect" not in answer.headers
+
+
+def test_a_path_of_a_site_leads_to_the_proxy_where_both_addresses_end_with_a_slash(proxy: Server) -> None:
+    to_proxy = "proxy_pass http://sseproxy/; proxy_set_header X-Forwarded-Prefix"
+    below = f"location /llm/ {{ {to_proxy} /llm; }} location /odd {{ {to_proxy} /odd; }}"
+    with compose_nginx(proxy.port, proxy.port, below) as port:
+        right = requests.get(f"http://127.0.0.1:{port}/llm/v1/models", headers=KEY, timeout=PATIENCE)
+        wrong = requests.get(f"http://127.0.0.1:{port}/odd/v1/models", headers=KEY, timeout=PATIENCE)
+        with pytest.raises(Untestable) as found:
+            examine(Target.of(f"http://127.0.0.1:{port}/odd"), "sk-alice", idle=1)
+
+    assert (right.status_code, wrong.status_code) == (200, 404)
+    said = wrong.json()["error"]["message"]
+    assert said.startswith("Unknown path: GET //v1/models. Two slashes in a row") and "`location`" in said
+    assert "`location`" in found.value.finding.cure
