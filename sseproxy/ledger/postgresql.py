@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Generator
 from contextlib import suppress
@@ -148,6 +149,10 @@ class SharingPool(QueuePool):
         finally:
             with self._overflow_lock:
                 self._connecting -= 1
+
+
+# As quiet as SQLAlchemy keeps its own pools, which tell at "info" of each that is closed.
+logging.getLogger(f"{__name__}.{SharingPool.__name__}").setLevel(logging.WARNING)
 
 
 def create_postgresql(url: URL) -> Engine:

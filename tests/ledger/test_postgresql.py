@@ -118,6 +118,13 @@ def test_an_idle_process_keeps_few_connections(url: str, monkeypatch: pytest.Mon
     books.close()
 
 
+def test_the_pool_says_as_little_as_sqlalchemys_own(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    open_ledger(url).close()
+
+    assert "Pool" not in caplog.text
+
+
 def test_a_busy_process_keeps_the_connections_it_needs(url: str) -> None:
     books = open_ledger(url)
 
