@@ -42,18 +42,19 @@ def open_books(config: Config) -> Iterator[SQLLedger]:
     from sseproxy.ledger.protocol import LedgerUnavailable
 
     try:
-        ledger = open_journaled(config.accounting.ledger.get_secret_value(), config.accounting.journal)
+        ledger = open_journaled(config.accounting.ledger.get_secret_value(), config.accounting.journal, reports=True)
     except (ValueError, RuntimeError) as error:
         fail(f"accounting.ledger: {error}", 2)
     except LedgerUnavailable as error:
         fail(f"accounting.ledger: {error.message}", 1)
+    books = ledger.ledger
+    assert isinstance(books, SQLLedger)
     try:
-        assert isinstance(ledger.ledger, SQLLedger)
-        if ledger.ledger.database.in_memory:
+        if books.database.in_memory:
             fail("accounting.ledger: in memory, where no other process sees it; name a database", 2)
-        yield ledger.ledger
+        yield books
     except LedgerUnavailable as error:
-        fail(f"accounting.ledger: {error.reason}", 1)
+        fail(f"accounting.ledger: {books.database.refused() or error.reason}", 1)
     finally:
         ledger.close()
 

@@ -47,6 +47,13 @@ class BooksFile:
                 reason=f"the file {self._path} was removed or replaced under this process; restart it"
             )
 
+    def refused(self) -> str:
+        """Which of the file and its folder, as far as they are there, this process may not write to; empty if none."""
+        for what, path in (("file", self._path), ("folder", os.path.dirname(self._path))):
+            if os.path.exists(path) and not os.access(path, os.W_OK):
+                return f"the user that runs this may not write to the {what} {path}"
+        return ""
+
     def _connect(self, dialect: Dialect, _record: object, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         self.check()
         if "uri" not in options:

@@ -241,6 +241,10 @@ class Database:
                 return
         upgrade(self.change)
 
+    def refused(self) -> str:
+        """Why its file cannot be written, if that can be told without a try."""
+        return self._file.refused() if self._file is not None else ""
+
     def close(self) -> None:
         """Close all connections; the next call opens them again, unless the file was removed or replaced."""
         with self._lock:

@@ -67,7 +67,8 @@ def opening(database: Database) -> Iterator[None]:
     except BaseException as error:
         database.close()
         if isinstance(error, LedgerUnavailable):
-            message = f"The ledger {shown(database.url)} cannot be opened: {error.reason}"
+            reason = database.refused() or error.reason
+            message = f"The ledger {shown(database.url)} cannot be opened: {reason}"
             raise LedgerUnavailable(message) from error
         raise
 

@@ -13,11 +13,14 @@ from sseproxy.ledger.protocol import LedgerUnavailable
 log = logging.getLogger("sseproxy.accounting")
 
 
-def open_journaled(url: str, journal: str | os.PathLike[str], *, serve: bool = False) -> JournalingLedger:
+def open_journaled(
+    url: str, journal: str | os.PathLike[str], *, serve: bool = False, reports: bool = False
+) -> JournalingLedger:
     """Open the books as :func:`~sseproxy.ledger.ledger.open_ledger` does, and first bring in what a journal holds.
 
     The other way round, charges that a dead process had settled in its journal would be taken for unfinished.
 
+    :param reports: for somebody who reads, and need not be allowed to write.
     :raises LedgerUnavailable: the database cannot be opened; not with ``serve``.
     """
     books = SQLLedger(Database(url))
@@ -25,6 +28,8 @@ def open_journaled(url: str, journal: str | os.PathLike[str], *, serve: bool = F
     try:
         with opening(books.database):
             books.database.migrate()
+            if not reports and (refused := books.database.refused()):
+                raise LedgerUnavailable(reason=refused)
             ledger.recover()
     except LedgerUnavailable as error:
         if not serve:

@@ -261,6 +261,23 @@ def test_a_connection_that_was_opened_again_adds_up_what_ends(
     assert sum(row["requests"] for row in sqlite_books.usage()) == 2
 
 
+def test_books_that_may_not_be_written_are_refused_at_the_start_and_read_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, journal = f"sqlite:///{tmp_path}/books.db", tmp_path / "usage.journal"
+    open_ledger(url).close()
+    (tmp_path / "books.db").chmod(0o444)
+    # Root, as who tests may run, may do anything.
+    monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o200))
+
+    with pytest.raises(LedgerUnavailable) as caught:
+        open_journaled(url, journal)
+    assert caught.value.message.endswith(f"the user that runs this may not write to the file {tmp_path}/books.db")
+    books = open_journaled(url, journal, reports=True)
+    assert books.ledger.usage() == []
+    books.close()
+
+
 def remove(folder: Path) -> None:
     for path in folder.glob("books.db*"):
         path.unlink()
