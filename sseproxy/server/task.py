@@ -43,6 +43,18 @@ class Task(WSGITask):  # type: ignore[misc]
     complete: bool
     has_body = True
 
+    def service(self) -> None:
+        # waitress takes every OSError for the word that the client has left.
+        try:
+            self.start()
+            self.execute()
+            self.finish()
+        except OSError as error:
+            is_meant = self.wrote_header and isinstance(error, BrokenPipeError)
+            if self.channel.connected and not is_meant:
+                raise
+            self.close_on_finish = True
+
     def execute(self) -> None:
         self._send(self.channel.server.application(self.get_environment(), self.start_response))
 

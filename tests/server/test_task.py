@@ -5,14 +5,14 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from sseproxy.server.waitress import WaitressServer
-from tests.harness import PATIENCE, waitress_thread
+from tests.harness import PATIENCE, wait_until, waitress_thread
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -295,3 +295,66 @@ def test_a_client_is_told_of_an_application_that_breaks_off_amid_its_answer() ->
             received += piece
 
     assert received.endswith(b"4\r\nsome\r\n")
+
+
+@pytest.mark.parametrize("failing", ["call", "started", "first", "file", "broken"])
+def test_an_error_of_the_application_s_own_is_not_taken_for_a_client_that_left(
+    failing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if failing == "call":
+            raise FileNotFoundError
+        start_response("200 OK", [])
+        if failing == "started":
+            raise TimeoutError
+        return pieces()
+
+    def pieces() -> Iterator[bytes]:
+        yield b""
+        if failing == "first":
+            raise BrokenPipeError
+        yield b"some"
+        raise FileNotFoundError if failing == "file" else BrokenPipeError
+
+    with sseproxys(app) as port, socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+        connection.sendall(b"GET /path HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b""
+        while piece := connection.recv(65536):
+            received += piece
+
+    if failing in ("file", "broken"):
+        assert received.endswith(b"4\r\nsome\r\n")
+    else:
+        assert received.startswith(b"HTTP/1.1 500 ")
+        assert b'"type":"server_error"' in received
+    # The last one is how an application says that it breaks off.
+    assert [each.message for each in caplog.records] == ["Exception while serving /path"] * (failing != "broken")
+
+
+def test_an_application_that_gives_up_because_its_client_left_is_nothing_to_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    class Body:
+        def __init__(self, has_left: Callable[[], bool]) -> None:
+            self._has_left = has_left
+
+        def __iter__(self) -> Iterator[bytes]:
+            begun.set()
+            wait_until(self._has_left)
+            raise ConnectionResetError
+
+        def close(self) -> None:
+            ended.set()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        return Body(environ["waitress.client_disconnected"])
+
+    with sseproxys(app) as port:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert begun.wait(PATIENCE)
+        assert ended.wait(PATIENCE)
+    assert caplog.records == []
