@@ -39,7 +39,13 @@ class FormatMiddleware:
             return refuse(failure, environ)(environ, start_response)
         answer = call_app(self.app, environ)
         if answer.code < 400 and isinstance(answer.body, EventStream):
-            _apply(exchange.format, answer, answer.body, named=wants_events(environ))
+            try:
+                _apply(exchange.format, answer, answer.body, named=wants_events(environ))
+            except BaseException as error:
+                answer.close()
+                if not isinstance(error, Failure):
+                    raise
+                answer = refuse(error, environ)
         return answer(environ, start_response)
 
 
@@ -55,3 +61,5 @@ def _apply(format: Format, answer: Answer, stream: EventStream, *, named: bool) 
     stream.encoder = format.encode
     stream.ping = format.ping
     answer.set_header("Content-Type", format.content_type)
+    if not format.ping:
+        stream.peek()  # nothing leaves before the first text, and until then a failure has a status

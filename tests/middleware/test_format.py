@@ -135,6 +135,14 @@ def test_a_stream_that_begins_with_an_error_is_a_refusal() -> None:
     assert error_of(answer)["message"] == "out of memory"
 
 
+def test_plain_text_that_fails_before_its_first_word_is_a_refusal() -> None:
+    role = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
+    answer = post(formatted(App(role, ERROR), Plain()), body=STREAM)
+
+    assert (answer.code, answer.header("Content-Type")) == (502, "application/json")
+    assert error_of(answer)["message"] == "out of memory"
+
+
 def test_an_answer_in_one_piece_stays_json() -> None:
     answer = post(formatted(App(HI, END), Text()), body=CHAT)
 
