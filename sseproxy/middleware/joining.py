@@ -14,9 +14,9 @@ from sseproxy.core.failure import Failure
 from sseproxy.core.sse import PING
 from sseproxy.middleware.auth import ANONYMOUS
 from sseproxy.middleware.half_event import discarding
-from sseproxy.streams.protocol import Broken, Head, Reader, Stream, Streams
+from sseproxy.streams.protocol import Broken, Head, Lost, Reader, Stream, Streams
 from sseproxy.wsgi.call import Answer, Headers
-from sseproxy.wsgi.client import ClientGone, connection_closed, watch_client
+from sseproxy.wsgi.client import ClientGone, watch_client
 from sseproxy.wsgi.errors import STREAM_HEADERS, error_answer, status_line, wants_events
 from sseproxy.wsgi.exchange import Exchange
 
@@ -123,9 +123,9 @@ class Joining:
         if after and stream.has_ended_at(after):
             return _nothing_more(environ, headers)
         reader = stream.join(after)
-        gone = watch_client(environ)
+        gone, since = watch_client(environ), monotonic()
         try:
-            head = self._head(reader, environ, gone)
+            head = self._head(reader, environ, gone, since + self._keepalive)
         except BaseException:
             reader.close()
             raise
@@ -142,16 +142,18 @@ class Joining:
         retry = RETRY if Exchange.of(environ).method == "GET" else b""
         ping = PING if is_events else b""
         lead = discarding(environ, f"{ids}:{after}") if ids else b""
-        body = JoinedBody(reader, gone, ids=ids, retry=retry, lead=lead, ping=ping, keepalive=self._keepalive)
+        body = JoinedBody(
+            reader, gone, ids=ids, retry=retry, lead=lead, ping=ping, keepalive=self._keepalive, since=since
+        )
+        body.begin()
         return Answer(head.status, [*head.headers, *headers], body)
 
-    def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool]) -> Head | None:
-        """The stream's head; None if its reader is to be kept alive before there is one.
+    def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool], deadline: float) -> Head | None:
+        """The stream's head; None if it is not there at the deadline, and its reader is to be kept alive.
 
         :raises ClientGone: the client did not wait for it.
         :raises StreamLost: there will be none.
         """
-        deadline = monotonic() + self._keepalive
         impatient = _can_wait_awake(environ)
         try:
             while (head := reader.head(TICK)) is None:
@@ -171,6 +173,7 @@ class JoinedBody:
     :param ids: the stream's ID for a client that understands ``id:`` and ``event:``; else empty.
     :param retry: the field that goes with the first event of such a client.
     :param lead: what goes before that event.
+    :param since: monotonic seconds: when its silence began.
     """
 
     def __init__(
@@ -183,42 +186,63 @@ class JoinedBody:
         lead: bytes,
         ping: bytes,
         keepalive: float,
+        since: float,
     ) -> None:
         self._reader = reader
         self._gone = gone
         self._ids = ids.encode()
         self._ping = ping
         self._keepalive = keepalive
-        self._wrote = monotonic()
+        self._wrote = since
         self._retry = retry
         self._lead = lead
         self._hides_names: bool | None = None
+        self._first: bytes | None = b""
+
+    def begin(self) -> None:
+        """Wait for the first piece, be it a keep-alive: until a head leaves with it, a failure can be told.
+
+        :raises Failure: there is none to come, or nobody to take it.
+        """
+        try:
+            while self._first == b"":
+                self._first = self._read()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, Broken):
+                raise Lost from error
+            raise
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        piece, self._first = self._first, b""
         try:
-            entries = self._reader.read(TICK)
-            if entries:
-                self._wrote = monotonic()
-                return self._dressed(entries)
+            piece = self._read() if piece == b"" else piece
         except (Failure, Broken) as error:
             self.close()
             raise BrokenPipeError(errno.EPIPE, "the stream cannot be read on without a gap") from error
-        if entries is None:
+        if piece is None:
             self.close()
             raise StopIteration
-        return self._idle()
+        return piece
 
     def close(self) -> None:
         """Leave the stream."""
         self._reader.close()
 
+    def _read(self) -> bytes | None:
+        """What has come; empty for a silent tick, None at the end."""
+        entries = self._reader.read(TICK)
+        if entries:
+            self._wrote = monotonic()
+            return self._dressed(entries)
+        return None if entries is None else self._idle()
+
     def _idle(self) -> bytes:
         if self._gone():
-            self.close()
-            raise connection_closed()
+            raise ClientGone
         if self._ping and monotonic() - self._wrote >= self._keepalive:
             self._wrote = monotonic()
             return self._ping

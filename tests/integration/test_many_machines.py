@@ -28,7 +28,7 @@ STREAMS = 300
 EVENTS, BEFORE = 20, 8
 """Events of an answer, and how many of them have come when the machine dies."""
 INPUT = 3
-SURVIVOR, VICTIM = "gthread", "gevent"
+SURVIVOR, VICTIM = "workers", "gevent"
 TOKENIZER = Tokenizer()
 
 NGINX = """
@@ -83,7 +83,7 @@ class Reader:
         try:
             writer.write(self._request())
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            if head.startswith("HTTP/1.1 404 "):
+            if head.startswith(("HTTP/1.1 404 ", "HTTP/1.1 410 ")):  # known when it asked, or while it waited
                 self.ending = "lost"
                 return
             if head.startswith("HTTP/1.1 502 "):  # nginx had given it to the machine that died

@@ -102,6 +102,22 @@ def test_whoever_waits_at_an_address_is_told_that_the_process_that_was_to_answer
     assert len(upstream.exchanges) == 1
 
 
+def test_whoever_comes_for_the_rest_is_told_before_the_head_that_there_will_be_none(
+    upstream: Upstream, machines: Start
+) -> None:
+    upstream.script = stream(fault="hang")
+    dying, other = machines()
+    with RawClient(dying.url) as first, RawClient(other.url) as raw:
+        event = first.post(PATH, STREAM, key=KEY, headers=EVENTS).read_event()
+        assert event is not None
+        raw.send("GET", first.headers["content-location"], headers={**EVENTS, "Last-Event-ID": str(event.id)})
+        wait_until(dying.is_read_elsewhere)
+        dying.die()
+        assert raw.read_head().status == 410
+        assert b"stream_position_lost" in raw.read_body()
+    assert len(upstream.exchanges) == 1
+
+
 def test_a_place_that_was_lost_or_never_was_is_refused_in_every_process(upstream: Upstream, machines: Start) -> None:
     upstream.script = stream(tokens=3)
     own, other = machines()
