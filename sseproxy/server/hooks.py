@@ -42,7 +42,7 @@ class Worker:
     """One worker process of gunicorn, and the application in it.
 
     :param worker: gunicorn's. One that is not of gunicorn's own kinds says what only it can know: ``has_threads``,
-        ``is_idle()``, ``hang_up()``.
+        ``is_idle()``, ``hang_up()``; with ``has_last_word`` it sends itself a second SIGTERM when it has had that.
     :param load: gives the configuration that SIGHUP asks for; None: the application reads its own again.
     :param grace: seconds that running answers have at SIGTERM, unless the application's configuration says it.
     """
@@ -85,8 +85,10 @@ class Worker:
     # Signal handlers, for gevent in its hub: nothing in them may wait, so that they start no threading.Thread.
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
+        is_first = self._worker.alive
         self._leave(number, frame)
-        self._go_down()
+        if not (is_first and getattr(self._worker, "has_last_word", False)):
+            self._go_down()
 
     def _on_all_go_down(self, number: int, frame: FrameType | None) -> None:
         self._go_down()
@@ -108,8 +110,9 @@ class Worker:
             while not drain.is_over():
                 time.sleep(LOOK)
         finally:
-            # Kept connections on which nothing runs would hold up gevent for its whole patience.
-            self._hang_up()
+            # Kept connections on which nothing runs would hold up gevent for its whole patience; on those that only
+            # the worker knows it has a last word to say.
+            self.served.hang_up()
             self._has_drained.set()
             if self._worker.alive:
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -34,9 +34,11 @@ class WaitressWorker(Worker):  # type: ignore[misc]
     """A process of gunicorn that answers as ``sseproxy serve`` does.
 
     :ivar has_threads: answers run in threads.
+    :ivar has_last_word: it goes on answering for a moment after SIGTERM.
     """
 
     has_threads: Final = True
+    has_last_word: Final = True
     alive: bool
     _corridor: ClassVar[Corridor | None] = None
     _loop: Loop | None = None

@@ -263,17 +263,21 @@ def test_what_runs_on_beyond_the_grace_ends_with_an_error_event(tmp_path: Path, 
     assert code == 0
 
 
-def test_a_worker_that_is_replaced_after_so_many_requests_drops_no_connection_without_a_word(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", ["3", "0"])
+def test_a_worker_that_is_replaced_drops_no_connection_without_a_word(most: str, tmp_path: Path) -> None:
     (tmp_path / "patient.py").write_text(PATIENT)
-    with gunicorn(tmp_path, "--max-requests", "3", workers=1, app="patient:app") as server:
+    with gunicorn(tmp_path, "--max-requests", most, workers=1, app="patient:app") as server:
         (worker,) = server.workers()
         with RawClient(server.url) as kept:
-            while (answer := kept.get("/-/health")).headers.get("connection") != "close":
+            assert kept.get("/-/ready").status == 200
+            if most == "0":
+                os.kill(worker, signal.SIGTERM)
+            while (answer := kept.get("/-/ready")).headers.get("connection") != "close":
                 assert answer.status == 200
             assert answer.status == 200
         wait_until_ready(server, 1, gone=worker)
 
-    assert "Autorestarting" in server.log
+    assert ("Autorestarting" in server.log) == (most == "3")
 
 
 @pytest.mark.parametrize(
