@@ -22,7 +22,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from sseproxy.server import Load
-from sseproxy.server.drain import LOOK, Drain
+from sseproxy.server.drain import AFTER_GRACE, LOOK, Drain
 from sseproxy.server.futexes import share_table
 from sseproxy.server.interpreter import suit_serving
 from sseproxy.server.quoting import quote_nothing
@@ -32,6 +32,8 @@ from sseproxy.wsgi.ride import RELAY_KEY, Ride
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger("sseproxy.server")
 
 DEFAULT_GRACE: Final = 30.0
 ALL_GO_DOWN: Final = signal.SIGUSR2
@@ -59,6 +61,8 @@ class Worker:
         worker.wsgi = self.served
         config = self.served.config
         self._grace = grace if config is None else config.server.shutdown_grace
+        if worker.age == 1:  # one for all
+            _warn_of_haste(worker.cfg.graceful_timeout, self._grace)
         self._hang_up: Callable[[], object] = getattr(worker, "hang_up", self.served.hang_up)
         share_table()
         suit_serving()
@@ -152,6 +156,15 @@ class Connected(Served):
                 return list(self._connections)
             except RuntimeError:  # another thread added one meanwhile
                 continue
+
+
+def _warn_of_haste(patience: float, grace: float) -> None:
+    if patience < (needed := grace + AFTER_GRACE):
+        log.warning(
+            "gunicorn's graceful_timeout is %g s: answers that outlast it are killed, and charged as far as was noted. "
+            "To end and settle them all it takes %g s: server.shutdown_grace (%g s) and %g s more",
+            *(patience, needed, grace, AFTER_GRACE),
+        )
 
 
 def _hang_up(connection: socket.socket) -> None:

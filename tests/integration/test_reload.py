@@ -192,6 +192,7 @@ def test_gunicorns_own_restart_lets_running_streams_end(upstream: Upstream, tmp_
         client.close()
         wait_until(lambda: not set(process.workers()) & set(workers))
     assert books.one_ended()["outcome"] == "completed"
+    assert process.log.count("graceful_timeout is 20 s") == 1, "which is less than the grace"
 
 
 def test_what_was_counted_and_live_streams_survive(upstream: Upstream, tmp_path: Path) -> None:
