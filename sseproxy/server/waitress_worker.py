@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import ExitStack
+from math import inf
 from time import monotonic
 from types import FrameType
 from typing import Any, ClassVar, Final
@@ -43,6 +44,7 @@ class WaitressWorker(Worker):  # type: ignore[misc]
     _corridor: ClassVar[Corridor | None] = None
     _loop: Loop | None = None
     _is_to_hang_up = False
+    _spared_at = inf
 
     def __init__(self, *given: Any) -> None:
         """In the master, before the fork."""
@@ -86,12 +88,18 @@ class WaitressWorker(Worker):  # type: ignore[misc]
             while self.alive and self.ppid == os.getppid():
                 self._turn(door.patience)
                 door.mind()
-                if loop.dispatcher.taken >= self.max_requests:
+                if loop.dispatcher.taken >= self.max_requests and self._can_be_spared(loop, corridor):
                     self.log.info("Autorestarting worker after current request.")
                     self.alive = False
             served.is_draining = True  # so that each answer says that its connection ends
             door.close()
             self._leave(loop)
+
+    def _can_be_spared(self, loop: Loop, corridor: Corridor) -> bool:
+        """Whether clients need not wait until it has left, for gunicorn replaces it only then; in the end they must."""
+        now = monotonic()
+        self._spared_at = min(self._spared_at, now + self.cfg.graceful_timeout)
+        return loop.is_idle() or corridor.has_room(besides=self.age) or now >= self._spared_at
 
     def _leave(self, loop: Loop) -> None:
         # At the end of that time the master kills: what is hung up on then has to be settled before.

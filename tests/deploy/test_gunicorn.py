@@ -280,6 +280,19 @@ def test_a_worker_that_is_replaced_drops_no_connection_without_a_word(most: str,
     assert ("Autorestarting" in server.log) == (most == "3")
 
 
+def test_nobody_waits_for_an_answer_after_which_a_worker_is_replaced(tmp_path: Path) -> None:
+    with gunicorn(tmp_path, "--max-requests", "1", workers=1) as server:
+        (worker,) = server.workers()
+        with RawClient(server.url) as slow:
+            slow.post("/v1/chat/completions", ASK | {"demo": {"tokens": 500, "interval_ms": 60}}, key="sk-alice")
+            assert slow.read_event()
+            with RawClient(server.url) as new:
+                assert new.get("/-/ready").status == 200
+        wait_until_ready(server, 1, gone=worker)
+
+    assert server.log.count("Autorestarting") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value", "asked"), [("certfile", "a.pem", "TLS"), ("proxy_protocol", True, "PROXY protocol")]
 )
