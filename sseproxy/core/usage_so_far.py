@@ -15,7 +15,7 @@ _COUNTS: Final = ("prompt_tokens", "completion_tokens")
 
 
 class UsageOfBeginning(Usage, frozen=True):
-    """The last report of a stream whose output all came behind it, or of one that broke off and some did."""
+    """The last report of a stream in which output came behind it."""
 
 
 class TotalOfBeginning(TotalAlone, frozen=True):

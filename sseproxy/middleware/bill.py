@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime, timezone
-from functools import partial
 from os import urandom
 from time import monotonic, time_ns
 from typing import Final
@@ -187,8 +186,7 @@ class Bill:
     def settle(self, outcome: Outcome) -> None:
         """Book what the meter has read. Later calls change nothing."""
         if self._ended.acquire(False):
-            said = partial(self._meter.total, outcome == "completed")
-            self._book("client_gone" if self._client_left else outcome, said)
+            self._book("client_gone" if self._client_left else outcome, self._meter.total)
 
     def release(self, outcome: Outcome) -> None:
         """Give the charge back, for there is no answer; but book what a vendor says that took or cost all the same."""

@@ -36,7 +36,7 @@ class Meter:
     finished = False
     _reported: Usage | None = None
     _produced = _premature = False
-    _covered = True
+    _covered, _is_last = True, False  # the report is of all output; it came with the end
     _input_tokens: int | None = None
     _before = 0  # the output, as counted, that came before a total alone
 
@@ -53,7 +53,7 @@ class Meter:
         :param by_choice: the same by choice, if not all of it is of the first.
         """
         self._produced = True
-        self._covered = False
+        self._covered = self._is_last
         if by_choice:
             self._add_by_choice(by_choice)
             return
@@ -72,39 +72,28 @@ class Meter:
         :param usage: the same object: the same statement, which the transforms hand on again at the end.
         """
         # What is only repeated tells nothing of what came since, unless it is the last word.
-        if usage is not self._reported and (usage != self._reported or self.finished):
+        is_beginning = isinstance(usage, UsageOfBeginning | TotalOfBeginning)
+        if usage is not self._reported and (usage != self._reported or (self.finished and not is_beginning)):
             self._reported = usage
             if isinstance(usage, TotalAlone) and self._produced:
                 self._before = self._count_so_far()
-            self._covered = not isinstance(usage, UsageOfBeginning | TotalOfBeginning)
+            self._covered = not is_beginning
+            self._is_last = self.finished and self._produced and not is_beginning
             self._premature = isinstance(usage, UsageOfBeginning) or not self._produced
 
-    def total(self, complete: bool) -> tuple[Usage, str]:
+    def total(self) -> tuple[Usage, str]:
         """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.
 
         A report without a prompt, of a request that has one, is counted in that part; a vendor's cost stands. Where
         reports are each of one choice their sum is billed, or what was counted if there is only one. Where only the
-        total is known, it is, and what was counted is the output of it.
-
-        :param complete: the answer came to its own end. Of one that did not, a statement made before the last output
-            is only a beginning; and so is, always, one made before any output (Anthropic's ``output_tokens: 1``).
+        total is known, it is, and what was counted is the output of it. A report that output came behind is only a
+        beginning (Anthropic's ``output_tokens: 1``), unless it came with the end, behind which LiteLLM hands on what it
+        held back.
         """
         reported = self._reported
-        if self._request is None:
-            return reported or Usage(), "reported" if reported else "none"
-        if reported is None:
-            return Usage(input_tokens=self._count_input(), output_tokens=self._count_output()), "counted"
-        is_whole = not self._produced or self._covered or (complete and not self._premature)
-        if is_whole and isinstance(reported, TotalAlone):
-            return self._divided(reported)
-        if isinstance(reported, TotalAlone) and not self._premature:
-            return self._beyond(reported, self._count_output())
-        if not self._produced or (reported.output_tokens and is_whole):
+        if self._request is not None and reported is not None and self._covered and reported.output_tokens:
             return self._with_input(*self._of_all_choices(self._request, reported))
-        counted = self._count_output()
-        if counted <= reported.output_tokens:
-            return self._with_input(reported, "reported")
-        return self._with_input(msgspec.structs.replace(reported, output_tokens=counted, cost=None), "mixed")
+        return self._known(self._count_output)
 
     @property
     def stated_cost(self) -> int:
@@ -118,30 +107,40 @@ class Meter:
 
     def so_far(self) -> tuple[Usage, str]:
         """As :meth:`total`, of a running answer, from another thread; counts only what is new since the last call."""
+        return self._known(self._count_so_far)
+
+    def output_so_far(self) -> int:
+        """The output tokens of :meth:`so_far`."""
+        stated = self._reported.output_tokens if self._reported is not None else 0
+        return stated if self._request is None or self._is_current else max(stated, self._count_so_far())
+
+    @property
+    def _is_current(self) -> bool:
+        """Whether a report is of all output so far. Of several choices' the texts alone can tell."""
+        reported = self._reported
+        return (
+            self._covered
+            and reported is not None
+            and reported.output_tokens > 0
+            and not isinstance(reported, UsageOfChoices)
+        )
+
+    def _known(self, count_output: Callable[[], int]) -> tuple[Usage, str]:
         reported = self._reported
         if self._request is None:
             return reported or Usage(), "reported" if reported else "none"
         if reported is not None and self._is_current:
             return self._with_input(reported, "reported")
-        output = self.output_so_far()
+        output = count_output()
         if reported is None:
             return Usage(input_tokens=self._count_input(), output_tokens=output), "counted"
+        if isinstance(reported, TotalAlone) and self._covered:
+            return self._divided(reported, output)
         if isinstance(reported, TotalAlone) and not self._premature:
             return self._beyond(reported, output)
+        if output <= reported.output_tokens:
+            return self._with_input(reported, "reported")
         return self._with_input(msgspec.structs.replace(reported, output_tokens=output, cost=None), "mixed")
-
-    def output_so_far(self) -> int:
-        """The output tokens of :meth:`so_far`."""
-        reported = self._reported
-        stated = reported.output_tokens if reported is not None else 0
-        if self._request is None or self._is_current:
-            return stated
-        return max(stated, self._count_so_far())
-
-    @property
-    def _is_current(self) -> bool:
-        """Whether a report is of all output so far. Of several choices' the texts alone can tell."""
-        return self._reported is not None and self._covered and not isinstance(self._reported, UsageOfChoices)
 
     def prefix_tokens(self) -> int:
         """Tokens of the proxy's own prefix in this request, in each of its prompts, which the user did not write."""
@@ -168,9 +167,9 @@ class Meter:
         given = reported.input_tokens if request.prompts == 1 else 0  # the first prompt's
         return msgspec.structs.replace(reported, input_tokens=given, output_tokens=sum(counted.values())), "mixed"
 
-    def _divided(self, reported: TotalAlone) -> tuple[Usage, str]:
+    def _divided(self, reported: TotalAlone, output: int) -> tuple[Usage, str]:
         total = reported.input_tokens
-        output = min(self._count_output(), total)
+        output = min(output, total)
         counts = {**asdict(reported), "input_tokens": total - output, "output_tokens": output}
         return Usage(**counts), "mixed" if output else "reported"
 

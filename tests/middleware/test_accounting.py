@@ -15,7 +15,7 @@ from sseproxy.core.pricing import FlatPrice
 from sseproxy.core.prompt import Prefix
 from sseproxy.core.sse import FLUSH, Event
 from sseproxy.core.tries import Try
-from sseproxy.core.usage import Usage
+from sseproxy.core.usage import TotalAlone, Usage
 from sseproxy.core.usage_of_choices import UsageOfChoices
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.protocol import LedgerUnavailable, Settlement
@@ -323,14 +323,37 @@ def test_what_the_vendor_says_it_has_cost_is_charged_at_least_where_more_was_wri
     assert (charge["usage_source"], charge["output_tokens"], charge["cost_usd"]) == ("mixed", 2, charged)
 
 
-@pytest.mark.parametrize("last", [[], [b'data: {"error":{"message":"no"}}\n\n']], ids=["cut off", "failed"])
-def test_text_behind_a_usage_that_stood_alone_amid_it_is_counted_where_the_answer_broke_off(
-    last: list[bytes], ledger: SQLLedger
-) -> None:
-    b"".join(post(normalized(ledger, TEXT, USAGE, *[TEXT] * 4, *last), body=STREAM).body)
+@pytest.mark.parametrize(
+    "last", [[], [b'data: {"error":{"message":"no"}}\n\n'], [FINISH, DONE]], ids=["cut off", "failed", "completed"]
+)
+@pytest.mark.parametrize("usage", [USAGE, stating('{"content":""}', '{"prompt_tokens":5,"completion_tokens":2}')])
+def test_text_behind_a_usage_that_stood_amid_it_is_counted(usage: bytes, last: list[bytes], ledger: SQLLedger) -> None:
+    b"".join(post(normalized(ledger, TEXT, usage, *[TEXT] * 4, *last), body=STREAM).body)
 
     charge = only_charge(ledger)
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 10)
+
+
+@pytest.mark.parametrize("end", [[FINISH, USAGE], [FINISH.replace(b"]}", b'],"usage":%b}' % USAGE[37:-3])]])
+@pytest.mark.parametrize("last", [[TEXT, DONE], [TEXT], [DONE, TEXT]], ids=["text, done", "text", "done, text"])
+def test_a_usage_that_came_with_the_finish_is_of_all_though_text_that_was_held_back_comes_behind_it(
+    end: list[bytes], last: list[bytes], ledger: SQLLedger
+) -> None:
+    b"".join(post(normalized(ledger, TEXT, *end, *last), body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["outcome"], charge["usage_source"], charge["output_tokens"]) == ("completed", "reported", 2)
+
+
+def test_text_behind_the_usage_beside_a_stop_reason_was_held_back(ledger: SQLLedger) -> None:
+    text = b'data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"one two three"}}\n\n'
+    stop = b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"input_tokens":9,"output_tokens":4}}\n\n'  # noqa: E501
+    end = b'data: {"type":"message_stop"}\n\n'
+
+    b"".join(post(normalized(ledger, text, stop, text, end), "/v1/messages", body=STREAM).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("reported", 9, 4)
 
 
 def test_a_usage_whose_halves_are_stated_apart_is_the_reported_one(ledger: SQLLedger) -> None:
@@ -521,17 +544,30 @@ def test_a_total_alone_that_is_stated_before_the_text_is_that_of_the_prompt(ledg
     ],
 )
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "with text"])
-def test_text_behind_a_total_alone_is_counted_where_the_answer_breaks_off(
-    said: int, total: int, billed: tuple[int, int], alone: bool, ledger: SQLLedger
+@pytest.mark.parametrize("last", [[], [FINISH, DONE]], ids=["cut off", "completed"])
+def test_text_behind_a_total_alone_is_counted(
+    last: list[bytes], said: int, total: int, billed: tuple[int, int], alone: bool, ledger: SQLLedger
 ) -> None:
     word, usage = '{"content":" word"}', f'{{"total_tokens":{total}}}'
     before = [stating(word, "null")] * said
     stated = b'data: {"choices":[],"usage":%b}\n\n' % usage.encode() if alone else stating("{}", usage)
-    b"".join(post(normalized(ledger, *before, stated, *[stating(word, "null")] * 100), body=STREAM).body)
+    b"".join(post(normalized(ledger, *before, stated, *[stating(word, "null")] * 100, *last), body=STREAM).body)
 
     charge = only_charge(ledger)
-    assert (charge["outcome"], charge["usage_source"]) == ("upstream_failed", "mixed")
+    assert (charge["outcome"], charge["usage_source"]) == ("completed" if last else "upstream_failed", "mixed")
     assert (charge["input_tokens"], charge["output_tokens"]) == billed
+
+
+def test_a_running_answer_of_which_only_the_total_is_known_has_come_to_what_it_will_be_charged(
+    ledger: SQLLedger,
+) -> None:
+    bill = Bill(ledger, Tokenizer(), Exchange("r", "/", request=Request.parse("chat", json.dumps(STREAM).encode())))
+    assert list(bill.meter(iter([Event(b"a", content="one two three"), Event(b"{}", usage=TotalAlone(70))])))
+    assert (running := bill.so_far()) is not None
+    assert (running.usage, running.usage_source) == (Usage(input_tokens=67, output_tokens=3), "mixed")
+    bill.settle("client_gone")
+    charge = only_charge(ledger)
+    assert (charge["input_tokens"], charge["output_tokens"]) == (67, 3)
 
 
 @pytest.mark.parametrize("order", [1, -1])

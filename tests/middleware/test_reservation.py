@@ -103,7 +103,7 @@ def test_a_stream_behind_a_long_prompt_may_say_what_its_own_prices_pay_for(ledge
     answer = Answer(ledger, left, price=price, prompt="word " * 300_000)
 
     said = answer.run(10**5)
-    usage, _ = answer.meter.total(complete=False)
+    usage, _ = answer.meter.total()
 
     assert said < 10**5 and usage.input_tokens > 200_000
     assert left * NANO <= price.cost(usage, NOW) <= (left * NANO) * 1.001

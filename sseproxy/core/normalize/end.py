@@ -63,7 +63,7 @@ def conclude(events: Iterator[Event], identity: Identity, choices: int = 1, *, t
         elif event.error is not None and (ending.complete if type(event) is Lost else ending.done and ending.finished):
             break
         elif event.error is not None:
-            event.usage = ending.stated(whole=False)
+            event.usage = ending.stated()
             yield event
             return
         elif event.data == DONE:
@@ -88,8 +88,9 @@ class _Ending:
         self._finishes: dict[int, Chunk] = {}
         self._passed: set[int] = set()
         self._told: dict[str, Any] = {}  # beside the choices
-        self._has_output = self._is_early = False  # so far; the usage
-        self._goes_on = False  # output came behind the usage
+        self._has_output = False  # so far
+        self._is_early = self._is_last = False  # the usage came before all output; at the end
+        self._goes_on = False  # output came behind it
         self._untold: Usage | None = None  # a total, for which the meter has to know when it came
         self._reads = 0
 
@@ -104,7 +105,8 @@ class _Ending:
             self.ticks = self.beats = 0
         if any(map(_says_something, entries)):
             self.suspicion.clear()
-            if not (self._goes_on if self.usage is not None else self._has_output) and any(text_of(event.body)):
+            is_told = self._goes_on if self.usage is not None else self._has_output
+            if not (is_told or self.done) and any(text_of(event.body)):
                 self._has_output, self._goes_on = True, self.usage is not None
         if not entries:
             self._take_usage(event)
@@ -134,7 +136,8 @@ class _Ending:
         if further:
             usage = event.body.pop("usage")
             event.body.update(further, usage=usage)
-        self.usage, self._is_early, self._goes_on = event, not self._has_output, False
+        self.usage, self._goes_on = event, False
+        self._is_early, self._is_last = not self._has_output, self._has_output and self.finished
         if type(event.usage) is TotalAlone and self._has_output:
             self._untold = beginning_of(event.usage, said_before=True)
 
@@ -235,16 +238,16 @@ class _Ending:
             yield self.usage
         yield Event(DONE, read=True)
 
-    def stated(self, *, whole: bool = True) -> Usage | None:
-        """The usage, as that of a beginning where all output came behind it, or some of what broke off did."""
+    def stated(self) -> Usage | None:
+        """The usage, as that of a beginning where output came behind it that had no end before."""
         stated = self.usage.usage if self.usage is not None else None
-        if stated is not None and self._goes_on and (self._is_early or not whole):
+        if stated is not None and self._goes_on and not self._is_last:
             return beginning_of(stated, said_before=not self._is_early)
         return stated
 
     def _error(self, failure: Failure) -> Event:
         event = error_event(failure)
-        event.usage = self.stated(whole=False)
+        event.usage = self.stated()
         return event
 
 
