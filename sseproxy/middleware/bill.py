@@ -9,24 +9,20 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from copy import copy
-from datetime import datetime, timezone
-from os import urandom
-from time import monotonic, time_ns
+from time import monotonic
 from typing import Final
 
-from sseproxy.core.chat import Request
 from sseproxy.core.chunk import ByChoice
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize import Completion, failure_events
 from sseproxy.core.pace import Pace
 from sseproxy.core.possible_end import TERMINAL
-from sseproxy.core.pricing import cost_of, dearest
+from sseproxy.core.pricing import dearest
 from sseproxy.core.sse import DONE, FLUSH, Event
 from sseproxy.core.usage import Usage
 from sseproxy.core.usage_so_far import TotalOfBeginning
-from sseproxy.ledger.protocol import Charge, Checkpoint, Ledger, Outcome, Settlement
-from sseproxy.middleware.auth import ANONYMOUS
+from sseproxy.ledger.protocol import Checkpoint, Ledger, Outcome
+from sseproxy.middleware.entry import NOWHERE, Entry
 from sseproxy.middleware.meter import Counter, Meter
 from sseproxy.middleware.reservation import Reservation, end_of_budget
 from sseproxy.middleware.shown_usage import ShownUsage, shown_completion
@@ -37,12 +33,6 @@ from sseproxy.wsgi.exchange import Exchange, Target
 log = logging.getLogger("sseproxy.accounting")
 USAGE_GRACE: Final = 1.0
 """Seconds to wait for the usage of an answer whose finish has passed, after its client left."""
-NOWHERE: Final = Target("app", "")
-
-
-def _new_id() -> str:
-    """A charge's ID, which begins with its time: so the books' index of IDs grows at its end alone, however large."""
-    return f"chg_{time_ns() // 1_000_000:012x}{urandom(10).hex()}"
 
 
 class Bill:
@@ -56,7 +46,6 @@ class Bill:
     """
 
     _reservation: Reservation | None = None
-    _status: int | None = None
     _client_left = _overdrawn = False
     _events: Iterator[Event] = iter(())
 
@@ -64,29 +53,31 @@ class Bill:
         self, ledger: Ledger, counter: Counter, exchange: Exchange, forget: Callable[[str], object] = lambda _: None
     ) -> None:
         self._ledger, self._exchange, self._forget = ledger, exchange, forget
-        self._target = exchange.target or NOWHERE
-        self._started = datetime.now(timezone.utc)
-        self.id = exchange.charge_id = _new_id()
         billed = exchange.billed
         self._meter = Meter(billed, counter)
+        self._entry = entry = Entry(exchange, self._meter)
+        self.id = exchange.charge_id = entry.id
         self._ended = threading.Lock()  # taken by whoever ends it, and never let go of
         budget = exchange.user.budget if exchange.user else None
         if budget is None:
-            ledger.reserve(self._charge(billed))
+            ledger.reserve(entry.charge())
         else:
-            price = dearest(self._target.prices)
-            self._reservation = Reservation(ledger, budget, billed, price, self._meter, self._started)
-            self._reservation.make(self._charge(billed))
+            price = dearest(entry.target.prices)
+            self._reservation = Reservation(ledger, budget, billed, price, self._meter, entry.started)
+            self._reservation.make(entry.charge())
 
     def answered(self, status: int) -> None:
         """The upstream has sent its response head; it need not be the one that was reserved for."""
-        self._status = status
-        self._target = self._exchange.target or NOWHERE
-        self._meter.model = self._target.model or self._meter.model
+        self._entry.status = status
+        self._answered_by(self._exchange.target or NOWHERE)
 
     def answered_by(self, target: Target) -> None:
         """The answer has said itself which model gave it."""
-        self._exchange.target = self._target = target
+        self._exchange.target = target
+        self._answered_by(target)
+
+    def _answered_by(self, target: Target) -> None:
+        self._entry.target = target
         self._meter.model = target.model or self._meter.model
 
     def meter(self, events: Iterator[Event], shown: ShownUsage | None = None) -> Iterator[Event]:
@@ -192,12 +183,12 @@ class Bill:
         """Give the charge back, for there is no answer; but book what a vendor says that took or cost all the same."""
         if self._ended.acquire(False):
             stated = self._exchange.usage or Usage(cost=0)
-            source = "reported" if stated.input_tokens or stated.output_tokens or self._cost(stated) else "none"
+            source = "reported" if stated.input_tokens or stated.output_tokens or self._entry.cost(stated) else "none"
             self._book(outcome, lambda: (stated, source), released=source == "none")
 
     def failed(self, status: int) -> None:
         """There is no answer but this status. A client that left pays for its prompt, unless that try was free."""
-        self._status = status
+        self._entry.status = status
         if status == ClientGone.STATUS:
             tries = self._exchange.tries
             (self.release if tries and tries[-1].is_free else self.settle)("client_gone")
@@ -238,49 +229,14 @@ class Bill:
         """What the running charge has come to; None when it has ended. Safe from another thread."""
         if self._ended.locked():
             return None
-        usage, source = self._meter.so_far()
-        return Checkpoint(
-            usage=usage,
-            cost=self._cost(usage),
-            usage_source=source,
-            prefix_tokens=self._meter.prefix_tokens(),
-            status=self._status,
-            first_token_ms=self._exchange.first_token_ms,
-            duration_ms=self._exchange.elapsed_ms(),
-            upstream=self._target.upstream,
-            upstream_model=self._target.model,
-            tries=tuple(map(copy, self._exchange.tries)),  # another thread may be trying on
-        )
-
-    def _cost(self, usage: Usage) -> int:
-        return max(cost_of(usage, self._target.price, self._started), self._meter.stated_cost) + self._exchange.sunk
-
-    def _charge(self, billed: Request | None) -> Charge:
-        exchange = self._exchange
-        return Charge(
-            id=self.id,
-            user=(exchange.user or ANONYMOUS).name,
-            key=exchange.key,
-            route=exchange.route or exchange.path,
-            model=exchange.asked_model,
-            upstream=self._target.upstream,
-            upstream_model=self._target.model,
-            reserved=0,
-            started_at=self._started,
-            unpriced=billed is not None and not all(self._target.prices),
-        )
+        return self._entry.checkpoint()
 
     def _book(self, outcome: Outcome, read: Callable[[], tuple[Usage, str]], *, released: bool = False) -> None:
         exchange = self._exchange
         try:
             usage, source = read()
-            exchange.outcome, exchange.usage, exchange.cost = outcome, usage, self._cost(usage)
-            prefix_tokens = self._meter.prefix_tokens() if usage.input_tokens else 0
-            settlement = Settlement(
-                outcome, source, usage, prefix_tokens, exchange.cost, self._status, exchange.first_token_ms,
-                exchange.elapsed_ms(), self._target.upstream, self._target.model, tuple(exchange.tries),
-                unpriced=self._target.price is None,
-            )  # fmt: skip
+            settlement = self._entry.settlement(outcome, usage, source)
+            exchange.outcome, exchange.usage, exchange.cost = outcome, usage, settlement.cost
             self._let_go()
             if not (self._ledger.release if released else self._ledger.settle)(self.id, settlement):
                 log.error("charge %s of %s is not in the ledger, or had ended there", self.id, exchange.request_id)
