@@ -116,7 +116,7 @@ class Bill:
             if fresh:  # what came last came with the end
                 self._pace.step(monotonic())
         except Exception:
-            self.settle("upstream_failed")
+            self._break_off()
             raise
 
     def seen(self, content: str, hidden: str, times: Sequence[float]) -> None:
@@ -137,7 +137,9 @@ class Bill:
         self.report(event.usage)
         if event.error is not None:
             self._exchange.failure = str(event.error.code or event.error.type)
-            self.settle("refused" if self._exchange.cut_short else "upstream_failed")
+            if self._meter.is_silent:
+                self._exchange.note_failure(event.error)
+            self._break_off()
         elif event.data == DONE or event.type in TERMINAL:
             self.settle("completed")
         return True
@@ -194,6 +196,15 @@ class Bill:
             (self.release if tries and tries[-1].is_free else self.settle)("client_gone")
         else:
             self.release("refused" if status < 500 or self._exchange.cut_short else "upstream_failed")
+
+    def _break_off(self) -> None:
+        """The answer has failed midway. If that was before all content it is as one that failed at once."""
+        if self._exchange.cut_short:
+            self.settle("refused")
+        elif self._meter.is_silent and not self._client_left:
+            self.release("upstream_failed")
+        else:
+            self.settle("upstream_failed")
 
     def is_abandoned(self) -> None:
         """The answer is about to be interrupted for want of a reader: that it breaks off is no failure."""

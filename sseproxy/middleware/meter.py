@@ -101,6 +101,11 @@ class Meter:
         return (self._reported.cost or 0) if self._reported is not None else 0
 
     @property
+    def is_silent(self) -> bool:
+        """Whether there has been no output, nor a statement of usage."""
+        return not self._produced and self._reported is None
+
+    @property
     def awaits_usage(self) -> bool:
         """Whether the answer is whole but for the upstream's statement of its usage."""
         return self.finished and self._reported is None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sseproxy.core.chat import Request
+from sseproxy.core.failure import UpstreamFailure
 from sseproxy.core.pricing import FlatPrice
 from sseproxy.core.prompt import Prefix
 from sseproxy.core.sse import FLUSH, Event
@@ -737,6 +738,69 @@ def test_an_answer_that_failed_is_booked_as_it_states_its_usage_and_a_refusal_is
     charge = only_charge(ledger)
     assert (charge["state"], charge["outcome"]) == (state, "upstream_failed")
     assert (charge["input_tokens"] + charge["output_tokens"], charge["cost_usd"]) == (tokens, cost)
+
+
+REFUSED = b'data: {"error":{"message":"no"}}\n\n'
+CREATED = b'data: {"type":"response.created","response":{"id":"r","status":"in_progress","output":[]}}\n\n'
+FAILED_LATER = b'data: {"type":"response.failed","response":{"id":"r","status":"failed","error":{"message":"no"}}}\n\n'
+STARTED = b'data: {"type":"message_start","message":{"id":"m"}}\n\n'
+OVERLOADED = b'data: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
+
+
+def routed(ledger: SQLLedger, *pieces: bytes) -> Any:
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return list(pieces)
+
+    inner = accounting(UpstreamPool(NormalizeMiddleware(app), retries={"main": 0}), ledger)
+
+    def targeted(environ: Any, start_response: Any) -> Iterable[bytes]:
+        Exchange.of(environ).target = Target("main", "m", PRICE)
+        return inner(environ, start_response)
+
+    return targeted
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize(
+    ("path", "pieces"),
+    [
+        ("/v1/chat/completions", [stating('{"role":"assistant","content":""}', "null"), REFUSED]),
+        ("/v1/chat/completions", [stating('{"role":"assistant","content":""}', "null")]),
+        ("/v1/responses", [CREATED, FAILED_LATER]),
+        ("/v1/messages", [STARTED, OVERLOADED]),
+    ],
+    ids=["chat", "chat, cut off", "responses", "messages"],
+)
+def test_an_answer_that_fails_before_its_first_content_is_as_free_as_one_that_fails_at_once(
+    path: str, pieces: list[bytes], stream: bool, ledger: SQLLedger
+) -> None:
+    b"".join(post(routed(ledger, *pieces), path, body={**CHAT, "input": "x", "stream": stream}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["state"], charge["outcome"], charge["cost_usd"]) == ("released", "upstream_failed", "0")
+    assert [tried["may_be_billed"] for tried in charge["tries"]] == [True]
+
+
+def test_an_answer_whose_client_left_before_it_failed_costs_its_prompt(ledger: SQLLedger) -> None:
+    bill = Bill(ledger, Tokenizer(), Exchange("r", "/", request=Request.parse("chat", json.dumps(STREAM).encode())))
+    events = bill.meter(iter([Event(b"a"), Event(b"b", error=UpstreamFailure("no"))]))
+    next(events)
+
+    bill.is_abandoned()
+
+    assert next(events) and only_charge(ledger)["outcome"] == "client_gone"
+    assert only_charge(ledger)["input_tokens"] > 0
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_what_a_message_that_fails_before_its_first_content_states_is_booked(stream: bool, ledger: SQLLedger) -> None:
+    stating = STARTED.replace(b'"m"', b'"m","usage":{"input_tokens":25,"output_tokens":1}')
+
+    b"".join(post(routed(ledger, stating, OVERLOADED), "/v1/messages", body={**CHAT, "stream": stream}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["state"], charge["input_tokens"], charge["output_tokens"]) == ("settled", 25, 1)
 
 
 @pytest.mark.parametrize("status", ["502 No", "200 OK"])

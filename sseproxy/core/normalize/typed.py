@@ -94,6 +94,8 @@ def _conclude_message(events: Iterator[Event]) -> Iterator[Event]:
             stopped = stopped or (event.type == "message_delta" and _stops(event.body))
             sealed = _seal(event, told_failure(event.body, event.type))
             reader.read(event.body, sealed)
+            if sealed.error is not None:
+                sealed.usage = reader.usage
             yield sealed
             if sealed.error is not None or event.type in LAST:
                 return
