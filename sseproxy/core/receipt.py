@@ -14,6 +14,12 @@ from sseproxy.core.usage import Usage, openai_usage
 # What a usage chunk has, and no other says: padding, and other vendors' names for usage, too.
 _OWN: Final = frozenset((*ENVELOPE, "choices", "usage", "obfuscation", "cost", "usageMetadata"))
 
+# What is stated of a usage, by the names of either generation of APIs.
+_COUNTS: Final = (
+    ("prompt_tokens", "completion_tokens", "total_tokens"),
+    ("input_tokens", "output_tokens", "total_tokens"),
+)
+
 
 def with_cost(answer: bytes, nano: int, told: bytes = b"", *, counted: Usage | None = None) -> bytes:
     """A chunk or completion with ``usage.cost``, all else kept byte for byte.
@@ -53,11 +59,15 @@ def _with_cost(body: dict[str, Any], answer: bytes, nano: int) -> bytes:
 def _with_counts(answer: bytes, counted: Usage) -> bytes:
     body = read_json(answer)
     usage = body.get("usage")
-    if not isinstance(usage, dict) or "prompt_tokens" not in usage:
+    names = next((names for names in _COUNTS if isinstance(usage, dict) and names[0] in usage), None)
+    if names is None:
         return answer
-    counts = {"prompt_tokens": counted.input_tokens, "completion_tokens": counted.output_tokens}
-    stated = {name: count for name, count in counts.items() if name in usage}
-    return write_json({**body, "usage": {**usage, **stated, "total_tokens": sum(counts.values())}})
+    apart = (
+        counted.cached_input_tokens + counted.cache_write_tokens if body.get("type") == "message" else 0
+    )  # Anthropic
+    counts = (counted.input_tokens - apart, counted.output_tokens, counted.input_tokens + counted.output_tokens)
+    stated = {name: count for name, count in zip(names, counts, strict=True) if name in usage}
+    return write_json({**body, "usage": {**usage, **stated}})
 
 
 def usage_chunk(chunk: bytes, usage: Usage, nano: int) -> bytes:

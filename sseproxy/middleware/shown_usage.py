@@ -63,8 +63,8 @@ def shown_completion(completion: Completion, exchange: Exchange) -> bytes:
 def _with_receipt(answer: bytes, told: bytes, reported: Usage | None, exchange: Exchange) -> bytes:
     """With what it cost, and with what is charged where that is not what is reported."""
     charged = exchange.usage
-    if reported is None or charged is None or charged == reported:
+    if charged == reported:
         charged = None
-    elif not reported.output_tokens and not isinstance(reported, TotalAlone):  # told before the first of it, and stands
-        charged = replace(charged, output_tokens=0)
+    elif charged and reported and not (reported.output_tokens or isinstance(reported, TotalAlone)):
+        charged = replace(charged, output_tokens=0)  # told before the first of it, and stands
     return with_cost(answer, exchange.cost, told, counted=charged)

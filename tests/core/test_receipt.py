@@ -45,10 +45,18 @@ def test_what_is_charged_stands_where_the_usage_says_less(stated: tuple[int, int
     counted = Usage(8, output_tokens=22)
     usage = {"prompt_tokens": 8, "completion_tokens": 22, "total_tokens": 30, "cost": 0.000045}
     assert json.loads(with_cost(answer, 45_000, counted=counted)) == {"usage": usage, "id": "a"}
-    typed = b'{"usage":{"input_tokens":0,"output_tokens":22}}'
-    assert json.loads(with_cost(typed, 45_000, counted=counted))["usage"]["input_tokens"] == 0
+    typed = b'{"usage":{"input_tokens":%d,"output_tokens":%d,"total_tokens":22}}' % stated
+    usage = {"input_tokens": 8, "output_tokens": 22, "total_tokens": 30, "cost": 0.000045}
+    assert json.loads(with_cost(typed, 45_000, counted=counted)) == {"usage": usage}
     vectors = b'{"usage":{"prompt_tokens":0,"total_tokens":0}}'
     assert "completion_tokens" not in json.loads(with_cost(vectors, 45_000, counted=Usage(8)))["usage"]
+
+
+def test_of_a_message_what_a_cache_had_stands_beside_the_input() -> None:
+    answer = b'{"type":"message","usage":{"input_tokens":0,"cache_read_input_tokens":6,"output_tokens":1}}'
+    usage = {"input_tokens": 2, "cache_read_input_tokens": 6, "output_tokens": 22, "cost": 0.000045}
+    charged = Usage(8, cached_input_tokens=6, output_tokens=22)
+    assert json.loads(with_cost(answer, 45_000, counted=charged))["usage"] == usage
 
 
 def test_a_small_cost_beside_counted_tokens_is_written_without_an_exponent() -> None:

@@ -37,6 +37,7 @@ TEXT = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m
 USAGE = b'data: {"id":"1","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\n'
 FINISH = b'data: {"id":"1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'  # noqa: E501
 DONE = b"data: [DONE]\n\n"
+SAID_SO = {"type": "output_text", "text": "Hello world"}
 
 
 @pytest.fixture
@@ -232,6 +233,25 @@ def test_its_client_sees_what_is_booked_at_the_vendors_cost(stream: bool, ledger
     assert shown == {"prompt_tokens": 8, "completion_tokens": 22, "total_tokens": 30, "cost": 0.5}
     charge = only_charge(ledger)
     assert (charge["usage_source"], charge["input_tokens"], charge["cost_usd"]) == ("mixed", 8, "0.5")
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/v1/responses", {"object": "response", "status": "completed", "output": [{"id": "m", "content": [SAID_SO]}]}),
+        ("/v1/messages", {"type": "message", "content": [{"type": "text", "text": "Hello world"}]}),
+    ],
+)
+def test_the_client_of_a_whole_answer_whose_usage_is_zero_sees_what_is_booked(
+    path: str, answer: dict[str, Any], ledger: SQLLedger
+) -> None:
+    body = json.dumps({**answer, "usage": {"input_tokens": 0, "output_tokens": 0}}).encode()
+
+    shown = json.loads(b"".join(post(normalized(ledger, body), path, body={**CHAT, "input": "hi"}).body))["usage"]
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["output_tokens"]) == ("counted", 2)
+    assert (shown["input_tokens"], shown["output_tokens"]) == (charge["input_tokens"], 2)
 
 
 def test_the_prompt_of_a_running_answer_is_counted_where_its_report_leaves_it_out(ledger: SQLLedger) -> None:
