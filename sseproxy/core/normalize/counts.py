@@ -16,7 +16,7 @@ from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 from sseproxy.core.usage_of_choices import Reports
 from sseproxy.core.usage_so_far import merge_usage
 
-__all__ = ["separate_usage"]
+__all__ = ["read_again", "separate_usage"]
 
 
 def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Event]:
@@ -48,14 +48,14 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
         usage = reports.add(told, told if known is found else usage_of(known))
         if body["choices"]:
             event.usage = usage
-            event.reads = partial(_read, like=found, fold=fold)
+            event.reads = partial(read_again, like=found, fold=fold)
             event.steady = event.steady and [*known] == [*found]
             yield event
             body = {name: body[name] for name in REPEATED if name in body}
         yield Chunk(body={**body, "choices": [], "usage": known}, usage=usage, steady=False)
 
 
-def _read(fields: Mapping[str, Any], like: Mapping[str, Any], *, fold: bool) -> Usage | None:
+def read_again(fields: Mapping[str, Any], like: Mapping[str, Any], *, fold: bool) -> Usage | None:
     """Return what is known after usage of these fields, if all before it had the same, of which then nothing stays.
 
     :param like: such a usage, in OpenAI's shape.

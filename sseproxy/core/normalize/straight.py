@@ -22,15 +22,14 @@ from sseproxy.core.normalize.strict import (
     ended,
     is_tidy,
     read_strictly,
-    says_again,
     take_texts,
     takes_role,
     tells_usage_alone,
     texts_in,
     told_ahead,
-    usage_beside,
 )
 from sseproxy.core.normalize.usage_alone import read_usage_alone
+from sseproxy.core.normalize.usage_beside import UsageBeside, merged, usage_beside
 from sseproxy.core.normalize.usual import Usual
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
@@ -110,7 +109,7 @@ class _Answer:
     """An answer that has been canonical so far.
 
     :ivar held: what came after the finish.
-    :ivar usage: what came with it.
+    :ivar usage: what is known of it by then.
     """
 
     usage: UsageEvent | None = None
@@ -125,6 +124,7 @@ class _Answer:
         self.held: list[bytes] = []
         self._traces: list[bytes] = []  # the chunks that have left traces in the transforms, all passed on
         self._shapes = shapes
+        self._beside = UsageBeside(shapes, fold)
 
     def holds(self, event: Event) -> bool:
         """Whether an event is to be told with the first chunk."""
@@ -161,7 +161,8 @@ class _Answer:
         is_clean = body.is_clean(data)
         own = {"id": body.id, "object": body.object, "created": body.created, "model": body.model}
         if self._own is None:
-            if is_clean and not self._ahead and (usual := Usual.of(data)) is not None and guard(data) == data:
+            is_plain = is_clean and not self._ahead and not body.says_usage()
+            if is_plain and (usual := Usual.of(data)) is not None and guard(data) == data:
                 self._own, self._usual = own, usual
                 self._traces.append(data)
                 return Event(data, "", None, None, True)
@@ -176,43 +177,48 @@ class _Answer:
             return None
         if choice.finish_reason:
             return None if any(texts) or choice.logprobs is not None else self._end(data, body, is_clean=is_clean)
-        if body.says_usage():
+        if not self._beside.take(data, body):
             return None
         passed = guard(data) if is_clean else cleaned(data, self._own, first=False)
-        return self._say(data, Event(passed, "", None, None, True, *texts))
+        return self._say(data, Event(passed, "", None, None, True, *texts, self._beside.usage))
 
     def _begin(self, data: bytes, body: Strict, own: dict[str, Any], is_clean: bool) -> Event | None:
         (choice,) = body.choices
         delta = choice.delta
         is_clean = is_clean and not self._ahead and next(iter(delta), "") == "role" and is_tidy(delta)
-        if choice.finish_reason or body.says_usage() or not takes_role(delta):
+        if choice.finish_reason or not takes_role(delta):
             return None
         texts = take_texts(delta)
-        if texts is None:
+        if texts is None or not self._beside.take(data, body):
             return None
         self._own = own
+        told = guard(data) if is_clean else cleaned(data, own, first=True, told=self._told)
+        passed = self._say(data, Event(told, "", None, None, True, *texts, self._beside.usage))
         if not any(texts):
-            self._traces.append(data)
-        passed = guard(data) if is_clean else cleaned(data, own, first=True, told=self._told)
-        return self._say(data, Event(passed, "", None, None, True, *texts))
+            self._leave_trace(data)
+        return passed
 
-    def _end(self, data: bytes, body: Strict, *, is_clean: bool) -> Event:
+    def _end(self, data: bytes, body: Strict, *, is_clean: bool) -> Event | None:
         assert self._own is not None
-        if body.says_usage():
-            self.usage = usage_beside(data, self._own, fold=self._fold)
+        if not self._beside.take(data, body):
+            return None
         reason = body.choices[0].finish_reason
         assert reason
         passed = self._finish(data, ended(data, self._own, is_clean=is_clean), reason)
-        passed.usage = self.usage.usage if self.usage is not None else None
+        passed.usage, self.usage = self._beside.usage, self._beside.last(self._own)
         return passed
 
     def _say(self, data: bytes, passed: Event, usual: Usual | None = None) -> Event | None:
         text = passed.content or passed.hidden
+        texts = self._visible if passed.content else self._hidden
+        if text and texts.may_repeat(text):
+            return None
+        if passed.usage is not None:
+            self._usual = None
+            self._shapes.forget()  # those without
+            self._shapes.reported = data
         if not text:
             return passed
-        texts = self._visible if passed.content else self._hidden
-        if texts.may_repeat(text):
-            return None
         if texts.count == 0:
             texts.first = text
             if usual is not None and "/" not in text:  # which has two ways to be written
@@ -220,9 +226,9 @@ class _Answer:
         elif usual is not None:
             self._shapes.add(usual.shape())
         else:
-            self._shapes.remember(data, passed, texts_in)
+            self._shapes.remember(data, passed, texts_in, reads=self._beside.reads())
         if texts.count < 2:
-            self._traces.append(data)
+            self._leave_trace(data)
         texts.count += 1
         self._shapes.sent += len(passed.content)
         return passed
@@ -240,9 +246,18 @@ class _Answer:
         return True
 
     def _finish(self, data: bytes, ended: bytes, reason: str) -> Event:
+        self._leave_trace_of_usage()
         self._traces.append(data)
         self._shapes.forget()
         return Event(ended, "", None, None, True, "", "", None, reason)
+
+    def _leave_trace(self, data: bytes) -> None:
+        self._traces.append(data)
+        self._shapes.reported = None
+
+    def _leave_trace_of_usage(self) -> None:
+        if self._shapes.reported is not None:
+            self._leave_trace(self._shapes.reported)
 
     def take_usage(self, event: Event, known: UsageEvent | None) -> UsageEvent | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other.
@@ -253,8 +268,7 @@ class _Answer:
             return None
         passed = read_usage_alone(event.data, self._own, fold=self._fold)
         if known is not None:
-            if passed is None or known is not self.usage or not says_again(passed, known):
-                return None
+            passed = merged(passed, known) if passed is not None and known is self.usage else None
         elif passed is None and tells_usage_alone(event.data, self._traces[-1]):
             passed = usage_beside(event.data, self._own, fold=self._fold)
         if passed is not None:
@@ -268,6 +282,7 @@ class _Answer:
         """
         if self._visible.count == 1:
             self._shapes.forget()  # what waits for the second text
+        self._leave_trace_of_usage()
         known = self._shapes.lay_by()
         before = map(Event, (*self._ahead, *self._traces, *self.held))
         rest = shorten(chain(before, repeat(FLUSH, reads), events), self._shapes, transforms)

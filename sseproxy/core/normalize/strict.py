@@ -13,9 +13,8 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from sseproxy.core.chunk import ENVELOPE, REPEATED, UNREADABLE, UsageEvent, guard, thoughts_in, write_json
+from sseproxy.core.chunk import ENVELOPE, UNREADABLE, guard, thoughts_in, write_json
 from sseproxy.core.normalize.finish import OF_TOKENS, Reason
-from sseproxy.core.usage import find_usage, usage_of
 
 __all__ = [
     "Strict",
@@ -23,13 +22,11 @@ __all__ = [
     "ended",
     "is_tidy",
     "read_strictly",
-    "says_again",
     "take_texts",
     "takes_role",
     "tells_usage_alone",
     "texts_in",
     "told_ahead",
-    "usage_beside",
 ]
 
 
@@ -79,21 +76,25 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True):
     prompt_token_ids: Any = None
     p: Any = None
     x_groq: _Groq | None = None
+    timings: Any = UNSET
     obfuscation: Any = UNSET
 
     def says_usage(self) -> bool:
         """Whether there is usage in it, or something in its place."""
-        return bool(self.usage) or (self.x_groq is not None and self.x_groq.usage is not UNSET)
+        return bool(self.usage) or self.timings is not UNSET or self._groq_says_usage()
 
     def is_clean(self, data: bytes) -> bool:
         """Whether nothing in the bytes is to be left out, or put right, beside the delta."""
         return (
             self.obfuscation is UNSET
             and self.usage is UNSET
-            and not self.says_usage()
+            and not self._groq_says_usage()
             and self.choices[0].finish_reason is not UNSET
             and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
         )
+
+    def _groq_says_usage(self) -> bool:
+        return self.x_groq is not None and self.x_groq.usage is not UNSET
 
 
 class _Ahead(msgspec.Struct, forbid_unknown_fields=True):
@@ -209,26 +210,6 @@ def tells_usage_alone(data: bytes, end: bytes) -> bool:
     said = [value for name, value in {**choice, **choice["delta"]}.items() if name not in ("index", "delta", "role")]
     is_known = all((name, value) in known.items() for name, value in body.items() if name not in _OWN)
     return bool(read.usage) and is_known and all(value in (None, "", [], {}) for value in said)
-
-
-def usage_beside(data: bytes, own: dict[str, Any], *, fold: bool) -> UsageEvent | None:
-    """Return a chunk with the usage that stands beside a choice; None if that says nothing.
-
-    :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
-    """
-    body = _decode(data)
-    usage = find_usage(body, fold=fold)
-    if usage is None:
-        return None
-    told = write_json(usage)
-    repeated = {name: body[name] for name in REPEATED if name in body}
-    chunk = {**own, **repeated, "choices": [], "usage": msgspec.Raw(told)}
-    return UsageEvent(write_json(chunk), "", None, None, True, "", "", usage_of(usage), told=told)
-
-
-def says_again(usage: UsageEvent, known: UsageEvent) -> bool:
-    """Whether a chunk with usage says all that another before it said."""
-    return usage.told == known.told and _decode(known.data).keys() <= _decode(usage.data).keys()
 
 
 def _without_padding(data: bytes, own: dict[str, Any]) -> dict[str, Any]:
