@@ -13,6 +13,7 @@ from sseproxy.core.normalize.strict import (
     cleaned,
     ended,
     is_tidy,
+    parted,
     read_strictly,
     take_texts,
     takes_role,
@@ -46,9 +47,13 @@ class Answer:
     """An answer that has been canonical so far.
 
     :ivar held: what came after the finish.
+    :ivar has_ended: that has come.
+    :ivar finish: the same, if it came with text: until the end more may follow.
     :ivar usage: what is known of it by then.
     """
 
+    has_ended = False
+    finish: Event | None = None
     usage: UsageEvent | None = None
     _own: dict[str, Any] | None = None  # the fields of all chunks that say whose they are
     _usual: Usual | None = None
@@ -113,7 +118,9 @@ class Answer:
         if texts is None:
             return None
         if choice.finish_reason:
-            return None if any(texts) or choice.logprobs is not None else self._end(data, body, is_clean=is_clean)
+            if choice.logprobs is not None:
+                return None
+            return self._part(data, body, texts) if any(texts) else self._end(data, body, is_clean=is_clean)
         if not self._beside.take(data, body):
             return None
         passed = guard(data) if is_clean else cleaned(data, self._own, first=False)
@@ -137,13 +144,28 @@ class Answer:
 
     def _end(self, data: bytes, body: Strict, *, is_clean: bool) -> Event | None:
         assert self._own is not None
-        if not self._beside.take(data, body):
+        if not self._beside.take(data, body, ends=True):
             return None
         reason = body.choices[0].finish_reason
         assert reason
         passed = self._finish(data, ended(data, self._own, is_clean=is_clean), reason)
         passed.usage, self.usage = self._beside.usage, self._beside.last(self._own)
         return passed
+
+    def _part(self, data: bytes, body: Strict, texts: tuple[str, str]) -> Event | None:
+        """The text that came with the finish, which is held."""
+        content, hidden = texts
+        repeats = (self._visible if content else self._hidden).may_repeat(content or hidden)
+        if repeats or body.says_usage_elsewhere() or not self._beside.take(data, body):
+            return None
+        assert self._own is not None
+        reason = body.choices[0].finish_reason
+        assert reason
+        said, end = parted(data, self._own)
+        self.finish = self._finish(data, end, reason)
+        self.finish.usage, self.usage = self._beside.usage, self._beside.last(self._own)
+        self._shapes.sent += len(content)
+        return Event(said, "", None, None, True, content, hidden)
 
     def _say(self, data: bytes, passed: Event, usual: Usual | None = None) -> Event | None:
         text = passed.content or passed.hidden
@@ -186,6 +208,7 @@ class Answer:
         self._leave_trace_of_usage()
         self._traces.append(data)
         self._shapes.forget()
+        self.has_ended = True
         return Event(ended, "", None, None, True, "", "", None, reason)
 
     def _leave_trace(self, data: bytes) -> None:
@@ -206,7 +229,7 @@ class Answer:
         passed = read_usage_alone(event.data, self._own, fold=self._fold)
         if known is not None:
             passed = merged(passed, known) if passed is not None and known is self.usage else None
-        elif passed is None and tells_usage_alone(event.data, self._traces[-1]):
+        elif passed is None and self.finish is None and tells_usage_alone(event.data, self._traces[-1]):
             passed = usage_beside(event.data, self._own, fold=self._fold)
         if passed is not None:
             self.held.append(event.data)

@@ -45,7 +45,7 @@ def go_straight(
                 events = chain((event,), events)
                 break
         yield passed
-        if passed.finish is not None:
+        if answer.has_ended:
             yield from _conclude(events, answer, transforms)
             return
     yield from answer.resume(events, transforms)
@@ -70,6 +70,8 @@ def _conclude(events: Iterator[Event], answer: Answer, transforms: Transforms) -
         elif done or (usage := answer.take_usage(event, usage)) is None:
             yield from answer.resume(chain((event,), events), transforms, reads)
             return
+    if answer.finish is not None:
+        yield answer.finish
     if usage is not None:
         yield usage
     yield Event(DONE, read=True)

@@ -14,13 +14,14 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from sseproxy.core.chunk import ENVELOPE, UNREADABLE, guard, thoughts_in, write_json
-from sseproxy.core.normalize.finish import OF_TOKENS, Reason
+from sseproxy.core.normalize.finish import OF_TOKENS, PAYLOAD, Reason
 
 __all__ = [
     "Strict",
     "cleaned",
     "ended",
     "is_tidy",
+    "parted",
     "read_strictly",
     "take_texts",
     "takes_role",
@@ -81,7 +82,11 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True):
 
     def says_usage(self) -> bool:
         """Whether there is usage in it, or something in its place."""
-        return bool(self.usage) or self.timings is not UNSET or self._groq_says_usage()
+        return bool(self.usage) or self.says_usage_elsewhere()
+
+    def says_usage_elsewhere(self) -> bool:
+        """Whether there is such in another place than its own."""
+        return self.timings is not UNSET or self._groq_says_usage()
 
     def is_clean(self, data: bytes) -> bool:
         """Whether nothing in the bytes is to be left out, or put right, beside the delta."""
@@ -171,11 +176,9 @@ def cleaned(data: bytes, own: dict[str, Any], *, first: bool, told: Mapping[str,
     """
     body = _without_padding(data, own)
     (choice,) = body["choices"]
-    delta = {name: value for name, value in choice["delta"].items() if value is not None}
-    role = delta.pop("role", None)
+    role = choice["delta"].pop("role", None)
+    delta = _without_nulls(choice["delta"])
     choice["delta"] = {"role": role, **delta} if first else delta
-    if reasoning := thoughts_in(delta):
-        choice["delta"]["reasoning_content"] = reasoning
     choice.setdefault("finish_reason", None)
     return write_json({**body, **told})
 
@@ -196,6 +199,23 @@ def ended(data: bytes, own: dict[str, Any], *, is_clean: bool) -> bytes:
     return write_json(body)
 
 
+def parted(data: bytes, own: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Return two chunks for one with a text and the finish.
+
+    :param own: as of :func:`cleaned`.
+    """
+    body = _without_padding(data, own)
+    (choice,) = body.pop("choices")
+    choice["delta"].pop("role", None)
+    choice["delta"] = _without_nulls(choice["delta"])
+    said = {name: value for name, value in choice.items() if name in PAYLOAD}
+    end = {name: value for name, value in choice.items() if name not in PAYLOAD}
+    return (
+        write_json({**body, "choices": [{**said, "finish_reason": None}]}),
+        write_json({**body, "choices": [{"index": 0, "delta": {}, **end}]}),
+    )
+
+
 def tells_usage_alone(data: bytes, end: bytes) -> bool:
     """Whether a chunk has a choice beside its usage that says nothing, as OpenRouter's has.
 
@@ -210,6 +230,14 @@ def tells_usage_alone(data: bytes, end: bytes) -> bool:
     said = [value for name, value in {**choice, **choice["delta"]}.items() if name not in ("index", "delta", "role")]
     is_known = all((name, value) in known.items() for name, value in body.items() if name not in _OWN)
     return bool(read.usage) and is_known and all(value in (None, "", [], {}) for value in said)
+
+
+def _without_nulls(delta: dict[str, Any]) -> dict[str, Any]:
+    """A delta as it is passed on, with its reasoning by the name that all send it under."""
+    tidy = {name: value for name, value in delta.items() if value is not None}
+    if reasoning := thoughts_in(tidy):
+        tidy["reasoning_content"] = reasoning
+    return tidy
 
 
 def _without_padding(data: bytes, own: dict[str, Any]) -> dict[str, Any]:

@@ -47,14 +47,15 @@ class UsageBeside:
         self._shapes = shapes
         self._fold = fold
 
-    def take(self, data: bytes, body: Strict) -> bool:
+    def take(self, data: bytes, body: Strict, *, ends: bool = False) -> bool:
         """Take up what another chunk says; False if that is not all that is known by then, or not said by each.
 
         :param body: what was read of it.
+        :param ends: the finish is all that it says.
         """
         if self._shapes.reported is not None:
             self._known = _said_in(self._shapes.reported, self._fold)
-        known, ends = self._known, bool(body.choices[0].finish_reason)
+        known = self._known
         said = _said_in(data, self._fold) if body.says_usage() else None
         if said is None:
             self.usage = None

@@ -152,6 +152,17 @@ def timed(bodies: list[Any]) -> list[Any]:
     return bodies
 
 
+def ending_in_text(bodies: list[Any]) -> list[Any]:
+    """The same as Gemini sends it: the last text beside the finish, and a total that counts thoughts, too."""
+    bodies = counting(with_roles(bodies))
+    for body in chunks_of(bodies):
+        body["usage"]["total_tokens"] += 30
+    entries = entries_of(bodies)
+    if len(entries) > 1 and "delta" in entries[-1]:
+        entries[-1]["delta"] = entries[-2].get("delta", {})
+    return [body for body in bodies if body not in chunks_of(bodies)[-3::2]]
+
+
 def thoughtful(bodies: list[Any]) -> list[Any]:
     """The same in thoughts and texts by turns, as DeepSeek, Groq and OpenRouter write both."""
     bodies = usual(bodies)
@@ -176,7 +187,7 @@ def entries_of(bodies: list[Any]) -> list[dict[str, Any]]:
 
 WRITINGS = [
     list, usual, with_roles, with_usage_in_finish, moving, of_tokens, beside_a_choice, filtered, told_twice, counting,
-    timed, thoughtful,
+    timed, ending_in_text, thoughtful,
 ]  # fmt: skip
 
 
@@ -414,7 +425,7 @@ def test_a_canonical_stream_sets_up_no_transform(
 
 
 @pytest.mark.parametrize("spaced", [False, True])
-@pytest.mark.parametrize("writing", WRITINGS[2:-1])
+@pytest.mark.parametrize("writing", WRITINGS[2:-2])
 def test_a_stream_as_servers_write_it_sets_up_no_transform(
     writing: Callable[[list[Any]], list[Any]], spaced: bool
 ) -> None:
@@ -439,6 +450,15 @@ def test_thoughts_set_up_no_transform(spaced: bool) -> None:
     deltas = [entry["delta"] for e in out[:-1] for entry in json.loads(e.data)["choices"]]
     assert [said for delta in deltas if (said := delta.get("reasoning_content"))] == thoughts
     assert [e.content for e in out if e.content] == [text for at, text in enumerate(texts, 1) if at % 4 == 0]
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_text_beside_the_finish_sets_up_no_transform(spaced: bool) -> None:
+    bodies = ending_in_text(answer(["Hello", " world", "!", " and", " so"]))
+    *said, finish, told, done = straight([*(event(body, spaced=spaced) for body in bodies), Event(DONE)])
+    assert [e.content for e in said] == ["", "Hello", " world", "!", " and", " so"] and done.data == DONE
+    assert (finish.finish, finish.usage) == ("stop", told.usage) and told.usage is not None
+    assert [e.usage is None for e in said] == [False] * 5 + [True]
 
 
 def test_what_is_remembered_for_the_long_way_does_not_grow_with_the_answer() -> None:
