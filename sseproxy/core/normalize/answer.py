@@ -114,13 +114,15 @@ class Answer:
         delta = choice.delta
         is_clean = is_clean and "role" not in delta and is_tidy(delta)
         delta.pop("role", None)
+        has_token = delta.get("token_id") is not None
         texts = take_texts(delta, ends=bool(choice.finish_reason))
         if texts is None:
             return None
         if choice.finish_reason:
             if choice.logprobs is not None:
                 return None
-            return self._part(data, body, texts) if any(texts) else self._end(data, body, is_clean=is_clean)
+            says_more = has_token or any(texts)
+            return self._part(data, body, texts) if says_more else self._end(data, body, is_clean=is_clean)
         if not self._beside.take(data, body):
             return None
         passed = guard(data) if is_clean else cleaned(data, self._own, first=False)
@@ -153,7 +155,7 @@ class Answer:
         return passed
 
     def _part(self, data: bytes, body: Strict, texts: tuple[str, str]) -> Event | None:
-        """The text that came with the finish, which is held."""
+        """What came with the finish, which is held."""
         content, hidden = texts
         repeats = (self._visible if content else self._hidden).may_repeat(content or hidden)
         if repeats or body.says_usage_elsewhere() or not self._beside.take(data, body):

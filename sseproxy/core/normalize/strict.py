@@ -37,7 +37,7 @@ class _Detail(msgspec.Struct, frozen=True):
     index: int
 
 
-Delta = dict[str, str | tuple[_Detail, ...] | None]
+Delta = dict[str, str | int | tuple[_Detail, ...] | None]
 
 
 class _Choice(msgspec.Struct, forbid_unknown_fields=True):
@@ -55,6 +55,12 @@ class _Choice(msgspec.Struct, forbid_unknown_fields=True):
     matched_stop: Any = None
     native_finish_reason: Any = None
     content_filter_results: Any = None
+    seed: Any = None
+    text: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        if self.text is not UNSET and not isinstance(self.delta.get("content"), str):
+            raise ValueError("a text that the delta does not say")
 
 
 class _Groq(msgspec.Struct):
@@ -95,6 +101,7 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True):
             and self.usage is UNSET
             and not self._groq_says_usage()
             and self.choices[0].finish_reason is not UNSET
+            and self.choices[0].text is UNSET
             and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
         )
 
@@ -119,7 +126,7 @@ read_strictly: Final = msgspec.json.Decoder(Strict).decode
 _decode: Final = msgspec.json.Decoder().decode
 _OWN: Final = frozenset((*ENVELOPE, "choices", "usage", "obfuscation"))
 _THOUGHTS: Final = ("reasoning_content", "reasoning")
-_OF_FIRST: Final = frozenset(("role", "content", "reasoning_details", *_THOUGHTS))
+_OF_FIRST: Final = frozenset(("role", "content", "reasoning_details", "token_id", *_THOUGHTS))
 
 
 def told_ahead(data: bytes) -> dict[str, Any] | None:
@@ -142,6 +149,8 @@ def take_texts(delta: Delta, *, ends: bool = False) -> tuple[str, str] | None:
     :param ends: beside a finish nothing else may stand that can stand beside a text.
     """
     details = None
+    if isinstance(delta.get("token_id"), int):
+        del delta["token_id"]
     if not ends:
         delta.pop("channel", None)
         details = delta.pop("reasoning_details", None)
@@ -244,6 +253,7 @@ def _without_padding(data: bytes, own: dict[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = _decode(data)
     body.pop("obfuscation", None)
     body.pop("usage", None)
+    body["choices"][0].pop("text", None)
     groq = body.get("x_groq")
     if groq and "usage" in groq:
         del groq["usage"]

@@ -163,6 +163,19 @@ def ending_in_text(bodies: list[Any]) -> list[Any]:
     return [body for body in bodies if body not in chunks_of(bodies)[-3::2]]
 
 
+def told_by_token(bodies: list[Any]) -> list[Any]:
+    """The same as Together sends it: the number of each token, and its text in two places."""
+    bodies = with_usage_in_finish(with_roles(bodies))
+    for at, body in enumerate(chunks_of(bodies)):
+        body.pop("p", None)
+        for entry in entries_of([body]):
+            entry["text"] = entry["delta"].get("content", "") if "delta" in entry else ""
+            entry["seed"] = 7 if entry.get("finish_reason") else None
+            if "delta" in entry:
+                entry["delta"] = {"token_id": at * 3, "role": "assistant", **entry["delta"], "tool_calls": None}
+    return bodies
+
+
 def thoughtful(bodies: list[Any]) -> list[Any]:
     """The same in thoughts and texts by turns, as DeepSeek, Groq and OpenRouter write both."""
     bodies = usual(bodies)
@@ -187,7 +200,7 @@ def entries_of(bodies: list[Any]) -> list[dict[str, Any]]:
 
 WRITINGS = [
     list, usual, with_roles, with_usage_in_finish, moving, of_tokens, beside_a_choice, filtered, told_twice, counting,
-    timed, ending_in_text, thoughtful,
+    timed, ending_in_text, told_by_token, thoughtful,
 ]  # fmt: skip
 
 
@@ -219,6 +232,7 @@ names = st.sampled_from(
     [*KEYS, "obfuscation", "system_fingerprint", "stop_reason", "refusal", "x", "base_resp", "done"]
     + ["token_ids", "prompt_token_ids", "provider", "p", "native_finish_reason", "content_filter_results", "channel"]
     + ["reasoning", "reasoning_content", "reasoning_details", "x_groq", "prompt_filter_results", "timings"]
+    + ["token_id", "seed"]
 )
 OTHERS: list[Any] = [
     said({"content": "late"}),
@@ -425,7 +439,7 @@ def test_a_canonical_stream_sets_up_no_transform(
 
 
 @pytest.mark.parametrize("spaced", [False, True])
-@pytest.mark.parametrize("writing", WRITINGS[2:-2])
+@pytest.mark.parametrize("writing", WRITINGS[2:-3])
 def test_a_stream_as_servers_write_it_sets_up_no_transform(
     writing: Callable[[list[Any]], list[Any]], spaced: bool
 ) -> None:
@@ -459,6 +473,15 @@ def test_text_beside_the_finish_sets_up_no_transform(spaced: bool) -> None:
     assert [e.content for e in said] == ["", "Hello", " world", "!", " and", " so"] and done.data == DONE
     assert (finish.finish, finish.usage) == ("stop", told.usage) and told.usage is not None
     assert [e.usage is None for e in said] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_the_numbers_of_tokens_set_up_no_transform(spaced: bool) -> None:
+    bodies = told_by_token(answer(["Hello", " world", "!", " and", " so"]))
+    *said, finish, told, done = straight([*(event(body, spaced=spaced) for body in bodies), Event(DONE)])
+    assert [e.content for e in said] == ["", "Hello", " world", "!", " and", " so", ""] and done.data == DONE
+    assert [json.loads(e.data)["choices"][0]["delta"]["token_id"] for e in said] == [0, 3, 6, 9, 12, 15, 18]
+    assert (finish.finish, finish.usage) == ("stop", told.usage) and told.usage is not None
 
 
 def test_what_is_remembered_for_the_long_way_does_not_grow_with_the_answer() -> None:
