@@ -75,23 +75,26 @@ msgspec.convert({"prompt_tokens": 1, "completion_tokens": 0, "total_tokens": 1},
 
 def plain_usage(raw: Mapping[str, Any]) -> Usage | None:
     """Return what a mapping says if tidying would change nothing of it, not even its order; None if it might."""
-    return plain_counts(raw) if (*raw,) in _ORDERS else None
+    usage = plain_counts(raw, fold=False) if (*raw,) in _ORDERS else None
+    return usage if usage is not None and usage.output_tokens == raw["completion_tokens"] else None
 
 
-def plain_counts(raw: Mapping[str, Any]) -> Usage | None:
-    """Return the same of a mapping with no fields but :data:`PLAIN`, in whichever order."""
+def plain_counts(raw: Mapping[str, Any], *, fold: bool) -> Usage | None:
+    """Return what a mapping says with no fields but :data:`PLAIN`, in whichever order.
+
+    :param fold: see :func:`~sseproxy.core.usage.tidy_usage`; reasoning that is left out of the output is none of the
+        prompt's, if no cache has to do with it.
+    """
     try:
         usage = msgspec.convert(raw, _Plain)
     except msgspec.ValidationError:
         return None
     ins, outs = usage.prompt_tokens_details, usage.completion_tokens_details
-    if (
-        usage.total_tokens != usage.prompt_tokens + usage.completion_tokens
-        or usage.prompt_tokens < ins.cached_tokens + ins.cache_write_tokens
-        or usage.completion_tokens < outs.reasoning_tokens
-        or {} in raw.values()
-    ):
+    given, output, reasoning = usage.prompt_tokens, usage.completion_tokens, outs.reasoning_tokens
+    held = ins.cached_tokens + ins.cache_write_tokens
+    missing = usage.total_tokens - given - output
+    if missing > 0 and given and not held and (reasoning == missing or (fold and not reasoning)):
+        output, reasoning = output + missing, missing
+    elif missing or given < held or output < reasoning:
         return None
-    return Usage(
-        usage.prompt_tokens, ins.cached_tokens, ins.cache_write_tokens, usage.completion_tokens, outs.reasoning_tokens
-    )
+    return None if {} in raw.values() else Usage(given, ins.cached_tokens, ins.cache_write_tokens, output, reasoning)

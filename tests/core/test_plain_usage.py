@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproxy.core.chunk import write_json
-from sseproxy.core.plain_usage import plain_usage
+from sseproxy.core.plain_usage import plain_counts, plain_usage
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
 
 PLAIN = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
@@ -85,6 +85,26 @@ def test_plain_usage_is_what_tidying_leaves_as_it_is(
         assert tidy is not None
         assert write_json(tidy) == write_json(raw)
         assert usage_of(tidy) == usage
+
+
+@given(COUNTS, COUNTS, st.integers(0, 3), DETAILS, DETAILS, st.booleans(), st.permutations(range(5)))
+def test_plain_counts_are_read_as_if_they_had_been_put_right(
+    ins: int, outs: int, more: int, of_ins: dict[str, Any], of_outs: dict[str, Any], fold: bool, order: list[int]
+) -> None:
+    counts: dict[str, Any] = {"prompt_tokens": ins, "completion_tokens": outs, "total_tokens": ins + outs + more}
+    details = {"prompt_tokens_details": of_ins, "completion_tokens_details": of_outs}
+    fields = [*counts.items(), *((name, value) for name, value in details.items() if value)]
+    raw = dict(fields[place] for place in order if place < len(fields))
+    usage = plain_counts(raw, fold=fold)
+    if usage is not None:
+        tidy = tidy_usage(raw, fold=fold)
+        assert tidy is not None and usage_of(tidy) == usage
+
+
+@pytest.mark.parametrize("details", [{}, {"completion_tokens_details": {"reasoning_tokens": 30}}])
+def test_reasoning_that_only_the_total_counts_is_plain(details: dict[str, Any]) -> None:
+    raw = {"completion_tokens": 4, "prompt_tokens": 9, "total_tokens": 43, **details}
+    assert plain_counts(raw, fold=not details) == Usage(9, 0, 0, 34, 30)
 
 
 AT_ONCE = """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from sseproxy.core.chunk import REPEATED, Chunk
 from sseproxy.core.plain_usage import PLAIN, plain_counts
@@ -17,6 +17,8 @@ from sseproxy.core.usage_of_choices import Reports
 from sseproxy.core.usage_so_far import merge_usage
 
 __all__ = ["read_again", "separate_usage"]
+
+_OF_REASONING: Final = "completion_tokens_details"
 
 
 def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Event]:
@@ -61,12 +63,13 @@ def read_again(fields: Mapping[str, Any], like: Mapping[str, Any], *, fold: bool
     :param like: such a usage, in OpenAI's shape.
     """
     given = fields.get("usage")
-    if given and given.keys() == like.keys() <= PLAIN and (known := plain_counts(given)) is not None:
-        return known if known.input_tokens and known.output_tokens else None
-    found = find_usage(fields, fold=fold)
-    if found is None or [*found] != [*like] or not (found["prompt_tokens"] and found["completion_tokens"]):
+    if given and given.keys() <= like.keys() <= PLAIN and (known := plain_counts(given, fold=fold)) is not None:
+        found = {**given, _OF_REASONING: None} if known.reasoning_tokens else given
+        return known if known.input_tokens and known.output_tokens and found.keys() == like.keys() else None
+    tidy = find_usage(fields, fold=fold)
+    if tidy is None or [*tidy] != [*like] or not (tidy["prompt_tokens"] and tidy["completion_tokens"]):
         return None
-    return usage_of(found)
+    return usage_of(tidy)
 
 
 def _remove(body: dict[str, Any]) -> None:
