@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -55,12 +55,13 @@ class Varying(Shape):
     :param parts: of a chunk: what stands around each mark, and these; `written` of what it becomes.
     """
 
-    __slots__ = ("_first", "_holes", "_last", "_written")
+    __slots__ = ("_fields", "_first", "_holes", "_last", "_written")
 
     def __init__(self, parts: list[bytes], written: list[bytes], *, hidden: bool, reads: ReadUsage | None) -> None:
         self._first, *rest, self._last = parts
         super().__init__((self._first, self._last), (self._first, self._last), hidden=hidden)
         self._holes = [*zip(rest[::2], [*rest[1::2], b""], strict=True)]
+        self._fields = [(mark, *_FIELDS[mark]) for mark in {*rest[::2]} - {_TEXT}]
         self._written = written
         self.reads, self.changes = reads, True
 
@@ -112,16 +113,18 @@ class Varying(Shape):
         found = self._found(data)
         if found is None:
             return None
+        values: dict[str, Any] = {}
         try:
             text = read_text(found[_TEXT])
-            values = {_FIELDS[mark]: _decode(value) for mark, value in found.items() if mark != _TEXT}
+            for mark, name, kind in self._fields:
+                values[name] = value = _decode(found[mark])
+                if type(value) is not kind:
+                    return None
         except UNREADABLE:
-            return None
-        if any(type(value) is not kind for (_, kind), value in values.items()):
             return None
         if self.reads is None:
             return text, found, None
-        usage = self.reads({name: value for (name, _), value in values.items()})
+        usage = self.reads(values)
         return None if usage is None else (text, found, usage)
 
     def _found(self, data: bytes) -> dict[bytes, bytes] | None:
