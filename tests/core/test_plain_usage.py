@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sseproxy.core.chunk import write_json
-from sseproxy.core.plain_usage import plain_counts, plain_usage
+from sseproxy.core.plain_usage import plain_counts, plain_usage, timed_counts, timed_fields
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
 
 PLAIN = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
@@ -105,6 +105,28 @@ def test_plain_counts_are_read_as_if_they_had_been_put_right(
 def test_reasoning_that_only_the_total_counts_is_plain(details: dict[str, Any]) -> None:
     raw = {"completion_tokens": 4, "prompt_tokens": 9, "total_tokens": 43, **details}
     assert plain_counts(raw, fold=not details) == Usage(9, 0, 0, 34, 30)
+
+
+TIMINGS = {"cache_n": 1, "prompt_n": 4, "prompt_ms": 38.1, "predicted_n": 2, "predicted_ms": 3.5}
+ODD_TIMINGS = st.dictionaries(
+    st.sampled_from((*TIMINGS, "draft_n", "prompt_tokens", "total_tokens", "cost", "cached_tokens")),
+    st.sampled_from((0, 1, 7, 2.5, None, "5", 2**53, {})),
+    max_size=2,
+)
+
+
+@given(ODD_TIMINGS, st.permutations([*TIMINGS]), st.sets(st.sampled_from([*TIMINGS])))
+def test_timings_are_read_as_if_they_had_been_put_right(
+    odd: dict[str, Any], order: list[str], without: set[str]
+) -> None:
+    raw = {name: TIMINGS[name] for name in order if name not in without} | odd
+    usage, tidy = timed_counts(raw), tidy_usage(raw)
+    if usage is not None and usage.input_tokens and usage.output_tokens:
+        assert tidy is not None and usage_of(tidy) == usage and [*tidy] == timed_fields(raw)
+
+
+def test_what_llama_cpp_tells_with_each_token_is_known() -> None:
+    assert timed_counts({**TIMINGS, "draft_n": 3}) == Usage(5, 1, 0, 2, 0)
 
 
 AT_ONCE = """

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from sseproxy.core.chunk import REPEATED, Chunk
-from sseproxy.core.plain_usage import PLAIN, plain_counts
+from sseproxy.core.plain_usage import PLAIN, plain_counts, timed_counts, timed_fields
 from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage, find_usage, tidy_usage, usage_of
 from sseproxy.core.usage_of_choices import Reports
@@ -66,6 +66,10 @@ def read_again(fields: Mapping[str, Any], like: Mapping[str, Any], *, fold: bool
     if given and given.keys() <= like.keys() <= PLAIN and (known := plain_counts(given, fold=fold)) is not None:
         found = {**given, _OF_REASONING: None} if known.reasoning_tokens else given
         return known if known.input_tokens and known.output_tokens and found.keys() == like.keys() else None
+    timings = fields.get("timings")
+    if timings and given is None and (known := timed_counts(timings)) is not None:
+        is_alike = known.input_tokens and known.output_tokens and timed_fields(timings) == [*like]
+        return known if is_alike else None
     tidy = find_usage(fields, fold=fold)
     if tidy is None or [*tidy] != [*like] or not (tidy["prompt_tokens"] and tidy["completion_tokens"]):
         return None
