@@ -20,6 +20,7 @@ KNOWN: Final = frozenset(
         "no_upstream",
         "server_shutting_down",
         "stale_connection",
+        "stream_stopped",
         "upstream_bad_framing",
         "upstream_connect_timeout",
         "upstream_first_byte_timeout",

@@ -1,4 +1,6 @@
-"""Ends what still runs when the process's time to go down is over: with an error event that the client understands."""
+"""Ends what still runs when the process's time to go down is over, and what is stopped: with an error event that the
+client understands.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import msgspec
 from sseproxy.core.chat import Api
 from sseproxy.core.normalize import failure_events
 from sseproxy.core.sse import FLUSH, Event
-from sseproxy.wsgi.client import GONE_KEY, watch_client
+from sseproxy.wsgi.client import GONE_KEY, Ended, watch_client
 from sseproxy.wsgi.draining import CutShort, Draining
 from sseproxy.wsgi.exchange import KEY, Exchange
 from sseproxy.wsgi.lane import unseen
@@ -42,12 +44,15 @@ class CutMiddleware:
         if isinstance(body, EventStream):
             patience.has_stream = True
             # No answer is on the relay any more when the time is over, and elsewhere the lane is no way to stay on.
-            body.pipe(partial(self._in_time, exchange, request.api), unseen)
+            body.pipe(partial(self._in_time, exchange, request.api, body), unseen)
         return body
 
-    def _in_time(self, exchange: Exchange, api: Api, events: Iterator[Event]) -> Iterator[Event]:
+    def _in_time(self, exchange: Exchange, api: Api, stream: EventStream, events: Iterator[Event]) -> Iterator[Event]:
         # Between two reads only: what is at hand may be the whole rest.
         for event in events:
+            if event.error is not None and stream.interrupted:  # which hung up on what breaks off now
+                yield from failure_events(Ended(), api)
+                return
             yield event
             if event is FLUSH and self._draining.is_over():
                 exchange.cut_short = True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from itertools import chain
@@ -20,7 +21,7 @@ from sseproxy.core.normalize import failure_of
 from sseproxy.middleware.personal import split_personal
 from sseproxy.streams.protocol import Busy, Head, Stopped, Writer
 from sseproxy.wsgi.call import Answer, Headers, call_app, close_read
-from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone
+from sseproxy.wsgi.client import GONE_KEY, SOCKET_KEYS, ClientGone, Ended
 from sseproxy.wsgi.closing import call_all
 from sseproxy.wsgi.errors import Crashed, error_body, refuse
 from sseproxy.wsgi.exchange import Exchange
@@ -30,15 +31,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication, WSGIEnvironment
 
 log = logging.getLogger("sseproxy.streams")
-
-
-class Ended(Failure):
-    """What readers of a stream are told that was stopped before its end."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The answer was stopped before its end.", status=499, type="stream_stopped", code="stream_stopped"
-        )
 
 
 class Generation:
@@ -135,8 +127,10 @@ class Generation:
     def _copy(self, body: Iterable[bytes]) -> None:
         for entries in _batches(body):
             if entries:
-                self._writer.write(entries)
-            if self._writer.unwanted():
+                with suppress(Stopped):  # which is looked for below
+                    self._writer.write(entries)
+            has_more = isinstance(body, EventStream) and body.has_more  # which may be the end
+            if self._writer.unwanted() and not has_more:
                 raise Stopped
 
     def _refuse(self, answer: Answer) -> None:

@@ -44,6 +44,15 @@ class ClientGone(Failure):
         )
 
 
+class Ended(Failure):
+    """What readers of an answer are told that was stopped before its end."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The answer was stopped before its end.", status=499, type="stream_stopped", code="stream_stopped"
+        )
+
+
 def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
     """A function that tells, at once and without side effects, whether the client is known to have left."""
     told: Callable[[], bool] | None = environ.get(GONE_KEY) or environ.get("waitress.client_disconnected")

@@ -43,6 +43,7 @@ class EventStream:
     :ivar offered: where the relay can take over from the second piece on: makes the ride then, if it may.
     :ivar ride: which does.
     :ivar room: the most tokens of output that may pass before something is done that may have to wait.
+    :ivar interrupted: the answer is not wanted any more.
     :ivar has_more: what comes after the last write is at hand already.
     :ivar lane: the way around the iterator for plain chunks, if there is one.
     :ivar source: where what takes it is read.
@@ -55,6 +56,7 @@ class EventStream:
     has_more = False
     lane: Lane | None = None
     source: Source | None = None
+    interrupted = False
     _started = _passed = _client_left = False
     _wrote, _quiet_since = True, 0.0
     _broken: BaseException | None = None
@@ -138,6 +140,7 @@ class EventStream:
         A body that offers ``hang_up()`` ends at once; any other at its next piece (a generator that runs can be closed
         by nobody else).
         """
+        self.interrupted = True
         for callback in self._interrupts:
             callback()
 
