@@ -24,7 +24,7 @@ import requests
 
 from sseproxy.app import create_app
 from sseproxy.config import Config
-from sseproxy.server import ServerError, serve
+from sseproxy.server import ServerError, drain, loop, serve
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.log import JSONFormatter, set_up_logging
 from sseproxy.server.parser import LONGEST_HEAD
@@ -324,6 +324,24 @@ def test_a_client_that_leaves_is_noticed_without_a_write() -> None:
             connection.sendall(GET)
             assert begun.wait(PATIENCE)
         assert noticed.wait(PATIENCE)
+
+
+def test_an_answer_that_notices_nothing_is_not_waited_for_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "SETTLE_SECONDS", 600.0)
+    begun, released = threading.Event(), threading.Event()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        begun.set()
+        released.wait(600.0)
+        return hello(environ, start_response)
+
+    try:
+        with running(app) as server, connect(server) as connection:
+            connection.sendall(GET)
+            assert begun.wait(PATIENCE)
+    finally:
+        released.set()
 
 
 def test_a_body_far_over_the_limit_is_refused_unread_with_json() -> None:

@@ -152,11 +152,11 @@ class Loop:
             if channel.is_unused:
                 channel.handle_close()
 
-    def close(self) -> None:
-        """End everything, and give answers their time to be settled."""
+    def close(self, patience: float) -> None:
+        """End everything, and give answers so many seconds to be settled."""
         self.stop_listening()
         self.hang_up()
-        self.dispatcher.shutdown(SETTLE_SECONDS)
+        self.dispatcher.shutdown(patience)
         for server in self.servers:
             server.trigger.close()
         self.connections.close()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 RELOADING: Final = (signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()
+LEFT_SECONDS: Final = 1.0
+"""For threads to end whose answers have; for the others there was time."""
 
 
 class WaitressServer:
@@ -85,7 +87,7 @@ class WaitressServer:
         drain = Drain(self._served, self._grace, self._loop.hang_up, self._loop.is_idle)
         while not drain.is_over():
             self._loop.turn(LOOK)
-        self._loop.close()
+        self._loop.close(LEFT_SECONDS)
 
     def _load_again(self) -> Config | None:
         config = self._load() if self._load is not None else None

@@ -19,7 +19,7 @@ from gunicorn.workers.base import Worker
 
 from sseproxy.server.corridor import Corridor
 from sseproxy.server.door import Door
-from sseproxy.server.drain import LOOK
+from sseproxy.server.drain import LOOK, SETTLE_SECONDS
 from sseproxy.server.loop import Loop
 from sseproxy.server.served import Served
 
@@ -83,7 +83,7 @@ class WaitressWorker(Worker):  # type: ignore[misc]
                 client_timeout=CLIENT_TIMEOUT if config is None else config.streams.client_timeout,
                 environ={"wsgi.multiprocess": self.cfg.workers > 1},
             )
-            closing.callback(loop.close)
+            closing.callback(loop.close, SETTLE_SECONDS)
             door = Door(loop, corridor, self.age)
             while self.alive and self.ppid == os.getppid():
                 self._turn(door.patience)

@@ -48,7 +48,7 @@ class Process:
         self.loop.ring()
         if self._thread.ident:
             self._thread.join(PATIENCE)
-        self.loop.close()
+        self.loop.close(PATIENCE)
 
     def _run(self) -> None:
         while not self._stopping:
