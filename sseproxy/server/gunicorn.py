@@ -85,7 +85,8 @@ class _Master(Arbiter):  # type: ignore[misc]
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, hurry)
         until = time.monotonic() + self.cfg.graceful_timeout
-        self.kill_workers(ALL_GO_DOWN)
+        # Beside a new master (SIGUSR2) its workers take whoever comes.
+        self.kill_workers(signal.SIGTERM if self.reexec_pid else ALL_GO_DOWN)
         while self.WORKERS and not again and time.monotonic() < until:
             time.sleep(LOOK)
             self.reap_workers()

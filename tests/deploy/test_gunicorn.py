@@ -293,6 +293,28 @@ def test_nobody_waits_for_an_answer_after_which_a_worker_is_replaced(tmp_path: P
     assert server.log.count("Autorestarting") == 1
 
 
+def test_a_service_that_goes_down_beside_the_one_it_began_with_sigusr2_refuses_nobody(tmp_path: Path) -> None:
+    port, file = free_port(), write_config(CONFIG, tmp_path)
+    command = [sys.executable, "-m", "sseproxy", "serve", "-c", str(file), "--listen", f"127.0.0.1:{port}"]
+    with (
+        start([*command, "--server", "gunicorn", "--workers", "1"], port, tmp_path) as old,
+        RawClient(old.url) as slow,
+        contextlib.ExitStack() as stack,
+    ):
+        slow.post("/v1/chat/completions", ASK | {"demo": {"tokens": 500, "interval_ms": 60}}, key="sk-alice")
+        (worker,) = old.workers()
+        os.kill(old.pid, signal.SIGUSR2)
+        wait_until(lambda: len(old.workers()) == 2)
+        (new,) = {*old.workers()} - {worker}
+        stack.callback(os.kill, new, signal.SIGTERM)
+        wait_until(lambda: old.log.count("sseproxy: listening on") == 2)
+        os.kill(old.pid, signal.SIGTERM)
+        wait_until(lambda: "going down" in old.log)
+        for _ in range(20):
+            with RawClient(old.url) as client:
+                assert client.get("/-/ready").status == 200
+
+
 @pytest.mark.parametrize(
     ("name", "value", "asked"), [("certfile", "a.pem", "TLS"), ("proxy_protocol", True, "PROXY protocol")]
 )
