@@ -99,7 +99,10 @@ def _write_at_once(descriptor: int, piece: bytes) -> int:
     """Write without waiting: the room may be another process's by now, and a terminal takes less than a line where it
     takes anything. Nothing is kept open, and nothing remembered: a daemon has put another file in the place of this.
     """
-    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):  # as systemd's log is
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):  # opened anew, it would be written from its beginning
+        return os.write(descriptor, piece)
+    if stat.S_ISSOCK(mode):  # as systemd's log is
         same = socket(fileno=descriptor)
         try:
             return same.send(piece, MSG_DONTWAIT)

@@ -99,6 +99,18 @@ def test_a_pipe_in_whose_place_a_daemon_has_put_another_file_has_its_end(pipe: P
     assert os.read(pipe.reader, 1) == b""
 
 
+def test_a_file_that_is_put_in_the_place_of_a_pipe_is_written_on_at_its_end(pipe: Pipe, tmp_path: Path) -> None:
+    with (tmp_path / "error.log").open("a+") as file:  # as gunicorn's --capture-output does
+        file.write("somebody else's line\n")
+        file.flush()
+        os.dup2(file.fileno(), pipe.stream.fileno())
+    log.info("one")
+    log.info("two")
+
+    before, *lines = (tmp_path / "error.log").read_text().splitlines()
+    assert (before, messages(lines)) == ("somebody else's line", ["one", "two"])
+
+
 @pytest.fixture(params=["pipe", "socket"])
 def full(
     request: pytest.FixtureRequest, root_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
