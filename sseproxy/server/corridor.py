@@ -52,7 +52,11 @@ class Corridor:
             place, files, *_ = socket.recv_fds(self.end, 1, 1)
         except OSError:  # another process was faster
             return None
-        return (place[0], socket.socket(fileno=files[0])) if files else None
+        if not files:
+            return None
+        connection = socket.socket(fileno=files[0])
+        connection.set_inheritable(False)  # as accept() does: what the application starts would keep it open
+        return place[0], connection
 
     def close(self) -> None:
         """Let go of it, in this process."""

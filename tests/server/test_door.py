@@ -120,6 +120,16 @@ def test_a_request_on_a_kept_connection_to_a_process_without_a_thread_is_answere
         assert held.read() == b"1"
 
 
+def test_a_connection_that_was_passed_on_is_not_left_to_what_an_application_starts(
+    listener: socket.socket, corridor: Corridor
+) -> None:
+    assert corridor.give(0, listener)
+    arrived = corridor.take()
+    assert arrived is not None
+    with closing(arrived[1]) as passed:
+        assert not passed.get_inheritable()
+
+
 def test_who_is_beyond_all_processes_is_told_so(listener: socket.socket, corridor: Corridor) -> None:
     with ExitStack() as stack:
         processes = [stack.enter_context(closing(Process(listener, corridor, number))) for number in (1, 2)]
