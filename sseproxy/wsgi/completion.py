@@ -94,7 +94,7 @@ def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: 
             return canonical
         answer = _answer(document)
         if api == "embeddings" or answer is not None:
-            return read_completion(api, document, answer=answer, model=model)
+            return read_completion(api, document, answer=answer, model=model, fold=dialect.reasoning_in_total)
         head = document
     events = normalize(events_of(chain([head], pieces)), api=api, model=model, choices=choices, dialect=dialect)
     return read_completion(api, completion_of(events, api), model=model)

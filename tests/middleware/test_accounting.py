@@ -12,6 +12,7 @@ import pytest
 
 from sseproxy.core.chat import Request
 from sseproxy.core.failure import UpstreamFailure
+from sseproxy.core.normalize import STANDARD, Dialect
 from sseproxy.core.pricing import FlatPrice
 from sseproxy.core.prompt import Prefix
 from sseproxy.core.sse import FLUSH, Event
@@ -767,12 +768,13 @@ STARTED = b'data: {"type":"message_start","message":{"id":"m"}}\n\n'
 OVERLOADED = b'data: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
 
 
-def routed(ledger: SQLLedger, *pieces: bytes) -> Any:
+def routed(ledger: SQLLedger, *pieces: bytes, dialect: Dialect = STANDARD) -> Any:
     def app(environ: Any, start_response: Any) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         return list(pieces)
 
-    inner = accounting(UpstreamPool(NormalizeMiddleware(app), retries={"main": 0}), ledger)
+    normalizing = NormalizeMiddleware(app, dialects={"main": dialect})
+    inner = accounting(UpstreamPool(normalizing, retries={"main": 0}), ledger)
 
     def targeted(environ: Any, start_response: Any) -> Iterable[bytes]:
         Exchange.of(environ).target = Target("main", "m", PRICE)
@@ -821,6 +823,21 @@ def test_what_a_message_that_fails_before_its_first_content_states_is_booked(str
 
     charge = only_charge(ledger)
     assert (charge["state"], charge["input_tokens"], charge["output_tokens"]) == ("settled", 25, 1)
+
+
+@pytest.mark.parametrize(("folds", "output"), [(True, 10), (False, 5)])
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_what_the_total_has_beyond_is_billed_as_the_dialect_says_streamed_or_not(
+    stream: bool, folds: bool, output: int, ledger: SQLLedger
+) -> None:
+    usage = b'"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":20}}'
+    whole = b'{"id":"1","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}],'  # noqa: E501
+    pieces = [TEXT, FINISH, b'data: {"choices":[],' + usage + b"\n\n", DONE] if stream else [whole + usage]
+
+    app = routed(ledger, *pieces, dialect=Dialect(reasoning_in_total=folds))
+    b"".join(post(app, body={**CHAT, "stream": stream}).body)
+
+    assert (only_charge(ledger)["input_tokens"], only_charge(ledger)["output_tokens"]) == (10, output)
 
 
 @pytest.mark.parametrize("status", ["502 No", "200 OK"])

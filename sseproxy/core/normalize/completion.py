@@ -64,6 +64,7 @@ def read_completion(
     *,
     answer: Any = None,
     model: str = "",
+    fold: bool = True,
     make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     now: Callable[[], float] = time.time,
 ) -> Completion:
@@ -72,6 +73,7 @@ def read_completion(
     Bytes that need no repair are returned as they came.
 
     :param answer: what `body` says, if it has been parsed already, being not canonical.
+    :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     :raises Failure: it is no answer, or reports an error.
     """
     if answer is None and (canonical := read_canonical(api, body)) is not None:
@@ -90,7 +92,8 @@ def read_completion(
         raise failure
     if api not in ("chat", "completions"):
         return _read_typed(api, body, answer)
-    answer, body, found = repair(api, answer, body, Identity(api, model, make_id=make_id, now=now))
+    identity = Identity(api, model, make_id=make_id, now=now)
+    answer, body, found = repair(api, answer, body, identity, fold=fold)
     choices = answer["choices"]
     said = {"choices": [_said(api, index, choice) for index, choice in enumerate(choices)]}
     said = ExecutedTools().new_in(said)
@@ -101,12 +104,13 @@ def read_completion(
 
 
 def repair(
-    api: str, answer: dict[str, Any], body: bytes, identity: Identity
+    api: str, answer: dict[str, Any], body: bytes, identity: Identity, *, fold: bool = True
 ) -> tuple[dict[str, Any], bytes, dict[str, Any] | None]:
     """Return an answer with choices as a client expects it, its bytes and its usage.
 
     :param answer: what `body` says; it may be changed.
     :param identity: tells what the answer leaves out.
+    :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
     :raises Failure: it has no choices.
     """
     before = write_json(answer)
@@ -122,7 +126,7 @@ def repair(
         if not isinstance(choice.get("index"), int):
             choice["index"] = index
         _repair_choice(choice, api, identity.make_id)
-    found = find_usage(answer)
+    found = find_usage(answer, fold=fold)
     _place_usage(answer, found)
     after = write_json(answer)
     return answer, body if after == before else after, found
