@@ -164,10 +164,12 @@ class Bill:
     def read_completion(self, completion: Completion, client_left: bool) -> bytes:
         """Settle a JSON answer by what it says; the answer with its cost in it."""
         self._client_left = client_left
-        if completion.content or completion.hidden:
-            self._exchange.first_token_ms = self._exchange.elapsed_ms()
-            self._meter.add(completion.content, completion.hidden, completion.by_choice)
-        self.report(completion.usage)
+        for event in completion.course:
+            self._read(event)
+        if not completion.course:
+            if completion.content or completion.hidden:
+                self._count(completion.content, completion.hidden, completion.by_choice)
+            self.report(completion.usage)
         self.settle("completed")
         return shown_completion(completion, self._exchange)
 

@@ -13,11 +13,11 @@ from sseproxy.core.normalize import (
     STANDARD,
     Completion,
     Dialect,
-    completion_of,
     events_of,
     normalize,
     read_canonical,
     read_completion,
+    read_gathered,
 )
 from sseproxy.core.normalize.bodies import BODY_LIMIT
 from sseproxy.core.normalize.compression import unzip
@@ -97,7 +97,7 @@ def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: 
             return read_completion(api, document, answer=answer, model=model, fold=dialect.reasoning_in_total)
         head = document
     events = normalize(events_of(chain([head], pieces)), api=api, model=model, choices=choices, dialect=dialect)
-    return read_completion(api, completion_of(events, api), model=model)
+    return read_gathered(events, api, model=model)
 
 
 def _document(head: bytes, pieces: Iterator[bytes]) -> bytes:

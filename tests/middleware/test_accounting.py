@@ -312,11 +312,11 @@ BEGUN = '{"prompt_tokens":5,"completion_tokens":1}'
     ],
     ids=["with the role", "alone", "alone behind the role"],
 )
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
 def test_a_usage_that_is_stated_before_the_text_alone_is_only_a_beginning(
-    first: list[bytes], ledger: SQLLedger
+    stream: bool, first: list[bytes], ledger: SQLLedger
 ) -> None:
-    asked = {**STREAM, "stream_options": {"include_usage": True}}
-    answer = b"".join(post(normalized(ledger, *first, TEXT, FINISH, DONE), body=asked).body)
+    answer = b"".join(post(normalized(ledger, *first, TEXT, FINISH, DONE), body=ASKING if stream else CHAT).body)
 
     charge = only_charge(ledger)
     assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 2)

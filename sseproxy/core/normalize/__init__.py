@@ -2,8 +2,9 @@
 
 * :func:`events_of` reads any body into raw events; :func:`normalize` makes them canonical: the transforms below, each
   events to events, in this order, none knowing of the others; :func:`annotate` only reads, and changes nothing.
-* :func:`completion_of` gathers a normalised stream into one JSON answer; :func:`read_completion` reads, repairs and
-  meters an answer that came as one, :func:`read_canonical` one that needs no repair; :func:`failure_of` a refusal.
+* :func:`completion_of` gathers a normalised stream into one JSON answer, which :func:`read_gathered` reads, too;
+  :func:`read_completion` reads, repairs and meters an answer that came as one, :func:`read_canonical` one that needs no
+  repair; :func:`failure_of` a refusal.
 
 framing -> failures -> messages -> foreign shapes -> envelope -> deltas -> (cumulative, thinking) -> tool calls ->
 finish -> usage -> end -> (first) -> seal; plain chunks of a known shape go around them all, and a stream that is
@@ -20,7 +21,7 @@ from typing import Literal
 from sseproxy.core.chat import Api
 from sseproxy.core.normalize.bodies import events_of
 from sseproxy.core.normalize.canonical import read_canonical
-from sseproxy.core.normalize.completion import Completion, completion_of, read_completion
+from sseproxy.core.normalize.completion import Completion, completion_of, read_completion, read_gathered
 from sseproxy.core.normalize.counts import separate_usage
 from sseproxy.core.normalize.cumulative import strip_repetition
 from sseproxy.core.normalize.deltas import tidy_deltas, tidy_texts
@@ -60,6 +61,7 @@ __all__ = [
     "normalize",
     "read_canonical",
     "read_completion",
+    "read_gathered",
 ]
 
 # Fields that repeat together; each group is watched for itself.

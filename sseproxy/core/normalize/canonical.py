@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sseproxy.core.chunk import UNREADABLE, ByChoice, write_json
 from sseproxy.core.normalize.finish import Reason
 from sseproxy.core.plain_usage import plain_usage
+from sseproxy.core.sse import Event
 from sseproxy.core.usage import Usage, tidy_usage, usage_of
 
 __all__ = ["OBJECTS", "Completion", "read_canonical"]
@@ -28,6 +29,7 @@ class Completion(msgspec.Struct, frozen=True):
 
     :param body: what the client gets.
     :param told: the usage as it stands there; empty: nobody has looked.
+    :param course: of one that came as a stream, the events that said so, in their order, without their bytes.
     """
 
     body: bytes
@@ -37,6 +39,7 @@ class Completion(msgspec.Struct, frozen=True):
     finish: str | None = None
     told: bytes = b""
     by_choice: ByChoice = ()
+    course: tuple[Event, ...] = ()
 
 
 class _Audio(msgspec.Struct):

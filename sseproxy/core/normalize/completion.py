@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+
+from msgspec.structs import replace
 
 from sseproxy.core.chunk import read_json, text_of, texts_by_choice, write_json
 from sseproxy.core.normalize.bodies import BODY_LIMIT
@@ -30,7 +32,7 @@ from sseproxy.core.possible_end import TERMINAL
 from sseproxy.core.sse import DONE, Event
 from sseproxy.core.usage import Usage, find_usage, usage_of
 
-__all__ = ["Completion", "completion_of", "read_completion"]
+__all__ = ["Completion", "completion_of", "read_completion", "read_gathered"]
 
 
 def completion_of(events: Iterable[Event], api: str, *, limit: int = BODY_LIMIT) -> bytes:
@@ -56,6 +58,24 @@ def completion_of(events: Iterable[Event], api: str, *, limit: int = BODY_LIMIT)
     if not complete:
         raise truncated()
     return write_json(answer.body())
+
+
+def read_gathered(events: Iterable[Event], api: str, *, model: str = "") -> Completion:
+    """Gather a normalised stream, and read the answer.
+
+    :raises Failure: as :func:`completion_of` and :func:`read_completion`.
+    """
+    course: list[Event] = []
+    completion = read_completion(api, completion_of(_noted(events, course), api), model=model)
+    return replace(completion, course=tuple(course))
+
+
+def _noted(events: Iterable[Event], course: list[Event]) -> Iterator[Event]:
+    """Pass events on; what the meter needs to know of them is added to `course`."""
+    for event in events:
+        if event.content or event.hidden or event.usage is not None or event.finish is not None:
+            course.append(replace(event, data=b"", type=""))
+        yield event
 
 
 def read_completion(
