@@ -265,6 +265,11 @@ def test_a_second_server_on_the_same_address_is_refused_in_words() -> None:
             WaitressServer(hello, listen=taken, threads=1, max_body=1)
 
 
+def test_a_name_without_an_address_is_refused_in_words() -> None:
+    with pytest.raises(ServerError, match=r"cannot listen on a\.\.b:8080: that name has no address on this machine"):
+        WaitressServer(hello, listen="a..b:8080", threads=1, max_body=1)
+
+
 def test_port_0_shows_the_real_port_and_the_server_names_itself() -> None:
     with running(hello) as server:
         assert server.addresses[0].startswith("http://127.0.0.1:") and not server.addresses[0].endswith(":0")

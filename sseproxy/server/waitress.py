@@ -69,8 +69,10 @@ class WaitressServer:
                 client_timeout=client_timeout,
                 environ={"wsgi.multiprocess": False},
             )
-        except (OSError, ValueError) as error:
-            raise ServerError(f"cannot listen on {listen}: {getattr(error, 'strerror', None) or error}") from None
+        except OSError as error:
+            raise ServerError(f"cannot listen on {listen}: {error.strerror or error}") from None
+        except ValueError:  # waitress's, of what getaddrinfo() does not know
+            raise ServerError(f"cannot listen on {listen}: that name has no address on this machine") from None
 
     @property
     def addresses(self) -> list[str]:
