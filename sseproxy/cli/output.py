@@ -43,7 +43,7 @@ def show(
     columns: Sequence[str],
     *,
     narrow: Sequence[str] | None = None,
-    none: str = "nothing booked",
+    none: str = "nothing to show",
 ) -> None:
     """Write the rows to standard output, and nothing else.
 

@@ -15,6 +15,7 @@ from sseproxy.cli.times import check_order, moment
 
 if TYPE_CHECKING:
     from sseproxy.ledger.contents import Contents
+    from sseproxy.ledger.ledger import SQLLedger
 
 GROUPS = ("user", "model", "day", "route", "key", "upstream")
 STATES = ("pending", "settled", "released", "expired")
@@ -46,7 +47,8 @@ def usage(
     columns = ("user", *(() if by == "user" else (by,)), "requests", *COUNTS, "cost_usd", "pending", "unpriced")
     narrow = tuple(column for column in columns if column != "user" or by == "user" or user)
     with open_books(load_config(file)) as ledger:
-        show(ledger.usage(by, user=user, since=since, until=until), style, columns, narrow=narrow)
+        rows = ledger.usage(by, user=user, since=since, until=until)
+        show(rows, style, columns, narrow=narrow, none=_nothing_in(ledger))
 
 
 @click.command()
@@ -78,7 +80,15 @@ def charges(
             from sseproxy.ledger.contents import Contents
 
             rows = _with_content(rows, Contents(ledger.database))
-        show(rows, style, (*CHARGE_ROW, *CONTENT) if content else CHARGE_ROW, narrow=CHARGE_TABLE)
+        columns = (*CHARGE_ROW, *CONTENT) if content else CHARGE_ROW
+        show(rows, style, columns, narrow=CHARGE_TABLE, none=_nothing_in(ledger))
+
+
+def _nothing_in(ledger: SQLLedger) -> str:
+    """With the books' place: those of another directory are empty, too."""
+    from sseproxy.ledger.engine import shown
+
+    return f"nothing booked in {shown(ledger.database.url)}"
 
 
 def _with_content(rows: Iterator[dict[str, Any]], contents: Contents) -> Iterator[dict[str, Any]]:
