@@ -39,6 +39,11 @@ def normal_address(value: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _bare_port(value: object) -> object:
+    """A number is a port without its host, and told so."""
+    return str(value) if type(value) is int else value
+
+
 def _network(value: object) -> object:
     if isinstance(value, str):
         with suppress(ValueError):
@@ -66,7 +71,7 @@ Host = Annotated[str, BeforeValidator(_host), WithJsonSchema({"type": "string", 
 class Server(Section):
     """Where the proxy listens and how much it takes on."""
 
-    listen: Annotated[Text, AfterValidator(normal_address)] = Field(
+    listen: Annotated[Text, BeforeValidator(_bare_port), AfterValidator(normal_address)] = Field(
         default="127.0.0.1:8080",
         description="`HOST:PORT` or `[IPv6]:PORT`; host `*` is every address of the machine, port 0 any free one. "
         "`--listen` goes before it.",

@@ -27,9 +27,10 @@ def test_addresses_to_listen_on(load: Load, given: str) -> None:
 def test_what_is_no_address_to_listen_on(problems: Problems, given: str, suggestion: str) -> None:
     hint = f" (did you mean {suggestion}?)" if suggestion else ""
 
-    assert problems(f"server: {{listen: '{given}'}}") == [
-        f"config.yaml:1: server.listen: expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080{hint}"
-    ]
+    for written in (f"'{given}'", *([given] if given.isdigit() else [])):
+        assert problems(f"server: {{listen: {written}}}") == [
+            f"config.yaml:1: server.listen: expected HOST:PORT, such as 127.0.0.1:8080 or [::1]:8080{hint}"
+        ]
 
 
 @pytest.mark.parametrize(
