@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sseproxy.core.sse import Event
 
-__all__ = ["encode"]
+__all__ = ["encode", "read_named", "utf8"]
 
 
 def encode(event: Event) -> bytes:
@@ -26,6 +26,19 @@ def encode(event: Event) -> bytes:
     if event.retry is not None:
         head += f"retry: {event.retry}\n"
     return head.encode("utf-8", "replace") + b"data: " + data + b"\n\n"
+
+
+def read_named(block: bytes) -> tuple[bytes, str] | None:
+    """Return what a block of the two lines ``event: `` and ``data: `` says, as most with a type; None of others."""
+    name, _, data = block.partition(b"\n")
+    if name[:7] != b"event: " or data[:6] != b"data: " or 10 in data:
+        return None
+    return (data[6:] if data.isascii() else utf8(data[6:])), name[7:].decode("utf-8", "replace")
+
+
+def utf8(data: bytes) -> bytes:
+    """Return what the standard reads in any bytes."""
+    return data.decode("utf-8", "replace").encode()
 
 
 def _one_line(value: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from sseproxy.core.block import encode
+from sseproxy.core.block import encode, read_named, utf8
 from sseproxy.core.failure import UpstreamFailure
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Decoder:
         whole = data[:6] == b"data: " and data[-2:] == b"\n\n" and 13 not in data and len(data) <= self.limit
         if whole and self.between:  # nearly every read there is, if these are events of one line each
             self._head = None
-            lines = (data if data.isascii() else _utf8(data))[6:-2]
+            lines = (data if data.isascii() else utf8(data))[6:-2]
             if 10 not in lines:
                 return [Event(lines)]
             several = lines.split(b"\n\ndata: ")
@@ -181,7 +181,9 @@ class Decoder:
         last = blocks.pop()
         for block in blocks:
             if block[:6] == b"data: " and not self._open and 10 not in block and len(block) <= self.limit:
-                events.append(Event(block[6:] if block.isascii() else _utf8(block[6:])))
+                events.append(Event(block[6:] if block.isascii() else utf8(block[6:])))
+            elif not self._open and len(block) <= self.limit and (named := read_named(block)) is not None:
+                events.append(Event(*named))
             else:
                 self._lines(block, events)
                 self._end_block(events)
@@ -258,7 +260,7 @@ class Decoder:
         """Dispatch the block; without a data field it is not an event."""
         if self._data:
             data = b"\n".join(self._data) if len(self._data) > 1 else self._data[0]
-            events.append(Event(data if data.isascii() else _utf8(data), self._type, self._id, self._retry))
+            events.append(Event(data if data.isascii() else utf8(data), self._type, self._id, self._retry))
             self._data, self._data_size = [], 0
         elif self._open and self._lenient and not self._spoke:
             events.append(HEARTBEAT)
@@ -277,10 +279,6 @@ def _is_whole(value: bytes) -> bool:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
     return value == DONE
-
-
-def _utf8(data: bytes) -> bytes:
-    return data.decode("utf-8", "replace").encode()
 
 
 def decode(pieces: Iterable[bytes], limit: int = LIMIT) -> Iterator[Event]:

@@ -18,6 +18,7 @@ BOM = b"\xef\xbb\xbf"
 FRAGMENTS = [
     b"data: ", b"data:", b"data", b"\n", b"\n\n", b"\r", b"\r\n", b": x", b"id: 1", b"event: e", b"retry: 2",
     b"data: x\n\n", b'data: {"a":1}\n\n', b'{"a":1}', b"[DONE]", b" ", b"x", b"\xc3\xa9", b"\xff", BOM,
+    b"event: e\ndata: x\n\n", b'event: e\xff\ndata: {"a":1}\n',
 ]  # fmt: skip
 
 # name: body, events
