@@ -15,6 +15,7 @@ from sseproxy.core.chunk import read_json, text_of, write_json
 from sseproxy.core.shape import Echo, ReadUsage, Shape
 from sseproxy.core.sse import Event
 from sseproxy.core.tokens import most_tokens
+from sseproxy.core.usage import Usage
 from sseproxy.core.varying import Varying
 
 __all__ = ["Shapes"]
@@ -35,7 +36,8 @@ class Shapes:
     :ivar last: the shape that matched last, if it still may.
     :ivar paused: nothing matches at present.
     :ivar sent: characters of visible text so far.
-    :ivar reported: the chunk with usage that matched last, of which the transforms do not know.
+    :ivar reported: the chunk with usage that matched last, and that usage, of which the transforms do not know.
+    :ivar told: the usage that the meter knows of chunks which the transforms are being told of.
     :param most: shapes kept, the oldest gives way; learning stops when this many times as many never came again.
     """
 
@@ -45,7 +47,8 @@ class Shapes:
         self.last: Shape | None = None
         self.paused = False
         self.sent = 0
-        self.reported: bytes | None = None
+        self.reported: tuple[bytes, Usage] | None = None
+        self.told: Usage | None = None
         self._idle = 0
 
     def match(self, data: bytes, room: int | None = None) -> Event | None:
@@ -64,11 +67,15 @@ class Shapes:
             return None
         if shape.watch is not None and not shape.watch(event.content or event.hidden):
             return None
-        if shape.reads is not None:
-            self.reported = data
+        if event.usage is not None:
+            self.reported = data, self.as_told(event.usage)
         self.sent += len(event.content)
         self._idle = 0
         return event
+
+    def as_told(self, usage: Usage) -> Usage:
+        """Return the same as the meter knows it: what it is handed again at the end is no further statement."""
+        return self.told if self.told is not None and usage == self.told else usage
 
     def _find(self, data: bytes) -> Shape | None:
         if not self.paused:

@@ -117,7 +117,7 @@ def normalize(
             events = tidy_function_calls(_tidy_chat(events, choices, dialect), tools, cumulative=cumulative)
             events = tidy_calls(events, make_id, tools, cumulative=cumulative)
         events = tidy_finish(events)
-        events = separate_usage(events, fold=dialect.reasoning_in_total)
+        events = separate_usage(events, fold=dialect.reasoning_in_total, as_told=shapes.as_told)
         events = conclude(events, identity, choices, text=api == "completions")
         if choices > 1 and api == "chat":
             events = lead_with_first(events)

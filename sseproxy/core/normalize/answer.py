@@ -26,6 +26,7 @@ from sseproxy.core.normalize.usage_beside import UsageBeside, merged, usage_besi
 from sseproxy.core.normalize.usual import Usual
 from sseproxy.core.shapes import Shapes
 from sseproxy.core.sse import FLUSH, Event
+from sseproxy.core.usage import Usage
 
 __all__ = ["Answer", "Transforms"]
 
@@ -57,6 +58,7 @@ class Answer:
     usage: UsageEvent | None = None
     _own: dict[str, Any] | None = None  # the fields of all chunks that say whose they are
     _usual: Usual | None = None
+    _stated: Usage | None = None  # as the meter knows it
 
     def __init__(self, shapes: Shapes, fold: bool) -> None:
         self._fold = fold
@@ -152,6 +154,7 @@ class Answer:
         assert reason
         passed = self._finish(data, ended(data, self._own, is_clean=is_clean), reason)
         passed.usage, self.usage = self._beside.usage, self._beside.last(self._own)
+        self._stated = passed.usage or self._stated
         return passed
 
     def _part(self, data: bytes, body: Strict, texts: tuple[str, str]) -> Event | None:
@@ -177,7 +180,8 @@ class Answer:
         if passed.usage is not None:
             self._usual = None
             self._shapes.forget()  # those without
-            self._shapes.reported = data
+            self._shapes.reported = data, passed.usage
+            self._stated = passed.usage
         if not text:
             return passed
         if texts.count == 0:
@@ -219,7 +223,8 @@ class Answer:
 
     def _leave_trace_of_usage(self) -> None:
         if self._shapes.reported is not None:
-            self._leave_trace(self._shapes.reported)
+            data, self._stated = self._shapes.reported
+            self._leave_trace(data)
 
     def take_usage(self, event: Event, known: UsageEvent | None) -> UsageEvent | None:
         """Return what becomes of a chunk with usage and nothing else, None for any other.
@@ -248,7 +253,9 @@ class Answer:
         known = self._shapes.lay_by()
         before = map(Event, (*self._ahead, *self._traces, *self.held))
         rest = shorten(chain(before, repeat(FLUSH, reads), events), self._shapes, transforms)
+        self._shapes.told = self._stated
         for _ in range(len(self._traces) + reads):
             next(rest)
+        self._shapes.told = None
         self._shapes.take_up(known)
         return rest

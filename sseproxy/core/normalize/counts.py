@@ -5,7 +5,7 @@ The last one wins, nothing is summed here and nothing erases; a later transform 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -21,10 +21,13 @@ __all__ = ["read_again", "separate_usage"]
 _OF_REASONING: Final = "completion_tokens_details"
 
 
-def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Event]:
+def separate_usage(
+    events: Iterator[Event], *, fold: bool = True, as_told: Callable[[Usage], Usage] = lambda usage: usage
+) -> Iterator[Event]:
     """Move usage to chunks of its own; :attr:`Event.usage` says on both what is known by then.
 
     :param fold: see :func:`~sseproxy.core.usage.tidy_usage`.
+    :param as_told: see :class:`~sseproxy.core.shapes.Shapes`.
     """
     known: dict[str, Any] | None = None
     reports = Reports()
@@ -47,7 +50,7 @@ def separate_usage(events: Iterator[Event], *, fold: bool = True) -> Iterator[Ev
         known = merge_usage(known, found)
         assert known is not None
         told = usage_of(found)
-        usage = reports.add(told, told if known is found else usage_of(known))
+        usage = as_told(reports.add(told, told if known is found else usage_of(known)))
         if body["choices"]:
             event.usage = usage
             event.reads = partial(read_again, like=found, fold=fold)

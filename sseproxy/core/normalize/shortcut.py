@@ -55,10 +55,11 @@ def shorten(
 def _tell_of_usage(through: Iterator[Event], shapes: Shapes, other: list[Event]) -> None:
     """Let the transforms know of the usage in the last chunk that went around them, as if they had seen them all."""
     assert shapes.reported is not None
-    other.append(Event(shapes.reported))
+    data, shapes.told = shapes.reported
+    other.append(Event(data))
     shapes.reported, sent = None, shapes.sent
     next(through, None)
-    shapes.sent = sent
+    shapes.told, shapes.sent = None, sent
 
 
 def _others(events: Iterator[Event], shapes: Shapes, other: list[Event]) -> Iterator[Event]:

@@ -54,7 +54,9 @@ class UsageBeside:
         :param ends: the finish is all that it says.
         """
         if self._shapes.reported is not None:
-            self._known = _said_in(self._shapes.reported, self._fold)
+            reported, usage = self._shapes.reported
+            read = _said_in(reported, self._fold)
+            self._known = read and read._replace(usage=usage)
         known = self._known
         said = _said_in(data, self._fold) if body.says_usage() else None
         if said is None:

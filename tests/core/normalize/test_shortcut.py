@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -175,7 +176,9 @@ def outcome(events: list[Event]) -> list[Any]:
     made = normalize(iter(events), api="chat", make_id=lambda: "i", now=lambda: 1)
     out = [event for event in made if event is not FLUSH]
     datas = [e.data if e.data == DONE else e.error is not None or json.loads(e.data) for e in out]
-    return [datas, *[(e.content, e.hidden, e.finish, e.by_choice, type(e.usage), e.usage) for e in out]]
+    told = [None, *itertools.accumulate((e.usage for e in out), lambda known, usage: usage or known)]
+    again = [e.usage is not None and e.usage is last for e, last in zip(out, told, strict=False)]  # to the meter
+    return [datas, again, *[(e.content, e.hidden, e.finish, e.by_choice, type(e.usage), e.usage) for e in out]]
 
 
 @pytest.mark.parametrize("spaced", [False, True])

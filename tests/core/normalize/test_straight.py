@@ -221,10 +221,14 @@ def run(events: list[Event], dialect: Dialect = STANDARD) -> list[Any]:
             yield event
 
     out = normalize(source(), api="chat", dialect=dialect, make_id=lambda: str(next(ids)), now=lambda: 1)
-    return [
-        (e.data, e.type, e.id, e.retry, e.read, e.content, e.hidden, e.usage, e.finish, str(e.error), e is FLUSH, read)
-        for e in out
-    ]
+    seen: list[Any] = []
+    told = None
+    for e in out:
+        is_same = e.usage is not None and e.usage is told  # the same statement, to the meter
+        told = e.usage or told
+        seen.append((e.data, e.type, e.id, e.retry, e.read, e.content, e.hidden, e.usage, is_same, e.finish))
+        seen.append((str(e.error), e is FLUSH, read))
+    return seen
 
 
 objects = st.sampled_from(["body", "choice", "delta", "usage"])
