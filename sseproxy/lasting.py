@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ class Lasting:
         self.books = self.telemetry.timed(self.ledger)
         self.bookkeeper = Bookkeeper(self.books)
         opened.callback(self.bookkeeper.close)
-        self.streams = _streams(config)
+        self.streams = _streams(config, self.draining.is_over)
         opened.callback(self.streams.close)
         self.telemetry.watch(self.bookkeeper, self.streams)
         if not (database := self.ledger.ledger.database).in_memory:
@@ -84,11 +85,11 @@ class Lasting:
                 upstream.close()
 
 
-def _streams(config: Config) -> Streams:
+def _streams(config: Config, is_over: Callable[[], bool]) -> Streams:
     section = config.streams
     store = section.store.get_secret_value()
     if store == "memory://":
-        return MemoryStreams(keep=section.keep, keep_alone=section.keep_alone, buffer=section.buffer)
+        return MemoryStreams(keep=section.keep, keep_alone=section.keep_alone, buffer=section.buffer, is_over=is_over)
     from sseproxy.streams.redis import RedisStreams
 
-    return RedisStreams(store, keep=section.keep, keep_alone=section.keep_alone, buffer=section.buffer)
+    return RedisStreams(store, keep=section.keep, keep_alone=section.keep_alone, buffer=section.buffer, is_over=is_over)

@@ -31,6 +31,7 @@ class LiveStream:
 
     :param buffer: bytes that are kept of it.
     :param keep_alone: seconds for which it may go on with nobody reading.
+    :param is_over: tells that it has to end, and may not wait for readers any more.
     :param ended: called once, when it has ended.
     """
 
@@ -41,6 +42,7 @@ class LiveStream:
         *,
         buffer: int,
         keep_alone: float,
+        is_over: Callable[[], bool] = lambda: False,
         ended: Callable[[LiveStream], object] = lambda stream: None,
     ) -> None:
         self.id = stream_id
@@ -49,6 +51,7 @@ class LiveStream:
         self.ended_at: float | None = None
         self._limit = buffer
         self._keep_alone = keep_alone
+        self._is_over = is_over
         self._tell_ended = ended
         self._head: Head | None = None
         self._entries: list[bytes] = []
@@ -98,7 +101,7 @@ class LiveStream:
         :raises Stopped: the rest is not wanted.
         """
         with self._changed:
-            while not self._has_room():
+            while not (self._has_room() or self._is_over()):
                 if self.unwanted():
                     raise Stopped
                 self._changed.wait(TICK)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Final
@@ -38,12 +39,21 @@ class MemoryStreams:
     :param keep: seconds for which an ended stream can be read again.
     :param keep_alone: seconds for which a stream goes on while nobody reads it.
     :param buffer: bytes that are kept of each.
+    :param is_over: tells that the time is over of what still runs.
     """
 
-    def __init__(self, *, keep: float = 300.0, keep_alone: float = 30.0, buffer: int = 1024 * 1024) -> None:
+    def __init__(
+        self,
+        *,
+        keep: float = 300.0,
+        keep_alone: float = 30.0,
+        buffer: int = 1024 * 1024,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._keep = keep
         self._keep_alone = keep_alone
         self._buffer = buffer
+        self._is_over = is_over
         self._running: dict[str, LiveStream] = {}
         self._ended: OrderedDict[str, LiveStream] = OrderedDict()
         self._ended_size = 0
@@ -125,7 +135,14 @@ class MemoryStreams:
     def _new(self, user: str, stream_id: str) -> LiveStream:
         if len(self._running) >= MOST_RUNNING:
             raise Busy(f"{MOST_RUNNING} answers that can be re-joined are running already. Try again later.")
-        stream = LiveStream(stream_id, user, buffer=self._buffer, keep_alone=self._keep_alone, ended=self._keep_ended)
+        stream = LiveStream(
+            stream_id,
+            user,
+            buffer=self._buffer,
+            keep_alone=self._keep_alone,
+            is_over=self._is_over,
+            ended=self._keep_ended,
+        )
         self._running[stream.id] = stream
         return stream
 

@@ -56,12 +56,14 @@ class RedisStreams:
     :raises RuntimeError: the driver is not installed; says what to install.
     """
 
-    def __init__(self, url: str, *, keep: float, keep_alone: float, buffer: int) -> None:
+    def __init__(
+        self, url: str, *, keep: float, keep_alone: float, buffer: int, is_over: Callable[[], bool] = lambda: False
+    ) -> None:
         self._redis, self._error = connect_redis(url, timeout=TIMEOUT, wanted_by="Streams")
         self._take_claim = self._redis.register_script(_CLAIM)
         self._ask_memory = self._redis.register_script(_HAS_FORGOTTEN)
         self._memory_until = 0.0
-        self._local = MemoryStreams(keep=keep, keep_alone=keep_alone, buffer=buffer)
+        self._local = MemoryStreams(keep=keep, keep_alone=keep_alone, buffer=buffer, is_over=is_over)
         self._keep = max(1, int(keep))
         self._mirrors: dict[str, Mirror] = {}
         self._stopping = threading.Event()

@@ -713,3 +713,21 @@ def test_an_answer_that_is_stopped_before_the_upstream_said_anything_says_so(
         exchange.wait_for_peer_close(AT_ONCE)
         assert b'"stream_stopped"' in raw.read_head().read_body()
     assert books.one_ended()["outcome"] == "client_gone"
+
+
+def test_an_answer_that_waits_for_a_reader_ends_when_the_time_to_go_down_is_over(
+    upstream: Upstream, tmp_path: Path, books: Books
+) -> None:
+    upstream.script = stream(tokens=500)
+    app = create_app(config(upstream.url, tmp_path, streams={"buffer": "16KiB"}))
+    with waitress_thread(app) as server, RawClient(server.url) as asking, RawClient(server.url) as reading:
+        asking.post(PATH, STREAM, key=KEY, headers=LATER)
+        streams = app._lasting.streams
+        assert isinstance(streams, MemoryStreams)
+        wait_until(lambda: not streams.running()[0].has_room())
+        app.drain(0.0)
+        wait_until(lambda: not app.running)
+        *_, last = reading.send("GET", asking.headers["location"]).events()
+        assert last.json["error"]["code"] == "server_shutting_down"
+    assert books.one_ended()["outcome"] == "refused"
+    app.close()
