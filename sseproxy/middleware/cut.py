@@ -50,7 +50,8 @@ class CutMiddleware:
     def _in_time(self, exchange: Exchange, api: Api, stream: EventStream, events: Iterator[Event]) -> Iterator[Event]:
         # Between two reads only: what is at hand may be the whole rest.
         for event in events:
-            if event.error is not None and stream.interrupted:  # which hung up on what breaks off now
+            if stream.interrupted and (event.error is not None or event.type == "error"):
+                # What breaks off is what was hung up on.
                 yield from failure_events(Ended(), api)
                 return
             yield event

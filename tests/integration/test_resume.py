@@ -33,6 +33,7 @@ from .books import AT_ONCE, CHAT, KEY, STREAM, Books, config
 
 PATH = "/v1/chat/completions"
 EVENTS = {"Accept": "text/event-stream"}
+IN_A_BROWSER = {**EVENTS, "Sec-Fetch-Site": "same-origin"}
 LATER = {"Prefer": "respond-async"}
 
 
@@ -374,24 +375,25 @@ def test_wrong_credentials_are_refused_even_with_the_right_id(upstream: Upstream
         assert raw.get(first.headers["content-location"], key="sk-wrong").status == 401
 
 
+@pytest.mark.parametrize("path", [PATH, "/v1/responses", "/v1/messages"])
 def test_delete_hangs_up_on_the_upstream_and_tells_every_reader(
-    upstream: Upstream, proxied: Callable[..., str], books: Books
+    path: str, upstream: Upstream, proxied: Callable[..., str], books: Books
 ) -> None:
     upstream.script = stream(tokens=50, steps=True)
     url = proxied()
     with RawClient(url) as raw:
-        raw.send("POST", PATH, STREAM, key=KEY, headers=EVENTS)
+        raw.send("POST", path, {**STREAM, "input": "hi", "max_tokens": 50}, key=KEY, headers=IN_A_BROWSER)
         exchange = upstream.wait_for_request()
-        exchange.allow(4)
+        exchange.allow(8)
         raw.read_head()
-        while text_of([raw.read_event()]) == "":  # type: ignore[list-item]
+        while b"delta" not in raw.read_event().data:  # type: ignore[union-attr]
             pass
         with RawClient(url) as other:
             assert other.send("DELETE", raw.headers["content-location"], key=KEY).read_head().status == 204
         exchange.wait_for_peer_close(AT_ONCE)
-        *texts, last = raw.events()
-        assert json.loads(last.data)["error"]["code"] == "stream_stopped"
-        assert not any(b"error" in event.data for event in texts)
+        events = list(raw.events())
+        assert events[-1].json["error"]["code"] == "stream_stopped"
+        assert not any(b"upstream_truncated" in event.data for event in events)
     assert books.one_ended()["outcome"] == "client_gone"
 
 
