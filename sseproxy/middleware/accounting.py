@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from sseproxy.core.failure import Failure
-from sseproxy.core.normalize import annotate
+from sseproxy.core.normalize import annotate, continue_response
 from sseproxy.core.normalize.compression import unzip
 from sseproxy.core.sse import decode
 from sseproxy.ledger.protocol import Ledger
@@ -119,6 +119,8 @@ class AccountingMiddleware:
         # What is shown is made after the chunk with the finish, which is none of the plain ones.
         shown = ShownUsage(exchange) if request.api in ("chat", "completions") else None
         stream.pipe(partial(bill.meter, shown=shown), bill.seen)
+        if request.api == "responses":
+            stream.pipe(continue_response)
         return _settling(stream, bill)
 
     def _mapped(

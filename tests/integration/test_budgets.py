@@ -124,13 +124,19 @@ def wholes(number: int) -> list[dict[str, Any]]:
 
 def test_a_response_told_without_deltas_ends_with_the_budget(upstream: Upstream, tmp_path: Path) -> None:
     items = enumerate(wholes(20_000))
-    done = [typed({"type": "response.output_item.done", "output_index": index, "item": item}) for index, item in items]
-    upstream.script = raw(done)
+    begun = typed({"type": "response.created", "sequence_number": 0, "response": {"id": "resp_1", "model": "m"}})
+    done = [
+        typed({"type": "response.output_item.done", "sequence_number": index + 1, "output_index": index, "item": item})
+        for index, item in items
+    ]
+    upstream.script = raw([begun, *done])
     ledger = f"sqlite:///{tmp_path}/usage.db"
     with serve(budgeted(upstream, tmp_path, ledger, 700 * TOKEN)) as proxy, RawClient(proxy.url) as client:
         events = list(client.post("/v1/responses", {"model": "m", "stream": True, "input": "hi"}, key=KEY).events())
 
     assert events[-1].json["error"]["code"] == "budget_exceeded"
+    assert events[-1].json["response"].items() >= {"id": "resp_1", "model": "m", "status": "failed"}.items()
+    assert [event.json["sequence_number"] for event in events] == list(range(len(events)))
     assert len(events) < 1000
     assert 600 * TOKEN < spent(ledger) < 720 * TOKEN
 

@@ -38,6 +38,7 @@ from sseproxy.core.normalize.lifting import lift_failures, redact_failures
 from sseproxy.core.normalize.messages import settle_messages
 from sseproxy.core.normalize.plain import Plain
 from sseproxy.core.normalize.reading import annotate
+from sseproxy.core.normalize.responses import continue_response
 from sseproxy.core.normalize.seal import seal
 from sseproxy.core.normalize.shortcut import shorten
 from sseproxy.core.normalize.straight import go_straight
@@ -54,6 +55,7 @@ __all__ = [
     "Plain",
     "annotate",
     "completion_of",
+    "continue_response",
     "events_of",
     "failure_ending",
     "failure_events",

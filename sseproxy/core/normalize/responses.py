@@ -7,10 +7,12 @@ Specification: https://platform.openai.com/docs/api-reference/responses-streamin
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Final
 
-from sseproxy.core.chunk import Chunk, rewrite, write_json
+from sseproxy.core.chunk import Chunk, read_json, rewrite, write_json
 from sseproxy.core.failure import Failure
 from sseproxy.core.normalize.bodies import BODY_LIMIT, IDLE, Doubt
 from sseproxy.core.normalize.end import HEARTBEATS_FOR_USAGE
@@ -20,7 +22,7 @@ from sseproxy.core.normalize.suspicion import SuspicionOfTyped
 from sseproxy.core.possible_end import LAST, TERMINAL
 from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
-__all__ = ["Course", "conclude_response"]
+__all__ = ["Course", "conclude_response", "continue_response"]
 
 _FAILED: Final = "response.failed"
 # Events after an `error` among which its `response.failed` is waited for.
@@ -58,6 +60,29 @@ def conclude_response(events: Iterator[Event], course: Course) -> Iterator[Event
         yield sealed
 
 
+class OwnFailure(Event):
+    """Tells of a failure of the proxy's own, made where nobody knows what the stream has told."""
+
+
+def continue_response(events: Iterator[Event]) -> Iterator[Event]:
+    """Let a failure of the proxy's own have the next number, and be of the response that was begun.
+
+    :param events: of a stream that is concluded.
+    """
+    first: Event | None = None
+    last: Event | None = None
+    for event in events:
+        if type(event) is not OwnFailure:
+            if event is not FLUSH:
+                first, last = first or event, event
+            yield event
+        elif event.error is not None:
+            course = Course()
+            for told in filter(None, (first, last)):
+                course.note(read_json(told.data))
+            yield from course.failure_events(event.error)
+
+
 class Course:
     """What a stream has told of its response so far, for the event that says that it failed.
 
@@ -68,7 +93,12 @@ class Course:
     _response: dict[str, Any] | None = None
     _number = -1
 
-    def __init__(self, make_id: Callable[[], str], now: Callable[[], float], model: str = "") -> None:
+    def __init__(
+        self,
+        make_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+        now: Callable[[], float] = time.time,
+        model: str = "",
+    ) -> None:
         self._make_id, self._now, self._model = make_id, now, model
 
     def note(self, body: dict[str, Any]) -> None:
@@ -98,7 +128,11 @@ class Course:
     def failure_events(self, failure: Failure) -> list[Event]:
         """Return the events that tell of a failure of the proxy's own."""
         body = self.failed(failure, {})
-        return [_error_before(body), Event(write_json(body), _FAILED, read=True, error=failure)]
+        error = _error_before(body)
+        return [
+            OwnFailure(error.data, error.type, read=True),
+            OwnFailure(write_json(body), _FAILED, read=True, error=failure),
+        ]
 
     def _made_up(self) -> dict[str, Any]:
         return {

@@ -8,8 +8,6 @@ https://docs.anthropic.com/en/api/messages-streaming
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -146,7 +144,7 @@ def failure_events(failure: Failure, api: str) -> list[Event]:
     if api == "messages":
         return [_messages_error(failure)]
     if api == "responses":
-        return Course(lambda: uuid.uuid4().hex, time.time).failure_events(failure)
+        return Course().failure_events(failure)
     return [error_event(failure)]
 
 
