@@ -168,7 +168,10 @@ class Meter:
         if not tells_part(reported, counted):
             return reported, "reported"
         if isinstance(reported, UsageOfChoices):
-            return sum_of(reported, request.choices // request.prompts), "reported"
+            told = sum_of(reported, request.choices // request.prompts)
+            if untold := sum(tokens for choice, tokens in counted.items() if choice not in reported.each):
+                return msgspec.structs.replace(told, output_tokens=told.output_tokens + untold), "mixed"
+            return told, "reported"
         given = reported.input_tokens if request.prompts == 1 else 0  # the first prompt's
         return msgspec.structs.replace(reported, input_tokens=given, output_tokens=sum(counted.values())), "mixed"
 

@@ -406,6 +406,30 @@ def two_choices(first: bytes, second: bytes) -> list[bytes]:
     return [*texts, ends[0], first, ends[1], second, DONE]
 
 
+@pytest.mark.parametrize("normalised", [True, False])
+def test_a_usage_that_came_with_the_end_of_one_choice_is_not_of_the_text_of_another_behind_it(
+    normalised: bool, ledger: SQLLedger
+) -> None:
+    first, second = (chunk_of(number, json.dumps({"content": text})) for number, text in enumerate(SAID))
+    pieces = [first, chunk_of(0, finish='"stop"'), report_of(7), second]
+    app = normalized(ledger, *pieces) if normalised else metered(ledger, *pieces)
+
+    b"".join(post(app, body={**STREAM, "n": 2}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 16)
+
+
+def test_a_choice_that_is_not_reported_yet_is_counted_beside_those_that_are(ledger: SQLLedger) -> None:
+    third = chunk_of(2, json.dumps({"content": "one two three"}))
+    pieces = [third, *two_choices(report_of(7), report_of(11))[:-1]]
+
+    b"".join(post(normalized(ledger, *pieces), body={**STREAM, "n": 3}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 21)
+
+
 @pytest.mark.parametrize("asked", [True, False])
 def test_reports_of_one_choice_each_are_summed_for_several(asked: bool, ledger: SQLLedger) -> None:
     app = normalized(ledger, *two_choices(report_of(7), report_of(11)))  # with a last token that is no text
