@@ -78,7 +78,7 @@ class Meter:
             if isinstance(usage, TotalAlone) and self._produced:
                 self._before = self._count_so_far()
             self._covered = not is_beginning
-            self._is_last = self.finished and self._produced and not is_beginning
+            self._is_last = self._has_ended and self._produced and not is_beginning
             self._premature = isinstance(usage, UsageOfBeginning) or not self._produced
 
     def total(self) -> tuple[Usage, str]:
@@ -99,6 +99,11 @@ class Meter:
     def stated_cost(self) -> int:
         """What the vendor says it has cost by now, in nano-USD: what is counted beyond may cost more, never less."""
         return (self._reported.cost or 0) if self._reported is not None else 0
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether a finish reason that has passed is that of all."""
+        return self.finished and self._request is not None and self._request.choices == 1
 
     @property
     def is_silent(self) -> bool:

@@ -137,7 +137,7 @@ class _Ending:
             usage = event.body.pop("usage")
             event.body.update(further, usage=usage)
         self.usage, self._goes_on = event, False
-        self._is_early, self._is_last = not self._has_output, self._has_output and self.finished
+        self._is_early, self._is_last = not self._has_output, self._has_output and self._over
         if type(event.usage) is TotalAlone and self._has_output:
             self._untold = beginning_of(event.usage, said_before=True)
 
