@@ -100,7 +100,8 @@ class Answer:
             body = read_strictly(data)
         except UNREADABLE:
             return None
-        if event.type:
+        (choice,) = body.choices
+        if event.type or choice.says_more():
             return None
         is_clean = body.is_clean(data)
         own = {"id": body.id, "object": body.object, "created": body.created, "model": body.model}
@@ -112,7 +113,6 @@ class Answer:
                 return Event(data, "", None, None, True)
             return self._begin(data, body, own, is_clean)
         is_clean = is_clean and own == self._own
-        (choice,) = body.choices
         delta = choice.delta
         is_clean = is_clean and "role" not in delta and is_tidy(delta)
         delta.pop("role", None)

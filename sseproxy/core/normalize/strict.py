@@ -58,9 +58,9 @@ class _Choice(msgspec.Struct, forbid_unknown_fields=True):
     seed: Any = None
     text: str | UnsetType = UNSET
 
-    def __post_init__(self) -> None:
-        if self.text is not UNSET and not isinstance(self.delta.get("content"), str):
-            raise ValueError("a text that the delta does not say")
+    def says_more(self) -> bool:
+        """Whether it has a text that its delta does not say."""
+        return self.text is not UNSET and not isinstance(self.delta.get("content"), str)
 
 
 class _Groq(msgspec.Struct):
@@ -92,21 +92,18 @@ class Strict(msgspec.Struct, forbid_unknown_fields=True):
 
     def says_usage_elsewhere(self) -> bool:
         """Whether there is such in another place than its own."""
-        return self.timings is not UNSET or self._groq_says_usage()
+        return self.timings is not UNSET or (self.x_groq is not None and self.x_groq.usage is not UNSET)
 
     def is_clean(self, data: bytes) -> bool:
         """Whether nothing in the bytes is to be left out, or put right, beside the delta."""
         return (
             self.obfuscation is UNSET
             and self.usage is UNSET
-            and not self._groq_says_usage()
+            and (self.x_groq is None or self.x_groq.usage is UNSET)
             and self.choices[0].finish_reason is not UNSET
             and self.choices[0].text is UNSET
             and (data[0] == 123 and data[-1] == 125 and 10 not in data and 13 not in data)  # the object alone, one line
         )
-
-    def _groq_says_usage(self) -> bool:
-        return self.x_groq is not None and self.x_groq.usage is not UNSET
 
 
 class _Ahead(msgspec.Struct, forbid_unknown_fields=True):

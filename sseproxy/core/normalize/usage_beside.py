@@ -53,15 +53,18 @@ class UsageBeside:
         :param body: what was read of it.
         :param ends: the finish is all that it says.
         """
+        says_usage = body.says_usage()
+        if not says_usage and self._known is None and self._shapes.reported is None:
+            return True
         if self._shapes.reported is not None:
             reported, usage = self._shapes.reported
             read = _said_in(reported, self._fold)
             self._known = read and read._replace(usage=usage)
         known = self._known
-        said = _said_in(data, self._fold) if body.says_usage() else None
+        said = _said_in(data, self._fold) if says_usage else None
         if said is None:
             self.usage = None
-            return ends or (known is None and not body.says_usage())
+            return ends
         if (known is not None and not _replaces(said, known)) or not (ends or type(said.usage) is not TotalAlone):
             return False
         self._known, self.usage = said, said.usage
