@@ -166,15 +166,14 @@ class Request(msgspec.Struct, frozen=True):
 
         Only chat and completions streams know the option; the others report usage unasked.
         """
-        if not self.stream or self.api not in ("chat", "completions"):
-            return self
         given = self.fields.get("stream_options")
-        if ask and given in _ALL_ASKING:
+        if not self.stream or self.api not in ("chat", "completions") or (ask and given in _ALL_ASKING):
             return self
         if given is None:
             return self.with_field("stream_options", _ASKING) if ask else self
         options = decoder_of(MaybeFields).decode(given) or {}
-        options.pop("include_usage", None)
+        if options.pop("include_usage", None) is None and not ask:
+            return self
         if ask:
             options["include_usage"] = _TRUE
         if options:

@@ -142,9 +142,11 @@ class UpstreamApp:
         connection, head, rest = self._send(environ, exchange, request, waiting)
         if head.status >= 400:
             text = read_refusal(partial(self._body, connection, head, rest), waiting)
-            if request is None or not self._blames_option(head.status, text, request):
+            if request is None or not self._blames_option(head.status, text):
                 return self._refusal(head, text)
-            request = request.asking_usage(False)
+            refused, request = request, request.asking_usage(False)
+            if request is refused:
+                return self._refusal(head, text)
             connection, head, rest = self._send(environ, exchange, request, waiting)
             if head.status >= 400:
                 return self._refusal(head, read_refusal(partial(self._body, connection, head, rest), waiting))
@@ -158,9 +160,9 @@ class UpstreamApp:
             return request.asking_usage(False)
         return request
 
-    def _blames_option(self, status: int, text: str, request: Request) -> bool:
+    def _blames_option(self, status: int, text: str) -> bool:
         """Whether a refusal may be one of ``stream_options``; the text may also quote what else the request says."""
-        if self._include_usage != "auto" or status not in (400, 422) or "stream_options" not in request.fields:
+        if self._include_usage != "auto" or status not in (400, 422):
             return False
         return "stream_options" in text or "include_usage" in text
 

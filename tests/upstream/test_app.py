@@ -302,6 +302,25 @@ def test_the_key_is_cut_out_of_what_is_refused_without_the_option_too(upstream: 
     assert json.loads(b"".join(answer.body))["error"]["message"] == "Bad key [key]."
 
 
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/v1/chat/completions", {"stream": True, "stream_options": {"include_obfuscation": False}}),
+        ("/v1/chat/completions", {"stream_options": {"include_usage": True}}),
+        ("/v1/responses", {"stream": True, "stream_options": {"include_usage": True}}),
+    ],
+)
+def test_what_is_refused_for_an_option_that_is_not_the_proxys_to_take_out_is_not_sent_again(
+    path: str, options: dict[str, Any], upstream: Upstream
+) -> None:
+    upstream.script = refuse_stream_options()
+    environ = create_environ(path, method="POST", json={**STREAM, "stream": False, **options})
+    Exchange.of(environ).read_request(environ)
+
+    assert call_app(UpstreamApp(upstream.url), environ).code == 400
+    assert len(upstream.exchanges) == 1
+
+
 def test_a_compressed_refusal_is_passed_on_as_far_as_it_can_be_read(upstream: Upstream) -> None:
     answer = ask_for_usage(upstream, gzip.compress(b'{"error":{"message":"unknown model"}}')[:-12])
 
