@@ -133,7 +133,7 @@ class Bill:
             if event.usage is None and event.finish is None and event.error is None and not event.type:
                 return False
         if event.finish is not None:  # first: a usage beside it is the last word
-            self._meter.finished = True
+            self._meter.finishes += 1
         self.report(event.usage)
         if event.error is not None:
             self._exchange.failure = str(event.error.code or event.error.type)

@@ -28,12 +28,12 @@ class Counter(Protocol):
 class Meter:
     """Reads one answer as it passes. Counting costs time, so it waits until it is known to be needed.
 
-    :ivar finished: a finish reason has passed.
+    :ivar finishes: how many finish reasons have passed, one a choice.
     :ivar model: whose tokens are counted.
     """
 
     # How each begins.
-    finished = False
+    finishes = 0
     _reported: Usage | None = None
     _produced = _premature = False
     _covered, _is_last = True, False  # the report is of all output; it came with the end
@@ -73,7 +73,7 @@ class Meter:
         """
         # What is only repeated tells nothing of what came since, unless it is the last word.
         is_beginning = isinstance(usage, UsageOfBeginning | TotalOfBeginning)
-        if usage is not self._reported and (usage != self._reported or (self.finished and not is_beginning)):
+        if usage is not self._reported and (usage != self._reported or (self.finishes and not is_beginning)):
             self._reported = usage
             if isinstance(usage, TotalAlone) and self._produced:
                 self._before = self._count_so_far()
@@ -101,11 +101,6 @@ class Meter:
         return (self._reported.cost or 0) if self._reported is not None else 0
 
     @property
-    def _has_ended(self) -> bool:
-        """Whether a finish reason that has passed is that of all."""
-        return self.finished and self._request is not None and self._request.choices == 1
-
-    @property
     def is_silent(self) -> bool:
         """Whether there has been no output, nor a statement of usage."""
         return not self._produced and self._reported is None
@@ -113,7 +108,7 @@ class Meter:
     @property
     def awaits_usage(self) -> bool:
         """Whether the answer is whole but for the upstream's statement of its usage."""
-        return self.finished and self._reported is None
+        return self.finishes > 0 and self._reported is None
 
     def so_far(self) -> tuple[Usage, str]:
         """As :meth:`total`, of a running answer, from another thread; counts only what is new since the last call."""
@@ -123,6 +118,11 @@ class Meter:
         """The output tokens of :meth:`so_far`."""
         stated = self._reported.output_tokens if self._reported is not None else 0
         return stated if self._request is None or self._is_current else max(stated, self._count_so_far())
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether every choice that was asked for has its finish."""
+        return self._request is None or self.finishes >= self._request.choices
 
     @property
     def _is_current(self) -> bool:

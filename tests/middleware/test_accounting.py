@@ -536,6 +536,37 @@ def test_the_last_report_of_a_stream_with_several_choices_stands_where_no_sum_ex
     assert (charge["usage_source"], charge["output_tokens"]) == ("reported", last)
 
 
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the finish", "alone"])
+@pytest.mark.parametrize("last", [[], [b'data: {"error":{"message":"no"}}\n\n']], ids=["cut off", "failed"])
+def test_a_usage_that_came_with_the_end_of_one_choice_covers_no_text_of_the_next(
+    last: list[bytes], beside: bool, ledger: SQLLedger
+) -> None:
+    end = chunk_of(0, finish='"stop"')
+    ends = [end.replace(b"]}", b'],"usage":%b}' % USAGE[37:-3])] if beside else [end, USAGE]
+    second = chunk_of(1, '{"content":"Hello world"}')
+
+    b"".join(post(normalized(ledger, TEXT, *ends, *[second] * 4, *last), body={**STREAM, "n": 2}).body)
+
+    charge = only_charge(ledger)
+    assert (charge["usage_source"], charge["input_tokens"], charge["output_tokens"]) == ("mixed", 5, 10)
+
+
+def test_a_running_answer_has_come_to_the_text_behind_the_usage_that_came_with_the_end_of_one_choice(
+    ledger: SQLLedger,
+) -> None:
+    request = Request.parse("chat", json.dumps({**STREAM, "n": 2}).encode())
+    bill = Bill(ledger, Tokenizer(), Exchange("r", "/", request=request))
+    end = Event(b"{}", finish="stop", usage=Usage(5, output_tokens=1))
+    second = Event(b"b", content="two three", by_choice=((1, "two three"),))
+
+    assert list(bill.meter(iter([Event(b"a", content="one"), end, second])))
+
+    assert (running := bill.so_far()) is not None
+    assert (running.usage, running.usage_source) == (Usage(5, output_tokens=3), "mixed")
+    bill.settle("client_gone")
+    assert only_charge(ledger)["output_tokens"] == 3
+
+
 @pytest.mark.parametrize(
     ("reported", "source", "billed"),
     [(7, "mixed", 16), (12, "reported", 12), (16, "reported", 16), (90, "reported", 90)],
