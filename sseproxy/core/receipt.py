@@ -62,10 +62,10 @@ def _with_counts(answer: bytes, counted: Usage) -> bytes:
     names = next((names for names in _COUNTS if isinstance(usage, dict) and names[0] in usage), None)
     if names is None:
         return answer
-    apart = (
-        counted.cached_input_tokens + counted.cache_write_tokens if body.get("type") == "message" else 0
-    )  # Anthropic
-    counts = (counted.input_tokens - apart, counted.output_tokens, counted.input_tokens + counted.output_tokens)
+    given, output = counted.input_tokens, counted.output_tokens
+    if body.get("type") == "message":  # Anthropic's, which states what has to do with a cache apart
+        given -= counted.cached_input_tokens + counted.cache_write_tokens
+    counts = (given, output, counted.input_tokens + output)
     stated = {name: count for name, count in zip(names, counts, strict=True) if name in usage}
     return write_json({**body, "usage": {**usage, **stated}})
 
