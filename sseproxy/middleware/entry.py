@@ -19,7 +19,7 @@ NOWHERE: Final = Target("app", "")
 
 
 class Entry:
-    """Begun now.
+    """Of an exchange that begins now.
 
     :ivar target: where the exchange goes; once it is answered, whose answer it is.
     :ivar status: of the upstream's response head.

@@ -210,12 +210,12 @@ class Answer:
         shape.watch, shape.unlike = None, b""
         return True
 
-    def _finish(self, data: bytes, ended: bytes, reason: str) -> Event:
+    def _finish(self, data: bytes, end: bytes, reason: str) -> Event:
         self._leave_trace_of_usage()
         self._traces.append(data)
         self._shapes.forget()
         self.has_ended = True
-        return Event(ended, "", None, None, True, "", "", None, reason)
+        return Event(end, "", None, None, True, "", "", None, reason)
 
     def _leave_trace(self, data: bytes) -> None:
         self._traces.append(data)

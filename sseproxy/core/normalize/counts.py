@@ -38,9 +38,8 @@ def separate_usage(
         body = event.body
         found = find_usage(body, fold=fold)
         if found is None and not body["choices"] and known is not None and body.get("cost") is not None:
-            found = tidy_usage(
-                {**known, "cost": body["cost"]}, fold=fold
-            )  # a bill that comes by itself (opencode#39606)
+            # A bill that comes by itself (opencode#39606).
+            found = tidy_usage({**known, "cost": body["cost"]}, fold=fold)
         _remove(body)
         reports.see(body["choices"])
         if found is None:
