@@ -46,17 +46,17 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        known = [secret for secret in secrets if len(secret) >= SHORTEST]
-        self._literal = [*dict.fromkeys([*known, *(form for secret in known for form in _within_base64(secret))])]
-        self._meant = [meant for meant in map(meaning, self._literal) if len(meant) >= SHORTEST]
+        known = {secret for secret in secrets if len(secret) >= SHORTEST}
+        self._literal = sorted({*known, *(form for secret in known for form in _within_base64(secret))}, key=len)
+        self._meant = sorted((meant for meant in map(meaning, self._literal) if len(meant) >= SHORTEST), key=len)
 
     def __call__(self, text: str) -> str:
         """The text, which may quote JSON, without secrets, and without what looks like a key."""
         found = [*_places(self._literal, text)]
         meant = meaning(text)
-        if meant != text and any(secret in meant for secret in self._meant):
+        if meant != text and (places := [*_places(self._meant, meant)]):
             begins, ends = origins(text)
-            found += [(begins[first], ends[behind - 1]) for first, behind in _places(self._meant, meant)]
+            found += [(begins[first], ends[behind - 1]) for first, behind in places]
         return KEY_SHAPED.sub("[key]", _cut(text, found))
 
     def holds(self, text: str) -> bool:
@@ -72,8 +72,10 @@ class Redactor:
 
 
 def _places(wanted: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
-    """Where any of what is wanted begins and ends."""
+    """Where any of what is wanted, the shortest first, begins and ends."""
     for each in wanted:
+        if len(each) > len(text):
+            return
         at = text.find(each)
         while at >= 0:
             yield at, at + len(each)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from base64 import b64encode, encodebytes, urlsafe_b64encode
+from collections import Counter
 from collections.abc import Callable
 from urllib.parse import quote_plus
 
@@ -74,6 +76,23 @@ def test_a_secret_is_found_however_deep_it_is_spelt(secret: str, spell: Callable
 
 def test_secrets_that_overlap_are_cut_as_one() -> None:
     assert Redactor(["abcdef", "defghi", "abcd"])("abcdefghi-abcdabcd") == "[key]-[key][key]"
+
+
+def test_a_text_in_which_no_secret_has_room_costs_the_same_for_any_number_of_them() -> None:
+    calls: Counter[int] = Counter()
+
+    def work(count: int) -> None:
+        redact = Redactor(f"{number:030}" for number in range(count))
+        sys.setprofile(lambda _, event, __: calls.update([count] if event == "c_call" else []))
+        try:
+            redact_body(json.dumps(["a short\nword"] * 10), redact)
+        finally:
+            sys.setprofile(None)
+
+    work(1)
+    work(200)
+
+    assert calls[1] == calls[200]
 
 
 def test_base64_is_found_across_the_ends_of_its_lines() -> None:
