@@ -181,7 +181,7 @@ class _Builder:
             if not isinstance(node, yaml.ScalarNode):
                 raise ValueError(node.tag)
             return self._scalars.construct_object(node)
-        except (yaml.YAMLError, ValueError):
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError):  # of what PyYAML does not look at
             _, own, kind = node.tag.rpartition(_TAG)
             message = f"a value that YAML cannot read as {kind if own else 'anything it knows'}; put it in quotes"
             self._source.problems.append(self._source.problem(path, message))
