@@ -123,9 +123,9 @@ class Joining:
         if after and stream.has_ended_at(after):
             return _nothing_more(environ, headers)
         reader = stream.join(after)
-        gone, since = watch_client(environ), monotonic()
+        gone = watch_client(environ)
         try:
-            head = self._head(reader, environ, gone, since + self._keepalive)
+            head = self._head(reader, environ, gone)
         except BaseException:
             reader.close()
             raise
@@ -142,18 +142,17 @@ class Joining:
         retry = RETRY if Exchange.of(environ).method == "GET" else b""
         ping = PING if is_events else b""
         lead = discarding(environ, f"{ids}:{after}") if ids else b""
-        body = JoinedBody(
-            reader, gone, ids=ids, retry=retry, lead=lead, ping=ping, keepalive=self._keepalive, since=since
-        )
+        body = JoinedBody(reader, gone, ids=ids, retry=retry, lead=lead, ping=ping, keepalive=self._keepalive)
         body.begin()
         return Answer(head.status, [*head.headers, *headers], body)
 
-    def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool], deadline: float) -> Head | None:
-        """The stream's head; None if it is not there at the deadline, and its reader is to be kept alive.
+    def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool]) -> Head | None:
+        """The stream's head; None if its reader is to be kept alive before there is one.
 
         :raises ClientGone: the client did not wait for it.
         :raises StreamLost: there will be none.
         """
+        deadline = monotonic() + self._keepalive
         impatient = _can_wait_awake(environ)
         try:
             while (head := reader.head(TICK)) is None:
@@ -173,7 +172,6 @@ class JoinedBody:
     :param ids: the stream's ID for a client that understands ``id:`` and ``event:``; else empty.
     :param retry: the field that goes with the first event of such a client.
     :param lead: what goes before that event.
-    :param since: monotonic seconds: when its silence began.
     """
 
     def __init__(
@@ -186,27 +184,29 @@ class JoinedBody:
         lead: bytes,
         ping: bytes,
         keepalive: float,
-        since: float,
     ) -> None:
         self._reader = reader
         self._gone = gone
         self._ids = ids.encode()
         self._ping = ping
         self._keepalive = keepalive
-        self._wrote = since
+        self._wrote = monotonic()
         self._retry = retry
         self._lead = lead
         self._hides_names: bool | None = None
         self._first: bytes | None = b""
 
     def begin(self) -> None:
-        """Wait for the first piece, be it a keep-alive: until a head leaves with it, a failure can be told.
+        """Wait for the first piece: until a head leaves with it, a failure can be told.
+
+        Who can be kept alive waits for a moment only, and has its head then: it is connected.
 
         :raises Failure: there is none to come, or nobody to take it.
         """
         try:
+            self._first = self._read()
             while self._first == b"":
-                self._first = self._read()
+                self._first = self._ping or self._read()
         except BaseException as error:
             self.close()
             if isinstance(error, Broken):

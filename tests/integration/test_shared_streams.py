@@ -102,19 +102,21 @@ def test_whoever_waits_at_an_address_is_told_that_the_process_that_was_to_answer
     assert len(upstream.exchanges) == 1
 
 
-def test_whoever_comes_for_the_rest_is_told_before_the_head_that_there_will_be_none(
+def test_whoever_comes_for_the_rest_has_a_head_before_the_process_that_was_to_answer_dies(
     upstream: Upstream, machines: Start
 ) -> None:
     upstream.script = stream(fault="hang")
-    dying, other = machines()
+    dying, other = machines(keepalive="10m")
     with RawClient(dying.url) as first, RawClient(other.url) as raw:
         event = first.post(PATH, STREAM, key=KEY, headers=EVENTS).read_event()
         assert event is not None
-        raw.send("GET", first.headers["content-location"], headers={**EVENTS, "Last-Event-ID": str(event.id)})
-        wait_until(dying.is_read_elsewhere)
+        path, last = first.headers["content-location"], {**EVENTS, "Last-Event-ID": str(event.id)}
+        assert raw.get(path, headers=last).status == 200
         dying.die()
-        assert raw.read_head().status == 410
-        assert b"stream_position_lost" in raw.read_body()
+        assert b"data" not in raw.read_body()
+        assert raw.ending == "cut"
+        with RawClient(other.url) as again:
+            assert again.get(path, headers=last).status == 404
     assert len(upstream.exchanges) == 1
 
 
