@@ -49,7 +49,8 @@ class BooksFile:
 
     def refused(self) -> str:
         """Which of the file and its folder, as far as they are there, this process may not write to; empty if none."""
-        for what, path in (("file", self._path), ("folder", os.path.dirname(self._path))):
+        file = os.path.realpath(self._path)  # beside which SQLite writes what else it needs
+        for what, path in (("file", file), ("folder", os.path.dirname(file))):
             if os.path.exists(path) and not os.access(path, os.W_OK):
                 return f"the user that runs this may not write to the {what} {path}"
         return ""

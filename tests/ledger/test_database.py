@@ -278,6 +278,17 @@ def test_books_that_may_not_be_written_are_refused_at_the_start_and_read_all_the
     books.close()
 
 
+def test_books_by_a_link_are_written_where_it_leads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "link.db").symlink_to(tmp_path / "books.db")
+    (tmp_path / "closed").chmod(0o555)
+    monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o200))
+
+    open_journaled(f"sqlite:///{tmp_path}/closed/link.db", tmp_path / "usage.journal").close()
+
+    assert (tmp_path / "books.db").is_file()
+
+
 def remove(folder: Path) -> None:
     for path in folder.glob("books.db*"):
         path.unlink()
