@@ -32,6 +32,10 @@ class Corridor:
         slot, now = process % PROCESSES, monotonic()
         self._room_until[slot] = now + FRESH if has_room else min(self._room_until[slot], now + A_MOMENT)
 
+    def leave(self, process: int) -> None:
+        """This process will have no room again, and is to be believed at once."""
+        self._room_until[process % PROCESSES] = 0.0
+
     def has_room(self, besides: int) -> bool:
         """Whether any other process than this has, or had a moment ago."""
         slot = besides % PROCESSES

@@ -58,7 +58,7 @@ class Door:
 
     def close(self) -> None:
         """For good: the others take whoever comes."""
-        self._corridor.tell(self._process, False)
+        self._corridor.leave(self._process)
         self._loop.pass_on = None
         self._loop.stop_listening()
 

@@ -35,7 +35,7 @@ class Process:
         places = [{"sockets": [listener.dup()], "backlog": 100}]
         limits = {"threads": 1, "connections": connections, "max_body": 1024, "client_timeout": 30.0}
         self.loop = Loop(Served(self._answer), places, environ={}, **limits)  # type: ignore[arg-type]
-        self._door = Door(self.loop, corridor, number)
+        self.door = Door(self.loop, corridor, number)
         self._stopping = False
         self._thread = threading.Thread(target=self._run)
 
@@ -52,8 +52,8 @@ class Process:
 
     def _run(self) -> None:
         while not self._stopping:
-            self._door.mind()
-            self.loop.turn(self._door.patience)
+            self.door.mind()
+            self.loop.turn(self.door.patience)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/held":
@@ -165,3 +165,14 @@ def test_connections_beyond_their_limit_are_not_taken_by_a_process_without_a_thr
         for client in silent:
             client.close()
         assert stack.enter_context(closing(Client(listener))).send().read() == b"1"
+
+
+def test_a_process_that_leaves_is_not_the_one_that_another_leaves_its_clients_to(
+    listener: socket.socket, corridor: Corridor
+) -> None:
+    with closing(Process(listener, corridor, 1)) as leaving:
+        leaving.door.mind()
+        assert corridor.has_room(besides=2)
+
+        leaving.door.close()
+        assert not corridor.has_room(besides=2)
