@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from http.client import HTTPException
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,6 +14,9 @@ import msgspec
 from sseproxy.doctor.finding import Untestable
 from sseproxy.doctor.reading import Reading, read_probe
 from sseproxy.doctor.target import Target
+
+_TWO_SLASHES: Final = re.compile(r"(?<!:)//")
+"""In a path. OpenAI's own error of that code has an address in it."""
 
 
 def explain_error(error: OSError | HTTPException, target: Target) -> Untestable:
@@ -62,7 +66,7 @@ def explain_refusal(reading: Reading, target: Target, *, sent_key: bool) -> Unte
         return Untestable("tls", "this port wants TLS", f"Use https:// {target.url.removeprefix('http://')}")
     if error and status not in (404, 405):
         return Untestable("answer", f"{status}: {error.get('message', '')}", "Do what it says, then try again.")
-    if error.get("code") == "unknown_url" and "//" in (said := str(error.get("message"))):
+    if error.get("code") == "unknown_url" and _TWO_SLASHES.search(said := str(error.get("message"))):
         return Untestable("address", f"{status}: the path that arrives is not the one that was asked for", said)
     return _elsewhere(reading, target)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sseproxy.doctor import checks
 from sseproxy.doctor.buffering import block_size, check_buffering, check_hint, check_idle
 from sseproxy.doctor.reading import Arrival, Reading
+from sseproxy.doctor.refusals import explain_refusal
 from sseproxy.doctor.target import Target
 
 NOW = 1_760_000_000.0
@@ -217,3 +219,21 @@ def test_an_address_is_taken_as_a_client_has_it(url: str, expected: str) -> None
 def test_what_is_no_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError):
         Target.of(url)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("Unknown path: GET //-/probe. Two slashes in a row are not taken for one.", "the path that arrives is not"),
+        (
+            "Unknown request URL: GET /-/probe. See https://platform.openai.com/docs.",
+            "is not sseproxy's",
+        ),
+    ],
+)
+def test_a_slash_too_many_is_told_from_an_address_that_is_another_apis(said: str, message: str) -> None:
+    body = json.dumps({"error": {"message": said, "code": "unknown_url"}}).encode()
+
+    found = explain_refusal(reading(status=404, body=body), Target.of("http://h"), sent_key=True)
+
+    assert message in found.finding.message
