@@ -16,6 +16,8 @@ CUT_SECONDS: Final = 3.0
 SETTLE_SECONDS: Final = 10.0
 """After that: for answers that were hung up on to be settled."""
 AFTER_GRACE: Final = CUT_SECONDS + SETTLE_SECONDS
+LAST_WORD: Final = 0.25
+"""Seconds that a process which leaves goes on to answer on open connections, to say with it that they end."""
 LOOK: Final = 0.1
 """Seconds between two looks."""
 

@@ -28,6 +28,7 @@ try:
     from gunicorn.app.base import BaseApplication
     from gunicorn.arbiter import Arbiter
     from gunicorn.glogging import Logger
+    from gunicorn.sock import close_sockets
 except ImportError:
     raise SetupError('gunicorn is not installed; install it with: pip install "sseproxy[gunicorn]"') from None
 
@@ -54,6 +55,8 @@ class _Log(Logger):  # type: ignore[misc]
 class _Master(Arbiter):  # type: ignore[misc]
     """gunicorn's, but it goes down and reloads without cutting off what runs."""
 
+    LISTENERS: list[Any]
+
     def init_signals(self) -> None:
         """Take over the signals."""
         super().init_signals()
@@ -71,6 +74,9 @@ class _Master(Arbiter):  # type: ignore[misc]
     def stop(self, graceful: bool = True) -> None:
         """Let the workers refuse and drain, with the address still open, then end them as gunicorn does."""
         if graceful:
+            # The last worker closes the address, who takes whoever has come there; nobody would after that.
+            close_sockets(self.LISTENERS, unlink=False)
+            self.LISTENERS = []
             self._drain_workers()
             self.cfg.set("graceful_timeout", int(SETTLE_SECONDS))
         super().stop(graceful=False)

@@ -25,6 +25,8 @@ from sseproxy.server.task import environ_of
 from sseproxy.server.watch import Watch
 from sseproxy.wsgi.stuck import StuckClients
 
+#: No address has more who wait to be accepted: gunicorn's default, and twice waitress's.
+BACKLOG: Final = 2048
 #: Output that may wait for a slow client, per connection.
 OUTPUT_LIMIT: Final = 64 * 1024
 
@@ -133,9 +135,11 @@ class Loop:
             self._open_channel(server, connection, address, server.adj, map=self.connections)
 
     def stop_listening(self) -> None:
-        """Close the addresses, of this process."""
+        """Close the addresses, of this process, and take who has come there by then, who would be reset."""
+        self.accept_now(BACKLOG)
         for entrance in self._entrances:
             wasyncore.dispatcher.close(entrance)
+        self._entrances.clear()
 
     def hang_up(self) -> None:
         """Close every connection.

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from time import monotonic
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +15,7 @@ from sseproxy.config import Config
 from sseproxy.server import Load, Ready, ServerError
 from sseproxy.server.address import http_address, ipv6_works
 from sseproxy.server.counting import counted_queue
-from sseproxy.server.drain import LOOK, Drain
+from sseproxy.server.drain import LAST_WORD, LOOK, Drain
 from sseproxy.server.files import allow_files
 from sseproxy.server.log import log_warnings
 from sseproxy.server.loop import Loop
@@ -88,6 +89,10 @@ class WaitressServer:
             self._loop.turn()
         drain = Drain(self._served, self._grace, self._loop.hang_up, self._loop.is_idle)
         while not drain.is_over():
+            self._loop.turn(LOOK)
+        self._loop.stop_listening()
+        until = monotonic() + LAST_WORD
+        while not self._loop.is_empty and monotonic() < until:
             self._loop.turn(LOOK)
         self._loop.close(LEFT_SECONDS)
 

@@ -19,7 +19,7 @@ from gunicorn.workers.base import Worker
 
 from sseproxy.server.corridor import Corridor
 from sseproxy.server.door import Door
-from sseproxy.server.drain import LOOK, SETTLE_SECONDS
+from sseproxy.server.drain import LAST_WORD, LOOK, SETTLE_SECONDS
 from sseproxy.server.loop import Loop
 from sseproxy.server.served import Served
 
@@ -27,8 +27,6 @@ CLIENT_TIMEOUT: Final = 30.0
 """Seconds, for an application that is not sseproxy's own and says nothing of it."""
 IN_TIME: Final = 0.9
 """Of ``graceful_timeout``: for answers to end by themselves."""
-LAST_WORD: Final = 0.25
-"""Seconds that a worker which leaves goes on to answer on kept connections, to say with it that they end."""
 
 
 class WaitressWorker(Worker):  # type: ignore[misc]

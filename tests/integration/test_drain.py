@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +181,52 @@ def test_a_second_signal_does_not_wait(upstream: Upstream, tmp_path: Path, serve
         wait_until(lambda: status_of(process.url, "/-/ready") == 503)
         process.process.terminate()
         process.process.wait(PATIENCE)
+
+
+def test_who_has_come_but_was_not_heard_yet_when_it_ends_is_answered(upstream: Upstream, tmp_path: Path) -> None:
+    with running(settings(upstream.url, tmp_path), tmp_path, "waitress") as process:
+        assert process.process is not None
+        with stopped(process.pid), RawClient(process.url) as client:
+            client.send("GET", "/-/health")
+            process.process.terminate()
+            os.kill(process.pid, signal.SIGCONT)
+            client.read_head()
+        assert (client.status, client.headers["connection"].lower()) == (200, "close")
+        assert process.process.wait(PATIENCE) == 0
+
+
+def test_the_address_closes_with_its_last_worker_so_that_nobody_waits_at_it_for_the_master(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    steady(upstream)
+    with running(settings(upstream.url, tmp_path), tmp_path, "workers") as process, begin(process.url) as client:
+        assert process.process is not None
+        process.process.terminate()
+        wait_until(lambda: status_of(process.url, "/-/ready") == 503)
+        with stopped(process.pid):
+            upstream.last.allow(20)
+            assert [event.data for event in client.events()][-1] == b"[DONE]"
+            wait_until(lambda: is_refused(process.url))
+        assert process.process.wait(PATIENCE) == 0
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """While this process does nothing, unless it is told to go on."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def is_refused(url: str) -> bool:
+    """Whether nobody listens there."""
+    try:
+        RawClient(url).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 FORGETFUL = """
