@@ -41,8 +41,9 @@ def test_one_stream_holds_at_most_one_server_thread(server: str, upstream: Upstr
         # The first ones start what all have in common.
         before = begin(STREAMS // 2)
 
-        # waitress has its threads from the start, gthread makes them as they are needed.
-        assert begin(STREAMS // 2) <= before + (STREAMS // 2 if server == "gthread" else 0)
+        # waitress has its threads from the start; gthread makes them as they are needed, and one more where that which
+        # has just answered is not seen to be free yet.
+        assert begin(STREAMS // 2) <= before + (STREAMS // 2 + 1 if server == "gthread" else 0)
 
 
 def test_memory_does_not_grow_with_the_answer(upstream: Upstream, tmp_path: Path) -> None:
