@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 from sseproxy.core.chunk import Chunk
 from sseproxy.core.sse import Event
 
-__all__ = ["OF_TOKENS", "PAYLOAD", "REASONS", "Reason", "fails", "finish_of", "tidy_finish"]
+__all__ = ["OF_TOKENS", "REASONS", "Reason", "fails", "finish_of", "halves", "tidy_finish"]
 
 Reason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 REASONS: Final = frozenset(get_args(Reason))
@@ -32,8 +32,7 @@ _FAILED: Final = frozenset(("error", "abort", "cancelled", "network_error", "mal
 _NONE: Final = frozenset(("", "null", "none", "unspecified"))
 OF_TOKENS: Final = ("logprobs", "token_ids")
 """What a choice says of the tokens of its text: OpenAI's, vLLM's."""
-PAYLOAD: Final = frozenset(("index", "delta", "text", *OF_TOKENS))
-"""What a choice says, and where; all else in it is said of its end."""
+_PAYLOAD: Final = frozenset(("index", "delta", "text", *OF_TOKENS))
 
 
 def finish_of(reason: Any, *, calls: bool) -> str | None:
@@ -90,6 +89,13 @@ def tidy_finish(events: Iterator[Event]) -> Iterator[Event]:
             yield event
 
 
+def halves(choice: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a choice with its finish as one that goes on, and what it says of its end."""
+    said = {name: value for name, value in choice.items() if name in _PAYLOAD}
+    end = {name: value for name, value in choice.items() if name not in _PAYLOAD}
+    return {**said, "finish_reason": None}, end
+
+
 def _part(event: Chunk, finished: list[dict[str, Any]]) -> Iterator[Event]:
     """Yield what the chunk carries beside its finishes, then one chunk per finish."""
     envelope = {name: value for name, value in event.body.items() if name not in ("choices", "usage")}
@@ -98,11 +104,10 @@ def _part(event: Chunk, finished: list[dict[str, Any]]) -> Iterator[Event]:
         if choice not in finished:
             rest.append(choice)
         elif _carries(choice):
-            said = {name: value for name, value in choice.items() if name in PAYLOAD}
-            rest.append({**said, "finish_reason": None})
+            rest.append(halves(choice)[0])
     ends = []
     for choice in finished:
-        end = {name: value for name, value in choice.items() if name not in PAYLOAD}
+        _, end = halves(choice)
         if not _carries(choice):
             end = {name: choice[name] for name in OF_TOKENS if name in choice} | end
         if "text" in choice:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from sseproxy.core.chunk import ENVELOPE, UNREADABLE, guard, thoughts_in, write_json
-from sseproxy.core.normalize.finish import OF_TOKENS, PAYLOAD, Reason
+from sseproxy.core.normalize.finish import OF_TOKENS, Reason, halves
 
 __all__ = [
     "Strict",
@@ -214,10 +214,9 @@ def parted(data: bytes, own: dict[str, Any]) -> tuple[bytes, bytes]:
     (choice,) = body.pop("choices")
     choice["delta"].pop("role", None)
     choice["delta"] = _without_nulls(choice["delta"])
-    said = {name: value for name, value in choice.items() if name in PAYLOAD}
-    end = {name: value for name, value in choice.items() if name not in PAYLOAD}
+    said, end = halves(choice)
     return (
-        write_json({**body, "choices": [{**said, "finish_reason": None}]}),
+        write_json({**body, "choices": [said]}),
         write_json({**body, "choices": [{"index": 0, "delta": {}, **end}]}),
     )
 
