@@ -38,15 +38,16 @@ def origins(text: str) -> tuple[list[int], list[int]]:
     for _ in range(DEEPEST):
         begin: list[int] = []
         end: list[int] = []
+        read: list[str] = []
         at = 0
         for spelt in _SPELT.finditer(text):
             first, behind = spelt.span()
-            letters = len(_meant(spelt))
-            begin += begins[at:first] + begins[first : first + 1] * letters
-            end += ends[at:first] + ends[behind - 1 : behind] * letters
+            meant = _meant(spelt)
+            read += text[at:first], meant
+            begin += begins[at:first] + begins[first : first + 1] * len(meant)
+            end += ends[at:first] + ends[behind - 1 : behind] * len(meant)
             at = behind
-        text = _SPELT.sub(_meant, text)
-        begins, ends = begin + begins[at:], end + ends[at:]
+        text, begins, ends = "".join([*read, text[at:]]), begin + begins[at:], end + ends[at:]
     return begins, ends
 
 
