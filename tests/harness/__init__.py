@@ -11,6 +11,7 @@ from .redis_server import RedisServer, redis_server
 from .scripts import choose, raw, refuse, refuse_stream_options, silent, stream
 from .sdks import NODE_CLIENTS, PYTHON_CLIENTS, Reading, read_with_node, read_with_python
 from .servers import SERVERS, Server, free_port, launch, serve, start, waitress_thread, write_config
+from .stopping import stopped
 from .upstream import Upstream
 from .waiting import PATIENCE, wait_until
 
@@ -52,6 +53,7 @@ __all__ = [
     "serve_files",
     "silent",
     "start",
+    "stopped",
     "stream",
     "wait_until",
     "waitress_thread",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import socket
 import subprocess
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Iterator
 
 from .parts import require_tool
 from .servers import free_port, wait_until_listening
+from .stopping import stopped
 from .waiting import PATIENCE
 
 
@@ -45,11 +45,8 @@ class RedisServer:
     def silent(self) -> Iterator[None]:
         """Meanwhile it takes connections and answers nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        try:
+        with stopped(self._process.pid):
             yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
 
 
 @contextlib.contextmanager

@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import PATIENCE, RawClient, Upstream, silent, stream, wait_until
+from tests.harness import PATIENCE, RawClient, Upstream, silent, stopped, stream, wait_until
 
 from .books import CHAT, KEY, STREAM, Books, config
 from .processes import HOOKED, OWN, PATH, begin, running, status_of
@@ -208,16 +206,6 @@ def test_the_address_closes_with_its_last_worker_so_that_nobody_waits_at_it_for_
             assert [event.data for event in client.events()][-1] == b"[DONE]"
             wait_until(lambda: is_refused(process.url))
         assert process.process.wait(PATIENCE) == 0
-
-
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """While this process does nothing, unless it is told to go on."""
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def is_refused(url: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from sseproxy.ledger.database import Database
 from sseproxy.ledger.ledger import SQLLedger, open_ledger
 from sseproxy.ledger.opening import open_journaled
 from sseproxy.ledger.protocol import LedgerUnavailable
-from tests.harness import wait_until
+from tests.harness import stopped, wait_until
 from tests.harness.parts import optional_tool
 
 from .conftest import NOON, Completed, NewCharge
@@ -39,13 +38,8 @@ def frozen(url: str) -> Iterator[None]:
     """Meanwhile the server's end of every connection that there is takes what is sent, and answers nothing."""
     with psycopg.connect(url) as connection:
         pids = [pid for (pid,) in connection.execute(f"SELECT pid {OTHERS}")]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(*pids):
         yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture
