@@ -14,7 +14,7 @@ help:
 	@echo "make test    lint, then every test (those that need Node, Chromium or PostgreSQL skip where it is missing)"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make docs    the tables of docs/configuration.md, from the schema"
-	@echo "make bench   the benchmarks, a table each, 20 minutes; ONLY=streams ARGS=--quick: one of them, with its options"
+	@echo "make bench   the benchmarks, a table each, 40 minutes; ONLY=streams ARGS=--quick: one of them, with its options"
 	@echo "make books   the fault suite: thousands of streams, every ending, kill -9; is every charge right?"
 	@echo "make servers transformers serve in .venv-servers, for the tests against real servers (1.2 GB)"
 	@echo "make fuzz    random bytes through the normaliser, and its properties on 10,000 examples each"

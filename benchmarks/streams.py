@@ -6,8 +6,9 @@ system says. Every stream is checked to be whole. sseproxy has everything on, ng
 * S1: answers in one piece, 16 at once. S2: streams of 200 tokens as fast as they go, 16 at once.
 * S3: so many streams at once, 50 tokens a second each, 100 tokens: the ladder.
 * S4: one client, streams of 10 tokens: the time to the first one. long: answers of 10,000 and of 100,000 tokens.
+* slow: 200 and 2,000 streams at once, 10 tokens a second each, so that a core carries as many.
 
-Takes about a quarter of an hour, with --quick less than a minute. Linux, a C compiler, nginx. Writes streams.json,
+Takes about half an hour, with --quick less than a minute. Linux, a C compiler, nginx. Writes streams.json,
 streams.md and streams.svg to benchmarks/results.
 """
 
@@ -102,7 +103,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--servers", type=_listed, default=list(SSEPROXY), help=f"of {','.join(SSEPROXY)}")
     parser.add_argument("--peers", type=_listed, default=[], help=f"of {','.join(PEERS)}: installed into build/bench")
-    parser.add_argument("--scenarios", type=_listed, default=["S1", "S2", "S3", "S4", "long"])
+    parser.add_argument("--scenarios", type=_listed, default=["S1", "S2", "S3", "S4", "slow", "long"])
     parser.add_argument("--ladder", help="numbers of streams for S3 (default 50,200,500,1000,2000)")
     parser.add_argument("--reps", type=int, help="runs of each, of which the median counts (default 3)")
     parser.add_argument("--quick", action="store_true", help="one short run of each, and only 100 streams")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from benchmarks.load.measure import Run
-from benchmarks.load.scenarios import LONG, PER_SECOND, SHORT
+from benchmarks.load.scenarios import FEW, LONG, MANY, PER_SECOND, SHORT
 
 DIRECT = "direct"
 YARDSTICK = "nginx"
@@ -81,9 +81,9 @@ class Figures:
         idle = [run["memory_idle"] for run in self.runs.get(server, {}).values() if "memory_idle" in run]
         return idle[0] / 1024 / 1024 if idle else None
 
-    def growth(self, server: str, few: int, many: int) -> float | None:
-        """CPU per event with many streams, to that with few."""
-        return _quotient(self.cpu(server, f"S3@{many}"), self.cpu(server, f"S3@{few}"))
+    def growth(self, server: str) -> float | None:
+        """CPU per event with many streams, to that with a tenth as many."""
+        return _quotient(self.cpu(server, f"slow@{MANY}"), self.cpu(server, f"slow@{FEW}"))
 
     def growth_of_answer(self, server: str) -> float | None:
         """CPU per event of a long answer, to that of one a tenth as long."""

@@ -8,8 +8,12 @@ from typing import Final
 
 PER_SECOND: Final = 50
 """Tokens per second of a paced stream."""
+SLOW: Final = 10
+"""Likewise, where there are to be more streams than a core carries at :data:`PER_SECOND`."""
 LONG: Final = 100_000
 SHORT: Final = 10_000
+FEW: Final = 200
+MANY: Final = 2_000
 
 
 @dataclass(frozen=True)
@@ -45,28 +49,33 @@ class Scenario:
     @property
     def is_rung(self) -> bool:
         """Whether it is one of the ladder: paced streams, so many at once."""
-        return self.pause > 0
+        return self.name.startswith("S3@")
 
 
-def rung(streams: int, rounds: int) -> Scenario:
-    """So many paced streams at once."""
+def paced(kind: str, streams: int, *, per_second: int, spread: float, rounds: int = 1) -> Scenario:
+    """So many streams at once, each of so many tokens a second."""
     return Scenario(
-        f"S3@{streams}",
+        f"{kind}@{streams}",
         clients=streams,
         tokens=100,
         seconds=25,
         requests=streams * rounds,
-        pause=1_000_000 // PER_SECOND,
-        spread=1.0,
+        pause=1_000_000 // per_second,
+        spread=spread,
         nap=200 if streams >= 200 else 50,
         is_timed=True,
     )
 
 
+def rung(streams: int, rounds: int) -> Scenario:
+    """One of the ladder."""
+    return paced("S3", streams, per_second=PER_SECOND, spread=1.0, rounds=rounds)
+
+
 def plan(names: Sequence[str], ladder: Sequence[int], quick: bool) -> list[Scenario]:
     """The scenarios of these names, in the order in which they are run.
 
-    :param names: of ``S1``, ``S2``, ``S3``, ``S4``, ``long``.
+    :param names: of ``S1``, ``S2``, ``S3``, ``S4``, ``slow``, ``long``.
     :param ladder: how many streams at once, for S3.
     """
     seconds = 0.5 if quick else 4.0
@@ -76,6 +85,7 @@ def plan(names: Sequence[str], ladder: Sequence[int], quick: bool) -> list[Scena
         "S2": [Scenario("S2", 16, 200, seconds)],
         "S4": [Scenario("S4", 1, 10, min(seconds, 3.0), is_timed=True)],
         "S3": [rung(streams, 1 if quick else 3 if streams <= 100 else 2) for streams in sorted(ladder)],
+        "slow": [paced("slow", streams, per_second=SLOW, spread=5.0) for streams in (FEW, MANY)],
         "long": [
             Scenario(f"long@{SHORT}", 1, SHORT, 60, requests=parts * LONG // SHORT),
             Scenario(f"long@{LONG}", 1, LONG, 60, requests=parts),

@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks.load.figures import DIRECT, Figures
 from benchmarks.load.measure import Run
-from benchmarks.load.scenarios import LONG, SHORT
+from benchmarks.load.scenarios import FEW, LONG, MANY, SHORT, SLOW
 from benchmarks.load.servers import SSEPROXY
 from benchmarks.load.targets import TARGETS, Target
 
@@ -45,6 +45,9 @@ def _rows(figures: Figures) -> Iterator[tuple[str, Callable[[str], str]]]:
     yield "S2: CPU per event, µs", partial(_cpu, figures, "S2")
     yield "S4: added to the first token, ms: p50; p99", partial(_added, figures, "S4", "first")
     yield "S1: answers per second", lambda server: _plain(figures.per_second(server, "S1"))
+    for streams in (FEW, MANY):
+        title = f"{streams:,} streams of {SLOW} tokens a second: CPU per event, µs"
+        yield title, partial(_cpu, figures, f"slow@{streams}")
     for events in (SHORT, LONG):
         yield f"one answer of {events:,} events: CPU per event, µs", partial(_cpu, figures, f"long@{events}")
     yield "idle memory, MiB", lambda server: _plain(figures.idle_memory(server))
