@@ -1,7 +1,8 @@
-"""The end of a Responses stream: the whole answer in a terminal event, or a failure: ``error``, ``response.failed``.
+"""The first events of a Responses stream, with a whole response, and the last: the answer, or ``response.failed``.
 
-As OpenAI does: Codex passes over ``error``, the AI SDK up to version 5 over ``response.failed``. Their member ``error``
-makes openai-python and openai-node raise (tests/wire: R03, R04, R16).
+The AI SDK and openai-node's ``responses.stream()`` raise at what llama.cpp's first ones lack. Of a failure tell
+``error`` and ``response.failed``, as OpenAI's do: Codex passes over ``error``, the AI SDK up to version 5 over
+``response.failed``. Their member ``error`` makes openai-python and openai-node raise (tests/wire: R03, R04, R16).
 Specification: https://platform.openai.com/docs/api-reference/responses-streaming
 """
 
@@ -24,6 +25,8 @@ from sseproxy.core.sse import DONE, FLUSH, HEARTBEAT, Event
 
 __all__ = ["Course", "conclude_response", "continue_response"]
 
+_BEGINNINGS: Final = frozenset(["response.created", "response.queued", "response.in_progress"])
+_NEEDED: Final = ("id", "object", "created_at", "status", "model", "output")
 _FAILED: Final = "response.failed"
 # Events after an `error` among which its `response.failed` is waited for.
 _PATIENCE: Final = 100
@@ -47,7 +50,7 @@ def conclude_response(events: Iterator[Event], course: Course) -> Iterator[Event
             if begun:  # one that fails at once is refused instead, by the one event that says so
                 yield _error_before(body)
         begun = True
-        course.note(body)
+        body = course.note(body)
         size += len(event.data)
         if size > BODY_LIMIT:  # its output is gathered no longer, for a terminal event that lacks it
             answer = Response()
@@ -91,6 +94,7 @@ class Course:
     """
 
     _response: dict[str, Any] | None = None
+    _empty: dict[str, Any] | None = None
     _number = -1
 
     def __init__(
@@ -101,12 +105,15 @@ class Course:
     ) -> None:
         self._make_id, self._now, self._model = make_id, now, model
 
-    def note(self, body: dict[str, Any]) -> None:
-        """Take one event in."""
+    def note(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Take one event in, and return it; one that tells of the beginning with what its response lacks."""
         if isinstance(body.get("response"), dict):
+            if body.get("type") in _BEGINNINGS:
+                body = self._begun(body, body["response"])
             self._response = body["response"]
         if isinstance(body.get("sequence_number"), int):
             self._number = body["sequence_number"]
+        return body
 
     def failed(self, failure: Failure, given: dict[str, Any]) -> dict[str, Any]:
         """Return the ``response.failed`` that tells of `failure`, with what an upstream said in its own, `given`."""
@@ -134,18 +141,26 @@ class Course:
             OwnFailure(write_json(body), _FAILED, read=True, error=failure),
         ]
 
+    def _begun(self, body: dict[str, Any], response: dict[str, Any]) -> dict[str, Any]:
+        missing = [name for name in _NEEDED if response.get(name) is None]
+        if not missing:
+            return body
+        empty = self._made_up()
+        return {**body, "response": {**response, **{name: empty[name] for name in missing}}}
+
     def _made_up(self) -> dict[str, Any]:
-        return {
+        self._empty = self._empty or {
             "id": f"resp_{self._make_id()}",
             "object": "response",
             "created_at": int(self._now()),
-            "status": "failed",
+            "status": "in_progress",
             "error": None,
             "incomplete_details": None,
             "model": self._model,
             "output": [],
             "usage": None,
         }
+        return self._empty
 
 
 def _error_before(failed: dict[str, Any]) -> Event:

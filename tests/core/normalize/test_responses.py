@@ -40,6 +40,28 @@ def types(events: list[Event]) -> list[str]:
     return [event.type for event in events]
 
 
+def test_the_first_events_have_a_whole_response_where_llama_cpp_tells_half_of_one() -> None:
+    half = {"id": "resp_9", "object": "response", "status": "in_progress", "model": None}
+    told = [{"type": f"response.{kind}", "response": half} for kind in ("created", "queued", "in_progress")]
+    late = {"type": "response.completed", "response": {"id": "resp_9", "status": "completed", "output": []}}
+
+    *begun, last = (json.loads(event.data) for event in run(blocks(*told, late), model="m"))
+
+    assert begun == [{**body, "response": {**half, "created_at": 7, "model": "m", "output": []}} for body in told]
+    assert last == late
+
+
+def test_a_response_that_is_told_without_any_id_keeps_the_one_it_is_given() -> None:
+    bare: list[dict[str, Any]] = [{"type": f"response.{kind}", "response": {}} for kind in ("created", "in_progress")]
+    made = iter("ab")
+    events = normalize(events_of([blocks(*bare)]), api="responses", make_id=lambda: next(made), now=lambda: 7.5)
+
+    bodies = [json.loads(event.data) for event in events if event is not FLUSH]
+
+    assert [body["response"]["id"] for body in bodies if "response" in body] == ["resp_a"] * 3
+    assert bodies[-1]["response"]["status"] == "failed"
+
+
 @pytest.mark.parametrize("between", [[], [{"type": "keepalive"}], [DELTA, DELTA]])
 def test_an_error_and_its_failed_response_are_one_failure_with_the_usage(between: list[dict[str, Any]]) -> None:
     *_, last = events = run(blocks(CREATED, DELTA, ERROR, *between, FAILED, {"type": "response.late"}))

@@ -29,8 +29,8 @@ def run(api: Api, *blocks: bytes) -> list[Event]:
 
 
 def test_events_keep_their_own_bytes() -> None:
-    raw = '{"type": "response.created",  "response": {"x": 1.50}}'
-    first, last = run("responses", block(raw, "response.created"), block(COMPLETED))
+    raw = '{"type": "response.metadata",  "response": {"x": 1.50}}'
+    first, last = run("responses", block(raw, "response.metadata"), block(COMPLETED))
     assert first.data.decode() == raw
     assert last.type == "response.completed"
 
