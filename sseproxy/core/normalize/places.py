@@ -1,5 +1,6 @@
 """Where in a response an event belongs, for servers that leave it out (llama.cpp): SDKs put items and texts together by
-these numbers, and openai-python's ``responses.stream()`` raises without them.
+these numbers, and openai-python's ``responses.stream()`` raises without them; openai-node's at reasoning that is of no
+part.
 
 Specification: https://platform.openai.com/docs/api-reference/responses-streaming
 """
@@ -24,16 +25,36 @@ _NUMBERS: Final = {
     "response.reasoning_summary_text": "summary_index",
 }
 
+_PART_ADDED: Final = "response.content_part.added"
+_REASONED: Final = "response.reasoning_text.delta"
+
 
 def number_places(events: Iterator[Event]) -> Iterator[Event]:
     """Add ``output_index`` to events of an item that lack it, in the order in which the items came; and that the part
-    is the first, where they do not say which.
+    is the first, where they do not say which; what is reasoned begins as a part.
     """
     items: dict[str, int] = {}
+    begun: set[str] = set()
     for event in events:
         if type(event) is Chunk and (place := _place(event.body, event.type, items)):
             event.body = {**event.body, **place}
+            if _begins_no_part(event.body, event.type, begun):
+                yield Chunk(type=_PART_ADDED, body=_reasoning_part(event.body))
         yield event
+
+
+def _begins_no_part(body: dict[str, Any], type: str, begun: set[str]) -> bool:
+    """Tell whether this is the first of what an item reasons, without a part that it is of."""
+    id = body.get("item_id")
+    if type not in (_PART_ADDED, _REASONED) or not isinstance(id, str) or id in begun:
+        return False
+    begun.add(id)
+    return type == _REASONED
+
+
+def _reasoning_part(delta: dict[str, Any]) -> dict[str, Any]:
+    place = {name: delta[name] for name in ("item_id", "output_index", "content_index")}
+    return {"type": _PART_ADDED, **place, "part": {"type": "reasoning_text", "text": ""}}
 
 
 def _place(body: dict[str, Any], type: str, items: dict[str, int]) -> dict[str, int]:

@@ -44,6 +44,15 @@ def test_each_kind_of_part_has_its_own_number(event: str, number: str) -> None:
     assert told == {"type": f"response.{event}.done", "item_id": "rs", "output_index": 0, number: 0}
 
 
+def test_what_is_reasoned_begins_as_a_part_where_the_upstream_begins_none() -> None:
+    delta = {"type": "response.reasoning_text.delta", "item_id": "rs", "delta": "hm"}
+    part = {"type": "response.content_part.added", "item_id": "rs", "part": {"type": "reasoning_text", "text": ""}}
+    place = {"output_index": 0, "content_index": 0}
+
+    assert placed(added("rs"), delta, delta)[1:] == [part | place, delta | place, delta | place]
+    assert placed(added("rs"), part, delta)[1:] == [part | place, delta | place]
+
+
 def test_what_is_said_stays_and_the_rest_goes_on_from_it() -> None:
     said = [added("a", output_index=3), text("delta", "a", output_index=3, content_index=2)]
     *kept, next_item, its_text = placed(*said, added("b"), text("delta", "b", content_index=1))
@@ -64,3 +73,10 @@ def test_what_is_said_stays_and_the_rest_goes_on_from_it() -> None:
 )
 def test_what_cannot_be_placed_passes(body: dict[str, Any]) -> None:
     assert placed(body) == [body]
+
+
+@pytest.mark.parametrize("type", ["response.reasoning_text.delta", "response.content_part.added"])
+@pytest.mark.parametrize("id", [None, ["rs"]])
+def test_an_event_of_an_item_that_it_holds_itself_begins_no_part(type: str, id: Any) -> None:
+    odd = {"type": type, "item": {"id": "rs"}, "item_id": id}
+    assert placed(odd) == [{**odd, "output_index": 0, "content_index": 0}]
