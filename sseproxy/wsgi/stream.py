@@ -146,7 +146,7 @@ class EventStream:
 
     def peek(self, tells: Callable[[Event], bool] = lambda event: True) -> Event | None:
         """Wait for the first event that tells how it goes, and leave it and those before it in place; None when it did
-        not come within :attr:`keepalive` and :data:`MAX_HELD`.
+        not come before a :attr:`ping` was due, if there is one, and within :data:`MAX_HELD`.
 
         Transforms may still be attached afterwards.
 
@@ -169,7 +169,7 @@ class EventStream:
             if self.gone is not None and self.gone():
                 self._leave()
                 break
-            if monotonic() >= deadline:
+            if self.ping and monotonic() >= deadline:
                 break
         # What was at hand is not to wait for what is still to come.
         self._events = chain(held, [FLUSH] if held else [], self._events)

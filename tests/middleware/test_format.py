@@ -41,9 +41,9 @@ class App:
         return list(self.pieces)
 
 
-def formatted(app: Any, format: Format | None) -> Any:
+def formatted(app: Any, format: Format | None, keepalive: float = 15) -> Any:
     """The stack from the route inwards, with a route that has this format."""
-    inner = FormatMiddleware(NormalizeMiddleware(app))
+    inner = FormatMiddleware(NormalizeMiddleware(app, keepalive=keepalive))
 
     def routed(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         Exchange.of(environ).format = format
@@ -135,9 +135,10 @@ def test_a_stream_that_begins_with_an_error_is_a_refusal() -> None:
     assert error_of(answer)["message"] == "out of memory"
 
 
-def test_plain_text_that_fails_before_its_first_word_is_a_refusal() -> None:
+@pytest.mark.parametrize("keepalive", [15, 0])
+def test_plain_text_that_fails_before_its_first_word_is_a_refusal_after_any_silence(keepalive: float) -> None:
     role = b'data: {"choices":[{"index":0,"delta":{"role":"assistant"}}]}\n\n'
-    answer = post(formatted(App(role, ERROR), Plain()), body=STREAM)
+    answer = post(formatted(App(role, b"", b"", ERROR), Plain(), keepalive), body=STREAM)
 
     assert (answer.code, answer.header("Content-Type")) == (502, "application/json")
     assert error_of(answer)["message"] == "out of memory"
