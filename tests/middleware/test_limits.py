@@ -42,6 +42,27 @@ def limiter(store: str) -> Iterator[Limiter]:
     limiter.close()
 
 
+EndingSoon = Callable[[str, Limits], Limits]
+
+
+@pytest.fixture
+def ending_soon(limiter: Limiter, store: str, request: pytest.FixtureRequest) -> EndingSoon:
+    """Opens a user's window of tokens, which ends within a second. The next one has its full length."""
+
+    def open_window(user: str, limits: Limits) -> Limits:
+        limiter.enter(user, limits, tokens=(1, 1)).settle(1)
+        if store == "memory://":
+            (key,) = limiter._counted._storage.expirations
+            limiter._counted._storage.expirations[key] = time.time() + 1
+        else:
+            redis: RedisServer = request.getfixturevalue("redis")
+            (key,) = (word for word in redis.order("KEYS *").splitlines() if "tokens" in word)
+            redis.order(f"PEXPIRE {key} 1000")
+        return limits
+
+    return open_window
+
+
 class Booked:
     """An application that books so many tokens when its stream is closed, as the accounting does."""
 
@@ -220,15 +241,17 @@ def test_the_upstream_s_own_limits_are_not_shown_beside_ours(limiter: Limiter) -
     assert answer.header("x-ratelimit-limit-tokens") == ""
 
 
-def test_a_request_can_be_made_again_when_its_time_is_over(limiter: Limiter) -> None:
-    limits = Limits(requests=Rate(1, 1))
+def test_a_request_can_be_made_again_when_its_time_is_over(limiter: Limiter, monkeypatch: pytest.MonkeyPatch) -> None:
+    right, ahead, limits = time.time, 0.0, Limits(requests=Rate(1, 3600))
+    monkeypatch.setattr(time, "time", lambda: right() + ahead)
     limiter.enter("alice", limits)
     with pytest.raises(RateLimited) as caught:
         limiter.enter("alice", limits)
 
     assert caught.value.retry_after is not None
-    assert 0 < caught.value.retry_after <= 1
-    wait_until(lambda: can_enter(limiter, "alice", limits))
+    assert 0 < caught.value.retry_after <= 3600
+    ahead = caught.value.retry_after
+    assert can_enter(limiter, "alice", limits)
 
 
 def can_enter(limiter: Limiter, user: str, limits: Limits) -> bool:
@@ -262,8 +285,10 @@ def test_what_is_left_of_the_tokens_can_be_used_and_overdrawn_once(limiter: Limi
     assert app.seen == 3
 
 
-def test_an_answer_that_outlasts_its_window_counts_in_the_next_what_it_took_beyond_what_was_held(store: str) -> None:
-    limiter, limits = Limiter(store), Limits(tokens=Rate(1000, 2))
+def test_an_answer_that_outlasts_its_window_counts_in_the_next_what_it_took_beyond_what_was_held(
+    limiter: Limiter, ending_soon: EndingSoon
+) -> None:
+    limits = ending_soon("alice", Limits(tokens=Rate(1000, 3600)))
     long, short = (limiter.enter("alice", limits, tokens=(10, 100)) for _ in range(2))
     wait_until(lambda: limiter.windows("alice", limits)["tokens"].remaining == 1000)
 
@@ -273,7 +298,6 @@ def test_an_answer_that_outlasts_its_window_counts_in_the_next_what_it_took_beyo
 
     with pytest.raises(RateLimited, match="tokens"):
         limiter.enter("alice", limits, tokens=(10, 10))
-    limiter.close()
 
 
 def test_who_is_refused_for_tokens_that_are_only_held_is_told_to_come_back_soon(limiter: Limiter) -> None:
@@ -294,21 +318,20 @@ def test_who_is_refused_for_tokens_that_are_only_held_is_told_to_come_back_soon(
 
 
 def test_what_is_held_of_a_window_that_is_over_makes_no_room_in_the_next(
-    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+    limiter: Limiter, ending_soon: EndingSoon
 ) -> None:
-    monkeypatch.setattr("sseproxy.middleware.limiter.BUSY_RETRY", 1000.0)
-    limits, users = Limits(tokens=Rate(1000, 3)), itertools.count()
+    limits = ending_soon("alice", Limits(tokens=Rate(1000, 3600)))
+    limiter.enter("alice", limits, tokens=(10, 900))
+    wait_until(lambda: limiter.windows("alice", limits)["tokens"].remaining == 1000)
+    limiter.enter("alice", limits, tokens=(10, 1000)).settle(1000)
 
-    def is_told_of_the_window() -> bool:
-        user = f"user-{next(users)}"  # another one each time: a window may end between two of these lines
-        limiter.enter(user, limits, tokens=(10, 900))
-        wait_until(lambda: limiter.windows(user, limits)["tokens"].remaining == 1000)
-        limiter.enter(user, limits, tokens=(10, 1000)).settle(1000)
+    def told() -> float:
         with pytest.raises(RateLimited) as spent:
-            limiter.enter(user, limits, tokens=(10, 10))
-        return spent.value.retry_after is not None and spent.value.retry_after < 1000
+            limiter.enter("alice", limits, tokens=(10, 10))
+        assert spent.value.retry_after is not None
+        return spent.value.retry_after
 
-    wait_until(is_told_of_the_window)
+    wait_until(lambda: told() > 1000)  # what was held is over a moment after its window
 
 
 def test_the_tokens_that_a_killed_process_held_are_free_when_its_lease_is_over(redis: RedisServer) -> None:
