@@ -116,7 +116,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def send_past(self, data: bytes) -> int:
         """Write past what waits here, without waiting; how many bytes were taken.
 
-        :raises OSError: the client has left.
+        :raises BrokenPipeError: the client has left.
         """
         self.outbuf_lock.acquire()  # not by `with`, which a condition enters in Python
         try:
@@ -126,6 +126,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             return sent
         except BlockingIOError:
             return 0
+        except OSError as error:  # a reset, too, before the loop hears of it
+            raise connection_closed() from error
         finally:
             self.outbuf_lock.release()
 
