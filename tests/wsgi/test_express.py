@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from math import inf
 from sys import maxsize
 from typing import TYPE_CHECKING, NamedTuple
@@ -98,6 +98,7 @@ class Line:
         self.express.close()
         for each in (self.upstream, self.source, self.client, self.server_side):
             each.close()
+        del self.express, self.seat  # whoever keeps a frame of the test, as Hypothesis does, keeps none of their files
 
     def look(self) -> str:
         """What has been said since this was asked last, of a stream that is not over."""
@@ -422,7 +423,16 @@ def test_a_seat_is_got_from_an_express_alone() -> None:
 
 @pytest.fixture(autouse=True)
 def no_file_is_left_open() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     yield
-    gc.collect()  # an express closes its own with itself, and Hypothesis keeps the frames of its last examples
-    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, 5)
+    gc.collect()  # an express closes its own with itself
+    wait_until(lambda: len(open_files()) <= len(before), 5, lambda: f"{open_files()}, before: {before}")
+
+
+def open_files() -> list[str]:
+    """What this process has open."""
+    found = []
+    for entry in os.scandir("/proc/self/fd"):
+        with suppress(FileNotFoundError):  # that of the listing itself, or another thread's
+            found.append(os.readlink(entry.path))
+    return found
