@@ -25,6 +25,8 @@ TIMEOUT: Final = 2.0
 """Seconds for Redis to answer; requests wait for it."""
 LEASE: Final = 15.0
 """Seconds for which a place is held without being renewed."""
+RENEWALS: Final = 3
+"""In the time of a lease."""
 _NOW: Final = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
 _ACQUIRE: Final = f"""{_NOW}
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -157,7 +159,7 @@ class RedisSlots:
         mine.renewing = thread
 
     def _renew_all(self, mine: _Mine) -> None:
-        while not mine.stopping.wait(self._lease / 3):
+        while not mine.stopping.wait(self._lease / RENEWALS):
             by_key: dict[str, list[str]] = {}
             for place, key in [*mine.places.items(), *mine.holds.items()]:
                 by_key.setdefault(key, []).append(place)
