@@ -18,7 +18,7 @@ from sseproxy.streams.mirror import claim_key
 from sseproxy.streams.protocol import Broken, Busy, Claim, Head, Lost, Reader, Stream, Writer
 from sseproxy.streams.redis import RedisStreams
 from sseproxy.streams.remote import key_of
-from tests.harness import RedisServer, wait_until
+from tests.harness import PATIENCE, RedisServer, wait_until
 
 OPERATIONS = Path(__file__).parent.parent.parent / "docs" / "operations.md"
 HEAD = Head("200 OK", [])
@@ -434,21 +434,27 @@ def test_a_reader_elsewhere_that_waits_beyond_the_end_is_not_told_that_it_has_al
         reader.read(1.0)
 
 
-def test_a_writer_without_room_hears_of_a_reader_elsewhere_that_waits_for_more(open_store: Open) -> None:
+def test_a_writer_without_room_hears_of_a_reader_elsewhere_that_waits_for_more(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseproxy.streams.redis.TIMEOUT", 2 * PATIENCE)
     here, there = open_store(buffer=2000), open_store()
     _, writer, reader = read_elsewhere(here, there)
     thread = threading.Thread(target=lambda: [writer.write([b"x" * 100]) for _ in range(60)])
     thread.start()
     read = 0
     while read < 60:
-        entries = reader.read(2.0)
+        entries = reader.read(PATIENCE)
         assert entries, "each read brings more, however soon after the last one"
         read += len(entries)
     thread.join()
     writer.end()
 
 
-def test_a_writer_without_room_puts_off_no_copy_for_which_a_reader_elsewhere_waits(open_store: Open) -> None:
+def test_a_writer_without_room_puts_off_no_copy_for_which_a_reader_elsewhere_waits(
+    open_store: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sseproxy.streams.redis.TIMEOUT", 2 * PATIENCE)
     here, there = open_store(buffer=2000), open_store()
     stream_id, writer, reader = read_elsewhere(here, there)
     here._mirrors[stream_id]._put_off_until = float("inf")  # as if Redis had taken so long for one
@@ -461,7 +467,7 @@ def test_a_writer_without_room_puts_off_no_copy_for_which_a_reader_elsewhere_wai
     thread = threading.Thread(target=write)
     thread.start()
     read: list[bytes] = []
-    while (entries := reader.read(2.0)) is not None:
+    while (entries := reader.read(PATIENCE)) is not None:
         assert entries, "each read brings more"
         read += entries
     thread.join()
