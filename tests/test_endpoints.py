@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import Client
 
 from sseproxy import create_app
-from tests.harness import Upstream, stream
+from tests.harness import RedisServer, Upstream, stream
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -47,6 +47,29 @@ def use(client: Client, key: str) -> None:
 def test_health_and_readiness_need_no_key(client: Client) -> None:
     assert get(client, "/-/health") == (200, {"status": "ok"})
     assert get(client, "/-/ready") == (200, {"status": "ready"})
+
+
+@pytest.mark.parametrize("section", ["limits", "streams"])
+def test_it_is_not_ready_while_a_redis_is_away_and_says_whose(
+    section: str, upstream: Upstream, redis: RedisServer
+) -> None:
+    stores = {section: {"store": redis.url}}
+    app = create_app(
+        {
+            "upstreams": {"main": {"url": upstream.url}},
+            "auth": {"required": False},
+            "accounting": {"ledger": "sqlite://"},
+        }
+        | stores
+    )
+    client = Client(app)
+    assert get(client, "/-/ready") == (200, {"status": "ready"})
+    redis.stop()
+    status, answer = get(client, "/-/ready")
+    app.close()
+
+    assert (status, answer["status"]) == (503, "unavailable")
+    assert section in answer["reason"].lower()
 
 
 def test_where_host_names_are_listed_no_path_is_answered_by_another(upstream: Upstream) -> None:

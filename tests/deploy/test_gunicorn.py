@@ -548,6 +548,7 @@ def test_an_asterisk_is_every_address_and_the_command_line_wins(tmp_path: Path) 
 
     assert told["bind"] == repr(["[::]:8080" if ipv6_works() else "0.0.0.0:8080"])
     assert (told["threads"], told["keepalive"]) == ("7", "9")
+    assert told["worker_tmp_dir"] == ("/dev/shm" if os.path.isdir("/dev/shm") else "None")
 
 
 @pytest.mark.parametrize("options", [(), ("--preload",)], ids=["waitress", "preload"])
