@@ -25,7 +25,7 @@ from sseproxy.ledger.engine import is_in_memory, new_engine, sane_url
 from sseproxy.ledger.protocol import LedgerUnavailable
 from sseproxy.ledger.schema import REVISION
 from sseproxy.ledger.statements import Statement, statements_for
-from sseproxy.ledger.upgrade import revision_of, upgrade
+from sseproxy.ledger.upgrade import create, revision_of, upgrade
 from sseproxy.ledger.write_ahead_log import WriteAheadLog
 from sseproxy.ledger.writer import Writer
 
@@ -237,9 +237,9 @@ class Database:
                 self.close()  # and nothing opens it again
             Path(self.url.database or "").expanduser().parent.mkdir(parents=True, exist_ok=True)
         with self.engine.connect() as connection:
-            if revision_of(connection) == REVISION:
-                return
-        upgrade(self.change)
+            version = revision_of(connection)
+        if (version or create(self.change)) != REVISION:
+            upgrade(self.change)
 
     def refused(self) -> str:
         """Why its file cannot be written, if that can be told without a try."""

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection, event, inspect, text
 
 import sseproxy.ledger.migrations as migrations
 import sseproxy.ledger.upgrade as upgrade_module
@@ -27,6 +29,7 @@ from sseproxy.ledger.protocol import LedgerUnavailable, Period
 from sseproxy.ledger.schema import REVISION, metadata
 from tests.harness.old_books import upgrade_to
 
+ROOT = Path(__file__).parent.parent.parent
 OLD_CHARGE = """
     INSERT INTO charges (id, "user", route, model, upstream, upstream_model, state, reserved, unpriced, status,
                          started_at, owner)
@@ -49,11 +52,97 @@ OLD_BALANCES = {
 }  # fmt: skip
 
 
-def test_migrations_make_the_tables_of_the_schema(books: SQLLedger) -> None:
-    with books.database.read() as connection:
+def test_migrations_make_the_tables_of_the_schema(url: str) -> None:
+    database = Database(url)
+    with database.change() as connection:
+        upgrade_to(connection, "head")
         differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    database.close()
 
     assert differences == []
+
+
+def test_new_books_are_what_all_migrations_make_of_an_empty_database(
+    url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    other = f"sqlite:///{tmp_path}/migrated.db"
+    migrated = Database(other if url.startswith("sqlite") else request.getfixturevalue("new_database")())
+    with migrated.change() as connection:
+        upgrade_to(connection, "head")
+        expected = _all_of(connection)
+    migrated.close()
+
+    books = open_ledger(url)
+    with books.database.read() as connection:
+        made = _all_of(connection)
+    books.close()
+
+    assert made == expected
+    assert made["alembic_version"]["rows"] == [(REVISION,)]
+    assert made["charges"]["indexes"]["charges_pending"]["dialect_options"]
+
+
+def _all_of(connection: Connection) -> dict[str, Any]:
+    """Every table as the database describes it; its columns in their order."""
+    seen = inspect(connection)
+
+    def table(name: str) -> dict[str, Any]:
+        return {
+            "columns": [{**each, "type": str(each["type"])} for each in seen.get_columns(name)],
+            # Its name is that of the table for which a migration made it, and nothing uses it.
+            "primary key": seen.get_pk_constraint(name)["constrained_columns"],
+            "unique": seen.get_unique_constraints(name),
+            "indexes": {each["name"]: each | _where(each) for each in seen.get_indexes(name)},
+            "options": seen.get_table_options(name),
+            "rows": connection.execute(text(f"SELECT * FROM {name}")).all(),
+        }
+
+    return {name: table(name) for name in seen.get_table_names()}
+
+
+def _where(index: Any) -> dict[str, Any]:
+    return {"dialect_options": {key: str(value) for key, value in index.get("dialect_options", {}).items()}}
+
+
+def test_new_books_are_made_without_alembic(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sseproxy.ledger.ledger import open_ledger\n"
+        f"open_ledger('sqlite:///{tmp_path}/books.db').close(); print('alembic' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+    assert result.stdout.strip() == "False", result.stderr
+
+
+def test_tables_that_another_process_made_meanwhile_are_not_made_again(books: SQLLedger) -> None:
+    assert upgrade_module.create(books.database.change) == REVISION
+
+
+def test_books_that_an_older_process_made_meanwhile_are_brought_to_this_version(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def create(change: Callable[[], AbstractContextManager[Connection]]) -> str:
+        with change() as connection:
+            upgrade_to(connection, "0004")
+        return upgrade_module.create(change)
+
+    monkeypatch.setattr("sseproxy.ledger.database.create", create)
+
+    ledger = open_ledger(url)
+    with ledger.database.read() as connection:
+        assert upgrade_module.revision_of(connection) == REVISION
+    ledger.close()
+
+
+def test_a_table_of_somebody_else_is_not_taken_for_that_of_the_books(url: str) -> None:
+    database = Database(url)
+    with database.change() as connection:
+        connection.execute(text("CREATE TABLE keys (id INTEGER)"))
+    database.close()
+
+    with pytest.raises(LedgerUnavailable, match="already exists"):
+        open_ledger(url)
 
 
 def test_the_newest_migration_is_the_one_the_schema_names() -> None:
