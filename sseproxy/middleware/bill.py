@@ -1,6 +1,6 @@
 """One charge of one exchange: reserved before anything is sent, metered while the answer passes, settled exactly once.
 
-The ledger's ``UPDATE … WHERE state = 'pending'`` has the last word on "once"; the flag here only spares it questions.
+The ledger's ``UPDATE … WHERE state = 'pending'`` guarantees "once"; the lock here only saves needless ledger calls.
 """
 
 from __future__ import annotations
@@ -36,13 +36,11 @@ USAGE_GRACE: Final = 1.0
 
 
 class Bill:
-    """The charge of one exchange.
+    """The charge of one exchange, reserved by the constructor.
 
-    Making one reserves it.
-
-    :param forget: called with its ID when it has ended.
-    :raises BudgetExceeded: nothing may be sent, since too little of the user's budget is left.
-    :raises LedgerUnavailable: nothing may be sent, since nothing could be billed.
+    :param forget: called with the charge's ID when it has ended.
+    :raises BudgetExceeded: too little of the user's budget is left; nothing may be sent.
+    :raises LedgerUnavailable: nothing could be billed, so nothing may be sent.
     """
 
     _reservation: Reservation | None = None
@@ -57,7 +55,7 @@ class Bill:
         self._meter = Meter(billed, counter)
         self._entry = entry = Entry(exchange, self._meter)
         self.id = exchange.charge_id = entry.id
-        self._ended = threading.Lock()  # taken by whoever ends it, and never let go of
+        self._ended = threading.Lock()  # acquired by whoever ends the charge, never released
         budget = exchange.user.budget if exchange.user else None
         if budget is None:
             ledger.reserve(entry.charge())
@@ -67,12 +65,12 @@ class Bill:
             self._reservation.make(entry.charge())
 
     def answered(self, status: int) -> None:
-        """The upstream has sent its response head; it need not be the one that was reserved for."""
+        """Note the upstream's response head; another upstream than the one reserved for may have answered."""
         self._entry.status = status
         self._answered_by(self._exchange.target or NOWHERE)
 
     def answered_by(self, target: Target) -> None:
-        """The answer has said itself which model gave it."""
+        """Note the model that the answer itself names."""
         self._exchange.target = target
         self._answered_by(target)
 
@@ -81,9 +79,9 @@ class Bill:
         self._meter.model = target.model or self._meter.model
 
     def meter(self, events: Iterator[Event], shown: ShownUsage | None = None) -> Iterator[Event]:
-        """The transform that reads what passes, and settles before the last event leaves.
+        """The transform that meters the events and settles before the last one leaves.
 
-        :param shown: of a chat or completions stream, whose client may see what was settled.
+        :param shown: puts the settled usage into a chat or completions stream; None: there is none to show.
         """
         self._events = events
         self._pace = self._exchange.pace = Pace()
@@ -113,26 +111,26 @@ class Bill:
                     assert self._exchange.request is not None
                     yield from failure_events(end_of_budget(), self._exchange.request.api)
                     return
-            if fresh:  # what came last came with the end
+            if fresh:  # the last read brought events and the end of the stream, without a FLUSH between
                 self._pace.step(monotonic())
         except Exception:
             self._break_off()
             raise
 
     def seen(self, content: str, hidden: str, times: Sequence[float]) -> None:
-        """What :meth:`meter` does with plain events, while there is :meth:`room`."""
+        """Do for plain events, which bypass it, what :meth:`meter` does; valid while there is :meth:`room`."""
         self._count(content, hidden, at=times[0])
         self._pace.step(*times)
 
     def _read(self, event: Event) -> bool:
-        """Whether there may be more in an event than text."""
-        if isinstance(event.usage, TotalOfBeginning):  # of what came before this event
+        """Meter one event; whether there may be more in it than text."""
+        if isinstance(event.usage, TotalOfBeginning):  # counts what came before this event
             self._meter.report(event.usage)
         if event.content or event.hidden:
             self._count(event.content, event.hidden, event.by_choice)
             if event.usage is None and event.finish is None and event.error is None and not event.type:
                 return False
-        if event.finish is not None:  # first: a usage beside it is the last word
+        if event.finish is not None:  # counted before the usage: one in the same event is final
             self._meter.finishes += 1
         self.report(event.usage)
         if event.error is not None:
@@ -145,12 +143,12 @@ class Bill:
         return True
 
     def room(self) -> int:
-        """The most tokens of output that may pass before something is done that may have to wait."""
+        """The most output tokens that may pass before counting or the ledger is needed, which may block."""
         room = self._meter.room()
         return room if self._reservation is None else self._reservation.room(room)
 
     def complete(self, events: Iterator[Event]) -> Iterator[Event]:
-        """The transform, outside :meth:`meter`, for an answer that has no mark of its end but the end itself."""
+        """The transform, outside :meth:`meter`, that settles an answer without an end marker when it ends."""
         yield from events
         self.settle("completed")
 
@@ -162,7 +160,7 @@ class Bill:
             self._overdrawn = self._reservation.is_passed(content, hidden)
 
     def read_completion(self, completion: Completion, client_left: bool) -> bytes:
-        """Settle a JSON answer by what it says; the answer with its cost in it."""
+        """Settle a JSON answer by its usage; returns the answer with its cost added."""
         self._client_left = client_left
         for event in completion.course:
             self._read(event)
@@ -174,24 +172,26 @@ class Bill:
         return shown_completion(completion, self._exchange)
 
     def report(self, usage: Usage | None) -> None:
-        """What an answer that is not read itself was found to say of its usage."""
+        """Note usage that was found elsewhere than in a metered event."""
         if usage is not None:
             self._meter.report(usage)
 
     def settle(self, outcome: Outcome) -> None:
-        """Book what the meter has read. Later calls change nothing."""
+        """Book the metered usage. Later calls change nothing."""
         if self._ended.acquire(False):
             self._book("client_gone" if self._client_left else outcome, self._meter.total)
 
     def release(self, outcome: Outcome) -> None:
-        """Give the charge back, for there is no answer; but book what a vendor says that took or cost all the same."""
+        """Release the charge, as there is no answer; usage or cost that a vendor reports for it is booked all the
+        same."""
         if self._ended.acquire(False):
             stated = self._exchange.usage or Usage(cost=0)
             source = "reported" if stated.input_tokens or stated.output_tokens or self._entry.cost(stated) else "none"
             self._book(outcome, lambda: (stated, source), released=source == "none")
 
     def failed(self, status: int) -> None:
-        """There is no answer but this status. A client that left pays for its prompt, unless that try was free."""
+        """End the charge of an answer with this error status. A client that left pays for its prompt, unless that try
+        was free."""
         self._entry.status = status
         if status == ClientGone.STATUS:
             tries = self._exchange.tries
@@ -200,7 +200,7 @@ class Bill:
             self.release("refused" if status < 500 or self._exchange.cut_short else "upstream_failed")
 
     def _break_off(self) -> None:
-        """The answer has failed midway. If that was before all content it is as one that failed at once."""
+        """End the charge of an answer that failed midway. Before any content it counts as one that failed at once."""
         if self._exchange.cut_short:
             self.settle("refused")
         elif self._meter.is_silent and not self._client_left:
@@ -209,23 +209,25 @@ class Bill:
             self.settle("upstream_failed")
 
     def is_abandoned(self) -> None:
-        """The answer is about to be interrupted for want of a reader: that it breaks off is no failure."""
+        """The answer is about to be interrupted as nobody reads it: its breaking off is then no upstream failure."""
         self._client_left = True
 
     def read_on(self) -> None:
-        """The answer is being closed. If it has not ended, the client left: read on as far as the policy says."""
+        """The answer is being closed. If it has not ended, the client left: read on for as long as the policy says."""
         if not self._ended.locked():
             self._client_left = True
             self._read_for(self._exchange.linger.left() or (USAGE_GRACE if self._meter.awaits_usage else 0.0))
 
     def hung_up(self) -> None:
-        """The answer is closed and the upstream hung up on, which no longer produces while this counts."""
+        """The answer and the upstream connection are closed: nothing more is generated while tokens are counted
+        here."""
         if not self._ended.locked():
             self._client_left = True
             self.settle("client_gone")
 
     def _read_for(self, seconds: float) -> None:
-        """Read what the upstream still sends and there is money for, for the exact figure; only the meter sees it."""
+        """Read on, for the exact usage, what the upstream still sends and the budget still covers; it is only
+        metered."""
         deadline = monotonic() + seconds
         with contextlib.suppress(Failure, ValueError):  # ValueError: another thread is in the middle of reading
             while not (self._ended.locked() or self._overdrawn) and monotonic() < deadline:
@@ -235,11 +237,11 @@ class Bill:
                     self._read(event)
 
     def runs(self, streamed: bool) -> bool:
-        """Whether it has not ended, and is that of such an answer. Safe from another thread."""
+        """Whether it is still running and its answer is streamed (or not). Safe from another thread."""
         return not self._ended.locked() and streamed == bool(self._exchange.billed and self._exchange.billed.stream)
 
     def so_far(self) -> Checkpoint | None:
-        """What the running charge has come to; None when it has ended. Safe from another thread."""
+        """The running charge so far; None when it has ended. Safe from another thread."""
         if self._ended.locked():
             return None
         return self._entry.checkpoint()

@@ -1,7 +1,7 @@
-"""Tells the ledger what running charges have come to: a killed process loses seconds of an answer, not all of it.
+"""Checkpoints running charges in the ledger: a killed process loses seconds of an answer, not all of it.
 
-One daemon thread a process, started before the first charge; it also recovers what dead processes left behind, which
-may be all the money that the first one needs.
+One daemon thread a process, started before the first charge; it also recovers the charges that dead processes left
+pending, which may hold the very money that a new one needs.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sseproxy.wsgi.per_process import PerProcess
 log = logging.getLogger("sseproxy.accounting")
 
 INTERVAL: Final = 1.0
-"""Seconds between two notes. What kill -9 can leave unbilled is what came since, and what is not told yet: the relay
-and the express tell of what they have moved a second later at most.
+"""Seconds between two checkpoints. kill -9 leaves unbilled what came since, and what the relay and the express moved
+but did not report yet, at most a second's worth.
 """
 ROUNDS_PER_RECOVERY: Final = 5
 END_SECONDS: Final = 5.0
-"""How long a note may take to end."""
+"""Seconds to wait for a running checkpoint at the end."""
 
 
 class Bookkeeper:
@@ -38,9 +38,9 @@ class Bookkeeper:
         self._watch = PerProcess(lambda: _Watch(self._run), lambda watch: watch.thread.start())
 
     def start(self) -> None:
-        """Begin, if that was not done in this process: before anything is reserved in it, be it refused.
+        """Start the thread, once a process; to be called before anything is reserved.
 
-        :raises LedgerUnavailable: the process has no thread left.
+        :raises LedgerUnavailable: the process can start no more threads.
         """
         try:
             self._watch.get()
@@ -48,28 +48,28 @@ class Bookkeeper:
             raise LedgerUnavailable("There is no thread left to keep the books with; try again later.") from error
 
     def add(self, bill: Bill) -> None:
-        """Watch a bill until it has ended, or is to be forgotten."""
+        """Watch a bill until it has ended or is forgotten."""
         self._watch.get().running[bill.id] = bill
 
     def forget(self, bill_id: str) -> None:
-        """A bill has ended. All that it knows of its request need not wait for the next note to be let go."""
+        """Drop a bill that has ended, and with it its request's memory, before the next checkpoint."""
         if (watch := self._watch.known()) is not None:
             watch.running.pop(bill_id, None)
 
     def running(self, *, streamed: bool) -> int:
-        """How many answers run, of those that are streamed or of the others."""
+        """How many answers are running: the streamed ones, or the others."""
         watch = self._watch.known()
         return sum(bill.runs(streamed) for bill in list(watch.running.values())) if watch is not None else 0
 
     def note(self) -> None:
-        """Write down what every running bill has come to, and forget those that ended."""
+        """Checkpoint every running bill, and forget those that ended."""
         notes: dict[str, Checkpoint] = {}
         running = self._watch.get().running
         for bill in list(running.values()):
             try:
                 note = bill.so_far()
             except Exception as error:
-                # Not to be the end of all notes, and with them of the lease that all charges of the process hang on.
+                # It must not stop all checkpoints, and with them the lease that all charges of the process depend on.
                 log.error("charge %s cannot be noted now: %r", bill.id, error)
                 continue
             if note is None:
@@ -79,7 +79,7 @@ class Bookkeeper:
         self._ledger.checkpoint(notes)
 
     def close(self) -> None:
-        """Stop the thread, and wait a little for what it notes just now: the ledger is closed next."""
+        """Stop the thread, and wait a little for a running checkpoint: the ledger is closed next."""
         if (watch := self._watch.known()) is not None:
             watch.stopping.set()
             if watch.thread.is_alive():
@@ -100,7 +100,7 @@ class Bookkeeper:
 
 
 class _Watch:
-    """That of one process."""
+    """The running bills and the thread of one process."""
 
     def __init__(self, run: Callable[[threading.Event], object]) -> None:
         self.running: dict[str, Bill] = {}

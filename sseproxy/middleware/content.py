@@ -1,4 +1,4 @@
-"""Keeps what was asked and answered, beside the charge, for an operator who wants that."""
+"""Stores prompts and answers beside their charges (``accounting.store_content``)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ log = logging.getLogger("sseproxy.accounting")
 
 
 class ContentMiddleware:
-    """Stands around accounting, which names the charge. Embeddings are not kept: nobody reads them.
+    """Stands around accounting, which sets the charge's ID. Embeddings are not stored.
 
-    :param keep: is given the charge's ID and the content, once for each answer, however it ended.
+    :param keep: called with the charge's ID and the content, once for each answer, however it ended.
     """
 
     def __init__(self, app: WSGIApplication, keep: Callable[[str, Content], object]) -> None:
@@ -42,13 +42,13 @@ class ContentMiddleware:
         asked = request.encode().decode()
         answer = call_app(self.app, environ)
         if isinstance(answer.body, EventStream):
-            said = _Said()
-            answer.body.pipe(said.listen, said.hear)
-            answer.body.on_closed(partial(self._write, exchange, asked, said.texts))
+            streamed = _StreamedTexts()
+            answer.body.pipe(streamed.read, streamed.add)
+            answer.body.on_closed(partial(self._write, exchange, asked, streamed.joined))
         elif answer.code < 400:
             body = b"".join(answer.body)
             answer.close()
-            answer.body = _Whole(body, partial(self._write, exchange, asked, partial(_texts_in, request.api, body)))
+            answer.body = _WholeBody(body, partial(self._write, exchange, asked, partial(_texts_in, request.api, body)))
         return answer(environ, start_response)
 
     def _write(self, exchange: Exchange, asked: str, read: Callable[[], tuple[str, str]]) -> None:
@@ -61,8 +61,8 @@ class ContentMiddleware:
             log.exception("the content of charge %s is not kept", exchange.charge_id)
 
 
-class _Whole(list[bytes]):
-    """A whole answer, still a list to who reads it; ``closed`` is called when the client has it."""
+class _WholeBody(list[bytes]):
+    """A whole answer, still a list for other middlewares; ``closed`` is called when the client has it."""
 
     def __init__(self, body: bytes, closed: Callable[[], object]) -> None:
         super().__init__([body])
@@ -77,27 +77,27 @@ def _texts_in(api: Api, body: bytes) -> tuple[str, str]:
     return read.content, read.hidden
 
 
-class _Said:
-    """The text of a stream as far as it came."""
+class _StreamedTexts:
+    """The texts of a stream, as far as it came."""
 
     def __init__(self) -> None:
         self.content: list[str] = []
         self.hidden: list[str] = []
 
-    def hear(self, content: str, hidden: str, times: Sequence[float] = ()) -> None:
+    def add(self, content: str, hidden: str, times: Sequence[float] = ()) -> None:
         self.content.append(content)
         self.hidden.append(hidden)
 
-    def listen(self, events: Iterator[Event]) -> Iterator[Event]:
+    def read(self, events: Iterator[Event]) -> Iterator[Event]:
         for event in events:
             if event is not FLUSH:
-                self.hear(event.content, event.hidden)
+                self.add(event.content, event.hidden)
             yield event
 
-    def texts(self) -> tuple[str, str]:
+    def joined(self) -> tuple[str, str]:
         return "".join(self.content), "".join(self.hidden)
 
 
 def _storable(text: str) -> str:
-    """PostgreSQL takes no NUL in a text, and no database half a surrogate pair."""
+    """PostgreSQL accepts no NUL in a text, and no database an unpaired surrogate."""
     return whole(text).replace("\0", "\ufffd")

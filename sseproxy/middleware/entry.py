@@ -1,4 +1,4 @@
-"""What the ledger is told of one exchange: the charge, what that has come to by now, and what it became."""
+"""The ledger records of one exchange: the charge, its checkpoints and its settlement."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NOWHERE: Final = Target("app", "")
 
 
 class Entry:
-    """Of an exchange that begins now.
+    """Makes the records of an exchange that begins now.
 
-    :ivar target: where the exchange goes; once it is answered, whose answer it is.
-    :ivar status: of the upstream's response head.
+    :ivar target: where the request goes; once it is answered, who answered.
+    :ivar status: the upstream's response status.
     """
 
     status: int | None = None
@@ -34,7 +34,7 @@ class Entry:
         self.target = exchange.target or NOWHERE
 
     def charge(self) -> Charge:
-        """As it is reserved, without what it is to hold."""
+        """The charge to reserve; the amount is for the reservation to fill in."""
         exchange = self._exchange
         return Charge(
             id=self.id,
@@ -50,7 +50,7 @@ class Entry:
         )
 
     def checkpoint(self) -> Checkpoint:
-        """What it has come to. Safe from another thread."""
+        """The usage and cost so far. Safe from another thread."""
         usage, source = self._meter.so_far()
         return Checkpoint(
             usage=usage,
@@ -62,13 +62,13 @@ class Entry:
             duration_ms=self._exchange.elapsed_ms(),
             upstream=self.target.upstream,
             upstream_model=self.target.model,
-            tries=tuple(map(copy, self._exchange.tries)),  # another thread may be trying on
+            tries=tuple(map(copy, self._exchange.tries)),  # another thread may be changing the last one
         )
 
     def settlement(self, outcome: Outcome, usage: Usage, source: str) -> Settlement:
-        """What it became.
+        """The final record.
 
-        :param source: where the usage comes from.
+        :param source: ``reported``, ``counted``, ``mixed`` or ``none``, see :meth:`Meter.total`.
         """
         exchange = self._exchange
         prefix_tokens = self._meter.prefix_tokens() if usage.input_tokens else 0
@@ -79,10 +79,10 @@ class Entry:
         )  # fmt: skip
 
     def cost(self, usage: Usage) -> int:
-        """What such usage costs in nano-USD, with what failed tries did."""
+        """The cost of this usage in nano-USD, including that of failed tries."""
         return max(cost_of(usage, self.target.price, self.started), self._meter.stated_cost) + self._exchange.sunk
 
 
 def _new_id() -> str:
-    """A charge's ID, which begins with its time: so the books' index of IDs grows at its end alone, however large."""
+    """A charge's ID. It begins with the time, so that a B-tree index of IDs grows only at its end."""
     return f"chg_{time_ns() // 1_000_000:012x}{urandom(10).hex()}"

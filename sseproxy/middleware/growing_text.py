@@ -1,6 +1,7 @@
-"""One text of an answer as it grows: its tokens are counted when somebody asks, and for good where it has become long.
+"""One text of an answer as it grows. Its tokens are counted on demand; of a long text the beginning is counted once and
+dropped.
 
-No cut may show in a count, so only whole words are counted for good: before a space no tokenizer joins two tokens.
+Cutting a text must not change its count, so only whole words are dropped: no tokenizer joins two tokens at a space.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ from io import StringIO
 from typing import Final
 
 COUNT_AT: Final = 128 * 1024
-"""Characters that are kept before they are counted; bounds what one text holds in memory. Twice what one read may
-bring: what is left of it is what may pass uncounted."""
+"""Characters that are kept before they are counted, which bounds memory. Twice the size of a read: the rest may pass
+uncounted."""
 LONGEST_WORD: Final = 1024
-"""Characters at the end that are counted anew at each look; a cut in more of them without a space may cost a token."""
+"""Characters at the end that are counted anew each time; a longer word is cut, which may cost a token."""
 
 Count = Callable[[str], int]
 
 
 class GrowingText:
-    """May be asked for its tokens in one thread while another adds to it.
+    """Its tokens may be counted in one thread while another adds to it.
 
-    :ivar kept: what of it is not counted for good; to be added to, and at :data:`COUNT_AT` to be counted.
+    :ivar kept: the text that is not dropped; callers write to it, and count it at :data:`COUNT_AT`.
     """
 
-    # How each begins.
     _counted = 0
     _noted = (0, 0)
 
@@ -42,7 +42,7 @@ class GrowingText:
         return self._counted + count(self.kept.getvalue())
 
     def tokens_so_far(self, count: Count) -> int:
-        """The same, from another thread; counts only what is new since the last call, and the last word anew."""
+        """The same, from another thread; counts only what is new since the last call, and the last word again."""
         with self._cutting:
             seen, tokens = self._noted
             new = self.kept.getvalue()[seen:]
@@ -52,7 +52,7 @@ class GrowingText:
             return self._counted + tokens + count(new[len(words) :])
 
     def count_whole_words(self, count: Count) -> None:
-        """Count what is kept for good, but for its last word: there is always :meth:`room` for more."""
+        """Count and drop the kept text except for its last word, so that there is :meth:`room` for more."""
         text = self.kept.getvalue()
         words = _whole_words(text)
         tokens = count(words)
@@ -64,6 +64,6 @@ class GrowingText:
 
 
 def _whole_words(text: str) -> str:
-    """The text without its last word and the spaces before that; all of it where the word is too long to wait for."""
+    """The text without its last word and the spaces before it; all of it if that word is longer than LONGEST_WORD."""
     words = text.rpartition(" ")[0].rstrip(" ")
     return words if len(text) - len(words) <= LONGEST_WORD else text

@@ -26,19 +26,18 @@ class Counter(Protocol):
 
 
 class Meter:
-    """Reads one answer as it passes. Counting costs time, so it waits until it is known to be needed.
+    """Meters one answer as it passes. Tokens are counted only once that is known to be needed: it takes time.
 
     :ivar finishes: how many finish reasons have passed, one a choice.
-    :ivar model: whose tokens are counted.
+    :ivar model: whose vocabulary tokens are counted with.
     """
 
-    # How each begins.
     finishes = 0
     _reported: Usage | None = None
     _produced = _premature = False
-    _covered, _is_last = True, False  # the report is of all output; it came with the end
+    _covered, _is_last = True, False  # the report covers all output; it came with the end
     _input_tokens: int | None = None
-    _before = 0  # the output, as counted, that came before a total alone
+    _before = 0  # output tokens, as counted, that came before a report of a total alone
 
     def __init__(self, request: Request | None, counter: Counter) -> None:
         self._request = request
@@ -48,9 +47,9 @@ class Meter:
         self._texts = {0: self._first}  # by choice
 
     def add(self, content: str, hidden: str, by_choice: ByChoice = ()) -> None:
-        """Output that has passed.
+        """Note output that has passed.
 
-        :param by_choice: the same by choice, if not all of it is of the first.
+        :param by_choice: the same by choice, unless all of it belongs to the first one.
         """
         self._produced = True
         self._covered = self._is_last
@@ -63,15 +62,15 @@ class Meter:
             self._first.count_whole_words(self._count)
 
     def room(self) -> int:
-        """Characters that may be added, all of the first choice, before some are counted, which takes a while."""
+        """Characters that may be added, all to the first choice, before some are counted, which takes a while."""
         return self._first.room()
 
     def report(self, usage: Usage) -> None:
-        """Usage that the upstream stated; the last statement stands.
+        """Note usage that the upstream reported; the last report counts.
 
-        :param usage: the same object: the same statement, which the transforms hand on again at the end.
+        :param usage: an identical object is the same report, which the transforms pass on again at the end.
         """
-        # What is only repeated tells nothing of what came since, unless it is the last word.
+        # A repeated report says nothing about the output since, unless it is the final one.
         is_beginning = isinstance(usage, UsageOfBeginning | TotalOfBeginning)
         if usage is not self._reported and (usage != self._reported or (self.finishes and not is_beginning)):
             self._reported = usage
@@ -84,11 +83,10 @@ class Meter:
     def total(self) -> tuple[Usage, str]:
         """The usage to bill, and where it comes from: ``reported``, ``counted``, ``mixed`` or ``none``.
 
-        A report without a prompt, of a request that has one, is counted in that part; a vendor's cost stands. Where
-        reports are each of one choice their sum is billed, or what was counted if there is only one. Where only the
-        total is known, it is, and what was counted is the output of it. A report that output came behind is only a
-        beginning (Anthropic's ``output_tokens: 1``), unless it came with the end, behind which LiteLLM hands on what it
-        held back.
+        Input tokens that a report lacks are counted; a vendor's own cost is kept. Reports of single choices are summed;
+        if only one choice was reported, the others are counted. If only the total is known, it is kept, and the counted
+        output is taken from it. A report followed by more output is only a beginning (Anthropic's ``output_tokens:
+        1``), unless it came with the end, after which LiteLLM sends the text it had held back.
         """
         reported = self._reported
         if self._request is not None and reported is not None and self._covered and reported.output_tokens:
@@ -97,21 +95,21 @@ class Meter:
 
     @property
     def stated_cost(self) -> int:
-        """What the vendor says it has cost by now, in nano-USD: what is counted beyond may cost more, never less."""
+        """The vendor's own cost so far, in nano-USD: further counted tokens may add to it, never lower it."""
         return (self._reported.cost or 0) if self._reported is not None else 0
 
     @property
     def is_silent(self) -> bool:
-        """Whether there has been no output, nor a statement of usage."""
+        """Whether there has been neither output nor reported usage."""
         return not self._produced and self._reported is None
 
     @property
     def awaits_usage(self) -> bool:
-        """Whether the answer is whole but for the upstream's statement of its usage."""
+        """Whether only the upstream's usage report is missing from the answer."""
         return self.finishes > 0 and self._reported is None
 
     def so_far(self) -> tuple[Usage, str]:
-        """As :meth:`total`, of a running answer, from another thread; counts only what is new since the last call."""
+        """As :meth:`total` for a running answer, from another thread; counts only what is new since the last call."""
         return self._known(self._count_so_far)
 
     def output_so_far(self) -> int:
@@ -121,12 +119,12 @@ class Meter:
 
     @property
     def _has_ended(self) -> bool:
-        """Whether every choice that was asked for has its finish."""
+        """Whether every requested choice has its finish reason."""
         return self._request is None or self.finishes >= self._request.choices
 
     @property
     def _is_current(self) -> bool:
-        """Whether a report is of all output so far. Of several choices' the texts alone can tell."""
+        """Whether the report covers all output so far. For reports by choice only the texts can tell."""
         reported = self._reported
         return (
             self._covered
@@ -153,7 +151,7 @@ class Meter:
         return self._with_input(msgspec.structs.replace(reported, output_tokens=output, cost=None), "mixed")
 
     def prefix_tokens(self) -> int:
-        """Tokens of the proxy's own prefix in this request, in each of its prompts, which the user did not write."""
+        """Tokens of the proxy's own prefix, summed over all prompts of the request."""
         if self._request is None or not self._request.prefix:
             return 0
         return self._request.prompts * _count_prefix(self._counter.count, self._request.prefix, self.model)
@@ -187,7 +185,7 @@ class Meter:
         return Usage(**counts), "mixed" if output else "reported"
 
     def _beyond(self, reported: TotalAlone, output: int) -> tuple[Usage, str]:
-        """A total that is of the prompt and a part of this output."""
+        """The usage when a reported total covers the prompt and only a part of the output."""
         given = max(reported.input_tokens - self._before, 0)
         counts = {**asdict(reported), "input_tokens": given, "output_tokens": output, "cost": None}
         return self._with_input(Usage(**counts), "mixed")
@@ -217,5 +215,4 @@ class Meter:
 
 @lru_cache(256)
 def _count_prefix(count: Callable[[str, str], int], prefix: str, model: str) -> int:
-    """The same few, again and again."""
     return count(prefix, model)

@@ -1,9 +1,9 @@
-"""What one charge holds back of its user's budget, and how far its answer may go on it.
+"""How much of its user's budget one charge holds, and how far its answer may go on it.
 
-A stream holds a little, where there is plenty a little more, and more again as it grows (each time as much again): so
-a long answer costs a few ledger calls and no two answers spend the same money. What cannot be ended midway holds all it
-may come to, and so does a stream that may reason unseen; only when that does not fit, one such answer may begin on what
-is left. So all together never settle above the budget and one reservation, as long as limits are stated.
+A stream holds a small amount, a little more where plenty of the budget is left, and doubles it as it grows: so a long
+answer takes few ledger calls, and no two answers spend the same money. An answer that cannot be ended midway, or that
+may reason unseen, holds all it may cost; if that does not fit, one such answer may begin on what is left. So all
+answers together never settle above the budget plus one reservation, as long as requests state their output limits.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from sseproxy.middleware.meter import Meter
 log = logging.getLogger("sseproxy.accounting")
 
 FIRST_STREAMED: Final = 1024
-"""Output tokens that a stream holds at first, unless its client sets a lower limit."""
+"""Output tokens that a stream holds money for at first, unless its client sets a lower limit."""
 AMPLE: Final = 4096
-"""The same, where plenty is left: most answers have no more bytes than that, so none of their tokens is counted."""
+"""The same, where plenty is left: most answers have fewer bytes than that, so their tokens need no counting."""
 PLENTY: Final = 16
-"""How many such streams what is left must pay for."""
+"""How many streams of that size the rest of the budget must pay for to be plenty."""
 ASSUMED_WHOLE: Final = 4096
-"""Output tokens that any other answer is taken to have at most, where its client sets no limit."""
+"""The most output tokens that any other answer is assumed to have, where its client sets no limit."""
 BYTES_PER_TOKEN: Final = 4
 NEAR: Final = 8
-"""More is asked for when all but this part of what is held is used up."""
+"""More is reserved when all but one NEAR-th of the held tokens are used."""
 BUSY_RETRY: Final = 1.0
-"""Seconds after which to try again where running answers hold what is left: nobody knows when one ends."""
+"""``Retry-After`` where running answers hold what is left: nobody knows when one ends."""
 IN_PASSING: Final = 16 * 1024
-"""Bytes of text that are counted where they pass; more are for the stream's own thread."""
+"""The most bytes of text that are counted outside of the stream's own thread."""
 ATTEMPTS: Final = 4
-"""How often to ask for what is left while others change what is left."""
+"""How often to try to reserve what is left while other requests change it."""
 
 
 class Reservation:
@@ -54,11 +54,10 @@ class Reservation:
     :param at: the moment whose prices apply.
     """
 
-    # How each begins.
     _charge_id = ""
     _bounded = _nothing_left = False
     _bound = _seen = _look_at = 0
-    _counted_at: int | None = None  # bytes; None: never, and what counts tokens may have to be loaded
+    _counted_at: int | None = None  # bytes; None: nothing was counted, and the vocabulary may have to be loaded
 
     def __init__(
         self,
@@ -77,7 +76,7 @@ class Reservation:
         self._at = at
 
     def make(self, charge: Charge) -> None:
-        """Book the charge with what it is to hold.
+        """Reserve the charge with the amount it is to hold.
 
         :raises BudgetExceeded: too little is left to begin.
         :raises LedgerUnavailable: nothing could be billed.
@@ -90,9 +89,9 @@ class Reservation:
             raise
 
     def is_passed(self, content: str, hidden: str) -> bool:
-        """Whether the answer, with this output, has come to cost more than can be held for it.
+        """Whether the answer, with this output, costs more than can be held for it.
 
-        Bytes are compared at first, of which no token has less than one; tokens are counted only near the bound.
+        At first bytes are compared, as no token has less than one; tokens are counted only near the bound.
         """
         if not self._bounded:
             return False
@@ -100,11 +99,11 @@ class Reservation:
         return self._seen > self._look_at and self._is_passed_by_tokens()
 
     def room(self, most: int = maxsize) -> int:
-        """The most tokens of output that may pass before the ledger is asked for more; ``most`` if that is less."""
+        """The most output tokens that may pass before the ledger is asked for more, but at most ``most``."""
         if not self._bounded:
             return most
         room = self._look_at - self._seen
-        # More than half of it is used up, and there is not so much to count that others would wait for it.
+        # Count again when more than half is used, unless there is so much text that other streams would wait for it.
         if self._counted_at is not None and room < self._seen - self._counted_at < IN_PASSING:
             tokens = self._count()
             if tokens <= self._bound - self._near:
@@ -114,7 +113,7 @@ class Reservation:
 
     @property
     def _near(self) -> int:
-        """Tokens before the end of what is held, from which on more is asked for."""
+        """How many tokens before the end of the held ones more are reserved."""
         return self._bound // NEAR
 
     def _make_within(self, charge: Charge) -> None:
@@ -128,7 +127,7 @@ class Reservation:
         self._look_at = self._bound
 
     def _hold_ample(self, charge: Charge, request: Request, given: int) -> bool:
-        """Hold at once what most streams come to; False if that would leave little for others."""
+        """Hold at once what most streams need; False if that would leave little for others."""
         self._bound = _most_output(request, AMPLE)
         full = self._cost(given, self._bound)
         limit = self._budget.limit - (PLENTY - 1) * full
@@ -156,7 +155,7 @@ class Reservation:
             try:
                 if shows_all:
                     return self._ledger.reserve(replace(charge, reserved=left), budget)
-                # The whole is held, and fits if what it takes to begin does: nobody else can begin then.
+                # Hold all it may cost, even beyond the budget, if the least amount fits: nobody else can begin then.
                 return self._ledger.reserve(
                     replace(charge, reserved=full), Budget(budget.limit + full - least, budget.per)
                 )
@@ -164,13 +163,14 @@ class Reservation:
                 self._bound = _most_output(request)
 
     def _least(self) -> int:
-        """What it takes to begin."""
+        """The least that must be left for the request to begin."""
         if self._request is None or self._price is None:
             return 0
         return self._cost(_size_of(self._request) // BYTES_PER_TOKEN, min(_most_output(self._request), 1))
 
     def _retry_after(self, user: str, failure: BudgetExceeded) -> float:
-        """When the same may succeed: soon, if only running answers hold the money, else when the budget renews."""
+        """Seconds until a retry may succeed: few if only running answers hold the money, else until the budget
+        renews."""
         budget = self._budget
         with suppress(Failure):
             if self._least() <= budget.limit - self._ledger.balance(user, budget.per, self._at).spent:
@@ -178,7 +178,7 @@ class Reservation:
         return inf if failure.renews_at is None else (failure.renews_at - self._at).total_seconds()
 
     def _shrink(self, held: int) -> bool:
-        """Bound the output to what so much money pays for; False if it does not even pay for the input."""
+        """Bound the output to what this amount pays for; False if it does not even pay for the input."""
         exact = self._meter.so_far()[0].input_tokens
         output = self._output_cost(exact, self._bound)
         rest = held - self._cost(exact, 0)
@@ -188,7 +188,7 @@ class Reservation:
 
     def _is_passed_by_tokens(self) -> bool:
         tokens = self._count()
-        # Early, so that looking closer and closer is only for the end of the money.
+        # Extended early, so that only the end of the budget is approached in ever smaller steps.
         if tokens > self._bound - self._near and not self._nothing_left:
             self._nothing_left = not self._extend()
         if tokens > self._bound and not self._extend():
@@ -201,7 +201,7 @@ class Reservation:
         return self._meter.output_so_far()
 
     def _extend(self) -> bool:
-        """Hold as much again, else what is left; False if nothing is."""
+        """Hold as much again, else what is left; False if nothing is left."""
         more, given = self._bound, self._meter.so_far()[0].input_tokens
         for _ in range(ATTEMPTS):
             cost = self._output_cost(given, more)
@@ -220,7 +220,7 @@ class Reservation:
         return False
 
     def _output_cost(self, given: int, tokens: int) -> int:
-        """What output costs behind so much input, by whose size many models' prices go."""
+        """The cost of output alone; many models' prices depend on the size of the input before it."""
         return self._cost(given, tokens) - self._cost(given, 0)
 
     def _cost(self, input_tokens: int, output_tokens: int) -> int:
@@ -229,7 +229,7 @@ class Reservation:
 
 
 def end_of_budget() -> Failure:
-    """What the client of an answer is told that may cost no more."""
+    """The error that ends an answer whose budget is used up."""
     return Failure(
         "The answer ends here: the budget that pays for it is used up.",
         status=429,
@@ -239,7 +239,7 @@ def end_of_budget() -> Failure:
 
 
 def rough_tokens(request: Request) -> tuple[int, int]:
-    """Input tokens as they may be, by the request's size, and output tokens as they may be at first."""
+    """An estimate: input tokens by the request's size, and the output tokens to begin with."""
     most = _most_output(request)
     first = min(most, FIRST_STREAMED * _answers(request)) if request.stream else most
     return _size_of(request) // BYTES_PER_TOKEN, first
@@ -248,7 +248,7 @@ def rough_tokens(request: Request) -> tuple[int, int]:
 def _most_output(request: Request | None, streamed: int = FIRST_STREAMED) -> int:
     """Output tokens to hold money for at first.
 
-    :param streamed: as many for a stream that shows all of them.
+    :param streamed: the number for a stream that shows all of its tokens.
     """
     if request is None or request.api == "embeddings":
         return 0
@@ -265,8 +265,8 @@ def _answers(request: Request) -> int:
 
 
 def _shows_all(request: Request) -> bool:
-    """Whether each token passes by, so that the answer can be ended at any: a stream, unless its client asks for
-    reasoning, which may stay hidden, or sets the limit that is meant to hold it too."""
+    """Whether every token is seen, so that the answer can be ended at any: true of a stream, unless its client asks for
+    reasoning, which may stay hidden, or sets ``max_completion_tokens``, which covers reasoning."""
     fields = request.fields
     if not request.stream:
         return False

@@ -1,6 +1,6 @@
-"""The usage that a client is shown, with its cost; at the end of a stream only the client that asked for it.
+"""The usage that a client is shown, with its cost; at the end of a stream only if the client asked for it.
 
-What an upstream says beside it alone (llama.cpp's ``timings``, a fingerprint) is for any client.
+Other fields in an upstream's usage chunk (llama.cpp's ``timings``, a fingerprint) are for any client.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from sseproxy.wsgi.exchange import Exchange
 
 
 class ShownUsage:
-    """Of one stream.
+    """The usage chunk of one stream.
 
-    :param exchange: of a chat or completions request; its figures are shown, once they are settled.
+    :param exchange: of a chat or completions request; holds the figures once they are settled.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -27,7 +27,7 @@ class ShownUsage:
         self._usage: Usage | None = None
 
     def takes(self, event: Event) -> bool:
-        """Whether an event with usage says nothing else: then no client is to see it as it is."""
+        """Whether an event with usage holds nothing else, and so must not reach the client as it is."""
         if type(event) is UsageEvent:
             told, says_more = event.told, event.says_more
         else:
@@ -40,9 +40,9 @@ class ShownUsage:
         return True
 
     def event(self, last: Event | None) -> Event | None:
-        """What is to stand before the end mark.
+        """The chunk to send before the end marker, if any.
 
-        :param last: the chunk before it.
+        :param last: the chunk before that.
         """
         exchange = self._exchange
         if last is None or exchange.request is None:
@@ -56,15 +56,15 @@ class ShownUsage:
 
 
 def shown_completion(completion: Completion, exchange: Exchange) -> bytes:
-    """A JSON answer as its client is to see it, once its charge is settled."""
+    """A JSON answer as its client sees it; its charge must be settled."""
     return _with_receipt(completion.body, completion.told, completion.usage, exchange)
 
 
 def _with_receipt(answer: bytes, told: bytes, reported: Usage | None, exchange: Exchange) -> bytes:
-    """With what it cost, and with what is charged where that is not what is reported."""
+    """The answer with its cost, and with the charged usage where that differs from the reported one."""
     charged = exchange.usage
     if charged == reported:
         charged = None
     elif charged and reported and not (reported.output_tokens or isinstance(reported, TotalAlone)):
-        charged = replace(charged, output_tokens=0)  # told before the first of it, and stands
+        charged = replace(charged, output_tokens=0)  # reported before any output, and left as it is
     return with_cost(answer, exchange.cost, told, counted=charged)
