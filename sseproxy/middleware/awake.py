@@ -1,7 +1,7 @@
-"""Keep-alives before the first byte: a client that waits for the upstream's response head hears that it is worked on.
+"""Keep-alives before the first byte, for a client that waits while the upstream has not sent its response head.
 
-From then on the status is 200, whatever comes; what would have been another one ends the stream as an error event.
-Uses the ``write()`` that PEP 3333 has ``start_response`` return, the only way to send while an application runs.
+The first keep-alive commits the status to 200: a later failure ends the stream as an error event. Written with the
+``write()`` that ``start_response`` returns (PEP 3333), the only way to send while an application runs.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class AwakeMiddleware:
 
 
 class _Silence(msgspec.Struct):
-    """Asked in silences whether the client has left; the occasion to let it know that it is not forgotten.
+    """Called during silences to ask whether the client has left; writes a keep-alive when one is due.
 
-    :ivar since: monotonic seconds: when it began, or a keep-alive was written last.
-    :ivar write: writes to a client that has a response head already.
-    :ivar left: nobody took a keep-alive: on some servers nothing else ever tells.
+    :ivar since: monotonic seconds at which the silence began or a keep-alive was last written.
+    :ivar write: set once the response head is sent.
+    :ivar left: a keep-alive could not be written: on some servers the only sign that the client has left.
     """
 
     gone: Callable[[], bool]
@@ -88,7 +88,7 @@ class _Silence(msgspec.Struct):
         return self.left
 
     def _ping(self) -> bool:
-        """Write a keep-alive; whether somebody took it."""
+        """Write a keep-alive; False if the client has left."""
         try:
             if self.write is None:
                 self.write = self.begin(status_line(200), [*STREAM_HEADERS, *self.exchange.cookies])
@@ -99,7 +99,7 @@ class _Silence(msgspec.Struct):
 
 
 def _failure_in(answer: Answer) -> Failure:
-    """What a refusal says, to be the only event of the stream that has begun."""
+    """The failure that a refusal states, to be the only event of the stream that has begun."""
     try:
         return failure_of(answer.code, b"".join(answer.body), answer.header("Content-Type"))
     finally:

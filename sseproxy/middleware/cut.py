@@ -1,6 +1,4 @@
-"""Ends what still runs when the process's time to go down is over, and what is stopped: with an error event that the
-client understands.
-"""
+"""Ends answers that are stopped, or still run when the shutdown's grace period is over, with an error event."""
 
 from __future__ import annotations
 
@@ -24,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class CutMiddleware:
-    """Cuts answers short at their next event or idle tick; one that has not begun becomes a refusal.
+    """Cuts answers short at their next read or idle tick; one that has not begun becomes a refusal.
 
     Stands around the normalised answer, inside of accounting, which settles by the event, and of the format, which
-    renders it. Answers that nobody looks into (``passthrough``, ``wrap``) cannot be told anything: the server hangs up.
+    renders it. Answers that are not parsed (``passthrough``, ``wrap``) get no event: the server closes the connection.
     """
 
     def __init__(self, app: WSGIApplication, draining: Draining) -> None:
@@ -39,19 +37,20 @@ class CutMiddleware:
         request = exchange.request
         if request is None:
             return self.app(environ, start_response)
-        patience = environ[GONE_KEY] = _Patience(watch_client(environ), self._draining, exchange)
+        waiting = environ[GONE_KEY] = _Waiting(watch_client(environ), self._draining, exchange)
         body = self.app(environ, start_response)
         if isinstance(body, EventStream):
-            patience.has_stream = True
-            # No answer is on the relay any more when the time is over, and elsewhere the lane is no way to stay on.
+            waiting.has_stream = True
+            # Plain events may bypass this: drain has emptied the relay by then, and the lane gives each iterator a
+            # turn.
             body.pipe(partial(self._in_time, exchange, request.api, body), unseen)
         return body
 
     def _in_time(self, exchange: Exchange, api: Api, stream: EventStream, events: Iterator[Event]) -> Iterator[Event]:
-        # Between two reads only: what is at hand may be the whole rest.
+        # Only between two reads: what has arrived may complete the answer.
         for event in events:
+            # An upstream connection that was shut down on purpose ends in an error: report the stop instead.
             if stream.interrupted and (event.error is not None or event.type == "error"):
-                # What breaks off is what was hung up on.
                 yield from failure_events(Ended(), api)
                 return
             yield event
@@ -61,8 +60,8 @@ class CutMiddleware:
                 return
 
 
-class _Patience(msgspec.Struct):
-    """Asked in silences whether the client has left; where there is no stream yet, the place to end the waiting."""
+class _Waiting(msgspec.Struct):
+    """Called during silences to ask whether the client has left; ends the wait for an answer at shutdown."""
 
     gone: Callable[[], bool]
     draining: Draining

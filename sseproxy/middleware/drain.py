@@ -1,4 +1,4 @@
-"""A process that goes down begins no new answer, and knows which ones it has begun."""
+"""A process that shuts down starts no new answers, and knows how many are running."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class DrainMiddleware:
-    """Refuses with 503 while the process goes down; counts what was let in before.
+    """Refuses with 503 while the process shuts down; counts the answers that were admitted before.
 
-    Stands inside of what joins running answers, which goes on until the end, and outside of what counts or charges.
+    Stands inside of resume, so that running answers can be joined until the end, and outside of limits and accounting.
     """
 
     def __init__(self, app: WSGIApplication, draining: Draining) -> None:
@@ -28,7 +28,7 @@ class DrainMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         leave = self._draining.enter()
         try:
-            # After entering: otherwise one could slip in between and be cut off as nobody's.
+            # After entering: a request admitted between check and count would be cut off uncounted.
             self._draining.check()
             body = self.app(environ, start_response)
         except Failure as failure:

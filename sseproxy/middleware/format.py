@@ -1,4 +1,4 @@
-"""The client gets its answer in the format of the route it came by (see core/formats)."""
+"""Renders answers in the format of the route that was requested (see core/formats)."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class FormatMiddleware:
-    """Renders streamed answers in the exchange's format; whatever is no running stream passes untouched.
+    """Renders streamed answers in the exchange's format; all others pass unchanged.
 
-    A refusal keeps its status and OpenAI's error body, which a client reads before it begins to read a format.
+    A refusal keeps its status and OpenAI's error body, as clients check these before they read a format.
     """
 
     def __init__(self, app: WSGIApplication) -> None:
@@ -50,7 +50,7 @@ class FormatMiddleware:
 
 
 def _ask_usage(environ: WSGIEnvironment, exchange: Exchange) -> None:
-    """Let the usage chunk, with the cost in it, come as far as here."""
+    """Make sure that the usage chunk, with the cost in it, reaches this middleware."""
     request = exchange.read_request(environ)
     if request is not None:
         exchange.put_request(environ, replace(request.asking_usage(True), wants_usage=True))
@@ -62,4 +62,4 @@ def _apply(format: Format, answer: Answer, stream: EventStream, *, named: bool) 
     stream.ping = format.ping
     answer.set_header("Content-Type", format.content_type)
     if not format.ping:
-        stream.peek()  # nothing leaves before the first text, and until then a failure has a status
+        stream.peek()  # nothing is sent before the first text, so until then a failure can have its own status

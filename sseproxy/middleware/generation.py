@@ -1,7 +1,7 @@
 """One generation in a thread of its own: the application is called and its answer written to a live stream.
 
-Call and iteration happen in the same thread, as a wrapped application's request context and thread-locals demand, and
-with the context variables that were set outside.
+Call and iteration happen in the same thread, as a wrapped application's request context and thread-locals require, and
+with the caller's context variables.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger("sseproxy.streams")
 class Generation:
     """Calls ``app`` for a request and writes what it answers.
 
-    :param environ: of the request that asked first; it is copied.
+    :param environ: of the request that started the generation; it is copied.
     """
 
     def __init__(self, app: WSGIApplication, environ: WSGIEnvironment, exchange: Exchange, writer: Writer) -> None:
@@ -51,13 +51,13 @@ class Generation:
         self._environ = {key: value for key, value in environ.items() if key not in SOCKET_KEYS}
         self._environ[GONE_KEY] = writer.unwanted
         if self._is_stream:
-            # The fullest form is kept; a reader that understands less of it gets less.
+            # The richest form is stored; for a reader that understands less of it, it is reduced.
             self._environ["HTTP_ACCEPT"] = "text/event-stream"
 
     def start(self) -> None:
-        """Begin, and return at once.
+        """Start the thread.
 
-        :raises Busy: the process has no thread left.
+        :raises Busy: the process can start no more threads.
         """
         run = partial(copy_context().run, self._run)
         try:
@@ -68,15 +68,15 @@ class Generation:
             raise Busy("There is no thread left for another answer that can be re-joined. Try again later.") from error
 
     def is_accepted(self) -> bool:
-        """Wait until it is known whether the request is refused before anything is generated."""
+        """Wait until the request is admitted or refused; whether it was admitted."""
         self._settled.wait()
         return self._accepted
 
     def told_to_asker(self, answer: Answer) -> Answer:
-        """The answer to the request that asked, with the fields that are for its visitor alone, where they are known;
-        of one that a keep-alive began, the cookies.
+        """The answer to the request that started this, with the header fields that are for its client alone, if they
+        are known; for an answer begun by a keep-alive, with the cookies.
 
-        They are kept here, where the stream's store cannot tell them to anybody.
+        They are kept here and not in the stream's store, from which others read.
         """
         answer.headers = [*answer.headers, *(self._personal or self._exchange.cookies)]
         return answer
@@ -115,7 +115,7 @@ class Generation:
             self._copy(answer.body)
         except Stopped:
             last, broken = self._failed(Ended())
-        except Failure as failure:  # of a format that has no mark for it
+        except Failure as failure:  # raised by a format that cannot express an error
             last, broken = self._failed(failure)
         except Exception:
             log.exception("the answer to %s broke off", self._exchange.request_id)
@@ -127,14 +127,15 @@ class Generation:
     def _copy(self, body: Iterable[bytes]) -> None:
         for entries in _batches(body):
             if entries:
-                with suppress(Stopped):  # which is looked for below
+                with suppress(Stopped):  # checked below
                     self._writer.write(entries)
-            has_more = isinstance(body, EventStream) and body.has_more  # which may be the end
+            has_more = isinstance(body, EventStream) and body.has_more  # perhaps the end marker
             if self._writer.unwanted() and not has_more:
                 raise Stopped
 
     def _refuse(self, answer: Answer) -> None:
-        """Keep a refusal in both forms: for readers that can still be told the status, and for the others."""
+        """Store a refusal in both forms: for readers that can still be sent its status, and as an event for the
+        others."""
         try:
             body = b"".join(answer.body)
         finally:
@@ -148,7 +149,8 @@ class Generation:
         self._writer.end(entries, broken=broken)
 
     def _failed(self, failure: Failure) -> tuple[list[bytes], bool]:
-        """The failure as the stream's last entries, and whether the connection must be aborted for want of any."""
+        """The failure as the stream's last entries, and whether connections must be aborted as it cannot be
+        expressed."""
         if not self._is_stream or self._exchange.api is None:
             return [], True
         try:
@@ -158,7 +160,7 @@ class Generation:
 
 
 def _batches(body: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """What each read of the upstream brought, event by event; empty in silences."""
+    """The events of each read from the upstream; an empty list at each tick of silence."""
     if not isinstance(body, EventStream):
         yield from ([piece] if piece else [] for piece in body)
         return

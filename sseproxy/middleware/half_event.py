@@ -1,7 +1,7 @@
-"""The half of an event that WebKit's EventSource keeps when its connection breaks, and puts before what it gets next.
+"""The incomplete event that WebKit's EventSource keeps when its connection breaks, and prepends to the next connection.
 
-The WHATWG's standard has each connection read from its beginning, and what was not whole thrown away. WebKit (Safari,
-all browsers of an iPhone) does that behind a good end alone, not in ``EventSource::didFail`` of its EventSource.cpp.
+By the WHATWG's standard an incomplete event is discarded at the end of a connection. WebKit (Safari, all browsers on
+iPhones) does that only after a clean end, not in ``EventSource::didFail`` of its EventSource.cpp.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ if TYPE_CHECKING:
 
 
 def discarding(environ: WSGIEnvironment, last_event_id: str) -> bytes:
-    """What makes such a half an event of a name that no page listens to; empty for any other client.
+    """Bytes that turn it into an event with a name that no page listens to; empty for any other client.
 
-    To who keeps to the standard it is a comment and an event without data, which is none.
+    A client that follows the standard reads a comment and an event without data, which is not dispatched.
 
-    :param last_event_id: of the event before the first one that follows.
+    :param last_event_id: of the event before the first one to be sent.
     """
     if not _is_webkit(environ):
         return b""
-    # First a comment: an empty line would end the half as if it were whole, where the cut fell behind one of its lines.
+    # First a comment: where the cut fell after a complete line, an empty line would dispatch the incomplete event.
     return b":\nevent: cut\nid: %b\n\n" % last_event_id.encode()
 
 
 def _is_webkit(environ: WSGIEnvironment) -> bool:
-    """Whether WebKit's own EventSource asks: Chromium names WebKit too, and most packages say nothing of caches.
+    """Whether the client is WebKit's own EventSource: Chromium names WebKit too, and most packages send no
+    ``Cache-Control: no-cache``.
 
-    Of those that do, react-native-sse keeps a name until an event has data; XMLHttpRequest is what it says it asks by.
+    One that does is react-native-sse, which would keep the name until an event has data; it sends ``X-Requested-With``.
     """
     agent: str = environ.get("HTTP_USER_AGENT", "")
     is_native = "no-cache" in environ.get("HTTP_CACHE_CONTROL", "") and "HTTP_X_REQUESTED_WITH" not in environ

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 PATH: Final = "/-/streams/"
 TICK: Final = 1.0
 RETRY: Final = b"retry: 1000\n"
-"""How soon an EventSource comes back after its connection broke, in milliseconds."""
+"""Milliseconds after which an EventSource reconnects."""
 _EVENT_ID: Final = re.compile(r"([0-9a-f]{32}):(\d{1,15})\Z")
 
 
 class UnknownStream(Failure):
-    """There is no such stream, there is none any more, or it is somebody else's: the caller cannot tell which."""
+    """The stream does not exist, is no longer kept, or is another user's; the caller cannot tell which."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -43,7 +43,7 @@ class UnknownStream(Failure):
 
 
 class StreamLost(Failure):
-    """The process that generated an answer is gone, and with it the answer, of which nothing was told yet."""
+    """The process that generated the answer is gone before any of it was sent."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class StreamLost(Failure):
 
 
 def last_event(exchange: Exchange) -> tuple[str, int] | None:
-    """The stream and the place in it that the client's ``Last-Event-ID`` names; None if it is none of ours."""
+    """The stream and the position in it that ``Last-Event-ID`` names; None if it is not an ID of ours."""
     match = _EVENT_ID.match(exchange.last_event_id) if exchange.last_event_id else None
     return (match[1], int(match[2])) if match else None
 
@@ -63,17 +63,17 @@ def location_of(environ: WSGIEnvironment, stream: Stream) -> str:
 
 
 def asker(exchange: Exchange) -> str:
-    """Whose stream a request begins."""
+    """The name of the user who owns the stream that a request begins."""
     return (exchange.user or ANONYMOUS).name
 
 
 def claim_key(exchange: Exchange, name: str) -> str:
-    """What an ``Idempotency-Key`` of this caller is claimed by."""
+    """The name under which this caller's ``Idempotency-Key`` is claimed."""
     return sha256(f"{asker(exchange)}\0{name}".encode()).hexdigest()
 
 
 class Joining:
-    """Makes readers of live streams into answers.
+    """Turns live streams into responses.
 
     :param keepalive: seconds of silence after which a reader gets a keep-alive.
     """
@@ -85,7 +85,7 @@ class Joining:
     def find(self, stream_id: str, environ: WSGIEnvironment) -> Stream:
         """The stream of that ID.
 
-        Who sends no credentials has the ID, which nobody guesses; who sends some has to be the stream's user.
+        Without credentials the unguessable ID is enough; with credentials the caller must be the stream's user.
 
         :raises UnknownStream: there is none for this caller.
         """
@@ -95,7 +95,7 @@ class Joining:
         return stream
 
     def find_named(self, name: str, environ: WSGIEnvironment) -> Stream:
-        """The stream that the caller's request with that ``Idempotency-Key`` began.
+        """The stream begun by the caller's request with that ``Idempotency-Key``.
 
         :raises UnknownStream: there is none.
         """
@@ -105,7 +105,7 @@ class Joining:
         return stream
 
     def rejoin(self, stream_id: str, environ: WSGIEnvironment) -> Answer:
-        """The stream of that ID, after the last event of it that the client says it has.
+        """The stream of that ID, from after the client's ``Last-Event-ID``.
 
         :raises UnknownStream: there is none for this caller.
         :raises Failure: it cannot be read from there.
@@ -115,7 +115,7 @@ class Joining:
         return self.answer(environ, stream, last[1] if last and last[0] == stream.id else 0)
 
     def answer(self, environ: WSGIEnvironment, stream: Stream, after: int = 0) -> Answer:
-        """The stream after that entry.
+        """The stream from after that entry.
 
         :raises Failure: it cannot be read from there.
         """
@@ -138,7 +138,7 @@ class Joining:
             name == "Content-Type" and value.startswith("text/event-stream") for name, value in head.headers
         )
         ids = stream.id if is_events and wants_events(environ) else ""
-        # A client that POSTs has its own way of coming back, or has been told not to (react-native-sse).
+        # A client that POSTs reconnects in its own way, or has been told not to (react-native-sse).
         retry = RETRY if Exchange.of(environ).method == "GET" else b""
         ping = PING if is_events else b""
         lead = discarding(environ, f"{ids}:{after}") if ids else b""
@@ -147,9 +147,9 @@ class Joining:
         return Answer(head.status, [*head.headers, *headers], body)
 
     def _head(self, reader: Reader, environ: WSGIEnvironment, gone: Callable[[], bool]) -> Head | None:
-        """The stream's head; None if its reader is to be kept alive before there is one.
+        """The stream's head; None if the client needs a keep-alive before there is one.
 
-        :raises ClientGone: the client did not wait for it.
+        :raises ClientGone: the client has left.
         :raises StreamLost: there will be none.
         """
         deadline = monotonic() + self._keepalive
@@ -166,12 +166,12 @@ class Joining:
 
 
 class JoinedBody:
-    """What a reader reads, as the body of a response.
+    """The body of a response that reads from a live stream.
 
-    :param gone: tells whether the client has left.
+    :param gone: whether the client has left.
     :param ids: the stream's ID for a client that understands ``id:`` and ``event:``; else empty.
-    :param retry: the field that goes with the first event of such a client.
-    :param lead: what goes before that event.
+    :param retry: the ``retry:`` field to put into such a client's first event.
+    :param lead: bytes to send before that event.
     """
 
     def __init__(
@@ -197,11 +197,11 @@ class JoinedBody:
         self._first: bytes | None = b""
 
     def begin(self) -> None:
-        """Wait for the first piece: until a head leaves with it, a failure can be told.
+        """Wait for the first piece: the response head leaves with it, so until then a failure can have its own status.
 
-        Who can be kept alive waits for a moment only, and has its head then: it is connected.
+        Where keep-alives are possible it waits for one tick only: the keep-alive then sends the head.
 
-        :raises Failure: there is none to come, or nobody to take it.
+        :raises Failure: none will come, or the client has left.
         """
         try:
             self._first = self._read()
@@ -233,11 +233,11 @@ class JoinedBody:
         self._reader.close()
 
     def _read(self) -> bytes | None:
-        """What has come; empty for a silent tick, None at the end."""
+        """The new entries; empty after a silent tick, None at the end."""
         entries = self._reader.read(TICK)
         if entries:
             self._wrote = monotonic()
-            return self._dressed(entries)
+            return self._encode(entries)
         return None if entries is None else self._idle()
 
     def _idle(self) -> bytes:
@@ -248,21 +248,21 @@ class JoinedBody:
             return self._ping
         return b""
 
-    def _dressed(self, entries: list[bytes]) -> bytes:
-        """The entries as this client understands them: with ids, or without names."""
+    def _encode(self, entries: list[bytes]) -> bytes:
+        """The entries in the form for this client: with ids, or without event names."""
         if not self._ids:
             return b"".join(map(_without_name, entries) if self._must_hide_names() else entries)
         number = self._reader.position - len(entries)
         retry, self._retry = self._retry, b""
         lead, self._lead = self._lead, b""
-        # The id comes last: fetch-event-source takes an event for read as soon as it has seen its id.
+        # The id comes last: fetch-event-source takes an event as received once it has seen the id.
         return lead + b"".join(
             b"%b%bid: %b:%d\n\n" % (entry[:-1], retry if place == 1 else b"", self._ids, number + place)
             for place, entry in enumerate(entries, 1)
         )
 
     def _must_hide_names(self) -> bool:
-        """Asked when there are entries: the response may have begun before the stream had its head."""
+        """Asked only once there are entries: the response may begin before the stream has its head."""
         if self._hides_names is None:
             head = self._reader.head(TICK)
             self._hides_names = head is not None and head.optional_names
@@ -270,7 +270,7 @@ class JoinedBody:
 
 
 def _can_wait_awake(environ: WSGIEnvironment) -> bool:
-    """Whether the client reads an event stream, so that keep-alives may go out before anything is known."""
+    """Whether the client reads an event stream, so that keep-alives may be sent before the status is known."""
     exchange = Exchange.of(environ)
     return wants_events(environ) if exchange.request is None else exchange.streams_events
 
@@ -280,7 +280,7 @@ def _without_name(entry: bytes) -> bytes:
 
 
 def _nothing_more(environ: WSGIEnvironment, headers: Headers) -> Answer:
-    """204 ends a native EventSource for good; fetch-event-source, which POSTs, would come back every second on it."""
+    """204 stops a native EventSource for good; fetch-event-source, which POSTs, would retry every second on it."""
     if Exchange.of(environ).method == "GET":
         return Answer(status_line(204), headers, [])
     return Answer(status_line(200), [*STREAM_HEADERS, *headers], [])

@@ -1,8 +1,8 @@
-"""Header fields that are for whoever asked alone: who joins an answer that another one began does not get them.
+"""Header fields for the original request alone: a request that joins a running answer does not get them.
 
-Applications make up fields of their own (``X-User-Id``), and no name tells for whom one is. So everybody gets what is
-known to describe the answer, and only the connection that began it gets the rest. Which origins may read an answer
-(``Access-Control-…``) is said to browsers, of one page or of all.
+Applications make up fields of their own (``X-User-Id``) whose names do not tell whom they are for. So every reader gets
+the fields that are known to describe the answer, and ``Access-Control-…``, which browsers of any origin need; only the
+connection that began the answer gets the rest.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ FOR_ALL: Final = frozenset(
         "x-should-retry",
     ]
 )
-_OF_CORS: Final = "access-control-"
+_CORS_PREFIX: Final = "access-control-"
 
 
 def split_personal(headers: Headers) -> tuple[Headers, Headers]:
-    """The fields that are for whoever asked, and those that are for everybody who reads the answer."""
+    """The fields for the original request alone, and those for every reader."""
     personal: Headers = []
     others: Headers = []
     for item in headers:
@@ -38,4 +38,4 @@ def split_personal(headers: Headers) -> tuple[Headers, Headers]:
 
 
 def _is_for_all(name: str) -> bool:
-    return name in FOR_ALL or name.startswith(_OF_CORS)
+    return name in FOR_ALL or name.startswith(_CORS_PREFIX)

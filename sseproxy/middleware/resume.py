@@ -1,4 +1,4 @@
-"""Answers that survive their connection: which requests get one, and which of them join one that runs already.
+"""Answers that survive their connection: which requests get one, and which join one that is already running.
 
 ``Idempotency-Key``: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/;
 ``Prefer: respond-async``: RFC 7240 section 4.1; ``Last-Event-ID``: the WHATWG's server-sent events.
@@ -30,7 +30,7 @@ LONGEST_KEY: Final = 255
 
 
 class ResumeMiddleware:
-    """Runs a request apart from its connection where the client can come back for the answer; else passes it on.
+    """Runs a request apart from its connection if the client can come back for the answer; else passes it on.
 
     It can if it named the request (``Idempotency-Key``), asked for an address instead of the answer
     (``Prefer: respond-async``) or is an event source, which reads events with ids (``Accept: text/event-stream``).
@@ -43,7 +43,7 @@ class ResumeMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange: Exchange = environ.get(KEY) or Exchange.of(environ)
-        environ["wsgi.multithread"] = True  # whatever the server does, see Generation
+        environ["wsgi.multithread"] = True  # because of Generation's threads
         try:
             answer = self._answer(environ, exchange)
         except Failure as failure:
@@ -70,8 +70,11 @@ class ResumeMiddleware:
         return self._run(environ, exchange, claim, asynchronous)
 
     def _run_for_get(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
-        """An EventSource that lost its connection before its first event has no id to come back with."""
-        # Whoever else has this address, as behind a proxy, has no cookie of the asker's session.
+        """Join an equal request whose answer nobody has read yet, else begin one.
+
+        An EventSource that lost its connection before its first event has no id to come back with.
+        """
+        # Cookies tell apart clients of the same address, as behind a proxy.
         visitor = f"{environ.get('REMOTE_ADDR', '')}\0{environ.get('HTTP_COOKIE', '')}"
         question = f"{visitor}\0{_digest(exchange, request)}"
         stream = self._by_get.get(question)
@@ -95,9 +98,9 @@ class ResumeMiddleware:
     def _begin(
         self, environ: WSGIEnvironment, exchange: Exchange, claim: Claim | None
     ) -> tuple[Stream, Generation | None]:
-        """The stream of this request, and what generates it, unless that was begun for an earlier one.
+        """The stream of this request, and its generation unless an earlier request began that.
 
-        :raises ClientGone: the client left while the request waited for a thread; it may ask again.
+        :raises ClientGone: the client left while the request waited for a thread.
         """
         if watch_client(environ)():
             raise ClientGone
@@ -126,7 +129,7 @@ def _claim(environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Cl
 
 
 def _digest(exchange: Exchange, request: Request) -> str:
-    """Names what is asked, and by whom; the upstream that is to answer does not matter."""
+    """Identifies the request and its user, whichever upstream answers."""
     asked = request.with_model(exchange.asked_model).encode()
     return sha256(f"{asker(exchange)}\0{exchange.path}\0".encode() + asked).hexdigest()
 
