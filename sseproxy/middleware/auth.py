@@ -1,4 +1,4 @@
-"""Who asks: the first reader that knows the credentials says whose they are (see credentials)."""
+"""Authentication: the first reader that knows the credentials names the user (see credentials)."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ CHALLENGE: Final = [("WWW-Authenticate", 'Bearer realm="sseproxy"')]
 
 
 class AuthMiddleware:
-    """Lets a request in and says whose it is: ``REMOTE_USER`` and the exchange's user and key.
+    """Admits a request and sets its user: ``REMOTE_USER`` and the exchange's user and key.
 
-    To a wrapped application ``REMOTE_USER`` is somebody who has logged in (RFC 3875, 4.1.11): who shows no credentials
-    is only billed as somebody, and the variable stays as the server has it.
+    To a wrapped application ``REMOTE_USER`` means a logged-in user (RFC 3875, 4.1.11): a request without credentials is
+    only billed to the anonymous user, and the variable stays as the server set it.
 
     :param readers: asked in this order; the first that knows the credentials decides.
-    :param required: False lets requests without credentials in; wrong ones are refused even so.
-    :param anonymous: as whom requests without credentials are let in.
-    :param public: whether they are let in at a path, even where they are required.
+    :param required: False admits requests without credentials; wrong ones are refused even so.
+    :param anonymous: the user of requests without credentials.
+    :param public: whether a path needs no credentials even if they are required elsewhere.
     """
 
     def __init__(

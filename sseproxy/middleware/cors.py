@@ -1,6 +1,6 @@
-"""Which web pages may read an answer, told to their browsers. https://fetch.spec.whatwg.org/#http-cors-protocol
+"""CORS: tells browsers which web pages may read an answer. https://fetch.spec.whatwg.org/#http-cors-protocol
 
-Stands around everything else, so that refusals can be read too. Whether a request is let in is not decided here.
+Stands around everything else, so that refusals can be read too. Whether a request is admitted is not decided here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 METHODS: Final = "GET, HEAD, POST, DELETE, OPTIONS"
 MAX_AGE: Final = "7200"
-"""Seconds; the most that Chromium keeps a preflight's answer."""
+"""Seconds; the longest for which Chromium caches a preflight."""
 
 EXPOSED: Final = ", ".join(
     ["X-Request-Id", "Request-Id", "Location", "Content-Location", "Retry-After", "X-Should-Retry"]
@@ -35,8 +35,8 @@ _MOST_NAMES: Final = 100
 class CorsMiddleware:
     """Answers preflights, and puts its own CORS fields in place of whatever an application inside has set.
 
-    :param origins: whose pages may read answers; with none, no answer carries a CORS field.
-    :param credentials: whether they may send cookies along; not with ``*``.
+    :param origins: the origins whose pages may read answers; with none, no answer carries a CORS field.
+    :param credentials: whether they may send cookies; not with ``*``.
     """
 
     def __init__(self, app: WSGIApplication, origins: Origins, *, credentials: bool = False) -> None:
@@ -89,18 +89,18 @@ class CorsMiddleware:
 
 @lru_cache(256)
 def _is_of_cors(name: str) -> bool:
-    """Of the few names that headers have, most are asked about in every answer."""
+    """Cached, as nearly all answers have the same few header names."""
     return name.lower().startswith("access-control-")
 
 
 def is_preflight(environ: WSGIEnvironment) -> bool:
-    """Whether a browser asks if a page may make a request."""
+    """Whether this is a CORS preflight request."""
     asks: Any = environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD") and environ.get("HTTP_ORIGIN")
     return bool(asks) and environ["REQUEST_METHOD"] == "OPTIONS"
 
 
 def requested_headers(environ: WSGIEnvironment) -> str:
-    """The header names that a preflight asks for, those that are names (RFC 9110 section 5.1), to be sent back."""
+    """The valid header names (RFC 9110 section 5.1) that a preflight asks for, to be allowed."""
     names = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "").split(",", _MOST_NAMES)[:_MOST_NAMES]
     return ", ".join(name.strip(" \t") for name in names if TOKEN.fullmatch(name.strip(" \t")))
 
@@ -115,6 +115,6 @@ def vary(headers: Headers, *names: str) -> Headers:
 
 
 def _not_allowed() -> Failure:
-    """Read by a developer, in the browser's tools."""
+    """Shown to developers in the browser's tools."""
     message = "Pages of this origin may not read answers here: it does not stand in the configuration's cors.origins."
     return Failure(message, status=403, type="permission_error", code="origin_not_allowed")

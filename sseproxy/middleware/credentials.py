@@ -1,7 +1,7 @@
-"""Credentials to callers: each reader knows one kind and leaves every other to the next.
+"""Maps credentials to callers: each reader knows one kind and leaves all others to the next.
 
-Secrets are taken from ``Authorization: Bearer``, else ``x-api-key``, else ``api-key``, and never looked for in a URL.
-What was sent may get into no message and no log.
+Secrets are taken from ``Authorization: Bearer``, else ``x-api-key``, else ``api-key``, and never from a URL. They must
+not get into any message or log.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 LONGEST_NAME: Final = 200
 FindUser = Callable[[str], User]
-"""The user of that name, with what the configuration says of it."""
+"""The user of that name, as configured."""
 
 
 class Caller(NamedTuple):
-    """Who asks, and the id of the key it was shown by."""
+    """The user, and the ID of the key that identified it."""
 
     user: User
     key: str | None
@@ -33,12 +33,12 @@ class Caller(NamedTuple):
 CredentialReader = Callable[["WSGIEnvironment"], "Caller | None"]
 """Reads one kind of credentials; None: there are none of this kind.
 
-:raises Unauthorized: they are of this kind, and wrong.
+:raises Unauthorized: they are of this kind, and invalid.
 """
 
 
 class Unauthorized(Failure):
-    """No credentials, or none that are accepted; says what to do, never what was sent."""
+    """Missing or invalid credentials; the message says what to do, never what was sent."""
 
     def __init__(self, message: str, code: str = "invalid_api_key") -> None:
         super().__init__(message, status=401, type="invalid_request_error", code=code)
@@ -47,7 +47,7 @@ class Unauthorized(Failure):
 class ConfiguredKeys:
     """API keys of the configuration, by their SHA-256.
 
-    A look-up by hash tells an attacker's clock nothing about a secret.
+    A look-up by hash leaks nothing about a secret through its timing.
 
     :param users: by the SHA-256 (hex) of their key.
     """
@@ -59,14 +59,14 @@ class ConfiguredKeys:
         return self.caller_of(digest_of(secret_of(environ)))
 
     def caller_of(self, digest: str) -> Caller | None:
-        """Whose the key is that has this SHA-256 (hex)."""
+        """The caller whose key has this SHA-256 (hex)."""
         return self._callers.get(digest)
 
 
 class LedgerKeys:
-    """API keys made by command.
+    """API keys made by ``sseproxy keys``.
 
-    :param find: by the SHA-256 (hex); asked on each request, so that a revocation holds at once in every process.
+    :param find: by the SHA-256 (hex); called on each request, so that a revocation takes effect at once everywhere.
     """
 
     def __init__(self, find: Callable[[str], Key | None], user: FindUser = User) -> None:
@@ -78,7 +78,7 @@ class LedgerKeys:
         return self.caller_of(digest_of(secret)) if secret else None
 
     def caller_of(self, digest: str) -> Caller | None:
-        """Whose the key is that has this SHA-256 (hex).
+        """The caller whose key has this SHA-256 (hex).
 
         :raises Unauthorized: it is revoked or expired.
         """
@@ -91,9 +91,9 @@ class LedgerKeys:
 
 
 class Tokens:
-    """JSON Web Tokens: secrets of three parts with a dot between them. Keys have none.
+    """JSON Web Tokens: secrets with two dots. API keys have none.
 
-    :param verify: the name of a token's user; raises :class:`Unauthorized`.
+    :param verify: returns the name of a token's user; raises :class:`Unauthorized`.
     """
 
     def __init__(self, verify: Callable[[str], str], user: FindUser = User) -> None:
@@ -106,10 +106,10 @@ class Tokens:
 
 
 class RemoteUser:
-    """``REMOTE_USER`` as the server, or a middleware further out, has set it.
+    """``REMOTE_USER`` as set by the server or an outer middleware.
 
-    No client can: its headers come as ``HTTP_…`` (RFC 3875, 4.1.18). A request with a secret of its own is judged by
-    that alone.
+    No client can set it: its headers arrive as ``HTTP_…`` (RFC 3875, 4.1.18). A request with a secret of its own is
+    judged by that alone.
     """
 
     def __init__(self, user: FindUser = User) -> None:
@@ -134,12 +134,12 @@ def secret_of(environ: WSGIEnvironment) -> str:
 
 
 def is_user_name(name: str) -> bool:
-    """Names end up in headers, logs and reports."""
+    """Whether a name may appear in headers, logs and reports."""
     return bool(name.strip()) and len(name) <= LONGEST_NAME and name.isprintable()
 
 
 def _decoded(value: str) -> str:
-    """Servers hand bytes on as Latin-1 (PEP 3333); middlewares may set true text."""
+    """Servers decode bytes as Latin-1 (PEP 3333); middlewares may set proper text."""
     try:
         return value.encode("latin-1").decode()
     except UnicodeError:

@@ -1,8 +1,8 @@
-"""Requests that a web page of another site makes without being allowed to. https://www.w3.org/TR/fetch-metadata/
+"""Cross-site request forgery: requests by web pages of other sites. https://www.w3.org/TR/fetch-metadata/
 
-Such a page could never read the answer, but the user it is visited by would pay for it wherever credentials come by
-themselves: with REMOTE_USER, or where none are needed. To plain http other than localhost browsers state no
-``Sec-Fetch-Site``; what remains there is ``Origin``, which they leave out of a GET that asks for no permission to read.
+Such a page could never read the answer, but its visitor would pay for it wherever the browser adds credentials by
+itself (REMOTE_USER) or none are needed. Over plain http, except to localhost, browsers send no ``Sec-Fetch-Site``;
+there only ``Origin`` tells, which they omit from a GET without CORS.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 PAGES: Final = frozenset({"/-/chat", "/-/dashboard"})
-"""Links elsewhere may lead to these."""
+"""Other sites may link to these."""
 _PORT: Final = re.compile(r":\d*\Z")
 
 
 class CrossSiteMiddleware:
-    """Refuses what comes from a page of another site, as its browser says, whose origin is not allowed.
+    """Refuses requests that a page of another site sent, by its browser's word, unless its origin is allowed.
 
-    :param origins: whose pages may read answers.
-    :param is_exempt: tells of what guards itself.
+    :param origins: the origins whose pages may read answers.
+    :param is_exempt: whether a request is for something that guards itself.
     """
 
     def __init__(
@@ -47,13 +47,13 @@ class CrossSiteMiddleware:
     def _allows(self, environ: WSGIEnvironment) -> bool:
         if self._is_exempt(environ) or (environ.get("PATH_INFO") in PAGES and _is_visit(environ)):
             return True
-        origin = environ.get("HTTP_ORIGIN")  # which images and links do not send
+        origin = environ.get("HTTP_ORIGIN")  # not sent by images and links
         return self._origins.any if origin is None else self._origins.allows(origin)
 
 
 def _is_foreign(environ: WSGIEnvironment) -> bool:
-    """Whether this comes from a page of another site. What is no browser sends neither of the two fields, and what has
-    a page's origin and a key all the same, a desktop application or an extension, no page could have sent unasked.
+    """Whether a page of another site sent this. Clients other than browsers send neither header. A desktop application
+    or an extension sends an origin and a key, which no page could send without a CORS permission.
     """
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
@@ -63,14 +63,14 @@ def _is_foreign(environ: WSGIEnvironment) -> bool:
 
 
 def _is_own(origin: str, environ: WSGIEnvironment) -> bool:
-    """Whether the page is of the host that is asked. To a site all ports belong, and https may end in front."""
+    """Whether the page is of the requested host. A site includes all ports, and TLS may end at a proxy in front."""
     scheme, _, host = origin.partition("://")
     asked = environ.get("HTTP_HOST", "").lower()
     return scheme in (environ["wsgi.url_scheme"], "https") and _PORT.sub("", host) == _PORT.sub("", asked)
 
 
 def _is_visit(environ: WSGIEnvironment) -> bool:
-    """Whether the user followed a link, in a window of its own and not in a frame."""
+    """Whether the user followed a link, in a top-level window and not in a frame."""
     wanted = (environ.get("HTTP_SEC_FETCH_MODE"), environ.get("HTTP_SEC_FETCH_DEST"))
     return wanted == ("navigate", "document") and environ["REQUEST_METHOD"] in ("GET", "HEAD")
 

@@ -1,4 +1,4 @@
-"""Fetches a small JSON document. urllib by itself reads on for ever, as long as something comes now and then."""
+"""Fetches a small JSON document within a deadline; urllib's timeout bounds only each single read."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LARGEST: Final = 1 << 20
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """The address is trusted, not where it may lead."""
+    """Only the configured address is trusted, not where it redirects to."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
 
 
 class _Handler(HTTPHandler, HTTPSHandler):
-    """Shows each socket as soon as it is connected, before a handshake of TLS."""
+    """Passes each socket to a callback as soon as it is connected, before the TLS handshake."""
 
     def __init__(self, show: Callable[[socket], object]) -> None:
         super().__init__()
@@ -49,11 +49,11 @@ class _Handler(HTTPHandler, HTTPSHandler):
 
 
 def fetch_json(url: str, seconds: float) -> Any:
-    """What stands at an address.
+    """The document at a URL.
 
-    :param seconds: after which it is given up; looking the address up and connecting may come on top.
-    :raises OSError: it cannot be had.
-    :raises ValueError: it is no JSON, or larger than :data:`LARGEST`.
+    :param seconds: the deadline; DNS and connecting may take more.
+    :raises OSError: it cannot be fetched.
+    :raises ValueError: it is not JSON, or larger than :data:`LARGEST`.
     """
     deadline = monotonic() + seconds
     try:
@@ -80,7 +80,7 @@ def fetch_json(url: str, seconds: float) -> Any:
 
 
 def _in_time(deadline: float) -> None:
-    """Return if the deadline is not over: what was read until then may be cut."""
+    """Return if the deadline has not passed: after it, the content may be truncated."""
     if monotonic() >= deadline:
         raise TimeoutError("the document comes too slowly") from None
 

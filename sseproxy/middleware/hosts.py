@@ -1,7 +1,7 @@
-"""Requests by a host name that is not this service's: https://en.wikipedia.org/wiki/DNS_rebinding
+"""Host names that are not this service's: a defence against https://en.wikipedia.org/wiki/DNS_rebinding
 
-A web page may point its own name at any address its visitors can reach. For their browsers it is then of one origin
-with what answers there, and asks and reads as it likes where no credentials are needed.
+A web page may point its own name at any address its visitors can reach. Their browsers then take both for the same
+origin, so where no credentials are needed the page may send requests and read the answers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _PORT: Final = re.compile(r":\d*\Z")
 
 
 class HostsMiddleware:
-    """Refuses what asks for another host. Addresses and ``localhost`` may always be asked for: nobody can point them.
+    """Refuses requests for other hosts. IP addresses and ``localhost`` are always allowed: no DNS entry can redirect
+    them.
 
-    :param allowed: names in small letters, and ``*.example.com`` for all below one.
+    :param allowed: names in lower case, and ``*.example.com`` for all subdomains of one.
     """
 
     def __init__(self, app: WSGIApplication, allowed: Collection[str]) -> None:
         self.app = app
-        self._names = frozenset(allowed) | {"", "localhost"}  # every browser names a host
+        self._names = frozenset(allowed) | {"", "localhost"}  # empty: sent by no browser
         self._ends = (".localhost", *(name[1:] for name in allowed if name.startswith("*.")))
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

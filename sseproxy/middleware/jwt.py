@@ -1,7 +1,7 @@
-"""JSON Web Tokens to user names (RFC 7519). The one file that imports PyJWT, the well-kept judge of signatures.
+"""Maps JSON Web Tokens to user names (RFC 7519). The one file that imports PyJWT, which checks the signatures.
 
-The algorithm is never the token's choice: it must be one that is configured, fits the kind of key, and with a key set
-the one of that key (RFC 8725, 3.1). No token, claim or key may get into a message or a log.
+The token never chooses the algorithm: it must be configured, fit the kind of key and, with a key set, be that key's own
+(RFC 8725, 3.1). No token, claim or key may get into a message or a log.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ LEEWAY: Final = 30.0
 """Seconds by which the issuer's clock may differ (RFC 7519, 4.1.4 and 4.1.5)."""
 FETCH_SECONDS: Final = 5.0
 KEYS_FRESH: Final = 300.0
-"""Seconds after which a key set is asked for again, so that a withdrawn key stops working."""
+"""Seconds after which a key set is fetched again, so that a withdrawn key stops working."""
 KEYS_PAUSE: Final = 30.0
-"""Seconds between two requests for a key set, whatever kids clients make up and however the endpoint fails."""
+"""Seconds between two fetches of a key set, whatever key IDs clients make up and however the endpoint fails."""
 
 PublicKey = Any
 FindKey = Callable[[str | None], PublicKey]
-"""The key that a token names, if it names one; None: there is none."""
+"""The key with the ID that a token names, if it names one; None: there is none."""
 
 
 class KeySet:
-    """The keys at a URL (RFC 7517), remembered; they go on working while their endpoint is away.
+    """The keys at a URL (RFC 7517), cached; known keys go on working while the endpoint is away.
 
-    :param fetch: the keys as they are now; may raise.
+    :param fetch: fetches the current keys; may raise.
     :param clock: monotonic seconds.
     """
 
@@ -64,14 +64,14 @@ class KeySet:
         self._lock = threading.Lock()
 
     def find(self, kid: str | None) -> PublicKey | None:
-        """The key of that name; without a name, the only key there is.
+        """The key with that ID; without an ID, the only key of the set.
 
-        :raises Failure: (503) no keys could be had so far.
+        :raises Failure: (503) no keys could be fetched so far.
         """
         now = self._clock()
         known = self._known(kid)
         if known is None and self._lock.acquire(timeout=self._patience(now)):
-            try:  # the first of those that wait asks; the others find what it got
+            try:  # the first thread that waits fetches for all of them
                 known = self._known(kid)
                 if known is None and self._may_ask(self._clock()):
                     self._ask()
@@ -98,7 +98,7 @@ class KeySet:
         return self._fetched is None or now - self._fetched >= self._fresh
 
     def _patience(self, now: float) -> float:
-        """How long to wait for what another thread is asking: no longer than it should take."""
+        """Seconds to wait for another thread's fetch: no longer than that should take."""
         return FETCH_SECONDS if self._tried is None else max(0.0, self._tried + FETCH_SECONDS - now)
 
     def _may_ask(self, now: float) -> bool:
@@ -112,13 +112,13 @@ class KeySet:
             log.warning("the key set for tokens could not be fetched (%s); known keys go on working", _cause(error))
             return
         finally:
-            # From its end: a slow endpoint gets its pause too.
+            # The pause begins at the end of the fetch: a slow endpoint gets it too.
             self._tried = self._clock()
         self._keys, self._fetched = keys, self._tried
 
 
 def _verifies(key: jwt.PyJWK) -> bool:
-    """Whether it is a public key for signatures that a token can name; a shared secret in a public place is none."""
+    """Whether a token may be verified with this key: a public one for signatures, never a shared secret."""
     named = key.key_id is None or isinstance(key.key_id, str)
     return named and key.public_key_use in ("sig", None) and key.algorithm_name in ASYMMETRIC
 
@@ -128,12 +128,12 @@ def _cause(error: BaseException) -> str:
 
 
 class TokenVerifier:
-    """Tells whose a token is.
+    """Verifies a token and names its user.
 
-    :param find_key: where its key comes from.
-    :param algorithms: those that are accepted.
+    :param find_key: finds the token's key.
+    :param algorithms: the accepted ones.
     :param issuer: what ``iss`` must be; None: anything.
-    :param audience: what ``aud`` must name; None: tokens made for somebody in particular are refused.
+    :param audience: what ``aud`` must name; None: tokens with an audience are refused.
     :param user_claim: the claim that names the user.
     """
 
@@ -155,8 +155,8 @@ class TokenVerifier:
     def __call__(self, token: str) -> str:
         """The name of the token's user.
 
-        :raises Unauthorized: it is not to be trusted, or names nobody; says why, in words for people.
-        :raises Failure: (503) its issuer's keys cannot be had.
+        :raises Unauthorized: it is invalid or names no user; the message says why.
+        :raises Failure: (503) its issuer's keys cannot be fetched.
         """
         try:
             name = self._claims(token).get(self._user_claim)
@@ -181,7 +181,7 @@ class TokenVerifier:
             issuer=self._issuer,
             audience=self._audience,
             leeway=LEEWAY,
-            # When a token was made is no reason to refuse it (RFC 7519, 4.1.6).
+            # The time of issue is no reason to refuse a token (RFC 7519, 4.1.6).
             options={"require": [self._user_claim], "verify_iat": False, "verify_sub": False, "verify_jti": False},
         )
 
@@ -198,7 +198,7 @@ _WORDS: Final[tuple[tuple[type[jwt.PyJWTError], str], ...]] = (
 
 
 def _words(error: jwt.PyJWTError) -> str:
-    """Why a token is refused; PyJWT's own words may repeat what was sent."""
+    """Why a token is refused; PyJWT's own messages may repeat what was sent."""
     if isinstance(error, jwt.MissingRequiredClaimError):
         return f"The token lacks the claim '{error.claim}'."
     return next((words for kind, words in _WORDS if isinstance(error, kind)), "The token is malformed.")
@@ -214,9 +214,9 @@ def secret_verifier(secret: str, algorithms: Iterable[str] = (), **claims: Any) 
 
 
 def public_key_verifier(pem: str, algorithms: Iterable[str] = (), **claims: Any) -> TokenVerifier:
-    """For tokens that are signed with the private half of this key; by default with the usual one of its algorithms.
+    """For tokens that are signed with the private half of this key; by default with the first algorithm that fits it.
 
-    :raises ValueError: it is no public key in PEM that one of the algorithms can use.
+    :raises ValueError: it is not a public key in PEM for one of the algorithms.
     """
     fitting = [name for name in tuple(algorithms) or ASYMMETRIC if _fits(pem, name)]
     if not fitting:

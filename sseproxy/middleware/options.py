@@ -1,4 +1,4 @@
-"""OPTIONS at a guarded path asks what is allowed there, without credentials: it gets no answer of a model."""
+"""OPTIONS at a guarded path reaches the wrapped application without credentials, so it must not run a model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sseproxy.wsgi.call import call_app
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-_OF_A_PROMPT: Final = frozenset(
+_DROPPED_KEYS: Final = frozenset(
     (
         "CONTENT_LENGTH",
         "CONTENT_TYPE",
         "HTTP_TRANSFER_ENCODING",
-        # By which frameworks take one method for another.
+        # By these, frameworks take one method for another.
         "HTTP_X_HTTP_METHOD",
         "HTTP_X_HTTP_METHOD_OVERRIDE",
         "HTTP_X_METHOD_OVERRIDE",
@@ -25,10 +25,10 @@ _OF_A_PROMPT: Final = frozenset(
 
 
 class OptionsMiddleware:
-    """Lets the application say what it allows, but hands it no content, though RFC 9110 (section 9.3.7) lets a client
-    send some, and hands on none: views that do not look at the method would run the model.
+    """Passes OPTIONS to the application without its content, which RFC 9110 (section 9.3.7) allows, and returns only
+    the head of the answer: views that ignore the method would run the model.
 
-    :param guards: whether a request goes to a path that is guarded for other methods.
+    :param guards: whether a request's path is guarded for other methods.
     """
 
     def __init__(self, app: WSGIApplication, guards: Callable[[WSGIEnvironment], bool]) -> None:
@@ -38,7 +38,7 @@ class OptionsMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"].upper() != "OPTIONS" or not self._guards(environ):
             return self.app(environ, start_response)
-        asked = {name: value for name, value in environ.items() if name not in _OF_A_PROMPT}
+        asked = {name: value for name, value in environ.items() if name not in _DROPPED_KEYS}
         answer = call_app(self.app, {**asked, "QUERY_STRING": "", "wsgi.input": BytesIO()})
         answer.close()
         answer.drop_headers("Content-Length", "Content-Encoding", "Transfer-Encoding")

@@ -1,7 +1,7 @@
-"""Refusals around an application with CORS of its own: it never sees them, but its pages are to read them.
+"""CORS for refusals around a wrapped application that has CORS of its own: its pages must be able to read them too.
 
-It is asked what it told the page's browser before the request: the answer to the preflight. Other answers than refusals
-are never opened like that: only the application knows who may read those.
+The application is sent the preflight that the browser sent before the request, and its permissions are copied to the
+refusal. Only refusals get them: for all other answers the application decides itself.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseproxy.cors")
 
 PERMISSIONS: Final = ("access-control-allow-origin", "access-control-allow-credentials")
-_NOT_ASKED_WITH: Final = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_API_KEY", "HTTP_API_KEY"})
-"""Credentials: a preflight has none."""
-
-
+_CREDENTIAL_KEYS: Final = frozenset({"HTTP_AUTHORIZATION", "HTTP_COOKIE", "HTTP_X_API_KEY", "HTTP_API_KEY"})
+"""A preflight carries no credentials."""
 _CALLED_KEY: Final = "sseproxy.application_called"
-"""A list in the environ, with something in it once the application has been called."""
+"""A list in the environ; not empty once the application has been called."""
 
 
 def noting_calls(app: WSGIApplication) -> WSGIApplication:
-    """The application; what it answers itself has the fields that it gives."""
+    """The application, which notes in the environ that it was called: then its answer keeps its own CORS fields."""
 
     def noted(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ.get(_CALLED_KEY, []).append(app)
@@ -40,7 +38,7 @@ def noting_calls(app: WSGIApplication) -> WSGIApplication:
 
 
 class TheirCorsMiddleware:
-    """Gives a refusal to a page of another origin the permission to be read that the application gives.
+    """Lets pages of another origin read a refusal if the application lets them read its answers.
 
     :param asked: answers preflights as the application does.
     """
@@ -83,7 +81,7 @@ class TheirCorsMiddleware:
 
 
 def _concerns_the_application(environ: WSGIEnvironment) -> bool:
-    """Whether a page of another origin asks at a path that the application knows."""
+    """Whether a page of another origin requests a path of the application's."""
     origin = environ.get("HTTP_ORIGIN")
     if origin is None or environ.get("PATH_INFO", "").startswith("/-/"):
         return False
@@ -92,8 +90,8 @@ def _concerns_the_application(environ: WSGIEnvironment) -> bool:
 
 
 def _preflight(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """What the page's browser asked before, made before anything inside changes the environ."""
-    asked = {name: value for name, value in environ.items() if name not in _NOT_ASKED_WITH}
+    """The preflight of this request, rebuilt before a middleware inside changes the environ."""
+    asked = {name: value for name, value in environ.items() if name not in _CREDENTIAL_KEYS}
     method = environ["REQUEST_METHOD"]
     return {**asked, "REQUEST_METHOD": "OPTIONS", "HTTP_ACCESS_CONTROL_REQUEST_METHOD": method}
 

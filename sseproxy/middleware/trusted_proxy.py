@@ -1,4 +1,4 @@
-"""What the proxy in front says of the client is believed; what anybody else says of it is not.
+"""``X-Forwarded-*`` is believed from the trusted proxy in front, and from nobody else.
 
 https://werkzeug.palletsprojects.com/en/stable/middleware/proxy_fix/
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~%!$&'()*+,;=:@-]+)*")
 """A path, and not ``//host``."""
 FORWARDED: Final = ("HTTP_X_FORWARDED_", "HTTP_FORWARDED")
-"""What the names in question begin with."""
+"""Prefixes of the headers' names."""
 MOST_NAMES: Final = 512
 LONGEST_NAME: Final = 64
 
@@ -41,7 +41,7 @@ class TrustedProxyMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if self._network is not None and _is_in(self._network, environ.get("REMOTE_ADDR", "")):
             return self._behind(environ, start_response)
-        # Nearly all requests have the same names, which are known after the first few of them.
+        # Nearly all requests have the same names, which are known after the first few.
         if not environ.keys() <= self._harmless:
             environ = self._without_forwarded(environ)
         return self.app(environ, start_response)
@@ -55,7 +55,7 @@ class TrustedProxyMiddleware:
         return environ
 
     def _checked(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """A proxy may hand on what the client itself made up: what cannot be true is not taken over."""
+        """A proxy may pass on what the client made up: impossible values are dropped."""
         before = environ["werkzeug.proxy_fix.orig"]
         if _address(environ.get("REMOTE_ADDR", "")) is None:
             environ["REMOTE_ADDR"] = before["REMOTE_ADDR"]
@@ -72,7 +72,7 @@ def _is_in(network: IPv4Network | IPv6Network, peer: str) -> bool:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """The address, or None. An IPv4 client of a socket for both families looks like an IPv6 one."""
+    """The address, or None. On a dual-stack socket an IPv4 client has an IPv6-mapped address."""
     try:
         address = ip_address(text)
     except ValueError:
