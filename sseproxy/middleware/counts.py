@@ -1,7 +1,7 @@
-"""Where requests and tokens are counted. The one file that imports limits (https://limits.readthedocs.io).
+"""Counts requests and tokens. The one file that imports limits (https://limits.readthedocs.io).
 
-Requests are counted in a moving window: never more than so many in any time of that length. Tokens are counted in fixed
-windows, because only those can be corrected when it is known how many there were.
+Requests are counted in a moving window: never more than the limit in any period of its length. Tokens are counted in
+fixed windows, as only those can be corrected once the actual number is known.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from limits.strategies import MovingWindowRateLimiter
 from sseproxy.core.allowance import Rate
 
 SET_BACK: Final = 1.0
-"""Seconds by which a clock is set at once; less is a clock that is being adjusted."""
+"""Seconds; a smaller step back is a clock being adjusted."""
 CountsUnavailable = StorageError
-"""What is raised by whatever counts or looks, where the store is away."""
+"""Raised by every method if the store is away."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """How far a limit is used up.
+    """How much of a limit is left.
 
     :param reset: seconds until more may be asked for.
     """
@@ -36,7 +36,7 @@ class Window:
 
 
 class Counts:
-    """A store, and the two ways in which is counted in it.
+    """The counters of one store.
 
     :raises ValueError: no such kind of store.
     """
@@ -50,10 +50,10 @@ class Counts:
         self._lead = time.time() - time.monotonic()
 
     def clock_was_set_back(self) -> bool:
-        """Whether this has happened. What was counted in memory is then of the future, and to be given up."""
+        """Whether the wall clock was set back. Counts in memory then lie in the future and must be discarded."""
         began = time.monotonic()
         lead = time.time() - began
-        if time.monotonic() - began > SET_BACK / 2:  # the thread was kept off between the clocks: they say nothing
+        if time.monotonic() - began > SET_BACK / 2:  # the thread was suspended between the two readings
             return False
         if lead < self._lead - SET_BACK:
             return True
@@ -61,28 +61,29 @@ class Counts:
         return False
 
     def hit(self, user: str, rate: Rate) -> bool:
-        """Count a request, if it is not one too many."""
+        """Count a request; False, and not counted, if it exceeds the limit."""
         return self._moving.hit(_item(rate), "requests", user)
 
     def requests(self, user: str, rate: Rate) -> Window:
-        """How many more requests there may be."""
+        """How many more requests are allowed."""
         until, remaining = self._moving.get_window_stats(_item(rate), "requests", user)
         return Window(rate.count, max(0, remaining), left(rate, until))
 
     def add(self, user: str, rate: Rate, tokens: int) -> int:
-        """Count so many tokens more, or less; how many there are then."""
+        """Add to the count of tokens, or subtract; the new count."""
         return int(self._storage.incr(_key(user, rate), rate.seconds, amount=tokens))
 
     def tokens(self, user: str, rate: Rate) -> Window:
-        """How many more tokens there may be."""
+        """How many more tokens are allowed."""
         return Window(rate.count, self.left_of_tokens(user, rate), left(rate, self.until(user, rate)))
 
     def left_of_tokens(self, user: str, rate: Rate) -> int:
-        """The same alone, which Redis is asked but one thing for."""
+        """The same number alone, for one round trip to Redis instead of two."""
         return max(0, rate.count - int(self._storage.get(_key(user, rate))))
 
     def until(self, user: str, rate: Rate) -> float:
-        """When the window of tokens ends. Redis tells it to the millisecond, the package limits by whole seconds."""
+        """When the window of tokens ends. Redis knows it to the millisecond, the package limits asks for whole
+        seconds."""
         key, storage = _key(user, rate), self._storage
         if isinstance(storage, MemoryStorage):
             return float(storage.get_expiry(key))
@@ -94,7 +95,7 @@ class Counts:
 
 
 def left(rate: Rate, until: float) -> float:
-    """Seconds of a window that are left: no more than it has, whatever clocks say."""
+    """Seconds left of a window; never more than its length, however clocks differ."""
     return min(max(0.0, until - time.time()), rate.seconds)
 
 

@@ -1,7 +1,7 @@
-"""App-facing routes: what a page sends, by GET or POST and in the form that suits it, as one chat request.
+"""App-facing routes: turns what a page sends, by GET or POST, as JSON or a form, into one chat request.
 
-Inside of this middleware a request at a route is a POST of ``/v1/chat/completions`` like any other. Nothing of its own
-query goes further: it may hold a prompt, and upstreams log queries.
+Inside of this middleware it is a POST to ``/v1/chat/completions`` like any other. The query is dropped: it may hold a
+prompt, and upstreams log queries.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CHAT_PATH: Final = "/v1/chat/completions"
 JSON: Final = "application/json"
 ACCEPTED: Final = (JSON, URLENCODED, MULTIPART)
 URIS: Final = ("REQUEST_URI", "RAW_URI")
-"""Where servers put the path with its query, beside what PEP 3333 has."""
+"""Where servers put the path with its query, besides PEP 3333's variables."""
 
 Match = Callable[[str], tuple[Route, dict[str, str]] | None]
-"""The route of a path and the values of its variables; None: the path is no route."""
+"""The route of a path and the values of its variables; None: it is no route."""
 
 
 class InputMiddleware:
@@ -52,7 +52,7 @@ class InputMiddleware:
             return self.app(environ, start_response)
         route, variables = found
         try:
-            # A copy: those outside go on seeing the client's own request.
+            # A copy: outer middlewares must still see the original request.
             environ = self._mapped({**environ}, route, variables)
         except Failure as failure:
             return refuse(failure, environ, _headers(failure))(environ, start_response)
@@ -75,7 +75,7 @@ class InputMiddleware:
 
 
 def _headers(failure: Failure) -> list[tuple[str, str]] | None:
-    """What RFC 9110 wants said with a 415."""
+    """The header that RFC 9110 (section 15.5.16) recommends for a 415."""
     return [("Accept", ", ".join(ACCEPTED))] if failure.status == 415 else None
 
 
@@ -85,7 +85,7 @@ def _check_method(environ: WSGIEnvironment, route: Route) -> None:
 
 
 def _fields(environ: WSGIEnvironment, body: bytes, names: frozenset[str]) -> dict[str, Field]:
-    """The fields of these names; one of the body goes before one of the query."""
+    """The fields with these names; the body's take precedence over the query's."""
     fields: dict[str, Field] = {**_single(read_query(environ.get("QUERY_STRING", "")), names)}
     if not body:
         return fields
@@ -101,7 +101,7 @@ def _fields(environ: WSGIEnvironment, body: bytes, names: frozenset[str]) -> dic
 
 
 def _single(pairs: Pairs, names: frozenset[str]) -> dict[str, str]:
-    """Which of two values is meant nobody can tell: proxies and frameworks take the first or the last."""
+    """Each field's value. A repeated field is refused: proxies and frameworks differ in which value they take."""
     found: dict[str, str] = {}
     for name, value in pairs:
         if name in found:

@@ -19,13 +19,13 @@ log = logging.getLogger("sseproxy.limits")
 
 MEMORY: Final = "memory://"
 BUSY_RETRY: Final = 1.0
-"""Seconds after which to try again where what runs holds it all: nobody knows when it ends."""
+"""``Retry-After`` where running requests hold all of a limit: nobody knows when they end."""
 CLOSING: Final = 0.5
-"""Seconds before its end in which a window takes nothing back: what comes late would be given to the next one."""
+"""Seconds before its end in which a window takes no tokens back: arriving late, they would go to the next one."""
 
 
 def as_duration(seconds: float) -> str:
-    """As OpenAI writes it, in Go's way: ``120ms``, ``1.5s``, ``6m0s``, ``2h0m5s``."""
+    """A duration in Go's format, as in OpenAI's headers: ``120ms``, ``1.5s``, ``6m0s``, ``2h0m5s``."""
     milliseconds = round(seconds * 1000)
     if milliseconds < 1000:
         return f"{milliseconds}ms"
@@ -36,9 +36,9 @@ def as_duration(seconds: float) -> str:
 
 
 class RateLimited(Failure):
-    """The user asks for more than their limits allow at this time.
+    """The request exceeds one of the user's limits.
 
-    :param kind: ``requests``, ``tokens`` or ``streams``; OpenAI has it as the error's type.
+    :param kind: ``requests``, ``tokens`` or ``streams``; the error's type, as in OpenAI's API.
     """
 
     def __init__(self, kind: str, allowed: str, retry_after: float) -> None:
@@ -53,12 +53,12 @@ class RateLimited(Failure):
 
 
 class Limiter:
-    """The limits of all users. While its store is away nobody is held back.
+    """The limits of all users. While the store is away nobody is limited.
 
     :param store: ``memory://`` for this process alone, or a Redis (``redis://``) for all processes.
     :param lease: seconds after which a Redis frees the streams of a killed process.
     :raises RuntimeError: the store's driver is not installed; says what to install.
-    :raises ValueError: no such kind of store.
+    :raises ValueError: there is no such kind of store.
     """
 
     _counts: Counts | None = None
@@ -72,14 +72,15 @@ class Limiter:
             options = {"connection_pool": slots.connections}
         self._open = partial(Counts, store, options)
         self._opening = threading.Lock()
-        if not self._in_memory:  # what is wrong with an address is said now
+        if not self._in_memory:  # report a bad address now
             self._counts = self._open()
 
     @property
     def _counted(self) -> Counts:
-        """The store in memory begins a thread when it is made, which is not to be there when a server forks.
+        """The counters. Those in memory are opened on first use, as they start a thread, which must not run when a
+        server forks.
 
-        It goes by the wall clock, and would hold users back for as long as that is set back: it begins again then.
+        They use the wall clock, and would refuse requests for as long as that is set back: then they are opened anew.
         """
         counts = self._counts
         if counts is None or (self._in_memory and counts.clock_was_set_back()):
@@ -92,8 +93,8 @@ class Limiter:
     def enter(self, user: str, limits: Limits, *, tokens: tuple[int, int] = (0, 0), stream: bool = False) -> Turn:
         """Count a request that begins.
 
-        :param tokens: those it will surely take, and those it may take; the latter are held while it runs.
-        :raises RateLimited: it is too much; nothing was counted.
+        :param tokens: the least and the most it may use; up to the latter are held while it runs.
+        :raises RateLimited: it exceeds a limit; nothing was counted.
         """
         counts = self._counted
         turn = Turn(self, counts, user, limits)
@@ -115,7 +116,7 @@ class Limiter:
         return turn
 
     def windows(self, user: str, limits: Limits) -> dict[str, Window]:
-        """How far each limit is used up: ``requests`` and ``tokens``, as far as there are such limits."""
+        """The windows of the limits ``requests`` and ``tokens``, as far as there are such limits."""
         found: dict[str, Window] = {}
         with _unless_away():
             if limits.requests is not None:
@@ -125,13 +126,13 @@ class Limiter:
         return found
 
     def running(self, user: str) -> int:
-        """How many streams of a user's are running, of those that are limited."""
+        """How many of the user's limited streams are running."""
         with _unless_away():
             return self._slots.held(user)
         return 0
 
     def ping(self) -> None:
-        """Return if the store counts.
+        """Return if the store is available.
 
         :raises Failure: (503) it does not.
         """
@@ -151,7 +152,7 @@ class Limiter:
         return place
 
     def _take_tokens(self, counts: Counts, user: str, rate: Rate, least: int, most: int) -> tuple[int, float]:
-        """Hold ``most`` or what is left, if it is ``least``; how many, and until when they count."""
+        """Hold ``most`` tokens or what is left, but at least ``least``; how many, and when their window ends."""
         least = min(max(least, 1), rate.count)
         taken = max(least, min(most, counts.left_of_tokens(user, rate)))
         before = counts.add(user, rate, taken) - taken
@@ -170,7 +171,7 @@ class Limiter:
             raise RateLimited("requests", _allowed(rate), counts.requests(user, rate).reset)
 
     def let_go(self, user: str, rate: Rate, hold: str) -> bool:
-        """No more is held; False if that was given back already, as of a process that died."""
+        """End a hold of tokens; False if it is not known any more, as its process was taken for dead."""
         with _unless_away():
             return self._slots.let_go(_held_by(user, rate), hold)
         return True
@@ -181,7 +182,7 @@ class Limiter:
 
 
 class Turn:
-    """One request that was let in. Ending it twice is no harm."""
+    """One request that was admitted. Its methods are idempotent."""
 
     def __init__(self, limiter: Limiter, counts: Counts, user: str, limits: Limits) -> None:
         self._limiter = limiter
@@ -196,14 +197,14 @@ class Turn:
         self._lock = threading.Lock()
 
     def settle(self, tokens: int) -> None:
-        """Count the tokens there were instead of those that were held, where these were counted."""
+        """Replace the held tokens, if any were counted, by the number that was used."""
         with self._lock:
             held, self.tokens = self.tokens, 0
         rate, excess = self._limits.tokens, tokens - held
         if not held or rate is None:
             return
         is_over = left(rate, self.until) <= CLOSING
-        # A window that is over takes nothing back. What goes beyond what it held counts in the one that is open now.
+        # A window that is over takes nothing back; an excess counts in the current one.
         if excess > 0 or (excess < 0 and not is_over):
             self._add(rate, excess)
         if self.hold is not None and not self._limiter.let_go(self._user, rate, self.hold) and not is_over:
@@ -226,7 +227,7 @@ class Turn:
 
 
 def _held_by(user: str, rate: Rate) -> str:
-    """What is held of one limit: after a change of its figures another one counts."""
+    """The name under which tokens of one limit are held; a limit whose figures change is another one."""
     return f"{user}:{rate.count}/{rate.seconds}"
 
 
@@ -237,7 +238,7 @@ def _allowed(rate: Rate) -> str:
 
 @contextmanager
 def _unless_away() -> Iterator[None]:
-    """Limits guard the upstream's patience; money is guarded by the ledger. So without them the show goes on."""
+    """Go on without limits while their store is away: money is guarded by the ledger."""
     try:
         yield
     except (CountsUnavailable, StoreUnavailable) as error:

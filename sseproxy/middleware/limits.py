@@ -1,6 +1,6 @@
-"""How much a user may ask for at a time: requests, tokens, running streams.
+"""Rate limits of users: requests, tokens, running streams.
 
-Header fields as OpenAI's: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+Header fields as in OpenAI's API: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class LimitsMiddleware:
-    """Refuses with 429 what is more than the user's limits allow, and tells in headers what is left of them.
+    """Refuses with 429 what exceeds the user's limits, and shows in headers what is left of them.
 
-    Of a request's tokens those it may take are counted when it begins, and those it took when they are booked.
+    A request's estimated tokens are counted when it begins, and replaced by the actual ones when these are booked.
 
     :param limiter: counts; may be shared by several stacks.
     :param default: for requests whose user has no limits of their own.
@@ -93,7 +93,7 @@ def _headers(windows: dict[str, Window]) -> Headers:
 
 
 def _when_closed(body: Iterable[bytes], callback: Callable[[], object]) -> Iterable[bytes]:
-    """The body, with a callback for its end, however it ends; a stream stays the stream it is."""
+    """The body, with a callback for its end; an :class:`EventStream` stays one."""
     if isinstance(body, EventStream):
         body.on_close(callback)
         return body

@@ -1,6 +1,7 @@
-"""What is known of each exchange when it is over: one line, no content, no secret; and whoever counts is told.
+"""The access log: one line for each exchange when it is over, without content or secrets; metrics are counted here too.
 
-Stands outside of all that may fail; so it gives an exchange its ``X-Request-Id`` too, and an answer in any case.
+Stands outside of everything that may fail: so it also sets ``X-Request-Id``, and answers for an application that
+raised.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseproxy.access")
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
-"""Letters of ASCII without blank, quote, backslash and equals sign."""
+"""Printable ASCII without space, quote, backslash and equals sign."""
 
 
 class LogMiddleware:
     """Logs each exchange when its answer has ended, and answers 500 for an application that raised.
 
     :param format: ``text`` or ``json``.
-    :param shown: what is written of a path; never written is its query.
-    :param count: told of each exchange that is over, and its status. Called from many threads; must return at once.
+    :param shown: the form in which a path is logged; its query never is.
+    :param count: called with each finished exchange and its status, from many threads; must return at once.
     """
 
     def __init__(
@@ -54,8 +55,8 @@ class LogMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
-        name = _Name(exchange.request_id, (exchange.api or api_at(exchange.path)) == "messages")
-        early = _Early(name, start_response)
+        ids = _RequestIds(exchange.request_id, (exchange.api or api_at(exchange.path)) == "messages")
+        early = _EarlyHead(ids, start_response)
         exchange.begin = early.begin
         try:
             answer = call_app(self.app, environ)
@@ -65,7 +66,7 @@ class LogMiddleware:
         except BaseException:
             self._told(exchange, 500)
             raise
-        for field, value in name.fields(answer.headers):
+        for field, value in ids.fields(answer.headers):
             answer.set_header(field, value)
         method = environ["REQUEST_METHOD"]
         if method == "HEAD":
@@ -83,52 +84,52 @@ class LogMiddleware:
     def _told(self, exchange: Exchange, code: int) -> None:
         try:
             self._count(exchange, code)
-        except Exception:  # a number that cannot be written down harms no answer
+        except Exception:  # metrics must not break an answer
             log.exception("%s was not counted", exchange.request_id)
 
     def _write(self, exchange: Exchange, method: str, code: int, client: str) -> None:
         shown = self._shown(exchange.path)
-        if not shown.isascii() and shown == exchange.path:  # as WSGI has it: UTF-8 in Latin-1's clothes
+        if not shown.isascii() and shown == exchange.path:  # WSGI: UTF-8 bytes decoded as Latin-1
             shown = shown.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
         line = _describe(exchange, shown, method, code, client)
         text = json.dumps(line) if self._json else as_text(line)
         log.handle(access_record(log, text))
 
 
-class _Name(msgspec.Struct):
-    """What a client is told of its request's name. Anthropic's SDKs read a field of their own."""
+class _RequestIds(msgspec.Struct):
+    """The header fields with the request's ID. Anthropic's SDKs read a field of their own."""
 
     request_id: str
     is_for_anthropic: bool
 
     def fields(self, headers: Headers) -> Headers:
-        """The fields that are to stand in a head; an upstream's own ``Request-Id`` stays."""
+        """The fields to add to a head; an upstream's own ``Request-Id`` is kept."""
         fields = [("X-Request-Id", self.request_id)]
         if self.is_for_anthropic and all(name.lower() != "request-id" for name, _ in headers):
             fields.append(("Request-Id", self.request_id))
         return fields
 
 
-class _Early(msgspec.Struct):
-    """A response head that is sent before the answer is known."""
+class _EarlyHead(msgspec.Struct):
+    """Sends a response head before the answer is known."""
 
-    name: _Name
+    ids: _RequestIds
     start_response: StartResponse
     has_begun: bool = False
 
     def begin(self, status: str, headers: Headers) -> Callable[[bytes], object]:
-        """Send it; what follows is written, then returned, without another head."""
+        """Send the head; the body follows through ``write()`` and the iterable, without another head."""
         self.has_begun = True
-        return self.start_response(status, [*headers, *self.name.fields(headers)])
+        return self.start_response(status, [*headers, *self.ids.fields(headers)])
 
 
 def as_text(line: Mapping[str, Any]) -> str:
-    """``key=value`` with a blank between (logfmt); a value that is no plain word stands in quotes, as in JSON.
+    """``key=value``, separated by spaces (logfmt); a value that is no plain word is quoted as in JSON.
 
-    So whatever a client made up for a name, it is neither a second line nor a second value.
+    So no name that a client makes up can forge a second line or field.
     """
     texts = [*map(str, line.values())]
-    # One look at all of them: they seldom are anything but plain.
+    # All are checked at once: nearly always they are plain.
     is_plain = all(texts) and _PLAIN.fullmatch("".join(texts))
     return " ".join(map("=".join, zip(line, texts if is_plain else map(_word, texts), strict=True)))
 

@@ -1,4 +1,4 @@
-"""The paths at which an application answers in its own JSON shape: guarded, metered, never changed."""
+"""Paths at which a wrapped application answers in its own JSON shape: guarded and metered, never changed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class MappedMiddleware:
-    """Declares requests to be such as :class:`~sseproxy.wsgi.exchange.Mapped` says, by their path.
+    """Marks requests to these paths as :class:`~sseproxy.wsgi.exchange.Mapped`.
 
     :param mapping: how the answers are read.
-    :param paths: where they are, see :class:`~sseproxy.core.path_patterns.PathPatterns`.
-    :param methods: in capitals; HEAD goes with GET.
+    :param paths: see :class:`~sseproxy.core.path_patterns.PathPatterns`.
+    :param methods: in upper case; GET includes HEAD.
     :param resolve: the target of a model name; None: no such model.
-    :param model: the name that a request counts as, until its answer names another.
+    :param model: the model that a request counts as, until its answer names another.
     :param max_body: bytes a request body may have.
     """
 
@@ -51,12 +51,12 @@ class MappedMiddleware:
                 self._map(environ, Exchange.of(environ))
             except Failure as failure:
                 return refuse(failure, environ)(environ, start_response)
-            if environ["REQUEST_METHOD"].upper() == "HEAD":  # what is generated for it is read all the same
+            if environ["REQUEST_METHOD"].upper() == "HEAD":  # the answer is generated and metered all the same
                 environ = {**environ, "REQUEST_METHOD": "GET"}
         return self.app(environ, start_response)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
-        """Whether this is a request of the declared paths and methods."""
+        """Whether this request's path and method are declared."""
         return environ["REQUEST_METHOD"].upper() in self._methods and environ.get("PATH_INFO", "") in self._paths
 
     def _map(self, environ: WSGIEnvironment, exchange: Exchange) -> None:
@@ -65,6 +65,6 @@ class MappedMiddleware:
             message = f"This path answers with the model '{self._model}', to which you do not have access."
             raise NotFound(message, "model_not_found")
         body = exchange.read_bytes(environ, self._max_body)
-        exchange.api = None  # should the path be one of OpenAI's, it has another shape here
+        exchange.api = None  # even at one of OpenAI's paths: the answer has another shape here
         exchange.asked_model, exchange.target = self._model, target
         exchange.mapped = Mapped(self._mapping, self._mapping.as_request(body, target.model), self._resolve)

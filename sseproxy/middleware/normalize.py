@@ -1,4 +1,4 @@
-"""Whatever the upstream answers, the client gets the one clean form of the API it called (see core/normalize)."""
+"""Whatever the upstream answers, the client gets the canonical form of the API it called (see core/normalize)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sseproxy.normalize")
 
-OF_THE_BODY: Final = frozenset(
+BODY_HEADERS: Final = frozenset(
     [
         "content-type",
         "content-length",
@@ -48,20 +48,20 @@ OF_THE_BODY: Final = frozenset(
         "x-accel-buffering",
     ]
 )
-"""Header fields that describe bytes the client will not get."""
-_NOT_PASSED: Final = OF_THE_BODY | HOP_BY_HOP
-"""What concerns one connection is the server's to say (PEP 3333); tutorials of SSE set ``Connection`` all the same."""
+"""Header fields that describe the upstream's bytes, which the client will not get."""
+_DROPPED_HEADERS: Final = BODY_HEADERS | HOP_BY_HOP
+"""PEP 3333 leaves hop-by-hop fields to the server; applications set ``Connection`` all the same."""
 _JSON: Final = ("Content-Type", "application/json")
 _BARE: Final = "application/octet-stream"
 _BARE_FORMATS: Final = ("bytes", "bytes_only")
 
 
 class NormalizeMiddleware:
-    """Reads an LLM answer of any dialect and hands on the canonical one; other answers pass untouched.
+    """Turns an LLM answer of any dialect into the canonical one; other answers pass unchanged.
 
-    :param dialects: by upstream: what only the operator can know of it.
+    :param dialects: by upstream: the quirks that only the operator can know.
     :param keepalive: seconds of silence after which a stream's client gets a keep-alive.
-    :param redact: cuts secrets out of what an upstream says of its errors.
+    :param redact: removes secrets from an upstream's error messages.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class NormalizeMiddleware:
 
     def _answer(self, environ: WSGIEnvironment, exchange: Exchange, request: Request) -> Answer:
         answer = call_app(self.app, environ)
-        if answer.code == 206:  # a part of what the client will not get
+        if answer.code == 206:  # describes a range of the upstream's bytes, which the client will not get
             answer.status, answer.code = "200 OK", 200
         headers = [*compress(answer.headers, map(_is_passed, map(NAME_OF, answer.headers)))]
         if not request.stream and answer.code < 400:
@@ -139,9 +139,9 @@ class NormalizeMiddleware:
     def _stream(
         self, answer: Answer, exchange: Exchange, request: Request, gone: Callable[[], bool], plain: Plain
     ) -> EventStream:
-        """The canonical stream, begun; its first event decides whether there is one.
+        """The canonical stream, with its first event read.
 
-        :raises Failure: the upstream's stream begins with an error, whose status can still be the answer's.
+        :raises Failure: the upstream's stream begins with an error, which can still become the response's status.
         """
         stream = EventStream.of(answer.body, partial(events_of, plain=plain, failure_for=_failure_of_application))
         stream.gone = lingering(gone, exchange.linger)
@@ -180,8 +180,8 @@ class NormalizeMiddleware:
 
 @lru_cache(256)
 def _is_passed(name: str) -> bool:
-    """Of the few names that headers have, most are asked about in every answer."""
-    return name.lower() not in _NOT_PASSED
+    """Cached, as nearly all answers have the same few header names."""
+    return name.lower() not in _DROPPED_HEADERS
 
 
 def _whole(answer: Answer, headers: Headers, body: CompletionBody) -> Answer:
@@ -191,14 +191,14 @@ def _whole(answer: Answer, headers: Headers, body: CompletionBody) -> Answer:
 
 
 def _asks_for_bare(request: Request) -> bool:
-    """Whether vectors may come without JSON around them. Servers that do not say what they send call JSON so, too."""
+    """Whether the client asked for vectors without JSON: a server may label JSON as octet-stream, too."""
     return peek_field(request.fields, "encoding_format", str) in _BARE_FORMATS
 
 
 def _bare(answer: Answer, headers: Headers) -> Answer:
-    """Vectors without JSON around them, as they are: vLLM's ``encoding_format: bytes``, with their usage in a header.
+    """Vectors without JSON, unchanged: vLLM's ``encoding_format: bytes``, with their usage in a header.
 
-    Numbers may begin as compressed bytes do: only a header tells which they are.
+    Only the header tells whether they are compressed: numbers may begin with the same bytes.
     """
     pieces = unzip(answer.body) if answer.header("Content-Encoding") else iter(answer.body)
     about = answer.header("metadata").encode("latin-1")
@@ -210,11 +210,11 @@ def _is_any(event: Event) -> bool:
 
 
 def _is_content(event: Event) -> bool:
-    """Whether with this event there is something of an answer, or its end."""
+    """Whether this event has content, or ends the answer."""
     return bool(event.content or event.hidden or event.finish or event.error or event.data == DONE)
 
 
 def _failure_of_application(error: Exception) -> Failure:
-    """What the client is told of an application that raises in the middle."""
+    """The failure for the client when a wrapped application raises in the middle of its answer."""
     log.error("the application failed in the middle of its answer", exc_info=error)
     return UpstreamFailure("The application failed in the middle of its answer.", code="app_failed")

@@ -26,7 +26,7 @@ class Prefixes:
 
     @property
     def change_prompts(self) -> bool:
-        """Whether there is anything to do for anybody."""
+        """Whether any prompt can be changed at all."""
         every = (self.default, *self.models.values(), *self.users.values())
         return any(prefix.text or prefix.client_system != "keep" for prefix in every)
 

@@ -1,8 +1,8 @@
 """What running requests hold, in Redis, for all processes that use it; extra ``[redis]``.
 
-A user's places are members of a sorted set, scored with the time their lease ends (Redis's own clock), and so are the
-tokens that are held, until their window ends. A process renews the leases it holds; when those of one that was killed
-have run out, its places are free, and its tokens are told to whoever asks next.
+A user's places are members of a sorted set, scored with the time their lease ends (by Redis's clock), and so are held
+tokens, until their window ends. A process renews its leases; when those of a killed process have run out, its places
+are free, and its tokens are reported to the next caller.
 https://redis.io/docs/latest/develop/data-types/sorted-sets/
 """
 
@@ -35,7 +35,7 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1"""
 _HELD: Final = f"{_NOW} return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')"
-# XX: a place that was given back meanwhile stays given back. What holds tokens may stay for longer than its lease.
+# XX: a place that was given back meanwhile stays given back. The key may outlive the lease, for the tokens' window.
 _RENEW: Final = f"""{_NOW}
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[1], ARGV[i]) end
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[1]) then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end"""
@@ -64,7 +64,7 @@ class RedisSlots:
     :param url: ``redis://``, ``rediss://`` or ``redis+unix://``.
     :param lease: seconds after which the places of a killed process are free.
     :raises RuntimeError: the driver is not installed; says what to install.
-    :ivar connections: to this Redis, for what else is counted there.
+    :ivar connections: to this Redis; the counters there share them.
     """
 
     def __init__(self, url: str, *, lease: float = LEASE) -> None:
@@ -120,7 +120,7 @@ class RedisSlots:
         if (mine := self._mine.known()) is not None:
             mine.stopping.set()
             if mine.renewing is not None:
-                mine.renewing.join()  # what it asks would fail in many ways on connections that are closed under it
+                mine.renewing.join()  # before the connections are closed under it
             self._release_all(mine)
         self._redis.close()
 
@@ -146,7 +146,7 @@ class RedisSlots:
     def _renewed(self) -> _Mine:
         """What this process holds, renewed by a daemon thread from its first stream on.
 
-        :raises StoreUnavailable: the process has no thread left.
+        :raises StoreUnavailable: the process can start no more threads.
         """
         try:
             return self._mine.get()
@@ -171,7 +171,7 @@ class RedisSlots:
 
 
 class _Mine:
-    """What a process holds. What its parent held it neither keeps nor frees."""
+    """What one process holds; a forked child neither renews nor frees what its parent holds."""
 
     def __init__(self) -> None:
         self.places: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Where a request goes: the path says which API it is, the model which upstream answers."""
+"""Where a request goes: the path determines the API, the model determines the upstream."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _PLAIN: Final = re.compile(r"(?:/(?!\.\.?(?:/|\Z))[A-Za-z0-9._~:@!$&'()*+,=-]+)+")
-"""A path that stays below its beginning, whoever reads it: no empty segment, no dots alone, nothing to decode again."""
-_HANDED_ON: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-"""Methods of a path that is handed on. TRACE is answered with the request as it came (RFC 9110 section 9.3.8), and so
-is IIS's TRACK: with the upstream's key in it."""
+"""A path that no server resolves to another one: no empty segment, no dot segments, nothing percent-encoded."""
+_PASSTHROUGH_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Not TRACE (RFC 9110 section 9.3.8), nor IIS's TRACK: they echo the request, with the upstream's key in it."""
 
 TWO_SLASHES: Final = (
     " Two slashes in a row are not taken for one: a client's base address has one too many, or a front puts it there"
@@ -29,14 +28,15 @@ TWO_SLASHES: Final = (
 
 
 class NotFound(Failure):
-    """No such path or model, or it is not this user's; OpenAI tells the two apart as little."""
+    """The path or model does not exist, or is not this user's; as in OpenAI's API, the client cannot tell which."""
 
     def __init__(self, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message, status=404, type="invalid_request_error", code=code, param=param)
 
 
 class RouteMiddleware:
-    """Reads the request, resolves its model, and refuses what leads nowhere before anything is sent or charged.
+    """Reads the request and resolves its model; unknown paths and models are refused before anything is sent or
+    charged.
 
     :param resolve: the target of a model name; None: no such model.
     :param passthrough: further ``/v1/`` paths and the upstream that serves each; ``…/*`` for all below a path.
@@ -73,7 +73,7 @@ class RouteMiddleware:
         if request is not None:
             exchange.target = self._target(request.model, exchange.user)
             for name in further_models(request):
-                # What has another name at its upstream is another model there by this one.
+                # A name that the upstream knows by another one would mean a different model there.
                 if name != exchange.target.model and self._target(name, exchange.user).model != name:
                     raise _no_such_model(name)
             if request.model != exchange.target.model:
@@ -81,8 +81,8 @@ class RouteMiddleware:
         elif exchange.rejoin:
             return
         elif (entry := self._entry_of(exchange.path)) is not None:
-            if environ["REQUEST_METHOD"] not in _HANDED_ON:
-                raise MethodNotAllowed(*_HANDED_ON)
+            if environ["REQUEST_METHOD"] not in _PASSTHROUGH_METHODS:
+                raise MethodNotAllowed(*_PASSTHROUGH_METHODS)
             exchange.pass_bytes(environ, self._max_body)
             exchange.target, exchange.route = Target(self._passthrough[entry], ""), entry
         elif exchange.path in API_PATHS:
@@ -92,7 +92,7 @@ class RouteMiddleware:
             raise NotFound(f"Unknown path: {environ['REQUEST_METHOD']} {exchange.path}.{hint}", "unknown_url")
 
     def _entry_of(self, path: str) -> str | None:
-        """The entry by which a path is handed on as it is."""
+        """The ``passthrough`` entry that a path matches."""
         if path in self._passthrough:
             return path
         if self._patterns and _PLAIN.fullmatch(path):

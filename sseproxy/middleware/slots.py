@@ -1,4 +1,4 @@
-"""What running requests hold: places of streams, and tokens. In this process here; for several see redis_slots."""
+"""What running requests hold: stream slots ("places") and tokens. Here for one process; redis_slots is for several."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 
 class StoreUnavailable(Exception):
-    """The store of limits cannot be reached, or takes nothing."""
+    """The store of limits cannot be reached or written."""
 
 
 class Slots(Protocol):
@@ -19,25 +19,26 @@ class Slots(Protocol):
     """
 
     def acquire(self, user: str, limit: int) -> str | None:
-        """Take a place; what to give it back with, or None if the user holds ``limit`` already."""
+        """Take a place; the ID to release it with, or None if the user already holds ``limit``."""
 
     def release(self, user: str, place: str) -> None:
-        """Give a place back. Once is enough, and twice is no harm."""
+        """Give a place back. Idempotent."""
 
     def held(self, user: str) -> int:
         """How many places the user holds."""
 
     def hold(self, whose: str, tokens: int, seconds: float) -> str:
-        """Note tokens that a running request holds, for so long at most; what to let go of them with."""
+        """Note tokens that a running request holds, for at most so many seconds; the ID to let go of them with."""
 
     def let_go(self, whose: str, hold: str) -> bool:
-        """Forget what a request held. False if it is not known (any more): then it is not counted either."""
+        """Forget what a request held. False if it is not known, or no longer: then it is not counted either."""
 
     def tokens(self, whose: str) -> tuple[int, int]:
-        """How many tokens running requests hold, and how many those did that died; the latter are told once."""
+        """How many tokens running requests hold, and how many those of dead processes held; the latter are reported
+        once."""
 
     def ping(self) -> None:
-        """Return if the store counts."""
+        """Return if the store can be written."""
 
     def close(self) -> None:
         """Let go of what this process holds."""
@@ -90,7 +91,7 @@ class MemorySlots:
             return sum(tokens for tokens, until in self._holds.get(whose, {}).values() if until > now), 0
 
     def ping(self) -> None:
-        """It is always here."""
+        """Memory is always available."""
 
     def close(self) -> None:
         """Nothing outlives the process."""

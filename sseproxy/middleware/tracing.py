@@ -1,7 +1,7 @@
-"""One OpenTelemetry span for each call of a model, with nothing of its content. The one file that imports it.
+"""One OpenTelemetry span for each call of a model, without its content. The one file that imports OpenTelemetry.
 
-https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/; extra ``[otel]``. Where spans go, which are sampled
-and what this service is called, the ``OTEL_*`` environment variables say.
+https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/; extra ``[otel]``. The ``OTEL_*`` environment variables
+configure the exporter, the sampling and the name of this service.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ CONTEXT: Final = {"traceparent": "HTTP_TRACEPARENT", "tracestate": "HTTP_TRACEST
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where an upstream is.
+    """An upstream's vendor and address.
 
-    :ivar provider: its vendor, in the words of the conventions.
+    :ivar provider: the conventions' name of the vendor.
     """
 
     provider: str = "openai"
@@ -70,10 +70,9 @@ class Peer:
 
 
 class Tracing:
-    """Where spans go: to the tracer provider of the application around if it has set one, else to one of its own.
+    """Makes spans with the tracer provider of the surrounding application if there is one, else with its own.
 
-    :ivar tracer: makes them.
-    :raises ValueError: ``OTEL_TRACES_EXPORTER`` names what is not known here.
+    :raises ValueError: ``OTEL_TRACES_EXPORTER`` names an unsupported exporter.
     """
 
     def __init__(self) -> None:
@@ -82,7 +81,7 @@ class Tracing:
         self.tracer = (self._own or around).get_tracer("sseproxy")
 
     def close(self) -> None:
-        """Send the spans that were not sent yet, unless the collector keeps everybody waiting."""
+        """Send the remaining spans, for a bounded time."""
         if self._own is not None:
             ending = threading.Thread(target=self._own.shutdown, name="sseproxy-tracing", daemon=True)
             ending.start()
@@ -117,7 +116,7 @@ class TracingMiddleware:
         return answer(environ, start_response)
 
     def _begin(self, environ: WSGIEnvironment, exchange: Exchange) -> Span:
-        """The span, child of the client's if it named one; from here on it stands for the request."""
+        """Start the span, as a child of the client's if it sent one, and pass it to the upstream as the parent."""
         request, target = exchange.billed, exchange.target
         assert request is not None
         peer = self._peers.get(target.upstream if target is not None else "", Peer())
@@ -135,10 +134,10 @@ class TracingMiddleware:
                 "sseproxy.request_id": exchange.request_id,
             },
         )
-        self._hand_on(environ, span)
+        self._propagate(environ, span)
         return span
 
-    def _hand_on(self, environ: WSGIEnvironment, span: Span) -> None:
+    def _propagate(self, environ: WSGIEnvironment, span: Span) -> None:
         ours: dict[str, str] = {}
         self._propagator.inject(ours, set_span_in_context(span))
         for name, key in CONTEXT.items():
@@ -148,7 +147,8 @@ class TracingMiddleware:
 
 
 class _Call:
-    """A span until it ends: when the charge is booked, or at the refusal of a request that was never charged."""
+    """The span of one call. It ends when the charge is booked, or at the refusal of a request that was never
+    charged."""
 
     def __init__(self, span: Span, exchange: Exchange, peers: Mapping[str, Peer]) -> None:
         self._span: Span | None = span
@@ -170,7 +170,7 @@ class _Call:
         self._end(error)
 
     def answered(self, answer: Answer) -> None:
-        """There is a response head, and for an answer that is no stream the whole of it."""
+        """Note the response: its head, and unless it is a stream the whole body."""
         self._answered = True
         if answer.code >= 400 and not self._reserved:
             self._end(str(answer.code))
@@ -195,7 +195,7 @@ class _Call:
         if error:
             span.set_attribute("error.type", error)
             span.set_status(StatusCode.ERROR)
-        self._say_where(span)
+        self._describe_target(span)
         if exchange.outcome:
             span.set_attribute("sseproxy.outcome", exchange.outcome)
             span.set_attribute("sseproxy.cost_usd", exchange.cost / NANO_PER_USD)
@@ -209,8 +209,8 @@ class _Call:
             span.set_attribute("gen_ai.usage.reasoning.output_tokens", usage.reasoning_tokens)
         span.end()
 
-    def _say_where(self, span: Span) -> None:
-        """Who answered, which need not be who was asked first."""
+    def _describe_target(self, span: Span) -> None:
+        """Add the upstream that answered, which need not be the first that was tried."""
         target = self._exchange.target
         if target is None:
             return
@@ -230,7 +230,7 @@ class _Named(msgspec.Struct):
 
 
 class _Model(_Named):
-    """Where an answer, or the first event of one, says which model gives it."""
+    """The places of the model's name in an answer, or in its first event."""
 
     response: _Named | None = None
     message: _Named | None = None
@@ -258,7 +258,7 @@ def _tell_first(events: Iterator[Event], *, tell: Callable[[bytes], None]) -> It
 
 
 def _error_of(exchange: Exchange) -> str:
-    """What went wrong, in one of few words; empty if nothing did. A client that left is no error of the call."""
+    """A low-cardinality name of the error; empty if there was none. A client that left is no error of the call."""
     if exchange.outcome not in ("upstream_failed", "refused"):
         return ""
     last = exchange.tries[-1] if exchange.tries else None
@@ -268,7 +268,7 @@ def _error_of(exchange: Exchange) -> str:
 
 
 def _make_provider() -> TracerProvider:
-    """As the environment says (https://opentelemetry.io/docs/languages/sdk-configuration/)."""
+    """As configured by the environment (https://opentelemetry.io/docs/languages/sdk-configuration/)."""
     resource = Resource.create()
     if str(resource.attributes["service.name"]).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "sseproxy"}))
