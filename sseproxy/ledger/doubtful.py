@@ -1,4 +1,4 @@
-"""Reservations of which the ledger did not say whether it booked them: nobody else would ever end them."""
+"""Reservations whose outcome is unknown, as the database's answer was lost: nobody else would ever end them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Final
 from sseproxy.core.usage import Usage
 from sseproxy.ledger.protocol import Ledger, Settlement
 
-#: More than can be under way at a time.
+#: More than can be in flight at a time.
 _MOST: Final = 10_000
-#: Seconds in which it may still book one: a commit can wait for the disk while all else is answered.
+#: Seconds in which one may still get booked: a commit can wait for the disk while everything else is answered.
 _DOUBT: Final = 60.0
 _NOTHING: Final = Settlement("refused", "none", Usage(), 0, 0, 503, None, 0)
 
 
 class Doubtful:
-    """Those of one process, each to be given back once it is found. Changed by single steps, which need no lock.
+    """The doubtful reservations of one process, each released once it is found. Changed in atomic steps, without a
+    lock.
 
     :param clock: monotonic seconds.
     """
@@ -30,12 +31,12 @@ class Doubtful:
         return bool(self._until)
 
     def add(self, charge_id: str) -> None:
-        """One that may be booked, or may be yet."""
+        """Note one that may be booked, or may still get booked."""
         if len(self._until) < _MOST:
             self._until[charge_id] = self._clock() + _DOUBT
 
     def release(self) -> None:
-        """Give back those that are found, and forget those that are so old that they never will be.
+        """Release those that are found, and forget those that are too old to be booked any more.
 
         :raises LedgerUnavailable: it is away again.
         """

@@ -1,8 +1,8 @@
-"""How a charge ends: once, and its money and the sums of its day go along in the same transaction.
+"""How a charge ends: once, with the user's balances and the day's sums updated in the same transaction.
 
-Only ``expired`` is a guess: others have said it of a process that they did not hear. When that process speaks of its
-charge after all, the guess is taken back out of the balances and the sums, and the charge is pending again: until it
-ends as it really did, which may be at once.
+Only ``expired`` is a guess, made by others about a process whose lease ran out. If that process reports on its charge
+after all, the expiry is subtracted from balances and sums and the charge is pending again, until its real end, which
+may come at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger("sseproxy.accounting")
 
 
 def end(database: Database, charge_id: str, state: Literal["settled", "released"], settlement: Settlement) -> bool:
-    """End a charge as the process says that ran it; False if that was done before, or there is no such charge."""
+    """End a charge for the process that ran it; False if it had ended before, or there is no such charge."""
     unpriced = settlement.unpriced and settlement.usage.cost is None
     change = (state, settlement.outcome, int(unpriced), *result(settlement), charge_id)
     if _end_pending(database, database.statements.end_charge, change):
@@ -43,7 +43,7 @@ def expire(database: Database, charge_id: str) -> bool:
 
 
 def reopen(database: Database, charge_id: str) -> bool:
-    """Let a charge run on that others have expired; False if it did not end so."""
+    """Make an expired charge pending again; False if it is not expired."""
     statements = database.statements
     if not database.run(partial(_end_and_carry, statements.reopen_charge, (charge_id,), statements.take_back)):
         return False
@@ -52,14 +52,14 @@ def reopen(database: Database, charge_id: str) -> bool:
 
 
 def in_state(database: Database, charge_ids: Iterable[str], *states: State) -> list[str]:
-    """Those of these charges that are in one of these states."""
+    """The given charges that are in one of these states."""
     query = select(charges.c.id).where(charges.c.id.in_(charge_ids), charges.c.state.in_(states))
     with database.read() as connection:
         return list(connection.scalars(query))
 
 
 def result(known: Settlement | Checkpoint) -> tuple[Any, ...]:
-    """What is written of it, in the order of the columns in ``RESULT``."""
+    """The values to write, in the order of the columns in ``RESULT``."""
     usage: Usage = known.usage
     amounts = bounded_amounts(
         usage.input_tokens, usage.cached_input_tokens, usage.cache_write_tokens, usage.output_tokens,

@@ -1,10 +1,9 @@
 """What a ledger promises, and the plain data that goes in and comes out. No SQL, no clock, no I/O.
 
 Money is an integer count of nano-USD, times are aware datetimes. A charge goes from ``pending`` to ``settled``,
-``released`` or ``expired`` exactly once; whoever comes second is told so (``False``) and changes nothing. With one
-exception: ``expired`` is what others say of a process that they take for dead. What the process itself says of its
-charge, or what it had journalled, takes the place of that: that it runs, and it is pending again, or how it ended.
-Every sum is then as if it had been said at first.
+``released`` or ``expired`` exactly once; a second attempt changes nothing and returns ``False``. With one exception:
+``expired`` is set by others for a process that they take for dead. When that process checkpoints or ends the charge
+after all, or had journalled its end, that replaces the expiry, and every sum is as if there had been none.
 """
 
 from __future__ import annotations
@@ -27,22 +26,22 @@ Outcome = Literal["completed", "client_gone", "upstream_failed", "refused", "exp
 UsageSource = Literal["reported", "counted", "mixed", "none"]
 GroupBy = Literal["user", "model", "day", "route", "key", "upstream"]
 COUNTS: Final = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
-"""What is added up of charges, beside their number and their cost."""
+"""The token counts that reports sum up, besides the number and the cost of charges."""
 CHARGE_ROW: Final = (
     "id", "user", "key", "route", "model", "upstream", "upstream_model", "state", "outcome", "usage_source",
     "input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens", "prefix_tokens", "cost_usd", "status",
     "started_at", "first_token_ms", "duration_ms", "unpriced", "tries",
 )  # fmt: skip
-"""What there is to read of a charge."""
+"""The columns of a charge in reports."""
 RETRY_AFTER: Final = 5.0
-"""Seconds after which to try again where the database is away: nobody knows when it is back."""
+"""``Retry-After`` while the database is away: nobody knows when it is back."""
 
 
 class LedgerUnavailable(Failure):
     """The ledger's database cannot be reached or written; nothing was booked by this call, as far as is known.
 
-    :param reason: what the database says of it, for the log; no client is told.
-    :param in_doubt: it may be booked all the same, and only the answer lost.
+    :param reason: the database's message, for the log; never sent to a client.
+    :param in_doubt: it may be booked all the same, and only the database's answer lost.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class BudgetExceeded(Failure):
 
 
 class Charge(msgspec.Struct, frozen=True):
-    """What is known of a request before anything is sent.
+    """A request's charge before anything is sent.
 
     :param id: made by the caller, unique for ever; the idempotency key of all later steps.
     :param key: id of the API key, if the request came with one.
@@ -102,7 +101,7 @@ class Charge(msgspec.Struct, frozen=True):
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """What a charge became.
+    """How a charge ended.
 
     :param outcome: see :data:`Outcome`.
     :param usage_source: see :data:`UsageSource`.
@@ -130,7 +129,7 @@ class Settlement(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What is known of a running charge: what it is booked at if its process dies now."""
+    """The state of a running charge: it is booked at this if its process dies now."""
 
     usage: Usage
     cost: int
@@ -146,7 +145,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Content:
-    """What was asked and answered.
+    """A prompt and its answer.
 
     :ivar request: the request's JSON, with the prompt prefix in it.
     :ivar answer: the visible text.
@@ -160,7 +159,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Balance:
-    """What a user has spent in one period, and what running requests hold back.
+    """What a user has spent in one period, and what running requests hold.
 
     :param period: the period's name: ``2026-11-21``, ``2026-W47``, ``2026-11`` or ``total``.
     :param renews_at: when the next period begins; ``None`` for ``total``.
@@ -185,7 +184,7 @@ class Key:
     revoked_at: datetime | None = None
 
     def is_valid(self, at: datetime) -> bool:
-        """Whether the key opens the door at this moment."""
+        """Whether the key is accepted at this moment."""
         return self.revoked_at is None and (self.expires_at is None or at < self.expires_at)
 
 
@@ -203,52 +202,50 @@ class Ledger(Protocol):
         """
 
     def settle(self, charge_id: str, settlement: Settlement) -> bool:
-        """Turn a charge that this process runs into a settled one and move its money from reserved to spent.
-
-        Pending, or expired for want of a sign.
+        """Settle a charge of this process, pending or wrongly expired, and move its money from reserved to spent.
 
         :returns: ``False`` if it was settled or released before, or is unknown; then nothing was changed.
         """
 
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
-        """Hold back ``more`` nano-USD for a charge that this process runs: pending, or expired for want of a sign.
+        """Hold ``more`` nano-USD for a charge of this process, pending or wrongly expired.
 
         :returns: ``False`` if it was settled or released, or is unknown; then nothing was changed.
         :raises BudgetExceeded: with them the user's period would exceed ``budget.limit``.
         """
 
     def release(self, charge_id: str, settlement: Settlement) -> bool:
-        """Give a charge that this process runs back: refused, or failed before anything was produced.
+        """Release a charge of this process: refused, or failed before anything was generated.
 
         ``settlement.cost`` is 0 unless the vendor reported one. Returns as :meth:`settle` does.
         """
 
     def knows(self, charge_id: str) -> bool:
-        """Whether there is such a charge, whatever became of it."""
+        """Whether there is such a charge, in whatever state."""
 
     def find_key(self, secret_hash: str) -> Key | None:
         """The key whose secret has this SHA-256 (hex), also if it is revoked or expired: ask :meth:`Key.is_valid`."""
 
     def ping(self) -> None:
-        """Return if the database answers; after a write that failed, only when it takes another one."""
+        """Return if the database answers and, after a failed write, accepts another one."""
 
     def close(self) -> None:
-        """Let go of all connections. Safe to call twice."""
+        """Close all connections. Idempotent."""
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
-        """Write down what is known of running charges, by id, in one transaction, and show that this process lives.
+        """Checkpoint running charges, by id, in one transaction, and renew this process's lease.
 
-        Charges that were settled or released are left as they are; expired ones are pending again. Call it at least
-        every third of the lease, also with nothing to report, while any charge is pending.
+        Settled or released charges are left unchanged; expired ones become pending again. Must be called at least every
+        third of the lease, even with nothing to report, while any charge is pending.
         """
 
     def recover(self) -> int:
         """Expire the pending charges of processes that are gone, at their last checkpoint.
 
-        A process of this machine is gone if it does not run; any other, if it gave no sign during a whole lease of this
-        process's own (monotonic) time. So call it every few seconds.
+        A process of this machine is gone if it does not run; any other, if it did not renew its lease for the lease's
+        length in this process's own (monotonic) time. So call it every few seconds.
 
-        :returns: how many charges were expired by this very call.
+        :returns: how many charges this call expired.
         """
 
     def expire(self, charge_id: str) -> bool:

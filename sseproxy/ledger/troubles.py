@@ -1,4 +1,4 @@
-"""What the log is told of a ledger that is away and of its journal: once, however often somebody runs into it."""
+"""Logs once, not at each failed call, that the ledger or its journal is unavailable or back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ log = logging.getLogger("sseproxy.accounting")
 
 
 class Troubles:
-    """Those of one process. Changed by single steps, which need no lock.
+    """The state of one process. Changed in atomic steps, without a lock.
 
     :ivar is_away: the ledger does not answer.
-    :param journal: where what ends meanwhile goes.
-    :param serve: requests are let in meanwhile.
+    :param journal: where endings are written meanwhile.
+    :param serve: requests are admitted meanwhile.
     """
 
     def __init__(self, journal: Path, serve: bool) -> None:
@@ -32,19 +32,19 @@ class Troubles:
             log.error("the ledger is away; %s, what ends goes to %s: %s", how, self._journal, error.reason)
 
     def end(self) -> None:
-        """The ledger answers, to what writes too."""
+        """The ledger answers again, to writes too."""
         if self.is_away:
             self.is_away = False
             log.warning("the ledger answers again")
 
     def begin_of_journal(self, error: OSError) -> None:
-        """The journal cannot be brought in."""
+        """The journal cannot be replayed."""
         if error.errno != self._journal_error:
             self._journal_error = error.errno
             log.error("the journal %s cannot be read or written: %s", self._journal, error)
 
     def end_of_journal(self) -> None:
-        """The journal was brought in, or is empty."""
+        """The journal was replayed, or is empty."""
         if self._journal_error is not None:
             self._journal_error = None
             log.warning("the journal %s can be read and written again", self._journal)

@@ -1,4 +1,4 @@
-"""Ends of charges that the journal did not take: they wait in memory until it, or the ledger, does."""
+"""Endings that could not be written to the journal: kept in memory until the journal or the ledger takes them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ log = logging.getLogger("sseproxy.accounting")
 
 
 class Unwritten:
-    """Those of one process. Changed by single steps, which need no lock.
+    """The unwritten endings of one process. Changed in atomic steps, without a lock.
 
-    Bounded by the requests under way: without a journal, none are let in.
+    Bounded by the requests in flight: without a journal, none are admitted.
     """
 
     def __init__(self, file: JournalFile) -> None:
@@ -26,14 +26,14 @@ class Unwritten:
         return bool(self._lines)
 
     def add(self, charge_id: str, line: bytes, error: OSError) -> None:
-        """One that could not be written, and why."""
+        """Keep one that could not be written, and log why."""
         self._lines.setdefault(charge_id, line)
         log.error("the journal %s cannot be written; a settlement waits in memory: %s", self._file.path, error)
 
     def book(self, replay: Replay, only_here: Container[str]) -> None:
-        """End what is in the ledger.
+        """End the charges that are in the ledger.
 
-        :param only_here: what is reserved in the file alone, which has to come in first.
+        :param only_here: charges that are reserved in the journal alone, which has to be replayed first.
         """
         for charge_id, line in list(self._lines.items()):
             if charge_id not in only_here:
@@ -42,7 +42,7 @@ class Unwritten:
                     self._lines.pop(charge_id, None)
 
     def write(self) -> None:
-        """Write to the journal what it takes by now."""
+        """Write to the journal as many as it takes."""
         for charge_id, line in list(self._lines.items()):
             with suppress(OSError):
                 self._file.append(line)

@@ -1,7 +1,7 @@
 """The one connection through which a process writes to SQLite. Knows transactions, no table.
 
-A commit costs as much as the rest of a charge. So whoever gets the connection does the work of all others that wait
-for it too, in one transaction. Who waits behind nobody does its own alone, and at once.
+A commit costs as much as the rest of a charge. So the thread that gets the connection also does the work of all threads
+that wait for it, in one transaction. A thread with nobody before it does its own work at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Writer:
     """Transactions on one connection, one at a time.
 
-    :param connect: opens the connection, which must begin no transaction of its own accord.
+    :param connect: opens the connection, in autocommit mode.
     """
 
     def __init__(self, connect: Callable[[], Any]) -> None:
@@ -33,19 +33,17 @@ class Writer:
 
     @property
     def changes(self) -> int:
-        """Rows that it has changed so far: those that were taken back too."""
+        """Rows changed so far, including those that were rolled back."""
         with self.lock:
             open_changes = 0 if self._connection is None else int(self._connection.total_changes)
             return self._closed_changes + open_changes
 
     def run(self, work: Callable[[Any], T]) -> T:
-        """What some work with a DBAPI cursor gives, once it is committed.
+        """The result of some work with a DBAPI cursor, once it is committed; work that raises is rolled back alone.
 
-        Nothing is kept of work that raises, and no other suffers from it.
-
-        :param work: may be done in another thread, and again if a transaction shared with others came to nothing.
+        :param work: may run in another thread, and a second time if a shared transaction was rolled back.
         """
-        # Nobody waits, and nobody need know that this one is there.
+        # The fast path: nobody is waiting.
         if not self._turns and self.lock.acquire(False):
             try:
                 with self.alone() as cursor:
@@ -55,7 +53,7 @@ class Writer:
         return self._run_in_turn(work)
 
     def execute(self, statement: str, parameters: Sequence[Any]) -> int:
-        """As :meth:`run`, for one statement, which is a transaction by itself: how many rows it changed."""
+        """As :meth:`run`, for one statement, which is its own transaction; the number of rows it changed."""
         if not self._turns and self.lock.acquire(False):
             try:
                 rows: int = self._ready().execute(statement, parameters).rowcount
@@ -68,7 +66,7 @@ class Writer:
         return self._run_in_turn(lambda cursor: int(cursor.execute(statement, parameters).rowcount))
 
     def execute_at_once(self, statement: str) -> bool:
-        """Whether a statement was done: not where it fails, would wait for another process, or nothing is open."""
+        """Run a statement; False if it fails, would wait for another process, or there is no open connection."""
         with self.lock:
             if self._connection is None:
                 return False
@@ -93,7 +91,8 @@ class Writer:
                 if not turn.is_over:
                     self._run(self._begin(), (turn,))
         except BaseException:
-            # Interrupted while it waited: what nobody hears of is not to be done, unless somebody has set about it.
+            # Interrupted while waiting: work whose caller is gone must not be done, unless a thread has taken it
+            # already.
             with suppress(ValueError):
                 self._turns.remove(turn)
             raise
@@ -110,7 +109,7 @@ class Writer:
         except Exception as error:
             self._fail(turns, error)
             return
-        # One that fails undoes them all; then each does its own, alone.
+        # One failure rolls all of them back; then each thread does its own work alone.
         with suppress(Exception):
             self._run(cursor, turns)
 
@@ -121,7 +120,8 @@ class Writer:
         return turns
 
     def _fail(self, turns: Sequence[_Turn[Any]], error: Exception) -> None:
-        """Another process has not let go for as long as anybody waits: in turn, each would wait as long again."""
+        """Fail all that wait: another process held its lock for the whole timeout, and each would wait as long
+        again."""
         for turn in turns:
             turn.failure, turn.is_over = error, True
 
@@ -161,7 +161,7 @@ class Writer:
             connection = self._connect()
             self._connection, self._cursor = connection, connection.cursor()
         if self._cursor.connection.in_transaction:
-            self._undo(self._cursor)  # what a signal's exception, at the wrong moment, has left open
+            self._undo(self._cursor)  # left open by an exception out of a signal handler
         return self._cursor
 
     def _undo(self, cursor: Any) -> None:
@@ -181,8 +181,8 @@ class Writer:
 class _Turn(Generic[T]):
     """Work that waits for the connection.
 
-    :ivar was_taken: somebody has set about it together with others; if that came to nothing, it is done alone.
-    :ivar is_over: it is committed, or failed for everybody.
+    :ivar was_taken: a thread ran it together with others; if that was rolled back, it is run alone.
+    :ivar is_over: it is committed, or failed for all.
     """
 
     __slots__ = ("failure", "is_over", "result", "was_taken", "work")
