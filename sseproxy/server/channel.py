@@ -1,4 +1,4 @@
-"""One connection of waitress, as this project's server wants it."""
+"""One connection of waitress, extended for this project's event loop and relay."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sseproxy.wsgi.ride import Ride
 
 
 class Channel(HTTPChannel):  # type: ignore[misc]
-    """Tells the server's loop when there is something to do for it, and lets the relay write past it.
+    """Tells the server's loop when it needs attention, and lets the relay write to the socket directly.
 
-    :ivar asks: it does; the loop need not look here after each read.
-    :ivar environ: what stands in the environ of each request here.
-    :ivar chunked: the running answer is.
-    :ivar is_ahead: the client has sent a request before the answer to the one before.
+    :ivar asks: it tells the loop itself, which need not check it after each read.
+    :ivar environ: variables for the environ of each request here.
+    :ivar chunked: whether the running answer is.
+    :ivar is_ahead: whether the client has pipelined a request.
     :ivar ask: tells the loop that something happened here.
-    :ivar pass_on: has another process go on with this connection; False if it does not.
+    :ivar pass_on: passes the connection to another process; False if none takes it.
     :ivar when_closed: called after the connection was closed.
     """
 
@@ -45,8 +45,8 @@ class Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def is_unused(self) -> bool:
-        """Whether no request runs, or has begun to come, and nothing is to be done here any more."""
-        # waitress sets the last ones of these before it takes out the request.
+        """Whether no request is running or arriving, and nothing is left to send or close."""
+        # waitress sets what writable() reads before it removes the request.
         return not (self.requests or self.request is not None or self.writable())
 
     def handle_read(self) -> None:
@@ -65,7 +65,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return understood
 
     def _takes(self, data: bytes) -> bool:
-        """Take a request that comes whole and alone, as most do; False if it is none."""
+        """Take a request that arrives in one piece and alone, as most do; False if it does not."""
         # No lock: while there is no request, no other thread adds one.
         if not self.is_unused:
             return False
@@ -74,14 +74,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             request.close()
             return False
         self.is_ahead = self.sent_continue = False
-        # A thread that has just served the one before, and looks under this lock for another, would find this one too.
+        # Under the lock: the thread that served the last request looks for another one and would find this one too.
         with self.requests_lock:
             self.requests.append(request)
             self.server.add_task(self)
         return True
 
     def send_continue(self) -> None:
-        # waitress would wait for more of a request that is whole, or refused.
+        # waitress would wait for more of a request that is complete, or refused.
         if self.request.completed:
             self.request.expect_continue = False
         else:
@@ -94,7 +94,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.ask(self._fileno)
 
     def open_ride(self, source: Source) -> Ride:
-        """For the running answer, which comes from this source."""
+        """A ride for the running answer, which comes from this source."""
         assert self.relay is not None
         return Ride(self.relay, ChannelWriter(self), source)
 
@@ -107,14 +107,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                     return sent
                 rest = data[sent:]
             except OSError:
-                pass  # it fails again below, where it is seen to
+                pass  # it fails again below, where waitress handles it
         super().write_soon(rest)
         if self.total_outbufs_len:
             self.ask(self._fileno)
         return len(data)
 
     def send_past(self, data: bytes) -> int:
-        """Write past what waits here, without waiting; how many bytes were taken.
+        """Write to the socket directly, without blocking; how many bytes it took.
 
         :raises BrokenPipeError: the client has left.
         """
@@ -132,9 +132,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self.outbuf_lock.release()
 
     def duplicate(self) -> int:
-        """Another number for the socket, for the caller to close.
+        """Another file descriptor of the socket, for the caller to close.
 
-        :raises OSError: the client has left, or there are no more files.
+        :raises OSError: the client has left, or there are no more descriptors.
         """
         with self.outbuf_lock:
             if not self.connected:

@@ -1,4 +1,4 @@
-"""What leads from the door of one process to those of others: who has room, and connections that are passed on."""
+"""Shared by the doors of all processes: which of them have room, and the connections that are passed on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 
 PROCESSES: Final = 512
 FRESH: Final = 3.0
-"""Seconds that a process is believed to have room: it says so again at least once a second, unless it died."""
+"""Seconds for which a process counts as having room: a living one repeats it at least once a second."""
 A_MOMENT: Final = 0.1
-"""Seconds that it is believed so after it said no: most answers are short, and it will have room again."""
+"""Seconds for which it counts so after it was full: most answers are short, and it will have room again."""
 
 
 class Corridor:
@@ -22,31 +22,31 @@ class Corridor:
 
     def __init__(self) -> None:
         self._room_until = memoryview(mmap.mmap(-1, 8 * PROCESSES)).cast("d")
-        # A byte for each connection. Of datagrams the system would keep ten.
+        # A stream, with one byte for each connection: of datagrams the system would queue only ten.
         self._start, self.end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._start.setblocking(False)
         self.end.setblocking(False)
 
     def tell(self, process: int, has_room: bool) -> None:
-        """Whether this process has room now."""
+        """State whether this process has room now."""
         slot, now = process % PROCESSES, monotonic()
         self._room_until[slot] = now + FRESH if has_room else min(self._room_until[slot], now + A_MOMENT)
 
     def leave(self, process: int) -> None:
-        """This process will have no room again, and is to be believed at once."""
+        """State that this process will have no room again; effective at once."""
         self._room_until[process % PROCESSES] = 0.0
 
     def has_room(self, besides: int) -> bool:
-        """Whether any other process than this has, or had a moment ago."""
+        """Whether any other process has room, or had a moment ago."""
         slot = besides % PROCESSES
         others = *self._room_until[:slot], *self._room_until[slot + 1 :]
         return max(others) > monotonic()
 
     def give(self, place: int, connection: socket.socket) -> bool:
-        """Pass on a connection to an address, by the number of that; the caller closes its own then. False: no."""
+        """Pass on a connection and the number of its address; the caller closes its own copy. False: it cannot."""
         try:
             socket.send_fds(self._start, [bytes([place])], [connection.fileno()])
-        except OSError:  # as many wait to be taken as the system keeps
+        except OSError:  # the system's queue is full
             return False
         return True
 
@@ -63,6 +63,6 @@ class Corridor:
         return place[0], connection
 
     def close(self) -> None:
-        """Let go of it, in this process."""
+        """Close this process's ends."""
         self._start.close()
         self.end.close()

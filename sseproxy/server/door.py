@@ -1,4 +1,5 @@
-"""Which of several processes takes a client, where all listen by one address: one that has a thread for it."""
+"""Load balancing between processes that listen on one address: a process without a free thread leaves clients to
+others."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ if TYPE_CHECKING:
     from sseproxy.server.channel import Channel
 
 PATIENCE: Final = 0.05
-"""Seconds between two looks of a process without room at whether new clients are left to nobody else."""
+"""Seconds between two checks of a process without room whether the others have none either."""
 AT_ONCE: Final = 64
-"""Clients that it then takes, to have them wait here, or to refuse them in words."""
+"""Clients that it accepts then, to queue them or refuse them with an error."""
 
 
 class Door:
-    """That of one process.
+    """Opens and closes one process to new clients.
 
-    It is closed while there is no room. A request that comes in all the same, on a connection that was kept or beside
-    others that came at once, is passed on before it is read, as long as another process has room.
+    It is closed while there is no room. A request that arrives all the same, on a kept-alive connection or together
+    with others, is passed on before it is read, as long as another process has room.
 
     :param process: its number.
     :ivar patience: seconds until :meth:`mind` is to be called again, at the latest.
@@ -43,7 +44,7 @@ class Door:
         return 1.0 if self._is_open else PATIENCE
 
     def mind(self) -> None:
-        """Open it or close it, by the room that there is now; from time to time see who is left to nobody else."""
+        """Open or close it by the room there is; now and then accept clients that no other process has room for."""
         has_room = self._loop.has_room
         self._corridor.tell(self._process, has_room)
         now = monotonic()
@@ -57,7 +58,7 @@ class Door:
                 self._loop.accept_now(AT_ONCE)
 
     def close(self) -> None:
-        """For good: the others take whoever comes."""
+        """Close it for good: the other processes accept all new clients."""
         self._corridor.leave(self._process)
         self._loop.pass_on = None
         self._loop.stop_listening()
@@ -69,7 +70,7 @@ class Door:
 
 
 class _Arrivals(wasyncore.dispatcher):  # type: ignore[misc]
-    """Connections that other processes pass on: one more address that is listened on."""
+    """Connections that other processes pass on: one more listening socket to the loop."""
 
     def __init__(self, loop: Loop, corridor: Corridor) -> None:
         super().__init__(corridor.end, loop.connections)
@@ -84,7 +85,7 @@ class _Arrivals(wasyncore.dispatcher):  # type: ignore[misc]
         return False
 
     def handle_read(self) -> None:
-        """Left to the others, by a door that closed meanwhile."""
+        """Do nothing: the door closed meanwhile, and other processes take the connection."""
 
     def handle_accept(self) -> None:
         if (arrived := self._corridor.take()) is not None:

@@ -1,4 +1,5 @@
-"""Going down in order: nothing new, time for what runs, an end for what takes longer. The same under every server."""
+"""Graceful shutdown, the same under every server: refuse new requests, let answers run for the grace period, end the
+rest."""
 
 from __future__ import annotations
 
@@ -17,16 +18,16 @@ SETTLE_SECONDS: Final = 10.0
 """After that: for answers that were hung up on to be settled."""
 AFTER_GRACE: Final = CUT_SECONDS + SETTLE_SECONDS
 LAST_WORD: Final = 0.25
-"""Seconds that a process which leaves goes on to answer on open connections, to say with it that they end."""
+"""Seconds for which an ending process still answers on open connections, with ``Connection: close``."""
 LOOK: Final = 0.1
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 class Drain:
-    """Begun when it is made.
+    """One shutdown, begun by the constructor.
 
     :param hang_up: closes every client connection that an answer runs on.
-    :param is_idle: tells whether nothing runs.
+    :param is_idle: whether nothing is running.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Drain:
             log.info("going down: %d answers run, for at most %g s; a second signal ends them", served.running, grace)
 
     def is_over(self) -> bool:
-        """Whether there is nothing left to wait for. To be asked every :data:`LOOK` seconds."""
+        """Whether there is nothing left to wait for. To be called every :data:`LOOK` seconds."""
         if self._is_idle():
             return True
         now = monotonic()

@@ -25,26 +25,26 @@ from sseproxy.server.task import environ_of
 from sseproxy.server.watch import Watch
 from sseproxy.wsgi.stuck import StuckClients
 
-#: No address has more who wait to be accepted: gunicorn's default, and twice waitress's.
+#: Connections that wait to be accepted at each address: gunicorn's default, and twice waitress's.
 BACKLOG: Final = 2048
-#: Output that may wait for a slow client, per connection.
+#: Bytes of output that are buffered for a slow client, per connection.
 OUTPUT_LIMIT: Final = 64 * 1024
 
 
 class Loop:
-    """Serves an application by addresses that are listened on as soon as it is made.
+    """Serves an application at addresses that it listens on from its construction.
 
-    :param places: where: settings of waitress for each, as ``{"listen": "127.0.0.1:8080"}``.
+    :param places: waitress's settings for each address, as ``{"listen": "127.0.0.1:8080"}``.
     :param threads: answers that can run at a time; as many more wait.
-    :param connections: that are open at a time; more wait to be accepted.
+    :param connections: how many may be open at a time; more wait to be accepted.
     :param max_body: the longest body that the application accepts, in bytes.
-    :param client_timeout: seconds after which a client that takes nothing is cut off.
-    :param environ: what stands in the environ of each request besides.
+    :param client_timeout: seconds after which a client that reads nothing is disconnected.
+    :param environ: further variables for the environ of each request.
     :raises OSError: an address cannot be listened on.
-    :raises ValueError: nor understood.
-    :ivar servers: of waitress, one for each address.
-    :ivar connections: by their files, with what else is watched.
-    :ivar pass_on: has another process take over a connection on which a request begins; False if it does not.
+    :raises ValueError: an address cannot be parsed.
+    :ivar servers: waitress's, one for each address.
+    :ivar connections: by file descriptor, with everything else that is polled.
+    :ivar pass_on: passes a connection with a new request to another process; False if none takes it.
     """
 
     pass_on: Callable[[Channel], bool] | None = None
@@ -84,38 +84,38 @@ class Loop:
         self._entrances: list[Any] = [*self.servers]
 
     def turn(self, timeout: float = 1.0) -> None:
-        """One round of the event loop, of so many seconds at most."""
+        """One round of the event loop, for at most ``timeout`` seconds."""
         self.connections.turn(min(timeout, self._stuck.interval))
         if (now := monotonic()) >= self._look_again:
             self._stuck.cut()
             self._look_again = now + self._stuck.interval
 
     def ring(self) -> None:
-        """End the round that runs. Without a lock: a signal handler may interrupt anything."""
+        """End the current round. Without a lock: a signal handler may interrupt anything."""
         self.connections.ring()
 
     def is_idle(self) -> bool:
-        """Whether no answer runs, waits for a thread or is still on its way to a client."""
+        """Whether no answer is running, waiting for a thread or still being sent."""
         waiting = any(channel.requests or channel.total_outbufs_len for channel in self._channels())
         return not waiting and not self._served.running
 
     @property
     def has_room(self) -> bool:
-        """Whether a client more could be served at once."""
+        """Whether one more client could be served at once."""
         return self.dispatcher.idle > 0 and self._can_take_more
 
     def listen_too(self, entrance: wasyncore.dispatcher) -> None:
-        """From now on connections come there too."""
+        """Accept connections there too."""
         self._entrances.append(entrance)
 
     def accept(self, wanted: bool) -> None:
-        """From now on take new connections as they come, or leave them."""
+        """Begin or stop accepting new connections."""
         for entrance in self._entrances:
             entrance.accepting = wanted
             self.connections.ask(entrance.socket.fileno())
 
     def accept_now(self, most: int) -> None:
-        """Take as many of those who wait to be accepted at each address."""
+        """Accept up to so many waiting connections at each address."""
         for entrance in self._entrances:
             for _ in range(most):
                 before = len(self.connections)
@@ -125,7 +125,7 @@ class Loop:
                     break
 
     def take_over(self, number: int, connection: socket.socket) -> None:
-        """Go on with a connection of another process to the address of this number."""
+        """Take over a connection that another process accepted at the address with this number."""
         server = self.servers[number]
         try:
             address = server.fix_addr(connection.getpeername())
@@ -135,7 +135,7 @@ class Loop:
             self._open_channel(server, connection, address, server.adj, map=self.connections)
 
     def stop_listening(self) -> None:
-        """Close the addresses, of this process, and take who has come there by then, who would be reset."""
+        """Close this process's listening sockets; accept first what waits there, which would be reset."""
         self.accept_now(BACKLOG)
         for entrance in self._entrances:
             wasyncore.dispatcher.close(entrance)
@@ -144,20 +144,20 @@ class Loop:
     def hang_up(self) -> None:
         """Close every connection.
 
-        An application in the middle of an answer learns of it as of a client that left: by its next write, or by the
-        idle tick that asks ``waitress.client_disconnected``. Either way its ``close()`` runs in its own thread.
+        To a running answer it looks as if its client had left: its next write fails, or its idle tick, which asks
+        ``waitress.client_disconnected``. Either way its ``close()`` runs in its own thread.
         """
         for channel in self._channels():
             channel.handle_close()
 
     def hang_up_idle(self) -> None:
-        """Close the connections on which nothing is asked now."""
+        """Close the connections without a request."""
         for channel in self._channels():
             if channel.is_unused:
                 channel.handle_close()
 
     def close(self, patience: float) -> None:
-        """End everything, and give answers so many seconds to be settled."""
+        """End everything, and wait for so many seconds for answers to be settled."""
         self.stop_listening()
         self.hang_up()
         self.dispatcher.shutdown(patience)
@@ -167,7 +167,7 @@ class Loop:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody is connected."""
+        """Whether no client is connected."""
         return not self._channels()
 
     @property
@@ -189,7 +189,7 @@ class Loop:
 
 
 def _unneeded() -> None:
-    """waitress wakes its loop after each request; a channel here asks for that itself when there is something to do."""
+    """waitress wakes its loop after each request; here a channel does so itself when there is something to do."""
 
 
 def _settings(threads: int, max_body: int, connections: int) -> dict[str, Any]:
@@ -200,15 +200,15 @@ def _settings(threads: int, max_body: int, connections: int) -> dict[str, Any]:
         "channel_request_lookahead": 1,
         "outbuf_high_watermark": OUTPUT_LIMIT,
         "connection_limit": connections,
-        # The application refuses what is over max_body, in words, when it has read it; a client that is refused in the
-        # middle of sending often sees only a reset. This is for bodies that nobody wants to read to their end.
+        # The application refuses a body over max_body with an error message, once it is read: a client that is refused
+        # while it sends often sees only a reset. This limit is for bodies too long to be read to their end.
         "max_request_body_size": 2 * max_body + 1024 * 1024,
-        # Likewise: the parser refuses what is over LONGEST_HEAD, when it knows which page asks.
+        # Likewise: the parser refuses a head over LONGEST_HEAD, once it knows which origin asks.
         "max_request_header_size": 2 * LONGEST_HEAD,
         "recv_bytes": 64 * 1024,
         # select() cannot watch file descriptors from 1024 on.
         "asyncore_use_poll": True,
-        # What it says of a client is for the application to believe or not (server.trusted_proxy).
+        # The application decides whether to believe these headers (server.trusted_proxy).
         "clear_untrusted_proxy_headers": False,
         "log_socket_errors": False,
         "expose_tracebacks": False,

@@ -1,4 +1,4 @@
-"""Threads that do jobs, each one at a time."""
+"""A thread pool."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ log = logging.getLogger("sseproxy.server")
 
 
 class Job(Protocol):
-    """What a thread is for."""
+    """A unit of work."""
 
     def service(self) -> None:
         """Do it."""
 
     def cancel(self) -> None:
-        """It will not be done."""
+        """Called if it will not be done."""
 
 
 class Workers:
     """A fixed number of threads.
 
-    The one that became idle last works next: what it needs is still at hand for the processor, and threads that nobody
-    needs stay as small as they began.
+    The one that became idle last works next: its data is still in the processor's caches, and threads that are not
+    needed stay small.
 
     :param most_waiting: jobs that may wait for a thread; None: any number.
     """
@@ -52,7 +52,7 @@ class Workers:
         return len(self._idle)
 
     def take(self, job: Job) -> bool:
-        """Have this done; False if too many wait already."""
+        """Run a job in a thread; False if too many wait already."""
         with self._lock:
             if not self._idle:
                 if self._most_waiting is not None and len(self._waiting) >= self._most_waiting:
@@ -64,7 +64,7 @@ class Workers:
         return True
 
     def stop(self, timeout: float) -> None:
-        """Begin no job any more, and wait for those that run, so many seconds at most."""
+        """Start no more jobs, and wait for the running ones, for at most ``timeout`` seconds."""
         with self._lock:
             self._stopped = True
             idle, self._idle = self._idle, []
@@ -85,7 +85,7 @@ class Workers:
             pass
 
     def _do_next(self, desk: _Desk) -> bool:
-        """Do a job when there is one; False if there will be none. Nothing of it is kept here afterwards."""
+        """Wait for a job and do it; False if there will be none. No reference to it is kept afterwards."""
         with self._lock:
             if self._stopped:
                 return False
@@ -110,7 +110,7 @@ class _Desk:
         self._bell.acquire()
 
     def put(self, job: Job | None) -> None:
-        """What the thread is to do; None: go home."""
+        """Hand the thread a job; None: it ends."""
         self._job = job
         self._bell.release()
 
