@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseproxy.app")
 
 LEAST_WRITE_KEY: Final = "eventlet.minimum_write_chunk_size"
-"""Bytes that eventlet's server waits for before it writes: 4096, unless this is in the environ that it gave."""
+"""Bytes that eventlet's server collects before it writes: 4096, unless the environ says otherwise."""
 Source = str | os.PathLike[str] | Mapping[str, Any] | Config | None
 S = TypeVar("S", bound=Stack)
 
@@ -50,7 +50,7 @@ def _warn_of_the_demo(source: Source, config: Config) -> None:
 
 
 class _Reloadable(ABC, Generic[S]):
-    """A stack that can be replaced by another one while answers run on it, and what the two share."""
+    """A stack that can be replaced while answers run on it, and the parts that stacks share."""
 
     def __init__(self, source: Source) -> None:
         self._origin = Origin(source)
@@ -78,14 +78,14 @@ class _Reloadable(ABC, Generic[S]):
         return self._lasting.ledger
 
     def reload(self, config: Source = None) -> None:
-        """Take on a configuration: for every request from now on, while answers that run end as they began.
+        """Apply a configuration to every new request; running answers end with the one they began with.
 
-        What a running process cannot change (addresses, threads, stores) stays as it is, and is named in the log.
+        Settings that a running process cannot change (addresses, threads, stores) are kept, and named in the log.
 
         :param config: as for :func:`create_app`; None: read again where the first one came from.
         :raises ConfigError: with every problem of the configuration; nothing has changed then.
         """
-        # One after the other: otherwise of two at a time the earlier file might be the one that stays.
+        # One at a time: otherwise the earlier of two files might be applied last.
         with self._reloading:
             loaded = self._origin.load_again() if config is None else Config.load(config)
             new, kept = keep_fixed(self.config, loaded)
@@ -95,33 +95,33 @@ class _Reloadable(ABC, Generic[S]):
         log.info("the configuration was loaded again: %s", new.source)
 
     def drain(self, grace: float) -> None:
-        """Go down: not ready, and refusing requests, from now on. May be called in a signal handler.
+        """Shut down: not ready, and refusing new requests, from now on. May be called in a signal handler.
 
-        :param grace: seconds after which answers that still run end with an error event and are settled.
+        :param grace: seconds after which running answers are ended with an error event and settled.
         """
         self._lasting.draining.begin(grace)
 
     @property
     def running(self) -> int:
-        """How many answers are being made, those included that go on without their client."""
+        """How many answers are being generated, including those whose client has left."""
         return self._lasting.draining.running
 
     def close(self) -> None:
-        """End what runs; let go of the upstreams, the ledger and the stores."""
+        """End running answers; close the upstreams, the ledger and the stores."""
         _APPS.discard(self)
         self._client_timeout.close()
         self._lasting.close()
 
     @property
     def was_used_here(self) -> bool:
-        """Whether this very process has had a request: what only its parent or its child had is not its to close."""
+        """Whether this process has served a request: a forked process must not close what only the other one used."""
         return self._process == os.getpid()
 
     @abstractmethod
     def _build(self, config: Config, lasting: Lasting) -> S: ...
 
     def _answer(self, stack: S, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """What this stack answers, though another one may take its place at any moment."""
+        """The answer of this stack, which may be replaced at any moment."""
         self._process = os.getpid()
         self._client_timeout.watch(environ)
         environ[LEAST_WRITE_KEY] = 0
@@ -129,12 +129,12 @@ class _Reloadable(ABC, Generic[S]):
 
 
 _APPS: Final[weakref.WeakSet[_Reloadable[Any]]] = weakref.WeakSet()
-"""Those that nobody has closed."""
+"""The applications that are not closed."""
 
 
 @atexit.register
 def _close_all() -> None:
-    """For servers that close no application: what goes on in the background is settled, not lost."""
+    """For servers that close no application: settles what is still running in the background."""
     for app in list(_APPS):
         if app.was_used_here:
             app.close()

@@ -1,4 +1,4 @@
-"""SIGHUP while a server is still on its way: it is noted, where it would end the process, and handed to the server."""
+"""SIGHUP during the start of a server would end the process: it is noted, and delivered once the server handles it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _early: Final[list[int]] = []
 
 
 def note() -> Any:
-    """Begin to note it, until somebody handles it; who did before. For the main thread."""
+    """Note the signal until another handler is set; returns the previous one. For the main thread."""
     return signal.signal(signal.SIGHUP, lambda number, frame: _early.append(number))
 
 
 @contextmanager
 def noted() -> Iterator[None]:
-    """As long as nobody else handles SIGHUP, only note it. For the main thread; not every system has the signal."""
+    """Only note SIGHUP until another handler is set. For the main thread; not every system has the signal."""
     if not hasattr(signal, "SIGHUP"):
         yield
         return
@@ -30,7 +30,7 @@ def noted() -> Iterator[None]:
 
 
 def hand_over() -> None:
-    """Send what was noted to the handler that there is now."""
+    """Deliver a noted signal to the current handler."""
     if _early:
         _early.clear()
         signal.raise_signal(signal.SIGHUP)

@@ -35,7 +35,7 @@ class Lasting:
         self.tokenizer = Tokenizer()
         self.draining = Draining()
         self._upstreams: dict[str, tuple[Upstream, WSGIApplication]] = {}
-        with ExitStack() as opened:  # in the order in which nothing is closed that another part needs for its end
+        with ExitStack() as opened:  # closed in reverse: each part before those it needs for its own end
             self._open(config, opened)
             self._opened = opened.pop_all()
 
@@ -58,12 +58,12 @@ class Lasting:
         opened.callback(self.streams.close)
         self.telemetry.watch(self.bookkeeper, self.streams)
         if not (database := self.ledger.ledger.database).in_memory:
-            database.close()  # uWSGI forks without calling Python's hooks: what is open now, all workers would share
+            database.close()  # uWSGI forks without Python's hooks: its workers would share open connections
 
     def upstreams(self, config: Config) -> dict[str, WSGIApplication]:
         """The applications that answer for the configured upstreams.
 
-        One whose section is as it was stays the one that it was, with its connections. Others end with their answers.
+        An upstream whose section is unchanged is kept, with its connections. Replaced ones end with their last answer.
         """
         made = {}
         for name, section in config.upstreams.items():
@@ -73,10 +73,7 @@ class Lasting:
         return {name: app for name, (_, app) in made.items()}
 
     def close(self) -> None:
-        """End running streams and the watch over charges; let go of the upstreams, the stores and the ledger.
-
-        What one part raises keeps no other from its end.
-        """
+        """End running streams and the bookkeeper; close upstreams, stores and ledger, even where one of them raises."""
         self._opened.close()
 
     def _close_upstreams(self) -> None:

@@ -84,7 +84,7 @@ class Stack:
         self._joining = Joining(lasting.streams, keepalive=config.streams.keepalive)
 
     def _metered(self, app: WSGIApplication, *, pooled: bool = False) -> WSGIApplication:
-        """The concerns of one exchange's content, from the answer's side outwards."""
+        """The middlewares around a model's call, from the innermost outwards."""
         section = self.config.accounting
         dialects = {name: Dialect(**each.dialect.model_dump()) for name, each in self.config.upstreams.items()}
         app = NormalizeMiddleware(
@@ -99,7 +99,7 @@ class Stack:
         if section.store_content:
             app = ContentMiddleware(app, lasting.contents.keep)
         prefixes = _prefixes(self.config.prompt)
-        if prefixes.change_prompts or self.config.routes:  # which may have a prefix of their own
+        if prefixes.change_prompts or self.config.routes:  # a route may have a prefix of its own
             app = PromptMiddleware(app, prefixes)
         if self.config.has_limits:
             app = LimitsMiddleware(app, lasting.limiter)
@@ -116,9 +116,9 @@ class Stack:
         return InputMiddleware(app, self.routes.match, max_body=self.config.server.max_body)
 
     def _guarded(self, app: WSGIApplication, *, wrapped: WSGIApplication | None = None) -> WSGIApplication:
-        """The concerns of the door: who comes in, and what is written down of it.
+        """The middlewares of access, around the application and the proxy's own paths.
 
-        :param wrapped: somebody's application inside, as it answers OPTIONS.
+        :param wrapped: the wrapped application, as it answers OPTIONS.
         """
         origins = self._origins
         lasting = self._lasting
@@ -136,7 +136,7 @@ class Stack:
         return self._outermost(app, wrapped)
 
     def _outermost(self, app: WSGIApplication, wrapped: WSGIApplication | None = None) -> WSGIApplication:
-        """What stands around every answer, that of a server that refuses included."""
+        """The middlewares around every answer, including the server's own refusals."""
         count = self._lasting.telemetry.counting(self.config, self.routes.pattern, self._paths)
         app = LogMiddleware(app, self.config.log.format, shown=self._shown, count=count)
         if self._origins or wrapped is None:
@@ -144,7 +144,7 @@ class Stack:
         else:
             app = TheirCorsMiddleware(app, wrapped)
         proxy = self.config.server.trusted_proxy
-        # What a wrapped application makes of such headers is its own affair, too.
+        # Without a configured proxy a wrapped application decides itself what to make of forwarded headers.
         return app if wrapped is not None and proxy is None else TrustedProxyMiddleware(app, proxy)
 
     def _own_for_users(self, app: WSGIApplication) -> WSGIApplication:
@@ -157,22 +157,22 @@ class Stack:
         return AuthMiddleware(app, readers, required=required, anonymous=anonymous, public=self._is_public)
 
     def _shown(self, path: str) -> str:
-        """A path as it is logged: a stream's ID is as good as credentials, a route's variable may be a prompt."""
+        """A path for the log: a stream's ID works like credentials, and a route's variable may hold a prompt."""
         return f"{STREAMS}ID" if path.startswith(STREAMS) else self.routes.pattern(path)
 
     def _is_theirs(self, environ: WSGIEnvironment) -> bool:
-        """Whether it is a wrapped application's affair which pages may ask this."""
+        """Whether the wrapped application decides which web pages may send this request."""
         return False
 
     def _is_public(self, path: str) -> bool:
-        """The ID of a stream that nobody guesses stands for credentials: a native EventSource cannot send any."""
+        """Whether a path needs no credentials. A stream's unguessable ID replaces them: EventSource cannot send any."""
         return path.startswith(STREAMS) or self.routes.is_public(path)
 
 
 class ProxyStack(Stack):
     """In front of the configured upstreams.
 
-    :ivar refusing: answers what the server refuses.
+    :ivar refusing: answers requests that the server refuses.
     """
 
     def __init__(self, config: Config, lasting: Lasting) -> None:
@@ -191,7 +191,7 @@ class ProxyStack(Stack):
 class WrapStack(Stack):
     """Around somebody's application.
 
-    :ivar untaken: the application as it answers what the stack does not take.
+    :ivar untaken: the application for requests that the stack does not take.
     """
 
     def __init__(self, config: Config, lasting: Lasting, app: WSGIApplication) -> None:
@@ -204,9 +204,10 @@ class WrapStack(Stack):
         self.app = self._guarded(self._mapped, wrapped=self.untaken)
 
     def takes(self, environ: WSGIEnvironment) -> bool:
-        """Whether the stack answers, if only to refuse: it must see what the application might take for an LLM call.
+        """Whether the stack answers, if only to refuse: it must see whatever the application might route to an LLM
+        view.
 
-        Frameworks are lenient: ``//v1/chat/completions/`` or a method in small letters reach the same view.
+        Frameworks are lenient: ``//v1/chat/completions/`` or a method in lower case reach the same view.
         """
         path = environ.get("PATH_INFO", "")
         if path in self._paths or path.startswith(STREAMS):
