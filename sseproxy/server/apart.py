@@ -1,4 +1,4 @@
-"""What processes on one machine do each by itself, where nothing is configured that they share."""
+"""Warns of stores in memory, which several processes on one machine do not share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger("sseproxy.config")
 
 
 def warn_of_apart(config: Config, processes: int) -> None:
-    """Say what is only half true with so many processes."""
+    """Warn of the sections that then hold for each process alone."""
     if processes < 2:
         return
     several = f"memory:// with {processes} workers:"

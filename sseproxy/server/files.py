@@ -1,4 +1,4 @@
-"""How many files (here: connections) the process may have open."""
+"""The limit of open files (here: connections) of the process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ log = logging.getLogger("sseproxy.server")
 
 
 def allow_files(wanted: int) -> int:
-    """Raise the soft limit to ``wanted`` as far as the hard limit lets it; never lower it. How many of them it allows.
+    """Raise the soft limit to ``wanted``, as far as the hard limit allows; never lower it. Returns how many are
+    allowed.
 
     The soft limit is 1024 on most systems only for the sake of ``select()``, which is not used here.
     """

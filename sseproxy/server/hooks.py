@@ -37,7 +37,7 @@ log = logging.getLogger("sseproxy.server")
 
 DEFAULT_GRACE: Final = 30.0
 ALL_GO_DOWN: Final = signal.SIGUSR2
-"""From sseproxy's own master: no other worker takes over, so go on accepting, to refuse in words."""
+"""From sseproxy's own master: no other worker takes over, so keep accepting, to refuse with an error message."""
 
 
 class Worker:
@@ -78,15 +78,15 @@ class Worker:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
 
     def _run_on(self) -> None:
-        """Stay until what goes on without a connection has ended too, which gunicorn knows nothing of."""
+        """Run until answers without a connection have ended too, which gunicorn does not know of."""
         self._run()
         while not self._has_drained.is_set():
-            # Nobody told it, where gunicorn replaces it after its ``max_requests``, or no thread was left for it.
+            # No signal came, as at gunicorn's ``max_requests``, or no thread could be started at it.
             self._go_down()
             self._has_drained.wait(LOOK)
             self._worker.notify()
 
-    # Signal handlers, for gevent in its hub: nothing in them may wait, so that they start no threading.Thread.
+    # Signal handlers run in gevent's hub, where nothing may block: threading.Thread.start() would.
 
     def _on_term(self, number: int, frame: FrameType | None) -> None:
         is_first = self._worker.alive
@@ -114,8 +114,8 @@ class Worker:
             while not drain.is_over():
                 time.sleep(LOOK)
         finally:
-            # Kept connections on which nothing runs would hold up gevent for its whole patience; on those that only
-            # the worker knows it has a last word to say.
+            # Idle keep-alive connections would hold up gevent until its timeout. Those that only the worker knows are
+            # left to it: it answers on them for a moment more.
             self.served.hang_up()
             self._has_drained.set()
             if self._worker.alive:
@@ -123,7 +123,7 @@ class Worker:
 
 
 class Connected(Served):
-    """As it says, with the client connections it was called on: what a worker has to hang up in the end."""
+    """Also knows the client connections it was called on, which a worker has to close in the end."""
 
     def __init__(self, app: WSGIApplication, *, has_threads: bool = False) -> None:
         super().__init__(app, has_threads=has_threads)
@@ -168,7 +168,8 @@ def _warn_of_haste(patience: float, grace: float) -> None:
 
 
 def _hang_up(connection: socket.socket) -> None:
-    """To who reads or writes it, it is as if the client had hung up: gevent's own shutdown() is an error to them."""
+    """Shut a socket down; to its readers and writers the client has left. gevent's own shutdown() would raise in
+    them."""
     with suppress(OSError, ValueError):  # closed already
         same = _socket.socket(connection.family, connection.type, connection.proto, connection.fileno())
         try:
@@ -178,7 +179,7 @@ def _hang_up(connection: socket.socket) -> None:
 
 
 def _close_afterwards(start_response: Any) -> None:
-    """``Connection: close``, which gunicorn takes from no application (PEP 3333 forbids it), but has a method for."""
+    """Add ``Connection: close``: PEP 3333 forbids applications to, but gunicorn's response has a method for it."""
     force_close = getattr(getattr(start_response, "__self__", None), "force_close", None)
     if force_close is not None:
         force_close()
@@ -186,7 +187,7 @@ def _close_afterwards(start_response: Any) -> None:
 
 @contextmanager
 def hup_kept_back() -> Iterator[None]:
-    """Around the fork of a worker: SIGHUP would be lost, or end it, so it waits until the worker has its handler."""
+    """Block SIGHUP around the fork of a worker, which would lose it or be ended by it before it has its handler."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
     try:
         yield

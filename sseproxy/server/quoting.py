@@ -1,4 +1,4 @@
-"""What gunicorn says of requests that it could not read, without their words: a line without its colon may be a key."""
+"""gunicorn's messages on unreadable requests, without quotes from these: a header line without a colon may be a key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def quote_nothing(record: logging.LogRecord) -> bool:
-    """For a logger's filter: takes what came from a client out of what gunicorn says of it."""
+    """A logging filter: removes what a client sent from gunicorn's messages."""
     if record.args and "Error handling request" in record.msg:
         record.msg, record.args = "Error handling request", None
     error = sys.exc_info()[1]

@@ -1,7 +1,7 @@
-"""An application as a server runs it: what runs on it, and what it offers besides answering.
+"""An application as a server runs it: its running answers, and its optional interface to the server.
 
-``drain(grace)``, ``running``, ``reload(config)``, ``config``, ``max_body``, ``can_relay``, ``refusing`` and ``close()``
-are used where the application has them.
+That is ``drain(grace)``, ``running``, ``reload(config)``, ``config``, ``max_body``, ``can_relay``, ``refusing`` and
+``close()``, each used if the application has it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseproxy.server")
 
 ANY_BODY: Final = 2**40
-"""For applications that say nothing of it."""
+"""The limit for applications that state none."""
 
 
 class Served:
-    """A WSGI application that knows its own open answers.
+    """A WSGI application that tracks its open answers.
 
     :param has_threads: answers run in threads.
-    :ivar relay: moves them, if they may be written past the server: nothing else sees them on their way.
+    :ivar relay: moves answers, if these may be written to the socket past the server.
     """
 
     def __init__(self, app: WSGIApplication, *, has_threads: bool = True) -> None:
@@ -41,7 +41,7 @@ class Served:
         can_relay = has_threads and hasattr(select, "epoll") and getattr(app, "can_relay", False)
         self.relay = Relay() if can_relay else None
         self.is_draining = False
-        # Changed by single steps: a signal handler reads it, which cannot wait for a lock.
+        # Changed in atomic steps: a signal handler reads it, which cannot wait for a lock.
         self._open: set[object] = set()
         self._reloading = threading.Lock()
 
@@ -57,34 +57,34 @@ class Served:
 
     @property
     def config(self) -> Config | None:
-        """That of the application; None if it is not one of sseproxy's."""
+        """The application's; None if it is not one of sseproxy's."""
         config = getattr(self.app, "config", None)
         return config if isinstance(config, Config) else None
 
     @property
     def max_body(self) -> int:
-        """The longest body that the application takes, in bytes."""
+        """The longest request body that the application accepts, in bytes."""
         return int(getattr(self.app, "max_body", ANY_BODY))
 
     @property
     def refusing(self) -> WSGIApplication:
-        """Answers what the server refuses; the application's own way, it is logged and pages may read it."""
+        """Answers requests that the server refuses; the application's own does so with its log and CORS headers."""
         return getattr(self.app, "refusing", tell_refusal)
 
     @property
     def can_drain(self) -> bool:
-        """Whether the application ends its answers itself when it is told to."""
+        """Whether the application can end its answers itself."""
         return hasattr(self.app, "drain")
 
     @property
     def running(self) -> int:
-        """How many answers run, those that go on without their client included."""
+        """How many answers are running, including those whose client has left."""
         return max(len(self._open), getattr(self.app, "running", 0))
 
     def drain(self, grace: float) -> None:
-        """Begin nothing new, and end what still runs after so many seconds.
+        """Accept no new requests, and end the answers that still run after ``grace`` seconds.
 
-        Answers go on in their own threads, where each can be cut and settled by itself.
+        They leave the relay for their own threads, where each can be cut and settled by itself.
         """
         self.is_draining = True
         drain: Callable[[float], object] | None = getattr(self.app, "drain", None)
@@ -93,8 +93,8 @@ class Served:
         self._close_relay()
 
     def reload(self, load: Callable[[], Config | None] | None) -> None:
-        """Take on what ``load`` gives, else what the application finds itself. What goes wrong is logged, and changes
-        nothing.
+        """Apply the configuration that ``load`` returns, else let the application load its own. Errors are logged, and
+        change nothing.
         """
         reload: Callable[..., Any] | None = getattr(self.app, "reload", None)
         if reload is None:
@@ -105,12 +105,12 @@ class Served:
             config = load() if load is not None else None
             reload() if config is None else reload(config)
 
-        # What is loaded last is taken on last, however quickly one signal follows another.
+        # One at a time: what is loaded last must be applied last.
         with self._reloading:
             with_problems_logged(take_on)
 
     def begin_reload(self, load: Callable[[], Config | None] | None) -> None:
-        """:meth:`reload` in a thread of its own: reading files and making connections takes its time."""
+        """:meth:`reload` in a new thread: reading files and opening connections takes time."""
         try:
             _thread.start_new_thread(self.reload, (load,))
         except RuntimeError:
