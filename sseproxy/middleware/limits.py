@@ -30,19 +30,16 @@ class LimitsMiddleware:
     A request's estimated tokens are counted when it begins, and replaced by the actual ones when these are booked.
 
     :param limiter: counts; may be shared by several stacks.
-    :param default: for requests whose user has no limits of their own.
     """
 
-    def __init__(self, app: WSGIApplication, limiter: Limiter, default: Limits | None = None) -> None:
+    def __init__(self, app: WSGIApplication, limiter: Limiter) -> None:
         self.app = app
         self._limiter = limiter
-        self._default = default
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         exchange = Exchange.of(environ)
-        user = exchange.user
-        limits = user.limits if user is not None and user.limits is not None else self._default
-        name = user.name if user is not None else environ.get("REMOTE_USER") or ANONYMOUS.name
+        user = exchange.user or ANONYMOUS
+        name, limits = user.name, user.limits
         try:
             request = exchange.read_request(environ)
             if not limits or (request is None and exchange.target is None):

@@ -227,8 +227,8 @@ def test_a_user_without_limits_gets_no_headers_and_no_refusal(limiter: Limiter) 
     assert answers[0].header("x-ratelimit-limit-requests") == ""
 
 
-def test_it_works_alone_with_limits_for_everybody(limiter: Limiter) -> None:
-    app = LimitsMiddleware(Echo(), limiter, FEW)
+def test_only_calls_of_models_are_counted(limiter: Limiter) -> None:
+    app = as_user(LimitsMiddleware(Echo(), limiter), "alice", FEW)
 
     assert [post(app).code for _ in range(4)] == [200, 200, 200, 429]
     assert request(app, "GET", "/page").code == 200
@@ -396,7 +396,7 @@ def test_so_many_streams_at_once_and_no_more(limiter: Limiter) -> None:
 
 
 def test_a_stream_of_an_application_that_knows_nothing_of_ours_is_given_back_when_closed(limiter: Limiter) -> None:
-    limited = LimitsMiddleware(Echo(), limiter, Limits(streams=1))
+    limited = as_user(LimitsMiddleware(Echo(), limiter), "anonymous", Limits(streams=1))
     answer = post(limited, body=STREAM)
     assert limiter.running("anonymous") == 1
 
