@@ -1,7 +1,7 @@
 """Which process holds a pending charge, and whether it still lives. Reads /proc; books nothing.
 
-Wall clocks are not asked: they jump, and differ between machines. A process of the same machine is looked up;
-of another machine it is known only whether its beat still grows.
+Wall clocks are not used: they jump, and differ between machines. A process of the same machine is looked up; of one on
+another machine only its beat is seen, which changes while it lives.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ _PROC: Final = Path("/proc")
 class Process:
     """A process as the ledger remembers it.
 
-    :param place: where its id means something (machine, boot, container, and who may see it); empty if that cannot be
-        told.
-    :param life: its id and the moment it began, so that a later process with the same id is another one.
+    :param place: the scope of its pid (machine, boot, container and user); empty if unknown.
+    :param life: its pid and start time, so that a later process with the same pid is another one.
     """
 
     place: str
@@ -39,22 +38,22 @@ class Process:
 
     @classmethod
     def current(cls) -> Process:
-        """The process that asks."""
+        """This process."""
         return cls(_place(), _life_of(os.getpid()) or str(os.getpid()))
 
     def is_gone(self) -> bool:
-        """Whether the process has ended, as far as can be seen from here."""
+        """Whether the process is known to have ended."""
         return self.is_near() and _life_of(int(self.life.partition("/")[0])) != self.life
 
     def is_near(self) -> bool:
-        """Whether it would run on this very machine, where it could be seen."""
+        """Whether it belongs to this machine, where it could be seen running."""
         return self.place != "" and self.place == _place()
 
 
 class Lease:
     """This process's hold on its pending charges, and what it knows of other processes' holds.
 
-    :param seconds: a process of another machine is gone if its beat stands still for so long.
+    :param seconds: a process of another machine is gone if its beat does not change for so long.
     :param clock: monotonic seconds.
     """
 
@@ -73,21 +72,19 @@ class Lease:
         self._seen: dict[str, tuple[int | None, float]] = {}
 
     def keep(self) -> None:
-        """Show that this process lives, if it did not do so of late, or the last thing that it wrote came to nothing.
-
-        A forked child is a process of its own.
-        """
+        """Renew the lease if that is due, or if the last write failed. A forked child gets a lease of its own."""
         now = self._clock()
         if self._pid != os.getpid():
-            # In one step: threads that come here at once choose the same. It needs no lock that a fork could copy held.
+            # Atomic, so that all threads choose the same; without a lock, which a fork could copy while it is held.
             chosen = self._chosen.setdefault(Process.current(), secrets.token_hex(8))
-            # What its parent saw last may be from before an outage.
+            # The parent's last observations may be from before an outage.
             self._watching_since = now
             self.owner, self._beaten_at, self._pid = chosen, None, os.getpid()
         if self._is_fresh(now) and not self._database.writes.fail:
             return
         process = self._given or Process.current()
-        # Any change is a sign of life; a random one also tells a row that was removed and came back from the old one.
+        # Any change is a sign of life; a random value also tells a row that was deleted and added again from the old
+        # one.
         beat = 1 + secrets.randbelow(2**30)
         self._database.execute(self._database.statements.beat, (self.owner, process.place, process.life, beat))
         if self._beaten_at is not None and now - self._beaten_at > self._seconds / 2:
@@ -98,7 +95,7 @@ class Lease:
         return self._beaten_at is not None and now - self._beaten_at < self._seconds / 3
 
     def give_up(self) -> None:
-        """Say that this process holds nothing any more; nobody need look for it. If it does hold charges, they stay."""
+        """Give up the lease, unless this process still holds charges: others need not watch it any more."""
         if self._pid != os.getpid() or self._beaten_at is None:
             return
         self._beaten_at = None
@@ -106,7 +103,7 @@ class Lease:
             self.forget(self.owner)
 
     def lost(self) -> list[str]:
-        """The owners of pending charges that are gone, and those that went without leaving any."""
+        """The owners that are gone, with pending charges or without."""
         held = select(charges.c.owner.label("id")).where(is_pending)
         known = union(held, select(owners.c.id)).subquery()
         query = select(known.c.id, owners.c.place, owners.c.process, owners.c.beat).select_from(
@@ -126,7 +123,7 @@ class Lease:
         if beat != last_beat:
             self._seen[owner] = (beat, self._clock())
             return False
-        # While this process could not beat nobody could: the silence of an outage is no sign of death.
+        # While this process could not write its beat nobody could: an outage is no sign of death.
         return self._clock() - max(since, self._watching_since) >= self._seconds
 
     def pending_of(self, owner: str) -> list[str]:
@@ -156,7 +153,7 @@ def _life_of(pid: int) -> str | None:
         stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    # The command's name, in parentheses, may itself hold spaces and parentheses: what counts comes after the last one.
+    # The command's name, in parentheses, may itself contain spaces and parentheses: the fields follow the last one.
     fields = stat.rpartition(")")[2].split()
     state, started = fields[0], fields[19]
     return None if state in "ZX" else f"{pid}/{started}"

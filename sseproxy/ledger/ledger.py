@@ -1,8 +1,8 @@
 """The ledger in a database: SQLite in a file, or PostgreSQL for several machines; the same code for both.
 
-Every method is one transaction. A charge leaves ``pending`` by ``UPDATE ... WHERE state = 'pending'`` and takes its
-money along in that transaction, so that neither a second caller nor a crash in between can book it twice or lose it:
-see :mod:`sseproxy.ledger.endings`.
+Every method is one transaction. A charge leaves ``pending`` by ``UPDATE ... WHERE state = 'pending'``, and its money is
+moved in that transaction, so that neither a second caller nor a crash can book it twice or lose it: see
+:mod:`sseproxy.ledger.endings`.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from sseproxy.ledger.protocol import (
 )
 from sseproxy.ledger.schema import micros, moment
 
-#: A budget beyond this, which all bills together never reach, is none that a statement has to know.
+#: Larger budgets, which all charges together never reach, are passed to statements as this.
 _MOST: Final = 2**62
 
 
 def open_ledger(url: str, *, lease: float = 30.0) -> SQLLedger:
-    """Open the books; create or migrate them where needed, and expire what a process left behind that is gone.
+    """Open the books; create or migrate them where needed, and expire the charges of dead processes.
 
     :param url: see :class:`~sseproxy.ledger.database.Database`.
-    :param lease: seconds without a sign after which a process of another machine counts as gone.
-    :raises ValueError: the URL is none that is supported.
+    :param lease: seconds after which a process of another machine that does not renew its lease counts as gone.
+    :raises ValueError: the URL is not supported.
     :raises RuntimeError: the driver is not installed.
     :raises LedgerUnavailable: the database cannot be opened.
     """
@@ -58,9 +58,9 @@ def open_ledger(url: str, *, lease: float = 30.0) -> SQLLedger:
 
 @contextmanager
 def opening(database: Database) -> Iterator[None]:
-    """Around the first steps: where one fails nobody gets the books, to close them, and an operator has to know why.
+    """Around the first steps: if one fails, close the database and report why it cannot be opened.
 
-    :raises LedgerUnavailable: says what the database does, without the password.
+    :raises LedgerUnavailable: with the database's message, without the password.
     """
     try:
         yield
@@ -77,7 +77,7 @@ class SQLLedger:
     """A :class:`~sseproxy.ledger.protocol.Ledger`, with what the command line needs: keys and listings.
 
     :param clock: monotonic seconds; only leases are measured with it.
-    :param process: who holds the charges that are reserved here; this process, unless a test says otherwise.
+    :param process: the holder of charges reserved here; by default this process.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class SQLLedger:
             raise DuplicateCharge(charge.id) from None
 
     def _add(self, row: Sequence[Any], budget: Budget | None, at: int, amount: int) -> bool:
-        """Add a charge by one statement, as it can be done nearly always; whether that was done."""
+        """Add a charge by one statement, which nearly always works; whether it did."""
         statements = self.database.statements
         if budget is None:
             return bool(statements.triggers or not amount) and self.database.execute(statements.add_charge, row) == 1
@@ -132,13 +132,13 @@ class SQLLedger:
             statements.add_charge.run(cursor, row)
 
     def _hold(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
-        """Add to what a user's running requests hold back, and refuse what is too much for the budget."""
+        """Hold money for a user's running request, and refuse it if the budget is exceeded."""
         if amount:
             self.database.statements.hold_money.run(cursor, (user, day_of(started_at), amount))
         self._check(cursor, budget, user, started_at, amount)
 
     def _check(self, cursor: Any, budget: Budget | None, user: str, started_at: int, amount: int) -> None:
-        """Refuse what, being held, is too much for the budget."""
+        """Refuse a request if the budget is exceeded with its money held."""
         if budget is None:
             return
         used = sum(self._balance(cursor, user, budget.per, started_at))
@@ -148,12 +148,12 @@ class SQLLedger:
     def _balance(self, cursor: Any, user: str, per: Period, at: int) -> tuple[int, int]:
         """What the user has spent and reserved in the period that contains a moment."""
         asked = (user, *days_of(per, day_of(at)))
-        # PostgreSQL adds up BIGINT as NUMERIC.
+        # PostgreSQL sums BIGINT as NUMERIC.
         spent, reserved = map(int, self.database.statements.read_balance.run(cursor, asked).fetchone())
         return spent, reserved
 
     def extend(self, charge_id: str, more: int, budget: Budget) -> bool:
-        """Hold back more for a running charge; see :meth:`Ledger.extend`."""
+        """Hold more for a running charge; see :meth:`Ledger.extend`."""
         statements = self.database.statements
 
         def hold(cursor: Any) -> bool:
@@ -187,19 +187,19 @@ class SQLLedger:
             return self.database.statements.read_start.run(cursor, (charge_id,)).fetchone() is not None
 
     def checkpoint(self, running: Mapping[str, Checkpoint]) -> None:
-        """Write down what is known of running charges; see :meth:`Ledger.checkpoint`."""
+        """Checkpoint running charges; see :meth:`Ledger.checkpoint`."""
         self._lease.keep()
         if self._note(running) < len(running):
-            # Each in a transaction of its own: one order of locks, first a charge, then the balances of its user.
+            # Each in its own transaction, to keep the order of locks: first a charge, then its user's balances.
             expired = endings.in_state(self.database, running, "expired")
             self._note({each: running[each] for each in expired if endings.reopen(self.database, each)})
         self.database.sync()
 
     def _note(self, running: Mapping[str, Checkpoint]) -> int:
-        """Write down what is known of pending charges; how many of these there were."""
+        """Checkpoint those of the charges that are pending; how many these were."""
         if not running:
             return 0
-        # One order for everybody: two processes that note the same charges cannot wait for each other.
+        # Always sorted: two processes that checkpoint the same charges cannot deadlock.
         rows = [(*endings.result(running[charge_id]), charge_id) for charge_id in sorted(running)]
         with self.database.write() as cursor:
             return int(self.database.statements.note_charge.run_many(cursor, rows).rowcount)
@@ -260,11 +260,11 @@ class SQLLedger:
         return keys.list_keys(self.database, user)
 
     def revoke_key(self, key_id: str, at: datetime) -> bool:
-        """Make a key invalid from this moment, in every process; ``False`` if there is none that was not revoked."""
+        """Make a key invalid from this moment, in every process; ``False`` if it is unknown or already revoked."""
         return keys.revoke_key(self.database, key_id, at)
 
     def ping(self) -> None:
-        """Return if the database answers and, if it did not of late, takes what is written; see :meth:`Ledger.ping`."""
+        """Return if the database answers and, after a failed write, accepts another one; see :meth:`Ledger.ping`."""
         with self.database.look_up() as cursor:
             self.database.statements.read_balance.run(cursor, ("", 0, 0)).fetchone()
         if self.database.writes.fail:
@@ -277,7 +277,7 @@ class SQLLedger:
 
 
 _names: Final = lru_cache(256)(bounded_names)
-"""Asked for the same few again and again, as are upstreams, their models and keys."""
+"""Cached, as most requests have the same few names."""
 
 
 def _exceeded(budget: Budget, used: int, needed: int, at: datetime) -> BudgetExceeded:
