@@ -1,6 +1,6 @@
-"""Is the client still there? Asked of the server in whatever way it offers. PEP 3333 itself offers none.
+"""Whether the client is still connected, by whatever means the server offers; PEP 3333 has none.
 
-waitress tells by a callable (``channel_request_lookahead`` must be at least 1); gunicorn and Werkzeug's server hand
+waitress provides a callable (``channel_request_lookahead`` must be at least 1); gunicorn and Werkzeug's server pass
 the client's socket to the application, uWSGI its descriptor. Elsewhere only a failed write tells.
 """
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 INTERVAL: Final = 1.0
-"""Seconds between two looks at whether a client is there, while something comes for it."""
+"""Seconds between two checks whether the client is connected, while data comes for it."""
 GONE_KEY: Final = "sseproxy.client_gone"
-"""Set by what runs an application for no client of its own: a callable that beats what the server says."""
+"""A callable that overrides the server's; set where an application runs without a client of its own."""
 
 
 class ClientGone(Failure):
-    """The client hung up before its answer was there. Nobody reads this; the status is nginx's, for the log.
+    """The client disconnected before its answer was there. Nobody reads this; the status is nginx's, for the log.
 
-    Whoever raises it marks the exchange too, since an upstream may answer 499 of its own.
+    Whoever raises it also marks the exchange, since an upstream may itself answer 499.
     """
 
     STATUS: Final = 499
@@ -45,7 +45,7 @@ class ClientGone(Failure):
 
 
 class Ended(Failure):
-    """What readers of an answer are told that was stopped before its end."""
+    """Tells the readers of an answer that it was stopped before its end."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -54,19 +54,19 @@ class Ended(Failure):
 
 
 def watch_client(environ: WSGIEnvironment) -> Callable[[], bool]:
-    """A function that tells, at once and without side effects, whether the client is known to have left."""
+    """A function that says, without blocking or side effects, whether the client is known to have left."""
     told: Callable[[], bool] | None = environ.get(GONE_KEY) or environ.get("waitress.client_disconnected")
     if told is not None:
         return told
     if (connection := socket_of(environ)) is not None:
-        return _Peek(connection)
+        return partial(_has_closed, connection)
     if "uwsgi.version" in environ:
-        return partial(_has_ended, sys.modules["uwsgi"].connection_fd())
+        return partial(_has_closed_descriptor, sys.modules["uwsgi"].connection_fd())
     return never_gone
 
 
 def socket_of(environ: WSGIEnvironment) -> socket.socket | None:
-    """The client's connection, where the server hands it to the application."""
+    """The client's connection, where the server passes it to the application."""
     for key in SOCKET_KEYS:
         if isinstance(connection := environ.get(key), socket.socket):
             return connection
@@ -74,16 +74,16 @@ def socket_of(environ: WSGIEnvironment) -> socket.socket | None:
 
 
 class Linger(msgspec.Struct):
-    """For how long an answer is read on after its client has left: one clock for all of an exchange.
+    """How long an answer is still read after its client has left: one clock for the whole exchange.
 
-    :ivar seconds: 0: it is not.
+    :ivar seconds: 0: not at all.
     """
 
     seconds: float = 0.0
     _since: float | None = None
 
     def left(self) -> float:
-        """Seconds of it that are left, now that the client is gone."""
+        """Remaining seconds; the first call, when the client is found gone, starts the clock."""
         now = monotonic()
         since = self._since  # another thread may stop it meanwhile
         if since is None:
@@ -91,7 +91,7 @@ class Linger(msgspec.Struct):
         return max(0.0, since + self.seconds - now)
 
     def stop(self) -> None:
-        """There is a client after all."""
+        """Reset the clock: there is a client after all."""
         self._since = None
 
 
@@ -110,9 +110,9 @@ def lingering(gone: Callable[[], bool], linger: Linger) -> Callable[[], bool]:
 
 
 def asking(pieces: Iterable[bytes], gone: Callable[[], bool]) -> Iterator[bytes]:
-    """The pieces of a body for as long as its client is there, of which it is asked in silences and once a second.
+    """The pieces of a body while its client is connected, which is checked at idle ticks and once a second.
 
-    :raises ClientGone: it has left.
+    :raises ClientGone: the client has left.
     """
     asked = monotonic()
     for piece in pieces:
@@ -124,44 +124,40 @@ def asking(pieces: Iterable[bytes], gone: Callable[[], bool]) -> Iterator[bytes]
 
 
 def connection_closed() -> BrokenPipeError:
-    """What a body raises whose client is known to have left: the server then aborts, and does not end it cleanly."""
+    """What a body raises when its client is known to have left, so that the server aborts instead of ending cleanly."""
     return BrokenPipeError(errno.EPIPE, "the client closed its connection")
 
 
 def never_gone() -> bool:
-    """For a server that tells nothing, and for what no client waits for."""
+    """For servers that give no information, and for work without a client."""
     return False
 
 
-class _Peek:
-    """Looks at the next byte without taking it: the end of the stream means that the client closed."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-
-    def __call__(self) -> bool:
-        try:
-            poll = poll_of(self._connection)
-        except ValueError:  # it is closed
-            return True
-        return (poll is None or bool(poll(0))) and self._has_ended()
-
-    def _has_ended(self) -> bool:
-        timeout = self._connection.gettimeout()
-        try:
-            self._connection.settimeout(0)
-            return not self._connection.recv(1, socket.MSG_PEEK)
-        except (BlockingIOError, ValueError):  # nothing sent (or TLS, which cannot peek): still there for all we know
-            return False
-        except OSError:
-            return True
-        finally:
-            if self._connection.fileno() >= 0:
-                self._connection.settimeout(timeout)
+def _has_closed(connection: socket.socket) -> bool:
+    """Look at the next byte without taking it: the end of the stream means that the client closed."""
+    try:
+        poll = poll_of(connection)
+    except ValueError:  # the socket is closed
+        return True
+    return (poll is None or bool(poll(0))) and _peeks_end(connection)
 
 
-def _has_ended(descriptor: int) -> bool:
-    """As :class:`_Peek`, of a connection that the server has as a bare number and closes itself."""
+def _peeks_end(connection: socket.socket) -> bool:
+    timeout = connection.gettimeout()
+    try:
+        connection.settimeout(0)
+        return not connection.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, ValueError):  # nothing sent (or TLS, which cannot peek): still there for all we know
+        return False
+    except OSError:
+        return True
+    finally:
+        if connection.fileno() >= 0:
+            connection.settimeout(timeout)
+
+
+def _has_closed_descriptor(descriptor: int) -> bool:
+    """As :func:`_has_closed`, for a connection of which there is only the descriptor, which the server closes."""
     try:
         connection = _socket.socket(fileno=descriptor)
     except OSError:

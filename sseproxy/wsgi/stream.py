@@ -27,37 +27,38 @@ Transform = Callable[[Iterator[Event]], Iterator[Event]]
 Encoder = Callable[[Event], bytes]
 MAX_WRITE = 64 * 1024
 MAX_HELD = 256 * 1024
-"""Bytes of events that wait for the one that tells how an answer goes."""
+"""Bytes of events that :meth:`EventStream.peek` reads ahead at most."""
 
 
 class EventStream:
     """An iterable of bytes with ``close()`` that is a stream of events inside.
 
-    All events that one upstream read brought leave in one write; a write never mixes a keep-alive with data.
+    All events from one upstream read leave in one write; a write never mixes a keep-alive with data.
 
-    :param events: the events, with :data:`~sseproxy.core.sse.FLUSH` where nothing more is at hand.
-    :param gone: tells whether the client is known to have left; asked in silences.
+    :param events: the events, with :data:`~sseproxy.core.sse.FLUSH` where no more are available yet.
+    :param gone: whether the client is known to have left; called at idle ticks.
     :param keepalive: seconds of silence after which a keep-alive is written.
-    :ivar encoder: what an event is on the wire; event streams unless a format says otherwise.
+    :ivar encoder: encodes one event; as a server-sent event unless a format says otherwise.
     :ivar ping: the keep-alive; empty for a format that has none.
-    :ivar offered: where the relay can take over from the second piece on: makes the ride then, if it may.
-    :ivar ride: which does.
-    :ivar room: the most tokens of output that may pass before something is done that may have to wait.
-    :ivar interrupted: the answer is not wanted any more.
-    :ivar has_more: what comes after the last write is at hand already.
-    :ivar lane: the way around the iterator for plain chunks, if there is one.
-    :ivar source: where what takes it is read.
+    :ivar offered: makes the ride for the second piece on; None where there is no relay.
+    :ivar ride: the ride, once there is one.
+    :ivar room: how many output tokens may pass before a step that may block.
+    :ivar client_left: the stream was closed because the client had left.
+    :ivar interrupted: the answer is no longer wanted.
+    :ivar has_more: more than the last write is available already.
+    :ivar lane: lets plain chunks bypass the iterator; None: they must not.
+    :ivar source: the upstream's body, which the lane and the ride read.
     """
 
-    # How each begins.
+    # Initial values, which cost nothing per stream.
     ping = PING
     offered: Callable[[Source], Ride | None] | None = None
     ride: Ride | None = None
     has_more = False
     lane: Lane | None = None
     source: Source | None = None
-    interrupted = False
-    _started = _passed = _client_left = False
+    client_left = interrupted = False
+    _started = _passed = False
     _wrote, _quiet_since = True, 0.0
     _broken: BaseException | None = None
 
@@ -89,7 +90,7 @@ class EventStream:
         return stream
 
     def open_lane(self, reader: Reader) -> None:
-        """Offer a way around the transforms attached so far."""
+        """Let plain events bypass the transforms attached so far."""
         self.lane = Lane(reader)
         self.lane.room = self.room
 
@@ -115,7 +116,7 @@ class EventStream:
         return self
 
     def on_close(self, callback: Callable[[], object]) -> None:
-        """Call this when the stream ends, however it ends; last in, first out. At once if it has ended."""
+        """Call this when the stream ends, for whatever reason; last in, first out. At once if it has ended."""
         with self._lock:
             if self._callbacks is not None:
                 self._callbacks.append(callback)
@@ -123,7 +124,7 @@ class EventStream:
         callback()
 
     def on_closed(self, callback: Callable[[], object]) -> None:
-        """Call this after everything that :meth:`on_close` was given, when the upstream is hung up on already."""
+        """Call this after all :meth:`on_close` callbacks, when the upstream connection is closed already."""
         with self._lock:
             if self._callbacks is not None:
                 self._after.append(callback)
@@ -131,27 +132,25 @@ class EventStream:
         callback()
 
     def on_interrupt(self, callback: Callable[[], object]) -> None:
-        """Call this at :meth:`interrupt`, before what was given earlier; it must be safe in any thread."""
+        """Call this at :meth:`interrupt`, before callbacks registered earlier; it must be safe in any thread."""
         self._interrupts.insert(0, callback)
 
     def interrupt(self) -> None:
-        """Let a read end that another thread is in, because the answer is not wanted any more. That thread closes.
+        """End a read that another thread is blocked in: the answer is no longer wanted. That thread closes the stream.
 
-        A body that offers ``hang_up()`` ends at once; any other at its next piece (a generator that runs can be closed
-        by nobody else).
+        A body with ``hang_up()`` ends at once, any other at its next piece (only the thread that runs a generator can
+        close it).
         """
         self.interrupted = True
         for callback in self._interrupts:
             callback()
 
     def peek(self, tells: Callable[[Event], bool] = lambda event: True) -> Event | None:
-        """Wait for the first event that tells how it goes, and leave it and those before it in place; None when it did
-        not come before a :attr:`ping` was due, if there is one, and within :data:`MAX_HELD`.
+        """Wait for the first event for which ``tells`` is true; it and those before it stay in the stream. None if it
+        did not come before a :attr:`ping` was due, if there is one, or within :data:`MAX_HELD` bytes.
 
-        Transforms may still be attached afterwards.
-
-        For a middleware that chooses the response's status by how the stream begins. An idle tick is the occasion to
-        notice that the client left; then the stream is closed and looks ended.
+        For a middleware that chooses the response's status by how the stream begins. Transforms may still be attached
+        afterwards. If an idle tick shows that the client left, the stream is closed and looks ended.
         """
         deadline = monotonic() + self.keepalive
         held: list[Event] = []
@@ -171,14 +170,9 @@ class EventStream:
                 break
             if self.ping and monotonic() >= deadline:
                 break
-        # What was at hand is not to wait for what is still to come.
+        # The events read so far must not wait for the next ones.
         self._events = chain(held, [FLUSH] if held else [], self._events)
         return None
-
-    @property
-    def client_left(self) -> bool:
-        """Whether the stream was closed because the client had left."""
-        return self._client_left
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -195,7 +189,7 @@ class EventStream:
                 return piece
         try:
             pieces = self.take()
-        except Failure as failure:  # of a format that has no mark for it; nothing of the server's is at fault
+        except Failure as failure:  # the format cannot express it; the server is not at fault
             raise connection_closed() from failure
         if pieces is None:
             self.close()
@@ -206,12 +200,12 @@ class EventStream:
         return self._idle()
 
     def take(self) -> list[bytes] | None:
-        """The next write, event by event; empty for a silent tick, None at the end.
+        """The next write, event by event; empty for an idle tick, None at the end.
 
-        For what hands events on singly; like a server's iteration, but it neither writes keep-alives nor closes.
+        For callers that pass events on one by one. Unlike iteration it writes no keep-alives and does not close.
         """
         self._started = True
-        if self._broken is not None or self._client_left:
+        if self._broken is not None or self.client_left:
             self._fail()
         pieces: list[bytes] = []
         ended = False
@@ -224,11 +218,11 @@ class EventStream:
                 raise
             self._broken = error
         if pieces and (ended or self._broken is not None):
-            self.has_more = True  # that this was all
+            self.has_more = True  # the end itself
         return pieces if pieces or not ended else None
 
     def _collect(self, pieces: list[bytes]) -> bool:
-        """Encode what is at hand into ``pieces``; True when the events have ended."""
+        """Encode the available events into ``pieces``; True when the events have ended."""
         size = 0
         self.has_more = False
         encode = self.encoder
@@ -244,7 +238,7 @@ class EventStream:
         return True
 
     def _pass_rest(self, pieces: list[bytes]) -> bool:
-        """Have what was put for later go around the iterator as far as it may; False if it is not to go on at once."""
+        """Pass what was put aside, through the lane if possible; True if the iterator has more to do now."""
         if self.lane is None or self.source is None or not (rest := self.source.rest()):
             return False
         if self.lane.open():
@@ -258,8 +252,8 @@ class EventStream:
         return bool(rest)
 
     def close(self) -> None:
-        """End the stream: run what was collected for its end. Idempotent and safe from any thread."""
-        if self._callbacks is None:  # as when a server closes what it has read to the end
+        """End the stream: run the callbacks. Idempotent and safe from any thread."""
+        if self._callbacks is None:  # servers also close a stream that they have read to its end
             return
         with self._lock:
             callbacks, self._callbacks = self._callbacks, None
@@ -273,7 +267,7 @@ class EventStream:
             close_apart(self.close)
 
     def _idle(self) -> bytes:
-        """What a silent tick writes: nothing, or a keep-alive when one is due or the client seems gone."""
+        """What an idle tick writes: nothing, or a keep-alive when one is due or the client has left."""
         now = monotonic()
         if self.gone is not None and self.gone():
             self._leave()
@@ -287,7 +281,7 @@ class EventStream:
         return b""
 
     def _leave(self) -> None:
-        self._client_left = True
+        self.client_left = True
         self.close()
 
     def _fail(self) -> None:
