@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 KEY: Final = "sseproxy.exchange"
 DEFAULT_MAX_BODY: Final = 10 * 1024 * 1024
 LONGEST_CODE: Final = 64
-_OF_THE_CLIENT_S_BODY: Final = frozenset(
+_BODY_HEADERS: Final = frozenset(
     {
         "HTTP_CONTENT_ENCODING",
         "HTTP_CONTENT_RANGE",
@@ -52,17 +52,17 @@ _OF_THE_CLIENT_S_BODY: Final = frozenset(
         "HTTP_IF_UNMODIFIED_SINCE",
     }
 )
-"""What is said of a body that goes no further, or asks for less than the whole answer."""
+"""Request headers that describe the original body, which is replaced, or ask for less than the whole answer."""
 SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who asks and is billed.
+    """Who sends the request and is billed.
 
-    :ivar models: patterns of the model names that may be asked for.
-    :ivar budget: what may be spent; None: whatever is asked for.
-    :ivar limits: how much may be asked for at a time.
+    :ivar models: patterns of the model names that the user may request.
+    :ivar budget: what the user may spend; None: unlimited.
+    :ivar limits: rate limits and concurrent streams.
     """
 
     name: str
@@ -76,8 +76,8 @@ class User:
 class Target:
     """Where a request goes: an upstream, its name for the model, and what it costs there (None: unknown).
 
-    :ivar weight: its share of the requests that go to it and its spares; 0: it takes those that the others fail.
-    :ivar spares: where the request goes if this fails, in this order.
+    :ivar weight: its share of the requests among it and its spares; 0: only requests that the others failed.
+    :ivar spares: the fallbacks if this fails, in this order.
     """
 
     upstream: str
@@ -88,16 +88,16 @@ class Target:
 
     @property
     def prices(self) -> tuple[Price | None, ...]:
-        """What the answer may cost, by who gives it in the end."""
+        """The prices that may apply, depending on which upstream answers."""
         return (self.price, *[spare.price for spare in self.spares]) if self.spares else (self.price,)
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """A request whose answer has a shape of the application's own, which is not the proxy's to change.
+    """A request whose answer has the application's own shape, which the proxy must not change.
 
-    :ivar request: as the books see it; it is never sent.
-    :ivar resolve: the target of a model that an answer names; None: no such model.
+    :ivar request: for accounting only; it is never sent.
+    :ivar resolve: the target for the model name in an answer; None: no such model.
     """
 
     mapping: AnswerMapping
@@ -106,32 +106,32 @@ class Mapped:
 
 
 class Exchange(msgspec.Struct):
-    """What is known of one exchange; each middleware fills in its own part.
+    """The state of one exchange; each middleware fills in its own part.
 
-    :ivar path: ``PATH_INFO``, or all of an LLM path whose beginning the application is mounted at.
-    :ivar method: as the client said it; a route calls the application with another.
+    :ivar path: ``PATH_INFO``; with ``SCRIPT_NAME`` in front where the application is mounted below an LLM path.
+    :ivar method: the client's; a route calls the application with another.
     :ivar body: the request as it is sent, encoded.
-    :ivar route: the pattern of the app-facing route, or of passed-on paths, that the request came by; empty: one of
-        OpenAI's paths.
+    :ivar route: the pattern of the app-facing route, or of the passed-on paths, that matched; empty: one of OpenAI's
+        paths.
     :ivar mapped: set where the application answers in its own shape; then there is no :attr:`request`.
-    :ivar prefix: the route's own prompt prefix, which beats every other.
+    :ivar prefix: the route's own prompt prefix, which overrides every other.
     :ivar format: how the client gets its events; None: as OpenAI's.
-    :ivar last_event_id: of the last event that the client has, as it says itself.
-    :ivar begin: sends a response head before the answer is known, and gives what writes after it; None where nothing
-        can. Only in the thread of the request.
+    :ivar last_event_id: the last event that the client says it has received.
+    :ivar begin: sends a response head before the answer is known, and returns ``write``; None where that is not
+        possible. Only in the thread of the request.
     :ivar cookies: the ``Set-Cookie`` fields of an answer that has its head and no event yet.
-    :ivar in_background: the answer goes on when the client that asked for it has left.
-    :ivar cut_short: the process ended it, since it goes down.
-    :ivar rejoin: the ID of a stream that the route's path names, to be replayed.
-    :ivar target: where the request is, or the answer came from.
+    :ivar in_background: the answer goes on after its client has left.
+    :ivar cut_short: the process ended it because it is shutting down.
+    :ivar rejoin: the ID of the stream that the route's path names, to be replayed.
+    :ivar target: where the request is, or where the answer came from.
     :ivar tries: each time the request went to an upstream, the last one last.
-    :ivar has_spare: there is another upstream to go to, so that an answer without content is not begun yet.
+    :ivar has_spare: another upstream is left, so that an answer without content does not count as begun.
     :ivar when_reserved: called once, when the charge is reserved and the request may go to the upstream.
-    :ivar usage: as it is booked; before that, what the vendor of the running try says that it took though it failed.
-    :ivar sunk: nano-USD that vendors say they charge for the tries before it, which failed.
-    :ivar failure: code of what ended an answer that had begun.
+    :ivar usage: as booked; before that, what the vendor of the current try reports although the try failed.
+    :ivar sunk: nano-USD that vendors report for earlier tries, which failed.
+    :ivar failure: error code of what ended an answer that had begun.
     :ivar pace: how evenly the events of a streamed answer came.
-    :ivar linger: for how long the answer is read on when its client has left.
+    :ivar linger: how long the answer is still read after its client has left.
     :ivar when_generated: called once, when an answer that is generated in the background has ended.
     :ivar when_booked: called once, when :attr:`usage` and :attr:`cost` are final.
     """
@@ -174,9 +174,9 @@ class Exchange(msgspec.Struct):
 
     @staticmethod
     def of(environ: WSGIEnvironment) -> Exchange:
-        """The exchange of this environ, begun now if this is the first middleware to ask.
+        """The exchange of this environ, created by the first middleware that asks.
 
-        What every request passes looks under :data:`KEY` first, which costs a third of this.
+        Middlewares that every request passes look under :data:`KEY` first, which costs a third of this.
         """
         exchange: Exchange | None = environ.get(KEY)
         if exchange is None:
@@ -190,7 +190,7 @@ class Exchange(msgspec.Struct):
 
     @property
     def billed(self) -> Request | None:
-        """The request as it is estimated and counted; None: nobody looks into it."""
+        """The request by which input is estimated and counted; None: it is not parsed."""
         return self.mapped.request if self.mapped is not None else self.request
 
     @property
@@ -216,7 +216,7 @@ class Exchange(msgspec.Struct):
         return self.request
 
     def read_bytes(self, environ: WSGIEnvironment, max_body: int = DEFAULT_MAX_BODY) -> bytes:
-        """Read a body that is no API's, whatever its transfer framing, and put it back with its length.
+        """Read the body of a request to no known API, however framed, and put it back with its length.
 
         :raises BadRequest: it is too large or incomplete.
         """
@@ -225,7 +225,7 @@ class Exchange(msgspec.Struct):
         return body
 
     def pass_bytes(self, environ: WSGIEnvironment, max_body: int) -> None:
-        """Make ready a body that is handed on as it is: kept where it is short, else streamed.
+        """Prepare a body that is passed on unchanged: in memory if it is short, else streamed.
 
         :raises BadRequest: it is too large or incomplete.
         """
@@ -236,24 +236,24 @@ class Exchange(msgspec.Struct):
             environ["wsgi.input"] = body
 
     def put_body(self, environ: WSGIEnvironment) -> None:
-        """Put the request's body back, which an application that failed has read."""
+        """Put the request's body back after an application that failed has read it."""
         if self.request is not None:
             _put_body(environ, self.body)
 
     def this_try(self) -> Try:
-        """The running try, begun now if nobody has."""
+        """The current try, created if there is none."""
         if not self.tries:
             self.tries.append(Try("", ""))
         return self.tries[-1]
 
     def note_failure(self, failure: Failure) -> None:
-        """Say why the running try failed; what was said first, nearest to the cause, stands."""
+        """Record why the current try failed; the first record, nearest to the cause, stays."""
         self.usage = failure.usage or self.usage
         if self.tries and self.tries[-1].error is None:
             self.tries[-1].error = str(failure.code or failure.type)[:LONGEST_CODE]
 
     def put_request(self, environ: WSGIEnvironment, request: Request) -> None:
-        """Make this the request, for the next middleware and for the application that reads ``wsgi.input``."""
+        """Replace the request, for later middlewares and for the application that reads ``wsgi.input``."""
         if request is self.request:
             return
         if self.request is None:
@@ -263,7 +263,7 @@ class Exchange(msgspec.Struct):
 
 
 def stand_alone(environ: WSGIEnvironment) -> WSGIEnvironment:
-    """The environ for a stack that begins here, which shares no exchange with one that it may stand inside of."""
+    """The environ for a stack that begins here, without the exchange of a stack around it."""
     return {name: value for name, value in environ.items() if name != KEY} if KEY in environ else environ
 
 
@@ -275,14 +275,14 @@ def _put_body(environ: WSGIEnvironment, body: bytes) -> None:
 
 
 def _describe_json(environ: WSGIEnvironment) -> None:
-    """By a charset or coding of the client's, an application could read another request than the one checked here."""
+    """With the client's charset or coding an application could read another request than the one checked here."""
     environ["CONTENT_TYPE"] = "application/json"
-    for key in environ.keys() & _OF_THE_CLIENT_S_BODY:
+    for key in environ.keys() & _BODY_HEADERS:
         del environ[key]
 
 
 def _last_event_id(environ: WSGIEnvironment) -> str:
-    """From the header, or where event-source-polyfill puts it, which would need a preflight for the header."""
+    """From the header, or from the query, where event-source-polyfill puts it to avoid a preflight."""
     header: str = environ.get("HTTP_LAST_EVENT_ID", "")
     query: str = environ.get("QUERY_STRING", "")
     if header or "lastEventId=" not in query:
@@ -294,7 +294,7 @@ def _request_id(environ: WSGIEnvironment) -> str:
     given: str = environ.get("HTTP_X_REQUEST_ID", "")
     if given and SANE_ID.match(given):
         return given
-    # Bare, since upstreams see it too: llama-cpp-python answers 400 to any X-Request-Id that is no UUID.
-    # Of version 4 (RFC 9562), as the module uuid writes it at three times the price. It need not be hard to guess.
+    # Without a prefix, since upstreams see it too: llama-cpp-python answers 400 to any X-Request-Id that is no UUID.
+    # Version 4 (RFC 9562), which the module uuid makes at three times the cost. It need not be hard to guess.
     digits = getrandbits(128).to_bytes(16, "big").hex()
     return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:]}"

@@ -1,10 +1,10 @@
 """The relay: one thread moves the plain middle of every stream, while the streams' own threads sleep.
 
-A stream comes here when its first piece has left by the server, and goes back to its own thread for all that is not
-plain: its end, a failure, silence, a client that reads slowly or has left, work that may have to wait for a database.
-What becomes of its bytes is the same either way, since the same iterator makes it; only who waits for the sockets
-differs. Needs epoll (Linux) and a server that offers a :class:`~sseproxy.wsgi.ends.Writer`; elsewhere streams are
-iterated as ever. Where it is built, the express (``express.c``) moves plain events instead, without the interpreter.
+A stream comes here once the server has sent its first piece, and returns to its own thread for anything that is not
+plain: its end, a failure, silence, a client that reads slowly or has left, work that may block on a database. Its bytes
+are the same either way, since the same iterator makes them; only the thread that waits for the sockets differs.
+Needs epoll (Linux) and a server that offers a :class:`~sseproxy.wsgi.ends.Writer`; elsewhere streams are iterated as
+usual. Where it is built, the express (``express.c``) moves plain events instead, without the interpreter.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("sseproxy.wsgi")
 
 SWEEP: Final = 0.25
+"""Seconds between two checks of all rides."""
 
 
 class Relay:
-    """The loop and its thread, which the first ride starts. To be made after a fork, and closed.
+    """The loop and its thread, which the first ride starts. Create it after a fork, and close it.
 
-    :param express: have the express move plain events, where it is built.
-    :ivar express: it, if it does.
+    :param express: let the express move plain events, where it is built.
+    :ivar express: None if it does not.
     """
 
     def __init__(self, *, express: bool = True) -> None:
@@ -46,16 +47,16 @@ class Relay:
         self._by_source: dict[int, Ride] = {}
         self._by_client: dict[int, Ride] = {}
         self._called_back: deque[Ride] = deque()
-        # Held for every change of the above: a ride is here as a whole or not at all.
+        # Held for every change of the above: a ride is in all of them or in none.
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        # It takes no more, since it was closed or its thread has failed; it was closed.
-        self._closed = self._is_over = False
+        # The first also when the thread has failed.
+        self._takes_no_more = self._is_closed = False
 
     def take(self, ride: Ride) -> bool:
         """Move this ride from now on; False if it cannot be moved."""
         with self._lock:
-            if self._closed or ride.source in self._by_source or ride.client in self._by_client:
+            if self._takes_no_more or ride.source in self._by_source or ride.client in self._by_client:
                 return False
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="sseproxy-relay", daemon=True)
@@ -77,18 +78,18 @@ class Relay:
         return True
 
     def call_back(self, ride: Ride) -> None:
-        """Give this ride back soon. From any thread."""
+        """Return this ride to its own thread soon. From any thread."""
         with self._lock:
             if ride in self._rides:
                 self._called_back.append(ride)
                 os.eventfd_write(self._bell, 1)
 
     def close(self) -> None:
-        """Give all rides back, and take no more. Idempotent."""
+        """Return all rides, and take no more. Idempotent."""
         with self._lock:
-            if self._is_over:
+            if self._is_closed:
                 return
-            self._is_over = self._closed = True
+            self._is_closed = self._takes_no_more = True
             os.eventfd_write(self._bell, 1)
             thread = self._thread
         if thread is not None:
@@ -101,13 +102,13 @@ class Relay:
     def _run(self) -> None:
         try:
             sweep_at = monotonic() + SWEEP
-            while not self._closed:
+            while not self._takes_no_more:
                 ready = self._epoll.poll(max(0.0, sweep_at - monotonic()))
                 now = monotonic()
                 for number, events in ready:
                     moving = self._by_source.get(number)
                     if moving is None:
-                        self._see_to(number)
+                        self._handle_client_or_bell(number)
                     elif events != select.EPOLLIN or not moving.move_here(now):
                         self._give_back(moving)
                 self._return_those_called_back()
@@ -118,11 +119,11 @@ class Relay:
             log.exception("the relay failed; streams go on without it")
         finally:
             with self._lock:
-                self._closed = True
+                self._takes_no_more = True
             for ride in list(self._rides):
                 self._give_back(ride)
 
-    def _see_to(self, number: int) -> None:
+    def _handle_client_or_bell(self, number: int) -> None:
         leaving = self._by_client.get(number)
         if leaving is not None:
             leaving.ground()
@@ -152,7 +153,7 @@ class Relay:
             return False
         self._rides.discard(ride)
         for rides, number in ((self._by_source, ride.source), (self._by_client, ride.client)):
-            # A server may have closed its socket, and its number may be another's by now.
+            # A server may have closed its socket, and the descriptor may belong to another by now.
             if rides.get(number) is ride:
                 del rides[number]
                 with suppress(OSError, ValueError):
