@@ -1,7 +1,7 @@
-"""Calling a WSGI application from a middleware, once and rightly (PEP 3333).
+"""Calls a WSGI application from a middleware (PEP 3333).
 
-Covers the late ``start_response``, the legacy ``write()``, ``exc_info`` and an application that raises; a body that
-needed none of this is handed on as the very same object.
+Covers a late ``start_response``, the legacy ``write()``, ``exc_info`` and an application that raises; a body that
+needs none of this is passed on as the same object.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ log = logging.getLogger("sseproxy.wsgi")
 
 Headers = list[tuple[str, str]]
 NAME_OF: Final[Callable[[tuple[str, str]], str]] = itemgetter(0)
-"""The name of a header field, for who looks at all of them."""
+"""The name of a header field."""
 
 
 class Answer:
-    """What an application answered, before any of it was sent. A WSGI application itself, of one request.
+    """An application's answer, before any of it is sent. Itself a WSGI application, for one request.
 
-    One that passes through several middlewares stays the same object: :func:`call_app` gets it handed over whole.
+    Passing through several middlewares it stays the same object: :func:`call_app` receives it as a whole.
 
     :ivar status: code and phrase, ``"200 OK"``.
     :ivar code: the status as a number.
     :ivar headers: as the application gave them; a middleware may change the list.
-    :ivar body: the application's own iterable; to be closed by whoever iterates it.
+    :ivar body: the application's own iterable; whoever iterates it closes it.
     """
 
     __slots__ = ("body", "code", "headers", "status")
@@ -86,7 +86,7 @@ def close_body(body: Iterable[bytes]) -> None:
 
 
 def close_read(body: Iterable[bytes]) -> None:
-    """Close a body that has been read: what its ``close()`` raises changes nothing of the answer any more."""
+    """Close a body that has been read; an error in its ``close()`` is only logged, since the answer is complete."""
     try:
         close_body(body)
     except Exception:
@@ -109,7 +109,7 @@ def call_app(app: WSGIApplication, environ: WSGIEnvironment) -> Answer:
 
 
 def _assembled(body: Iterable[bytes], start: _Start) -> Answer:
-    """The answer of an application that is not handed over whole."""
+    """The answer of an application that did not return an :class:`Answer`'s body."""
     if start.answer is None:
         body = _pull_until_started(body, start)
     elif start.written:
@@ -134,7 +134,7 @@ class _Start(msgspec.Struct):
             raise AssertionError("start_response called twice without exc_info (PEP 3333)")
         if exc_info and exc_info[1] is not None and self.sent:
             raise exc_info[1].with_traceback(exc_info[2])
-        self.answer = Answer(status, list(headers), [])  # no body that the application could return
+        self.answer = Answer(status, list(headers), [])  # a body that the application cannot return: see call_app()
         return self._write
 
     def _write(self, data: bytes) -> None:
@@ -164,7 +164,7 @@ def _pull_until_started(body: Iterable[bytes], start: _Start) -> Iterable[bytes]
 class _Joined:
     """Pieces already taken from a body or given to ``write()``, then the rest of it.
 
-    ``write()`` may be called on while the rest is made: PEP 3333 forbids it to applications, but servers let it pass.
+    ``write()`` may also be called while the rest is produced: PEP 3333 forbids that, but servers tolerate it.
     """
 
     def __init__(self, pieces: list[bytes], body: Iterable[bytes], rest: Iterator[bytes] | None = None) -> None:

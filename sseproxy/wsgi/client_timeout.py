@@ -1,6 +1,6 @@
-"""Clients that do not read are cut off, under every server that hands the client's socket to the application.
+"""Disconnects clients that do not read, under every server that passes the client's socket to the application.
 
-gunicorn and Werkzeug's server do; sseproxy's own waitress looks after its connections itself (see its module).
+gunicorn and Werkzeug's server do; sseproxy's own waitress watches its connections itself (see its module).
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 
 class ClientTimeout:
-    """Looks after the connections of requests; needs :meth:`close` at the end.
+    """Watches the connections of requests; needs :meth:`close` at the end.
 
-    :param seconds: how long a client may take no byte while some wait for it.
+    :param seconds: how long a client may take no byte while some are waiting for it.
     """
 
     def __init__(self, seconds: float) -> None:
         self._watch = PerProcess(lambda: _Watch(seconds), _Watch.start)
 
     def watch(self, environ: WSGIEnvironment) -> None:
-        """Look after the connection that a request came by, as long as it is open, if there is a thread left for it."""
+        """Watch a request's connection while it is open, provided that a thread for it can be started."""
         if (connection := socket_of(environ)) is not None:
             with suppress(RuntimeError):
                 self._watch.get().stuck.watch(connection)
 
     def close(self) -> None:
-        """Stop looking."""
+        """Stop watching."""
         if (watch := self._watch.known()) is not None:
             watch.closed.set()
 
 
 class _Watch:
-    """That of one process."""
+    """The thread of one process."""
 
     def __init__(self, seconds: float) -> None:
         self.stuck = StuckClients(seconds)

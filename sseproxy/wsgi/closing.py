@@ -1,4 +1,4 @@
-"""A body that tells when it was closed, and the callbacks that hang on an answer."""
+"""A body that reports when it was closed, and running the callbacks of an answer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ log = logging.getLogger("sseproxy.wsgi")
 
 
 class ClosingBody:
-    """Hands on a body as it is, and calls back once, after it was closed and whatever that raised.
+    """Passes a body on unchanged, and calls back once after it was closed, even if closing raised.
 
-    A callback of an :class:`~sseproxy.wsgi.stream.EventStream` is the other way; it runs among the stream's own. Where
-    a middleware outside forgets to close, it is closed when nobody holds it any more.
+    For an :class:`~sseproxy.wsgi.stream.EventStream`, its own callbacks are the alternative. If an outer middleware
+    forgets to close the body, it is closed when it is garbage-collected.
     """
 
     def __init__(self, body: Iterable[bytes], closed: Callable[[], object]) -> None:
@@ -27,15 +27,15 @@ class ClosingBody:
 
     @classmethod
     def around(cls, body: Iterable[bytes], closed: Callable[[], object]) -> ClosingBody:
-        """A body with this callback after those that it has: itself if it is of this kind, else one around it."""
+        """Add a callback after the existing ones, to the body itself if it is a :class:`ClosingBody`."""
         if not isinstance(body, cls):
             return cls(body, closed)
         body._closed.append(closed)
         return body
 
     def __iter__(self) -> Iterator[bytes]:
-        # It knows this object, costs no frame, and does not close the body by itself when it is dropped.
-        return chain(self._body, repeat(self, 0))  # type: ignore[arg-type]  # which is no bytes, but none of it comes
+        # Holds a reference to this object, adds no Python frame, and does not close the body when it is dropped.
+        return chain(self._body, repeat(self, 0))  # type: ignore[arg-type]  # repeated zero times
 
     def close(self) -> None:
         """Close the body; the callbacks follow. Later calls change nothing."""
@@ -52,9 +52,9 @@ class ClosingBody:
 
 
 def close_apart(close: Callable[[], object]) -> None:
-    """Close what a middleware has dropped without closing it, against PEP 3333.
+    """Close what a middleware dropped without closing it, contrary to PEP 3333.
 
-    In a thread of its own: the collector may run while this very thread holds a lock that a callback needs.
+    In a new thread: garbage collection may run while the current thread holds a lock that a callback needs.
     """
 
     def end() -> None:
@@ -63,14 +63,14 @@ def close_apart(close: Callable[[], object]) -> None:
         except Exception:
             log.exception("a response body that was dropped without close() did not end cleanly")
 
-    # At the very end of the process a new thread would never get to run, and starting it would never return.
+    # While the process exits, a new thread would never run, and starting it would never return.
     if not sys.is_finalizing():
         with suppress(RuntimeError):  # the interpreter is shutting down
             threading.Thread(target=end, name="sseproxy-dropped", daemon=True).start()
 
 
 def call_all(callbacks: Iterator[Callable[[], object]]) -> None:
-    """Call one after the other; what one raises keeps no other from being called, and is raised then."""
+    """Call all of them in order, even if one raises; what was raised is raised afterwards."""
     try:
         for callback in callbacks:
             callback()
@@ -80,6 +80,6 @@ def call_all(callbacks: Iterator[Callable[[], object]]) -> None:
 
 
 def call_once(callbacks: list[Callable[[], object]]) -> None:
-    """Call them in their order, and forget them: they know the exchange they hang on, which would be a circle."""
+    """Call them in order and drop them: they refer to the exchange that holds them, a reference cycle."""
     while callbacks:
         callbacks.pop(0)()

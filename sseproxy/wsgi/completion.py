@@ -33,7 +33,7 @@ class CompletionBody:
 
     @classmethod
     def at_once(cls, body: Iterable[bytes], api: Api) -> CompletionBody | None:
-        """The answer, if it is in the canonical form and all there, as a short one comes: no client is kept waiting."""
+        """The answer, if it is complete already, as short ones are, and in canonical form: no need to wait for it."""
         if type(body) is list and len(body) == 1 and len(body[0]) <= BODY_LIMIT:
             canonical = read_canonical(api, body[0])
             if canonical is not None:
@@ -53,10 +53,10 @@ class CompletionBody:
     ) -> CompletionBody:
         """The answer in a WSGI body, which is read to the answer's end and closed.
 
-        :param gone: tells whether the client has left; asked while the upstream is silent.
-        :param model: the model's name where the upstream gives none.
+        :param gone: whether the client has left; called while the upstream is silent.
+        :param model: the model's name, if the upstream gives none.
         :param choices: the request's ``n``.
-        :param dialect: what the operator knows of the upstream.
+        :param dialect: the upstream's configured peculiarities.
         :raises ClientGone: the client has left.
         :raises Failure: the body is no answer of this API.
         """
@@ -74,7 +74,7 @@ class CompletionBody:
 
 
 def collect(body: Iterable[bytes], gone: Callable[[], bool], limit: int = BODY_LIMIT) -> bytes:
-    """All of a body, uncompressed; it is closed then.
+    """All of a body, uncompressed; closes it.
 
     :raises UpstreamFailure: it is larger than ``limit`` bytes, or broken.
     :raises ClientGone: the client left while the upstream was silent.
@@ -86,7 +86,7 @@ def collect(body: Iterable[bytes], gone: Callable[[], bool], limit: int = BODY_L
 
 
 def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: Dialect) -> Completion:
-    """A document is read as it came; a stream that nobody asked for is gathered into one."""
+    """A document is read as it is; a stream that was not requested is gathered into one completion."""
     head = next((piece for piece in pieces if piece.strip()), b"")
     if api == "embeddings" or head.lstrip().startswith(b"{"):
         document = _document(head, pieces)
@@ -101,7 +101,7 @@ def _read(pieces: Iterator[bytes], api: Api, model: str, choices: int, dialect: 
 
 
 def _document(head: bytes, pieces: Iterator[bytes]) -> bytes:
-    """The whole body, or as much as is a document where the upstream keeps the connection open after it."""
+    """The whole body, or the document in it if the upstream keeps the connection open after that."""
     read = [head]
     for piece in pieces:
         if not piece and _answer(b"".join(read)) is not None:

@@ -1,4 +1,4 @@
-"""Cuts a connection that takes too long: the time-out of a socket begins anew with each byte that comes."""
+"""Shuts down a connection at a deadline: a socket's own timeout starts anew with each byte that comes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from time import monotonic
 
 @contextmanager
 def cutting(connection: socket, deadline: float) -> Iterator[None]:
-    """Meanwhile, the connection is shut at the deadline, whoever reads from it: head, body or handshake."""
-    with connection.dup() as own:  # TLS and urllib take the connection's own away
+    """In this context the connection is shut down at the deadline, during a handshake, a head or a body alike."""
+    with connection.dup() as own:  # TLS and urllib detach the original socket
         timer = Timer(max(0.0, deadline - monotonic()), _shut, [own])
         timer.daemon = True
         try:
             timer.start()
-        except RuntimeError:  # no thread is left: the socket's own time-out has to do
+        except RuntimeError:  # no thread is left: the socket's own timeout has to suffice
             yield
             return
         try:
@@ -28,5 +28,5 @@ def cutting(connection: socket, deadline: float) -> Iterator[None]:
 
 
 def _shut(connection: socket) -> None:
-    with suppress(OSError):  # the peer has been faster
+    with suppress(OSError):  # the peer has closed already
         connection.shutdown(SHUT_RDWR)

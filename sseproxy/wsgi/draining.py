@@ -1,6 +1,6 @@
-"""Whether the process goes down: nothing new begins any more, and from a moment on what still runs has to end.
+"""Whether the process is shutting down: no new request is accepted, and after a grace period running ones must end.
 
-One object for a whole application. It is begun in a signal handler, so there is no lock in here.
+One object for a whole application. Draining begins in a signal handler, so there is no lock in here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from sseproxy.core.failure import Failure
 
 RETRY_AFTER: Final = 1.0
-"""Seconds: another instance answers already, or this one is started again."""
+"""Seconds after which another instance, or this one restarted, can answer."""
 
 
 class ShuttingDown(Failure):
-    """Nothing is generated here any more."""
+    """The process accepts no new requests."""
 
     CODE: Final = "server_shutting_down"
 
@@ -26,22 +26,22 @@ class ShuttingDown(Failure):
 
 
 class CutShort(ShuttingDown):
-    """An answer had not ended when the time for that was over."""
+    """An answer had not ended when the grace period was over."""
 
     def __init__(self) -> None:
         super().__init__("The answer ends here: the server is shutting down. Try again.")
 
 
 class Draining:
-    """Not begun, as long as nobody calls :meth:`begin`."""
+    """The state of a shutdown, which :meth:`begin` starts."""
 
     def __init__(self) -> None:
         self._over_at: float | None = None
-        # Changed by single steps that need no lock.
+        # Changed only by atomic operations.
         self._running: set[object] = set()
 
     def begin(self, grace: float) -> None:
-        """Let nothing new begin, and what runs go on for so many seconds. Once begun, this changes nothing."""
+        """Refuse new requests, and give running ones so many seconds. Later calls change nothing."""
         if self._over_at is None:
             self._over_at = monotonic() + grace
 
@@ -51,7 +51,7 @@ class Draining:
         return self._over_at is not None
 
     def is_over(self) -> bool:
-        """Whether what still runs has to end now."""
+        """Whether running answers have to end now."""
         return self._over_at is not None and monotonic() >= self._over_at
 
     def check(self) -> None:
@@ -60,12 +60,12 @@ class Draining:
             raise ShuttingDown
 
     def enter(self) -> Callable[[], None]:
-        """An answer is being made, whether somebody waits for it or not. Returns what is called when it has ended."""
+        """Register an answer, even one without a client. Returns the function to call when it has ended."""
         answer = object()
         self._running.add(answer)
         return partial(self._running.discard, answer)
 
     @property
     def running(self) -> int:
-        """How many answers are being made."""
+        """The number of answers being generated."""
         return len(self._running)

@@ -1,4 +1,4 @@
-"""When an exchange is over: its body was closed, and so was what goes on without its client."""
+"""When an exchange is over: its body is closed, and a generation that outlives its client has ended."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sseproxy.wsgi.exchange import Exchange
 
 
 def when_ended(exchange: Exchange, body: Iterable[bytes], callback: Callable[[], object]) -> ClosingBody:
-    """A body to return instead of ``body``, with which the callback is called once, when the exchange is over.
+    """A body to return instead of ``body``; it calls the callback once, when the exchange is over.
 
-    That is when the body was closed, or when the generation has ended that outlives its client.
+    That is when the body was closed, or when a generation that outlives its client has ended.
     """
 
     def closed() -> None:
@@ -20,7 +20,7 @@ def when_ended(exchange: Exchange, body: Iterable[bytes], callback: Callable[[],
             return
         once = _Once(callback)
         exchange.when_generated.append(once)
-        if not exchange.in_background:  # it has ended meanwhile, perhaps before it could see this callback
+        if not exchange.in_background:  # it has ended meanwhile, perhaps before it could call this
             once()
 
     return ClosingBody.around(body, closed)

@@ -1,4 +1,4 @@
-"""The two ends of a stream that is not iterated: where it is read, and where it is written past the server."""
+"""The two ends of a stream that is not iterated: where it is read, and where it is written bypassing the server."""
 
 from __future__ import annotations
 
@@ -7,84 +7,84 @@ from typing import Protocol
 
 
 class Source(Protocol):
-    """An upstream's body, read without waiting while a stream is here."""
+    """An upstream's body; non-blocking while a ride reads it."""
 
     def fileno(self) -> int:
-        """The socket's."""
+        """The socket's descriptor."""
 
     def is_drained(self) -> bool:
-        """Whether only :meth:`receive` can tell how it goes on, and after that only the socket."""
+        """Whether nothing is buffered: the next bytes come from :meth:`receive`, later ones from the socket."""
 
     def set_waiting(self, waiting: bool) -> None:
-        """Whether the iterator waits for bytes; :meth:`receive` wants it not to."""
+        """Whether the iterator blocks for bytes; off for :meth:`receive`."""
 
     def receive(self) -> bytes | None:
-        """What has arrived, as it came, maybe nothing; None: the end or a failure, which the iterator will tell."""
+        """What has arrived, unprocessed, may be empty; None: the end or a failure, which the iterator will report."""
 
     def read(self) -> bytes | None:
-        """Wait a while for what comes, without its transfer framing, maybe nothing; None as above."""
+        """Wait one tick for bytes, without their transfer framing, may be empty; None as above."""
 
     def is_framed(self) -> bool:
-        """Whether what comes next is an HTTP chunk from its beginning (RFC 9112 section 7.1)."""
+        """Whether the next byte begins an HTTP chunk (RFC 9112 section 7.1)."""
 
     def is_bare(self) -> bool:
-        """Whether HTTP chunks come, and stand on the socket as they are: no TLS, and nothing was read ahead."""
+        """Whether HTTP chunks can be read from the socket itself: no TLS, and nothing was read ahead."""
 
     def unwrap(self, data: bytes) -> bytes | None:
-        """Take the transfer framing off what was received; None as above, after the :meth:`rest`. Not needed of whole
+        """Decode the transfer framing of received bytes; None as above, after the :meth:`rest`. Not needed for whole
         chunks.
         """
 
     def heard(self, at: float) -> None:
-        """The last byte came at this moment (monotonic seconds)."""
+        """Record when the last byte came (monotonic seconds)."""
 
     def fail(self, error: OSError) -> None:
-        """Let the iterator end with this failure of a read."""
+        """Make the iterator end with this read failure."""
 
     def put(self, data: bytes, later: bytes = b"") -> None:
-        """Let the iterator go on with this, and then with what is for later, unless :meth:`rest` takes it first."""
+        """Make the iterator return this next, and then ``later``, unless :meth:`rest` takes that first."""
 
     def rest(self) -> bytes:
-        """Take what is at hand for later, if it is its turn: without its transfer framing, maybe nothing."""
+        """Take what was put for later, if it is next: without transfer framing, may be empty."""
 
     def put_silence(self) -> None:
-        """Let the iterator go on with an idle tick."""
+        """Make the iterator return an idle tick next."""
 
 
 class Writer(Protocol):
-    """A client's connection, past the server that it belongs to."""
+    """A client's connection, bypassing the server that owns it."""
 
     @property
     def chunked(self) -> bool:
-        """Whether pieces are framed (RFC 9112 section 7.1)."""
+        """Whether pieces are sent as HTTP chunks (RFC 9112 section 7.1)."""
 
     def is_ready(self) -> bool:
-        """Whether all that the server was given is sent, so that something may be written past it."""
+        """Whether the server has sent all that it was given, so that it can be bypassed."""
 
     def fileno(self) -> int:
-        """The socket's."""
+        """The socket's descriptor."""
 
     def send(self, data: bytes) -> int:
-        """Write without waiting; how many bytes were taken.
+        """Write without blocking; returns how many bytes were taken.
 
         :raises OSError: the client has left.
         """
 
     def duplicate(self) -> int:
-        """Another number for the socket, to write by, and to be closed by whoever asked; what is written is told to
+        """A duplicate of the socket's descriptor to write to, which the caller closes and whose writes it reports to
         :meth:`note_sent`.
 
-        :raises OSError: the client has left, or there are no more files.
+        :raises OSError: the client has left, or no descriptor is left.
         """
 
     def note_sent(self, count: int) -> None:
-        """So many bytes were written by a duplicate."""
+        """Record that so many bytes were written through a duplicate."""
 
     def send_all(self, data: bytes) -> None:
-        """Write by the server, and wait as it does.
+        """Write through the server, blocking as it does.
 
         :raises OSError: the client has left.
         """
 
     def when_closed(self, callback: Callable[[], object] | None) -> None:
-        """Call this when the server closes the connection by itself."""
+        """Call this when the server itself closes the connection."""

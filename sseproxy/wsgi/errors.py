@@ -1,7 +1,7 @@
-"""Failures as WSGI answers: the JSON error body of the API that was asked, or one error event for an event source.
+"""Failures as WSGI answers: the JSON error body of the requested API, or one error event for an event source.
 
 fetch-event-source re-POSTs every second on a JSON 401, 402 or 429; the same status as ``text/event-stream`` with one
-error event ends it. The status stays the true one. Codex reads a refusal as JSON, whatever it accepts.
+error event stops it. The status stays the true one. Codex reads a refusal as JSON, whatever it accepts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 REFUSED_KEY: Final = "sseproxy.refused"
-"""The :class:`Failure` for which the server itself refuses a request."""
+"""Holds the :class:`Failure` with which the server itself refuses a request."""
 EVENTS: Final = "text/event-stream"
 STREAM_HEADERS: Headers = [
     ("Content-Type", f"{EVENTS}; charset=utf-8"),
@@ -34,11 +34,11 @@ STREAM_HEADERS: Headers = [
     ("X-Accel-Buffering", "no"),
 ]
 LONGEST_WAIT: Final = 120.0
-"""Seconds of ``Retry-After`` that an SDK may sleep: what OpenAI's take at most. Anthropic's would sleep for days."""
+"""The longest ``Retry-After`` in seconds that SDKs should obey: OpenAI's maximum. Anthropic's would sleep for days."""
 
 
 class Crashed(Failure):
-    """What a client is told where an exception was raised that nobody has thought of, be it a wrapped application's."""
+    """An unexpected exception, perhaps in a wrapped application, as the client is told of it."""
 
     def __init__(self) -> None:
         super().__init__("The server failed; its log tells why.", code="internal_error")
@@ -56,7 +56,7 @@ class MethodNotAllowed(Failure):
 
     @property
     def fields(self) -> Headers:
-        """What to send with it."""
+        """The header fields to send with it."""
         return [("Allow", ", ".join(self.methods))]
 
 
@@ -68,25 +68,25 @@ def status_line(code: int) -> str:
 def wants_events(environ: WSGIEnvironment) -> bool:
     """Whether the client names ``text/event-stream`` in its ``Accept`` header, as EventSource does."""
     accept: str = environ.get("HTTP_ACCEPT", "").lower()
-    if accept == EVENTS:  # word for word what EventSource sends, and costly to parse
+    if accept == EVENTS:  # exactly what EventSource sends; parsing is expensive
         return True
     return EVENTS in accept and parse_accept_header(accept, MIMEAccept).quality(EVENTS) > 0
 
 
 def is_event_source(environ: WSGIEnvironment) -> bool:
-    """Whether the client takes all it gets for events, a refusal too, and comes back for what it missed.
+    """Whether the client reads every response as events, also a refusal, and reconnects for what it missed.
 
-    Of the typed APIs' clients only those in a browser do: others name event streams with each request, as Codex does.
+    Among clients of the typed APIs, only those in a browser: others accept event streams in each request, as Codex.
     """
     if not wants_events(environ):
         return False
-    # Not Sec-Fetch-Mode, which Node's fetch sends too.
+    # Not Sec-Fetch-Mode, which Node's fetch also sends.
     is_in_browser = "HTTP_SEC_FETCH_SITE" in environ or "HTTP_ORIGIN" in environ
     return is_in_browser or api_at(Exchange.of(environ).path) not in TYPED
 
 
 def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None = None) -> Answer:
-    """The answer that tells a client of a failure while nothing has been sent."""
+    """The answer that reports a failure while nothing has been sent."""
     own = [] if failure.retry_after is None else _when_to_retry(failure.retry_after)
     if isinstance(failure, MethodNotAllowed):
         own = [*own, *failure.fields]
@@ -94,15 +94,15 @@ def refuse(failure: Failure, environ: WSGIEnvironment, headers: Headers | None =
 
 
 def error_body(failure: Failure, environ: WSGIEnvironment) -> bytes:
-    """What tells the client of a failure, in the words of the API that it asks."""
+    """The error body in the form of the requested API."""
     exchange = Exchange.of(environ)
     return write_json(refusal_at(exchange.path, failure, exchange.request_id))
 
 
 def error_answer(status: str, body: bytes, environ: WSGIEnvironment, headers: Headers) -> Answer:
-    """The JSON error body as it is, or as the one event of a stream for an event source.
+    """The JSON error body as it is, or for an event source as the only event of a stream.
 
-    :param headers: further fields.
+    :param headers: additional fields.
     """
     if is_event_source(environ):
         return Answer(status, [*STREAM_HEADERS, *headers], [encode(Event(data=body))])
@@ -111,16 +111,16 @@ def error_answer(status: str, body: bytes, environ: WSGIEnvironment, headers: He
 
 
 def tell_refusal(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """The application that answers what the server refuses."""
+    """The application that answers requests that the server refuses."""
     return refuse(environ[REFUSED_KEY], environ)(environ, start_response)
 
 
 def whether_to_retry(seconds: float) -> Headers:
-    """Where nobody would wait as long, what keeps SDKs from sleeping through it."""
+    """The header that keeps SDKs from sleeping for longer than anybody would wait."""
     return [] if seconds <= LONGEST_WAIT else [("X-Should-Retry", "false")]
 
 
 def _when_to_retry(seconds: float) -> Headers:
-    """The time to wait, if it ends, and whether to."""
+    """How long to wait, unless for ever, and whether to retry at all."""
     fields = [("Retry-After", str(max(1, ceil(seconds))))] if seconds < inf else []
     return [*fields, *whether_to_retry(seconds)]

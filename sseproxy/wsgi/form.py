@@ -1,6 +1,6 @@
 """Forms and queries as pairs of text, strictly: invalid UTF-8 and uploaded files are refused, not replaced or dropped.
 
-https://url.spec.whatwg.org/#urlencoded-parsing and RFC 7578. The whole body is at hand and bounded already.
+https://url.spec.whatwg.org/#urlencoded-parsing and RFC 7578. The whole body is in memory and bounded already.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Pairs = list[tuple[str, str]]
 
 
 def read_query(query: str) -> Pairs:
-    """The parameters of ``QUERY_STRING``, which servers hand on as Latin-1 (PEP 3333).
+    """The parameters of ``QUERY_STRING``, which servers decode as Latin-1 (PEP 3333).
 
     :raises BadRequest: it is no UTF-8, or has too many parameters.
     """
@@ -61,7 +61,7 @@ def _pairs(data: bytes, what: str) -> Pairs:
 
 
 def _plain(text: bytes) -> str:
-    # Letters for bytes, which Python has once each; bytes take seventy times the size of a body of nothing but escapes.
+    # As a str: its one-character strings are cached; as bytes, a body of only escapes would take 70 times its size.
     letters = _ESCAPE.sub(_letter, text.replace(b"+", b" ").decode("latin-1"))
     return letters.encode("latin-1").decode()
 

@@ -1,4 +1,4 @@
-"""The body of an answer that is too long to be kept, or no JSON: handed on while it comes in, in bounded memory."""
+"""The body of an answer that is too long to be kept, or no JSON: passed on as it arrives, in bounded memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sseproxy.wsgi.call import close_body
 from sseproxy.wsgi.client import asking
 
 KEPT: Final = 1024 * 1024
-"""Bytes of an answer that are waited for, to be read as a whole."""
+"""Bytes up to which an answer is read as a whole."""
 
 
 class LongBody:
-    """An iterable of bytes that knows at its end what usage has passed.
+    """An iterable of bytes that knows at its end what usage was reported in them.
 
     :param pieces: the body, uncompressed.
-    :param about: what else is said of it, which may end with its usage.
+    :param about: metadata beside the body, which may end with the usage.
     """
 
     def __init__(self, body: Iterable[bytes], pieces: Iterator[bytes], about: bytes = b"") -> None:
@@ -31,9 +31,9 @@ class LongBody:
 
     @classmethod
     def begin(cls, body: Iterable[bytes], gone: Callable[[], bool]) -> LongBody | list[bytes]:
-        """The answer, whole where it is short; then its body is closed.
+        """The answer, whole if it is short, with its body closed.
 
-        :param gone: tells whether the client has left; asked while the upstream is silent.
+        :param gone: whether the client has left; called while the upstream is silent.
         :raises ClientGone: the client has left.
         :raises UpstreamFailure: the body broke off.
         """
@@ -55,7 +55,7 @@ class LongBody:
         return head
 
     def usage(self) -> Usage | None:
-        """What the answer reports, as far as it has passed."""
+        """What the part of the answer that has passed reports."""
         return self._ends.usage()
 
     def __iter__(self) -> LongBody:

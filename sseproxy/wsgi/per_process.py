@@ -1,4 +1,4 @@
-"""What each process has of its own: a server may fork after it made the application, and amid its first requests."""
+"""An object for each process: a server may fork after it made the application, and during its first requests."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Made when a process first needs it. What its parent had is let go.
+    """Created when a process first needs it. The parent process's object is dropped.
 
-    :param make: makes one, with no effect yet.
-    :param start: makes it work; called for the one that is chosen.
+    :param make: creates one, without side effects.
+    :param start: starts the one that is kept.
     """
 
     def __init__(self, make: Callable[[], T], start: Callable[[T], object]) -> None:
@@ -22,19 +22,19 @@ class PerProcess(Generic[T]):
         self._by_process: dict[int, T] = {}
 
     def get(self) -> T:
-        """This process's own.
+        """This process's object.
 
-        :raises RuntimeError: it could not be started, as where no thread is left; the next call tries again.
+        :raises RuntimeError: it could not be started, for example because no thread is left; the next call tries again.
         """
         return self._by_process.get(os.getpid()) or self._begin()
 
     def known(self) -> T | None:
-        """This process's own, if there was a need of it."""
+        """This process's object, if it exists."""
         return self._by_process.get(os.getpid())
 
     def _begin(self) -> T:
         process, new = os.getpid(), self._make()
-        # In one step: threads that come here at once choose the same. It needs no lock that a fork could copy held.
+        # Atomic: concurrent threads choose the same one, without a lock that a fork could copy while it is held.
         chosen = self._by_process.setdefault(process, new)
         if chosen is new:
             for other in [known for known in self._by_process if known != process]:

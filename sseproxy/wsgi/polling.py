@@ -1,4 +1,4 @@
-"""Whether a socket has something to read, asked at the least cost."""
+"""Whether a socket has something to read, at the lowest cost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 
 def poll_of(connection: socket.socket) -> Callable[[float], object] | None:
-    """What waits so many milliseconds for something to read, for a bare socket: a peek costs an exception where there
-    is nothing, and each other time-out a system call. gevent's sockets know better, and those for TLS are no bare ones.
+    """A function that waits so many milliseconds for something to read; None for gevent's and TLS sockets.
+
+    Cheaper than a peek, which raises an exception where there is nothing, and than changing a timeout, a system call.
     """
     is_bare = isinstance(connection, _socket.socket) and not isinstance(connection, ssl.SSLSocket)
     if not is_bare or not hasattr(select, "poll"):

@@ -1,4 +1,4 @@
-"""Request bodies as the server gives them: read whole, or handed on while they come in. Bounded either way."""
+"""Request bodies as the server provides them: read whole, or passed on as they arrive. Bounded either way."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 STREAMED_FROM = 256 * 1024
-"""Bytes from which on a body that nobody looks into is not kept."""
+"""Bytes from which on a body that is not parsed is streamed instead of held in memory."""
 STEP = 64 * 1024
-"""Bytes asked for at a time: werkzeug makes room for as many as it is asked for."""
+"""Bytes per read: werkzeug allocates as many as it is asked for."""
 NEEDS_LENGTH = "The request body needs a Content-Length: the server here does not say where a chunked one ends."
 
 
@@ -24,10 +24,9 @@ class Upload(io.RawIOBase):
     """A body that can be read once, piece by piece.
 
     :param head: what was read already.
-    :param rest: where the rest comes from.
-    :param limit: bytes it may have in all.
-    :param length: bytes it was stated to have; None: that is not known.
-    :ivar length: the same.
+    :param rest: where the rest is read from.
+    :param limit: the most bytes it may have.
+    :param length: its stated length; None: unknown.
     """
 
     def __init__(self, head: bytes, rest: IO[bytes], limit: int, length: int | None = None) -> None:
@@ -41,9 +40,9 @@ class Upload(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as it goes; 0 at the end.
+        """Fill the buffer with what is available; 0 at the end.
 
-        :raises BadRequest: the body is longer than its limit, or not as long as it was stated to be.
+        :raises BadRequest: the body is longer than its limit, or does not have its stated length.
         """
         piece, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
         piece = piece or read_input(self._rest, len(buffer))
@@ -58,9 +57,9 @@ class Upload(io.RawIOBase):
 
 
 def open_body(environ: WSGIEnvironment, limit: int) -> bytes | Upload:
-    """The request's body: itself if it is short, else what it can be read from.
+    """The request's body: the bytes if it is short, else a stream.
 
-    :raises BadRequest: it is known to be longer than ``limit`` bytes, has no known end, is malformed or short.
+    :raises BadRequest: it is known to be longer than ``limit`` bytes, has no known end, is malformed or truncated.
     """
     stream, length = _open(environ, limit)
     head = b""
@@ -77,12 +76,12 @@ def open_body(environ: WSGIEnvironment, limit: int) -> bytes | Upload:
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """All of the request's body.
 
-    :raises BadRequest: it is longer than ``limit`` bytes, has no known end, is malformed or short.
+    :raises BadRequest: it is longer than ``limit`` bytes, has no known end, is malformed or truncated.
     """
     stream, length = _open(environ, limit)
     pieces: list[bytes] = []
     left = limit
-    # One byte more than there should be, so that a body that comes whole is read at once.
+    # One byte more than the stated length, so that a body that is there as a whole takes one read.
     step = STEP if length is None or length >= STEP else length + 1
     while piece := read_input(stream, step if step <= left else left + 1):
         if len(piece) == length and not pieces:
@@ -96,7 +95,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
 
 
 def _open(environ: WSGIEnvironment, limit: int) -> tuple[IO[bytes], int | None]:
-    """What the body is read from, and its length where one is stated."""
+    """The stream to read the body from, and its length where one is stated."""
     stated = environ.get("CONTENT_LENGTH", "")
     is_terminated, is_coded = environ.get("wsgi.input_terminated"), "HTTP_TRANSFER_ENCODING" in environ
     is_plain = stated.isdecimal() and stated.isascii() and len(stated) < 10 and not (is_coded and is_terminated)
@@ -106,20 +105,20 @@ def _open(environ: WSGIEnvironment, limit: int) -> tuple[IO[bytes], int | None]:
     given: IO[bytes] = environ["wsgi.input"]
     if is_terminated:
         return given, length
-    # Elsewhere the length alone says where it ends (PEP 3333), also of what came chunked: nginx states it to uWSGI.
+    # Elsewhere only the length tells the end (PEP 3333), even if the body came chunked: nginx gives uWSGI the length.
     if length is None and is_coded:
         raise BadRequest(NEEDS_LENGTH, status=411, code="length_required")
     return cast("IO[bytes]", LimitedStream(given, length or 0)), length
 
 
 def _check_length(given: int, stated: int | None) -> None:
-    """Where the server sees to the end (``wsgi.input_terminated``), nobody else does: gunicorn's input just ends."""
+    """A server that ends the input itself (``wsgi.input_terminated``) may not check: gunicorn's input just ends."""
     if stated is not None and given != stated:
         raise _malformed()
 
 
 def read_input(stream: IO[bytes], size: int) -> bytes:
-    """At most so many bytes of what a server gives.
+    """At most ``size`` bytes of a server's input.
 
     :raises BadRequest: the body is malformed or ended too early.
     """
@@ -128,7 +127,7 @@ def read_input(stream: IO[bytes], size: int) -> bytes:
     except (ClientDisconnected, OSError, ValueError) as error:
         raise _malformed() from error
     except Exception as error:
-        if type(error).__module__.startswith("gunicorn."):  # gunicorn parses chunks while they are read
+        if type(error).__module__.startswith("gunicorn."):  # which parses chunks while they are read
             raise BadRequest("The request body's chunked framing is malformed.") from error
         raise
 
