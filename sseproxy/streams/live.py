@@ -1,8 +1,8 @@
-"""One running answer in this process: written once, read by any number, bounded.
+"""One running answer in this process: written once, read by any number of readers, with a bounded buffer.
 
-What no reader has been handed is never dropped, nor is the half of the buffer that was handed last, for it may be on
-its way when a connection breaks: the writer waits instead, and with it the upstream. Of several readers the fastest
-decides, so that a slow one does not hold up the others; it loses its place instead.
+Entries that no reader has received are never dropped, nor is the last half buffer of received ones, which may be in
+transit when a connection breaks: the writer waits instead, and with it the upstream. The fastest of several readers
+decides, so that a slow one does not block the others; it loses its place instead.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from typing import Final
 from sseproxy.streams.protocol import Broken, Head, Lost, Stopped
 
 OVERHEAD: Final = 64
-"""Bytes that an entry takes besides its own."""
+"""Bytes of memory per entry besides its content."""
 MAX_READ: Final = 64 * 1024
-"""Bytes after which no further entry is handed out at once: who takes them slowly is to come back now and then."""
+"""Bytes after which a read returns no further entry, so that slow readers come back now and then."""
 TICK: Final = 1.0
 FIRST_READER: Final = 10.0
-"""Seconds that the first reader may take to come, however short a stream is kept alone afterwards."""
+"""Seconds that the first reader may take to join, however small ``keep_alone`` is."""
 ELSEWHERE: Final = 5.0
-"""Seconds for which a word of somebody's reading elsewhere holds; the next one may be late."""
+"""Seconds for which a report of reading in another process is valid; the next one may be late."""
 
 
 class LiveStream:
-    """A stream's buffer, and both its sides.
+    """A stream's buffer, for its writer and its readers.
 
-    :param buffer: bytes that are kept of it.
-    :param keep_alone: seconds for which it may go on with nobody reading.
-    :param is_over: tells that it has to end, and may not wait for readers any more.
+    :param buffer: the most bytes that are kept.
+    :param keep_alone: seconds for which it may go on without a reader.
+    :param is_over: whether it has to end and must not wait for readers any more.
     :param ended: called once, when it has ended.
+    :ivar dropped: how many of the first entries are gone.
     """
 
     def __init__(
@@ -55,18 +56,19 @@ class LiveStream:
         self._tell_ended = ended
         self._head: Head | None = None
         self._entries: list[bytes] = []
-        self._dropped = 0
-        self._handed = 0
-        # How many entries the readers have passed, and the size of those of them that are still there.
+        self.dropped = 0
+        # The last entry that any reader has received.
+        self._received = 0
+        # How many entries the readers have passed, and the size of those of them that are still kept.
         self._passed = 0
         self._passed_size = 0
         self._broken = False
         self._stopped = False
         self._readers: set[LiveReader] = set()
-        # How far somebody elsewhere is, and until when that holds.
+        # The position of a reader in another process, and until when that is valid.
         self._elsewhere = 0
         self._elsewhere_until = 0.0
-        # When nobody listens any more, until when the stream goes on even so.
+        # Until when the stream goes on without a reader.
         self._alone_until = monotonic() + max(keep_alone, FIRST_READER)
         self._stop_callbacks: list[Callable[[], object]] = []
         self._changed = threading.Condition()
@@ -84,19 +86,19 @@ class LiveStream:
         self.wait_for_room()
 
     def append(self, entries: Sequence[bytes]) -> None:
-        """Let readers have these entries at once."""
+        """Make these entries available to readers, without waiting."""
         with self._changed:
             self._entries += entries
             self.size += _size(entries)
             self._changed.notify_all()
 
     def has_room(self) -> bool:
-        """Whether the writer need not wait for a reader."""
+        """Whether the writer can go on without waiting for a reader."""
         with self._changed:
             return self._has_room()
 
     def wait_for_room(self) -> None:
-        """Wait while nobody has read what fills the buffer.
+        """Wait while the buffer is full of unread entries.
 
         :raises Stopped: the rest is not wanted.
         """
@@ -130,12 +132,12 @@ class LiveStream:
         callback()
 
     def _has_room(self) -> bool:
-        """Whether the writer may go on, once the oldest is dropped that readers have passed."""
+        """Whether the writer may go on, after dropping the oldest entries that readers have passed."""
         if self.size <= self._limit:
             return True
         self._note_passed()
         count = 0
-        for entry in islice(self._entries, self._passed - self._dropped):
+        for entry in islice(self._entries, self._passed - self.dropped):
             size = len(entry) + OVERHEAD
             if self.size <= self._limit or self._passed_size - size < self._limit // 2:
                 break
@@ -143,17 +145,17 @@ class LiveStream:
             self._passed_size -= size
             count += 1
         del self._entries[:count]
-        self._dropped += count
+        self.dropped += count
         return self.size <= self._limit or self.size - self._passed_size <= self._limit // 2
 
     def _note_passed(self) -> None:
-        """Look how far the readers are; further back than before if the fastest has left."""
+        """Update how far the readers are; that may be less than before if the fastest has left."""
         positions = [reader.position for reader in self._readers]
         if monotonic() < self._elsewhere_until:
             positions.append(self._elsewhere)
-        passed = max(max(positions, default=self._handed), self._dropped)
-        before = self._passed - self._dropped
-        now = passed - self._dropped
+        passed = max(max(positions, default=self._received), self.dropped)
+        before = self._passed - self.dropped
+        now = passed - self.dropped
         self._passed_size += _size(self._entries[before:now]) - _size(self._entries[now:before])
         self._passed = passed
 
@@ -162,7 +164,7 @@ class LiveStream:
     def join(self, after: int = 0) -> LiveReader:
         reader = LiveReader(self, after)
         with self._changed:
-            if not self._dropped <= after <= self.last:
+            if not self.dropped <= after <= self.last:
                 raise Lost
             self._readers.add(reader)
         return reader
@@ -173,7 +175,7 @@ class LiveStream:
 
     def is_unheard(self) -> bool:
         with self._changed:
-            return self.ended_at is None and not self._readers and not self._handed and not self.unwanted()
+            return self.ended_at is None and not self._readers and not self._received and not self.unwanted()
 
     def stop(self) -> None:
         with self._changed:
@@ -186,35 +188,30 @@ class LiveStream:
             callback()
 
     def read_elsewhere(self, position: int) -> None:
-        """Somebody reads a copy of the stream, and has come that far."""
+        """Note that a reader of the stream's copy in another process has reached this position."""
         with self._changed:
             now = monotonic()
             position = min(position, self.last)
-            # Of several who read elsewhere the fastest decides too.
+            # The fastest of several remote readers decides, too.
             self._elsewhere = max(self._elsewhere, position) if now < self._elsewhere_until else position
             self._elsewhere_until = now + ELSEWHERE
             self._alone_until = now + max(self._keep_alone, ELSEWHERE)
-            self._handed = max(self._handed, position)
+            self._received = max(self._received, position)
             self._changed.notify_all()
-
-    @property
-    def dropped(self) -> int:
-        """How many of the first entries are gone."""
-        return self._dropped
 
     @property
     def last(self) -> int:
         """The number of the last entry."""
-        return self._dropped + len(self._entries)
+        return self.dropped + len(self._entries)
 
     def kept_after(self, number: int) -> tuple[int, list[bytes]]:
-        """The entries after that one which are still there, and the number of the one before them."""
+        """The entries after that one which are still kept, preceded by the number of the entry before them."""
         with self._changed:
-            before = max(number, self._dropped)
-            return before, self._entries[before - self._dropped :]
+            before = max(number, self.dropped)
+            return before, self._entries[before - self.dropped :]
 
     def was_refused(self) -> bool:
-        """Whether there is no answer but a refusal, or none at all."""
+        """Whether the answer is a refusal, or there is none."""
         return self._head is None or self._head.code >= 400
 
     def _wait_for_head(self, timeout: float) -> Head | None:
@@ -228,12 +225,12 @@ class LiveStream:
         with self._changed:
             if reader.position >= self.last and self.ended_at is None:
                 self._changed.wait(timeout)
-            if reader.position < self._dropped:
+            if reader.position < self.dropped:
                 raise Lost
-            entries = one_read(self._entries, reader.position - self._dropped)
+            entries = one_read(self._entries, reader.position - self.dropped)
             if entries:
                 reader.position += len(entries)
-                self._handed = max(self._handed, reader.position)
+                self._received = max(self._received, reader.position)
                 if self.size > self._limit:
                     self._changed.notify_all()
             elif self.ended_at is not None:
@@ -271,7 +268,7 @@ class LiveReader:
 
 
 def one_read(entries: Sequence[bytes], start: int = 0) -> list[bytes]:
-    """What is handed out at once of the entries from there on."""
+    """The entries from ``start`` that one read returns."""
     size = 0
     for end in range(start, len(entries)):
         size += len(entries[end])

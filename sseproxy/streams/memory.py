@@ -16,14 +16,14 @@ from sseproxy.streams.protocol import Busy, Claim, Stream, Writer
 
 MOST_RUNNING: Final = 4096
 KEPT_BUFFERS: Final = 256
-"""How many full buffers' worth of ended streams is kept at most; the oldest go first."""
+"""The most memory for ended streams, in full buffers; the oldest are dropped first."""
 
 END_SECONDS: Final = 5.0
 """How long stopped streams may take to end."""
 
 
 class KeyReused(BadRequest):
-    """An Idempotency-Key came back with another request."""
+    """An Idempotency-Key was sent again with another request."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -37,9 +37,9 @@ class MemoryStreams:
     """See :class:`~sseproxy.streams.protocol.Streams`.
 
     :param keep: seconds for which an ended stream can be read again.
-    :param keep_alone: seconds for which a stream goes on while nobody reads it.
-    :param buffer: bytes that are kept of each.
-    :param is_over: tells that the time is over of what still runs.
+    :param keep_alone: seconds for which a stream goes on without a reader.
+    :param buffer: the most bytes that are kept of each.
+    :param is_over: whether running streams have to end now.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class MemoryStreams:
             return stream, stream
 
     def create(self, user: str, stream_id: str) -> LiveStream:
-        """A new stream of that ID.
+        """A new stream with that ID.
 
         :raises Busy: too many are running.
         """
@@ -96,7 +96,7 @@ class MemoryStreams:
             return self._claimed(claim)
 
     def keep_claim(self, claim: Claim, stream_id: str) -> None:
-        """Make a claim stand for a stream, as long as that is kept and not refused."""
+        """Map a claim to a stream, as long as that is kept and not refused."""
         with self._lock:
             self._keep_claim(claim, stream_id)
 
@@ -122,7 +122,7 @@ class MemoryStreams:
             return len(self._running), len(self._ended)
 
     def ping(self) -> None:
-        """Memory is always there."""
+        """Memory is always available."""
 
     def close(self) -> None:
         for stream in self.running():
@@ -168,8 +168,8 @@ class MemoryStreams:
             self._forget_in_time()
 
     def _forget_in_time(self) -> None:
-        """Have what is kept forgotten when that is due, though nobody asks for a stream any more. In the child of a
-        fork, the thread of its parent is dead.
+        """Drop ended streams when they are due, even if no stream is asked for any more. In the child of a fork, the
+        parent's thread is dead.
         """
         if self._ended and (self._forgetting is None or not self._forgetting.is_alive()):
             self._forgetting = threading.Thread(target=self._forget_as_due, name="sseproxy-streams", daemon=True)
@@ -186,7 +186,7 @@ class MemoryStreams:
             self._forgetting = None
 
     def _forget_old(self) -> None:
-        """Forget what ended too long ago, and the oldest of the others where they are too much."""
+        """Drop streams that ended too long ago, and the oldest of the others while they take too much memory."""
         too_old = monotonic() - self._keep
         while self._ended:
             oldest = next(iter(self._ended.values()))

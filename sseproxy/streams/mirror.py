@@ -1,8 +1,8 @@
-"""A live stream that this process generates, and its copy in Redis, which the others read; its keys: see ``remote``.
+"""A live stream that this process generates, and its copy in Redis, which other processes read; keys: see ``remote``.
 
-The copy comes second and may fall behind: who writes does not ask a Redis again that failed. Once it answers, the copy
-is made anew of all that is still kept: it does not matter whether that Redis was away, or has forgotten everything.
-Nor does who writes wait for each copy where a Redis takes its time: what comes meanwhile goes with the next one.
+The copy is written after the stream and may fall behind: after a failure the writer does not try Redis again. Once
+Redis answers, the watching thread rebuilds the copy from all that is still kept, whether Redis was unreachable or has
+lost its data. If Redis is slow, the writer does not copy each write: the next copy takes the entries in between.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from sseproxy.streams.remote import END_ID, item_id, key_of
 log = logging.getLogger("sseproxy.streams")
 
 LEASE: Final = 10
-"""Seconds after which a stream counts as dead whose process has not been heard of."""
+"""Seconds without a sign of its process after which a stream counts as dead."""
 SLOW: Final = 0.05
-"""Seconds that a copy may take before the next one is put off, for as long as it took."""
+"""Seconds that a copy may take before the next one is postponed, for as long as it took."""
 SILENCE: Final = 0.3
-"""Seconds after that without anything written, after which what was put off is copied all the same."""
-# ARGV: the value that is ours.
+"""Seconds after that without a write, after which postponed entries are copied all the same."""
+# ARGV: our own value.
 _FREE_CLAIM: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1"""
@@ -39,8 +39,8 @@ class Mirror:
     """See :class:`~sseproxy.streams.protocol.Writer`.
 
     :param keep: seconds for which an ended stream can be read again.
-    :param ended: called with the ID when the copy is whole.
-    :param error: what the client raises.
+    :param ended: called with the ID when the copy is complete.
+    :param error: the exception that the Redis client raises.
     :ivar claim: what the stream was opened for.
     """
 
@@ -72,10 +72,10 @@ class Mirror:
         self.live.begin(head)
 
     def write(self, entries: Sequence[bytes]) -> None:
-        # The copy comes second: a reader of it that re-joins here must find its place. It does not wait for readers.
+        # The copy comes second: one of its readers that re-joins here must find its place. Copying waits for no reader.
         self.live.append(entries)
         began = monotonic()
-        # Who has no room may wait for a reader of the copy, and that one for what was put off.
+        # Without room, the writer may wait for a reader of the copy, who may wait for postponed entries.
         if began >= self._put_off_until or not self.live.has_room():
             self._copy(self._add)
             if (took := monotonic() - began) > SLOW:
@@ -91,7 +91,7 @@ class Mirror:
             self.live.end(broken=broken)
 
     def renew(self, pipe: Any) -> None:
-        """Hold on to all that is this stream's in Redis, behind or not: its process lives."""
+        """Extend the lifetime of all of this stream's keys, even if the copy is behind: its process is alive."""
         pipe.expire(key_of(self.id, "alive"), LEASE)
         for part in ("meta", "entries"):
             pipe.expire(key_of(self.id, part), self._keep + LEASE)
@@ -99,12 +99,12 @@ class Mirror:
             pipe.expire(claim_key(self.claim.key), self._keep + LEASE)
 
     def note_forgotten(self) -> None:
-        """Redis does not know any more that the stream runs."""
+        """Note that Redis has lost this stream's ``alive`` key."""
         with self._lock:
             self._behind = self._behind or not self._end
 
     def catch_up(self) -> None:
-        """Make the copy anew if it is behind, and add what was put off."""
+        """Rebuild the copy if it is behind; else add postponed entries."""
         with self._lock:
             if self._behind:
                 finish = [self._finish] if self._end else []
@@ -124,7 +124,7 @@ class Mirror:
                 log.warning("until Redis answers, a stream can be re-joined here only: %s", type(error).__name__)
 
     def _send(self, *parts: Part) -> bool:
-        """Whether the copy has all of it; not if Redis has lost what it was to be added to."""
+        """Whether the copy is up to date; not if Redis has lost the stream that it was to be added to."""
         pipe = self._redis.pipeline(transaction=len(parts) > 1)
         for part in parts:
             part(pipe)
@@ -174,10 +174,10 @@ class Mirror:
 
 
 def claim_key(key: str) -> str:
-    """Where it is kept which stream a claim of that key opened."""
+    """The Redis key that maps a claim to its stream."""
     return f"sseproxy:claim:{key}"
 
 
 def claim_value(claim: Claim, stream_id: str) -> str:
-    """What is kept there."""
+    """The value under that key."""
     return f"{claim.body}:{stream_id}"

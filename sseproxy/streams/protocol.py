@@ -1,7 +1,7 @@
-"""What the rest knows of live streams: answers that run once, apart from the connections that read them.
+"""The interface of live streams: answers that are generated once, independently of the connections that read them.
 
-A stream is written by one generation and read by any number of readers, each at its own place. What it says is bytes
-here: entries, numbered from 1, each one event as its client will see it.
+A stream is written by one generation and read by any number of readers, each at its own position. Its content is
+opaque here: entries, numbered from 1, each the bytes of one event as its client will see it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sseproxy.core.failure import Failure
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What an answer begins with: ``"200 OK"`` and header fields as in WSGI.
+    """The head of an answer: ``"200 OK"`` and header fields as in WSGI.
 
-    :ivar refusal: where the status is one: OpenAI's JSON error body. The entries tell the same as the stream's client
-        understands it, for a reader whose head was sent already.
-    :ivar optional_names: the events' names are the format's own, for clients that read event streams and no others.
+    :ivar refusal: for an error status, OpenAI's JSON error body. The entries say the same in the client's format, for
+        a reader whose head was sent already.
+    :ivar optional_names: the events' names come from the format, and only clients that accept event streams get them.
     """
 
     status: str
@@ -35,10 +35,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What an ``Idempotency-Key`` stands for.
+    """A use of an ``Idempotency-Key``.
 
-    :ivar key: names the key and whose it is; not the key itself.
-    :ivar body: names what was asked under it.
+    :ivar key: a digest of the key and its user.
+    :ivar body: a digest of the request.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Claim:
 
 
 class Stopped(Exception):
-    """Nobody wants the rest of this stream: its generation is to end."""
+    """The rest of this stream is not wanted: its generation has to end."""
 
 
 class Lost(Failure):
@@ -62,7 +62,7 @@ class Lost(Failure):
 
 
 class Broken(Exception):
-    """The stream ended without its end: the reader's connection is to be aborted, not closed."""
+    """The stream broke off: the reader's connection has to be aborted, not closed."""
 
 
 class Busy(Failure):
@@ -73,55 +73,55 @@ class Busy(Failure):
 
 
 class Reader(Protocol):
-    """One place in a stream. Closing it leaves the stream to itself, or to the others who read it."""
+    """A position in a stream. Closing a reader does not end the stream."""
 
     @property
     def position(self) -> int:
         """The number of the last entry that was read."""
 
     def head(self, timeout: float) -> Head | None:
-        """The answer's head; None if it is not there within ``timeout`` seconds.
+        """The answer's head; None if it does not come within ``timeout`` seconds.
 
-        :raises Lost: the place that is to be read first is gone already.
+        :raises Lost: the first position to read is gone already.
         :raises Broken: there will be none.
         """
 
     def read(self, timeout: float) -> list[bytes] | None:
-        """All entries that have come since; empty after ``timeout`` seconds of silence, None at the end.
+        """The entries that have come since; empty after ``timeout`` seconds of silence, None at the end.
 
-        :raises Lost: they have come and gone.
+        :raises Lost: they were dropped before they were read.
         :raises Broken: the stream broke off.
         """
 
     def close(self) -> None:
-        """Read no more. Idempotent."""
+        """Stop reading. Idempotent."""
 
 
 class Stream(Protocol):
-    """A stream that runs, or has ended not long ago."""
+    """A stream that runs, or has ended recently."""
 
     @property
     def id(self) -> str:
-        """128 random bits in hexadecimal: who has it may read."""
+        """128 random bits in hexadecimal: whoever knows it may read."""
 
     @property
     def user(self) -> str:
-        """Who asked and is billed."""
+        """The user who is billed."""
 
     def join(self, after: int = 0) -> Reader:
-        """Read on after that entry.
+        """A reader of what follows that entry.
 
-        :raises Lost: there is no such place, or no longer.
+        :raises Lost: there is no such position, or no longer.
         """
 
     def has_ended_at(self, position: int) -> bool:
         """Whether the stream is complete and that was its last entry."""
 
     def is_unheard(self) -> bool:
-        """Whether it runs, nobody reads it, and nobody has read anything of it."""
+        """Whether it runs and has no reader, nor had one that read anything."""
 
     def stop(self) -> None:
-        """End the generation now. Nothing happens if it has ended."""
+        """End the generation now. No effect if it has ended."""
 
 
 class Writer(Protocol):
@@ -132,44 +132,44 @@ class Writer(Protocol):
         """The stream's ID."""
 
     def begin(self, head: Head) -> None:
-        """Tell the answer's head. A refusal frees the ``Idempotency-Key``: the next request may try again."""
+        """Set the answer's head. A refusal frees the ``Idempotency-Key``: the next request may try again."""
 
     def write(self, entries: Sequence[bytes]) -> None:
-        """Append entries; waits while nobody has read what fills the buffer.
+        """Append entries; waits while the buffer is full of unread ones.
 
         :raises Stopped: the rest is not wanted.
         """
 
     def end(self, last: Sequence[bytes] = (), *, broken: bool = False) -> None:
-        """The last entries. ``broken``: the answer has not come to its own end and cannot say so."""
+        """Append the last entries and end. ``broken``: the answer is incomplete, and its format cannot express that."""
 
     def unwanted(self) -> bool:
-        """Whether the stream was stopped, or has had no reader for too long. Cheap: asked at every write."""
+        """Whether the stream was stopped, or has had no reader for too long. Cheap: called at every write."""
 
     def on_stop(self, callback: Callable[[], object]) -> None:
-        """Call this when :meth:`Stream.stop` is called, in that thread; at once if it was already."""
+        """Call this when :meth:`Stream.stop` is called, in that thread; at once if it was called already."""
 
 
 class Streams(Protocol):
     """All live streams of a process, or of all processes that share a store."""
 
     def open(self, user: str, claim: Claim | None) -> tuple[Stream, Writer | None]:
-        """A new stream and its writer; or the one that the same claim opened before, without.
+        """A new stream and its writer; or the stream that the same claim opened before, and None.
 
-        :raises Failure: the claim's key stands for another request (422), or there is no room (503).
+        :raises Failure: the key was used for another request (422), or there is no room (503).
         """
 
     def find(self, stream_id: str) -> Stream | None:
-        """The stream of that ID, as long as it is kept."""
+        """The stream with that ID, as long as it is kept."""
 
     def find_claimed(self, key: str) -> Stream | None:
-        """The stream that a claim of that key stands for, whatever was asked."""
+        """The stream of a claim with that key, whatever the request was."""
 
     def counts(self) -> tuple[int, int]:
-        """How many streams run in this process, and how many that have ended it still keeps."""
+        """How many streams run in this process, and how many ended ones it still keeps."""
 
     def ping(self) -> None:
-        """:raises Failure: the store is away."""
+        """:raises Failure: the store is unreachable."""
 
     def close(self) -> None:
-        """Stop what runs, and wait a little until it has ended."""
+        """Stop running streams, and wait a few seconds until they have ended."""

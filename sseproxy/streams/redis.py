@@ -1,7 +1,7 @@
-"""Live streams that several processes share: each runs in one, and its copy in Redis can be read from all.
+"""Live streams that several processes share: each runs in one process, and all can read its copy in Redis.
 
-A Redis that is away costs the sharing, not the answer; only an ``Idempotency-Key`` that is new to the process cannot be
-honoured without it. Extra ``[redis]``.
+While Redis is unreachable, answers go on and only sharing fails; an ``Idempotency-Key`` that is new to the process is
+refused. Extra ``[redis]``.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger("sseproxy.streams")
 T = TypeVar("T")
 
 TIMEOUT: Final = 3.0
-"""Seconds for Redis to answer; more than any read blocks."""
+"""Seconds for Redis to answer; longer than any read blocks."""
 ROUND: Final = 0.3
-"""Seconds between two looks at what readers elsewhere want."""
+"""Seconds between two polls of what remote readers report."""
 RENEW: Final = LEASE * 0.3
-"""Seconds between two renewals of what Redis keeps."""
+"""Seconds between two renewals of the keys in Redis."""
 _ID: Final = re.compile(r"[0-9a-f]{32}\Z")
 # ARGV: new value, seconds, the value that may be replaced.
 _CLAIM: Final = """
@@ -37,8 +37,8 @@ local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[3] then return held end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 return false"""
-# KEYS: there as long as Redis forgets nothing; there for a moment after it has. ARGV: whether the first was there
-# before and is to be still, seconds and milliseconds for which they are kept.
+# KEYS: exists as long as Redis has its data; exists for a moment after Redis has lost it. ARGV: whether the first is
+# known to have existed, its lifetime in seconds, and the second's in milliseconds.
 _HAS_FORGOTTEN: Final = """
 if redis.call('EXPIRE', KEYS[1], ARGV[2]) == 0 then
   redis.call('SET', KEYS[1], 1, 'EX', ARGV[2])
@@ -76,7 +76,7 @@ class RedisStreams:
         held = b""
         found: Stream | None = None
         if claim is not None:
-            # What began here is known here, whatever Redis has forgotten.
+            # What began in this process is known here, even if Redis has lost it.
             found = self._local.claimed(claim)
             if found is None:
                 held, found = self._ask(lambda: self._held(claim))
@@ -126,9 +126,9 @@ class RedisStreams:
         self._redis.close()
 
     def _held(self, claim: Claim) -> tuple[bytes, Stream | None]:
-        """What a claim stands for already, and its stream; none if the process that generated it died.
+        """The value stored for a claim, and its stream; None if the process that generated it died.
 
-        :raises KeyReused: it stands for another request.
+        :raises KeyReused: the key was used for another request.
         """
         held = self._claim_on(claim.key)
         if not held:
@@ -139,7 +139,7 @@ class RedisStreams:
         return held, self._local.find(stream_id) or self._remote(stream_id)
 
     def _take(self, claim: Claim, stream_id: str, held: bytes) -> bool:
-        """Make the claim stand for this stream, unless it stands for another than was ``held`` meanwhile."""
+        """Map the claim to this stream, unless its value is no longer ``held``."""
         ours = [claim_value(claim, stream_id), self._keep + LEASE, held]
         return self._ask(lambda: self._take_claim([claim_key(claim.key)], ours)) is None
 
@@ -153,7 +153,7 @@ class RedisStreams:
         return self._recalled(lambda: self._redis.get(claim_key(key))) or b""
 
     def _recalled(self, look: Callable[[], T | None]) -> T | None:
-        """What is found; looked for a moment longer where it may be that Redis has only forgotten it."""
+        """The result of ``look``, repeated for a moment if Redis has just lost its data."""
         if not self._memory_until:
             self._has_forgotten()
         found = look()
@@ -165,7 +165,7 @@ class RedisStreams:
         return found
 
     def _has_forgotten(self) -> bool:
-        """Whether Redis forgot everything a moment ago, so that not everybody has told it again what runs."""
+        """Whether Redis lost its data a moment ago, so that not all processes have restored their streams yet."""
         now = monotonic()
         lasts = now < self._memory_until
         has_forgotten = self._ask_memory(_MEMORY, [int(lasts), _MEMORY_EXPIRES, int(GRACE * 1000)])
@@ -180,9 +180,9 @@ class RedisStreams:
             raise Busy("Streams cannot be looked up at present. Try again later.") from error
 
     def _keep_watching(self) -> None:
-        """One daemon thread a process, begun with its first stream: after a fork too.
+        """Start the process's watching thread with its first stream, also after a fork.
 
-        :raises Busy: the process has no thread left.
+        :raises Busy: no thread could be started.
         """
         with self._lock:
             if self._process != os.getpid():
@@ -218,7 +218,7 @@ class RedisStreams:
                 away = True
 
     def _watched(self) -> list[Mirror]:
-        """What runs, and what has ended while Redis was away, as long as it is kept."""
+        """Streams that run, and those that ended while Redis was unreachable, as long as they are kept."""
         for mirror in list(self._mirrors.values()):
             if mirror.live.ended_at is not None and self._local.find(mirror.id) is None:
                 self._mirrors.pop(mirror.id, None)
@@ -231,14 +231,14 @@ class RedisStreams:
         pipe.execute()
 
     def _listen(self, mirrors: Sequence[Mirror]) -> None:
-        """What readers elsewhere say, how far they are or that it shall stop; and which streams Redis has forgotten."""
+        """Act on what remote readers report, their position or a stop, and on streams that Redis has lost."""
         names = [key_of(mirror.id, part) for mirror in mirrors for part in ("read", "stop", "alive")]
         answers = self._redis.mget(names)
         for mirror, read, stop, alive in zip(mirrors, answers[::3], answers[1::3], answers[2::3], strict=True):
             if read is not None:
                 mirror.live.read_elsewhere(int(read))
             if stop is not None:
-                # The end of an answer may take its time, for its exact usage.
+                # Ending an answer may take a while, to get its exact usage.
                 threading.Thread(target=mirror.live.stop, daemon=True).start()
             if alive is None:
                 mirror.note_forgotten()

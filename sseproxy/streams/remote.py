@@ -2,7 +2,7 @@
 
 Keys, all under ``sseproxy:live:ID:``: ``meta`` (hash: user, head, number of the last entry once it has ended),
 ``entries`` (a stream; an item holds what one read brought, its ID ``2-N`` the number of its last entry, ``3-0`` the
-end), ``alive`` (the generating process's lease), ``read`` (how far somebody elsewhere has read), ``stop``.
+end), ``alive`` (the generating process's lease), ``read`` (a remote reader's position), ``stop``.
 https://redis.io/docs/latest/develop/data-types/streams/
 """
 
@@ -18,14 +18,14 @@ from sseproxy.streams.live import one_read
 from sseproxy.streams.protocol import Broken, Head, Lost
 
 READ_EXPIRES: Final = 5
-"""Seconds for which a word of somebody's reading holds."""
+"""Seconds for which a reader's report is valid."""
 END_ID: Final = "3-0"
 BEFORE_ENTRIES: Final = "2-0"
 TELL: Final = 0.3
-"""Seconds between two words of how far somebody has read."""
+"""Seconds between two reports of a reader's position."""
 HEAD_POLL: Final = 0.05
 GRACE: Final = 1.0
-"""Seconds for a process to tell a Redis that was away, or has forgotten everything, that it lives."""
+"""Seconds within which a process renews its lease after Redis was unreachable or has lost its data."""
 MOST_ITEMS: Final = 64
 """Items that are fetched at once."""
 T = TypeVar("T")
@@ -34,7 +34,7 @@ _entries = msgspec.msgpack.Decoder(list[bytes])
 
 
 def key_of(stream_id: str, part: str) -> str:
-    """Where a part of a stream is kept."""
+    """The Redis key of a part of a stream."""
     return f"sseproxy:live:{stream_id}:{part}"
 
 
@@ -44,7 +44,7 @@ def item_id(number: int) -> str:
 
 
 class Ask(Protocol):
-    """Asks Redis, and makes what it raises a :class:`~sseproxy.core.failure.Failure`."""
+    """Queries Redis, and turns its errors into a :class:`~sseproxy.core.failure.Failure`."""
 
     def __call__(self, question: Callable[[], T], /) -> T: ...
 
@@ -76,7 +76,7 @@ class RemoteStream:
         return ended is not None and int(ended) == position
 
     def is_unheard(self) -> bool:
-        return False  # nobody asks here for what another process began
+        return False  # only asked for streams of the same process
 
     def stop(self) -> None:
         self._ask(lambda: self._redis.set(key_of(self.id, "stop"), 1, ex=READ_EXPIRES))
@@ -103,16 +103,16 @@ class RemoteReader:
         return self._ask(lambda: self._read(timeout))
 
     def close(self) -> None:
-        """Nothing is held; the word of this reading expires."""
+        """Nothing to release; this reader's report expires."""
 
     def _wait_for_head(self, timeout: float) -> Head | None:
         until = monotonic() + timeout
         while True:
             raw, ended = self._redis.hmget(key_of(self._id, "meta"), "head", "ended")
             self._is_heard = ended is None
-            self._tell()  # a Redis that takes nothing can be told of as long as no head was sent
+            self._tell()  # a Redis that refuses writes is noticed while an error status can still be sent
             if raw is not None:
-                self._fetch(0)  # a place that is lost can be refused as long as no head was sent
+                self._fetch(0)  # and so is a lost position
                 return _head.decode(raw)
             if ended is not None or is_left(self._redis, self._id):
                 raise Broken
@@ -123,7 +123,7 @@ class RemoteReader:
     def _read(self, timeout: float) -> list[bytes] | None:
         self._tell()
         if self.position > self._told:
-            # The writer may have no room until it hears of this.
+            # The writer may have no room until this is reported.
             self._fetch(min(timeout, TELL))
             self._tell()
         self._fetch(timeout)
@@ -160,7 +160,7 @@ class RemoteReader:
             self._fetched += new[fetched - first :]
 
     def _tell(self) -> None:
-        """Let the generating process know that somebody listens, unless it was over when this reading began."""
+        """Report this reader's position to the generating process, unless the stream had ended when reading began."""
         now = monotonic()
         if self._is_heard and now - self._told_at >= TELL:
             self._told, self._told_at = self.position, now
@@ -168,9 +168,9 @@ class RemoteReader:
 
 
 def is_left(redis: Any, stream_id: str) -> bool:
-    """Whether the process that generated a stream is gone, and its end is not there."""
+    """Whether the process that generated a stream is gone, and the stream has no end."""
     until = monotonic() + GRACE
-    # In this order: one that ends meanwhile has the one or the other.
+    # In this order: a stream that ends meanwhile has one or the other.
     while not redis.exists(key_of(stream_id, "alive")) and not _has_end(redis, stream_id):
         if monotonic() >= until:
             return True
@@ -183,6 +183,6 @@ def _has_end(redis: Any, stream_id: str) -> bool:
 
 
 def _span(item: tuple[bytes, dict[bytes, bytes]]) -> tuple[int, list[bytes]]:
-    """How many entries come before an item, and its own."""
+    """How many entries precede an item, and the item's entries."""
     entries = _entries.decode(item[1][b"e"])
     return int(item[0].decode().partition("-")[2]) - len(entries), entries
