@@ -98,11 +98,11 @@ FAULTS = {
     "closes or resets it before its answer": Fault(reset, 502, "upstream_unreachable"),
     "sends half a head, or no HTTP": Fault(send(b"HTTP/1.1 200 OK\r\nX-"), 502, "upstream_unreachable"),
     "fails in TLS": Fault(send(b"HTTP/1.1 200 OK\r\n\r\n"), 502, "upstream_tls", tries=1, scheme="https"),
-    "says nothing, or drips its head": Fault(pause, 504, "upstream_first_byte_timeout", tries=1),
+    "sends nothing, or its head too slowly": Fault(pause, 504, "upstream_first_byte_timeout", tries=1),
     "answers 408, 409, 429 or 5xx": Fault(
         send(b"HTTP/1.1 500 Broken\r\nContent-Length: 28\r\n\r\n" + b'{"error":{"message":"busy"}}'), 500, None
     ),
-    "asks for more patience than 5 s": Fault(
+    "asks to wait longer than 5 s": Fault(
         send(b"HTTP/1.1 429 Slow\r\nRetry-After: 3600\r\nContent-Length: 28\r\n\r\n" + b'{"error":{"message":"busy"}}'),
         429,
         None,
@@ -117,7 +117,7 @@ FAULTS = {
     "breaks off later, or is shorter than it said": Fault(
         send(HEAD + b"Content-Length: 999\r\n\r\n" + CHUNK), 200, "upstream_truncated", "settled", 1
     ),
-    "garbles its framing": Fault(
+    "sends malformed framing": Fault(
         send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\nzz\r\n" % (len(CHUNK), CHUNK)),
         200, "upstream_bad_framing", "settled", 1,
     ),
